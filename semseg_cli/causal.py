@@ -1,0 +1,97 @@
+"""The causal rule: of the latents that detect a class best, the one whose edit drives it.
+
+Each candidate is tried by its own edit on images where the class occurs and on as many where it
+does not; the largest target minus other change wins, ties go to the better F1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from semseg_cli.config import AutoFeat
+from semseg_cli.data import Loader, even_subset
+from semseg_cli.evaluate import Measured, evaluate
+from semseg_cli.interventions import set_rows
+from semseg_cli.lookup_table import LookupRow
+from semseg_cli.pipeline import Pipeline
+from semseg_cli.progress import Progress, silent
+from semseg_cli.typed import typed
+
+
+@typed
+def selection_images(occurs_n: Bool[Tensor, " n_images"], n_most: int) -> Bool[Tensor, " n_images"]:
+    """Which images judge a class: at most `n_most` with it, and as many without, evenly spread."""
+    having, lacking = (torch.nonzero(where).flatten() for where in (occurs_n, ~occurs_n))
+    n_having = min(len(having), n_most)
+    chosen = torch.zeros_like(occurs_n)
+    chosen[having[even_subset(len(having), n_having)]] = True
+    chosen[lacking[even_subset(len(lacking), min(len(lacking), n_having))]] = True
+    return chosen
+
+
+def select_causal(
+    pipeline: Pipeline,
+    rows: Sequence[LookupRow],
+    scales: Sequence[float],
+    loader: Loader,
+    occurs: Bool[Tensor, "n_images labels"],
+    *,
+    n_most: int,
+    rows_per_pass: int,
+    progress: Progress = silent,
+) -> dict[float, list[LookupRow]]:
+    """Per scale the rows with the measured effect of each, the causal choice marked.
+
+    Args:
+        pipeline: the frozen parts.
+        rows: candidates, best F1 first within each class.
+        scales: at which the latents will be set; the choice is made for each by itself.
+        loader: the images that `occurs` belongs to.
+        occurs: which labels have a clean patch in which image.
+        n_most: images with the class, at most.
+        rows_per_pass: edited images per forward pass.
+        progress: told about clean and edited images.
+    """
+    by_class = {
+        row.class_id: selection_images(occurs[:, row.class_id].contiguous(), n_most) for row in rows
+    }
+    is_wanted = torch.stack([by_class[row.class_id] for row in rows], dim=1)
+    candidates = [(row.class_id, row.latent) for row in rows]
+    edits = [set_rows(pipeline, AutoFeat.name, scale, candidates) for scale in scales]
+    all_measured = evaluate(
+        pipeline,
+        edits,
+        loader,
+        n_classes=occurs.shape[1] - 1,
+        is_wanted=[is_wanted] * len(edits),
+        rows_per_pass=rows_per_pass,
+        progress=progress,
+        description="causal selection",
+    )
+    return {m.edit.scale: _with_effects(rows, m, loader.dataset.class_names) for m in all_measured}
+
+
+def _with_effects(
+    rows: Sequence[LookupRow], measured: Measured, class_names: Sequence[str]
+) -> list[LookupRow]:
+    effects = measured.counts.to_class_results(class_names)
+    tried = [
+        replace(
+            row,
+            target_change=effect.target_change,
+            other_change=effect.other_change,
+            selectivity=effect.selectivity,
+        )
+        for row, effect in zip(rows, effects, strict=True)
+    ]
+    best = {
+        class_id: max(
+            (row for row in tried if row.class_id == class_id),
+            key=lambda row: (row.selectivity, -row.rank),
+        ).rank
+        for class_id in {row.class_id for row in tried}
+    }
+    return [replace(row, chosen=row.rank == best[row.class_id]) for row in tried]

@@ -1,0 +1,161 @@
+"""The command line. Commands are short; what they do lives below."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semseg_cli import __version__
+from semseg_cli.compare import Compare
+from semseg_cli.config import AutoFeat, Choose, Output, RandFeat, RandVec, Setup
+from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.interrupts import raise_on_sigterm
+from semseg_cli.options import SettingsCommand, with_settings
+
+app = typer.Typer(
+    name="semseg-cli",
+    help="Is this sparse-autoencoder latent really, and only, about this class?",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+demo = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
+app.add_typer(demo, name="demo")
+
+
+CacheDir = Annotated[
+    Path | None, typer.Option(envvar="SEMSEG_CACHE_DIR", help="Folder of the generated scenes.")
+]
+
+
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Is this sparse-autoencoder latent really, and only, about this class?"""
+
+
+@app.command("lookup", cls=SettingsCommand)
+@with_settings
+def lookup(choice: Choose, setup: Setup, output: Output) -> None:
+    """Find the latent that detects each class."""
+    from semseg_cli.execute import look_up
+
+    look_up(setup, choice, output)
+
+
+@app.command(RandVec.command, cls=SettingsCommand)
+@with_settings
+def rand_vec(method: RandVec, setup: Setup, output: Output) -> None:
+    """Control: push every patch along a random direction."""
+    from semseg_cli.execute import intervene
+
+    intervene(setup, method, output)
+
+
+@app.command(RandFeat.command, cls=SettingsCommand)
+@with_settings
+def rand_feat(method: RandFeat, setup: Setup, output: Output) -> None:
+    """Control: set one random live latent per class."""
+    from semseg_cli.execute import intervene
+
+    intervene(setup, method, output)
+
+
+@app.command(AutoFeat.command, cls=SettingsCommand)
+@with_settings
+def auto_feat(method: AutoFeat, setup: Setup, output: Output) -> None:
+    """Suppress each class's own latent and count what changes."""
+    from semseg_cli.execute import intervene
+
+    intervene(setup, method, output)
+
+
+@app.command("compare", cls=SettingsCommand)
+@with_settings
+def compare(
+    settings: Compare,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Runs by id, unambiguous id prefix, name, or local run folder."),
+    ] = None,
+) -> None:
+    """Put runs side by side; without RUNS, the newest finished one of each kind."""
+    from semseg_cli.compare import compare as compare_runs
+    from semseg_cli.console import show
+
+    show(compare_runs(settings, runs or []), settings.output_format, settings.output)
+
+
+@app.command("upload")
+def upload(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders (below --dump-to).")],
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow store; else the one the run was meant for.")
+    ] = None,
+) -> None:
+    """Finish the tracking of runs whose store failed or that were not tracked."""
+    from semseg_cli import console, tracking
+    from semseg_cli.runs import RunFolder
+
+    for folder in folders:
+        tracking.upload(RunFolder(folder), tracking_uri)
+        console.say(f"Uploaded: {folder}")
+
+
+@demo.command("export")
+def demo_export(
+    folder: Annotated[Path, typer.Argument(help="New or empty folder.")],
+    cache_dir: CacheDir = None,
+) -> None:
+    """Write the demo world out: models, statistics, scenes, settings."""
+    from semseg_cli import console
+    from semseg_cli.demo.world import export
+    from semseg_cli.presets import cache_folder
+
+    with console.progress_bars() as progress:
+        made = export(folder, cache_folder(cache_dir), progress)
+    console.say(f"Wrote {made}; run it with: semseg-cli auto-feat --config {made}/demo.toml")
+
+
+@demo.command("build")
+def demo_build(
+    folder: Annotated[Path, typer.Argument(help="New or empty folder.")],
+    seed: Annotated[int, typer.Option(help="Seed of the scenes and of the training.")] = 0,
+) -> None:
+    """Train the demo world from scratch (about 4 minutes on 2 cores)."""
+    from semseg_cli import console
+    from semseg_cli.demo.recipe import build
+
+    with console.progress_bars() as progress:
+        made = build(folder, seed, progress)
+    console.say(f"Wrote {made}; run it with: semseg-cli auto-feat --config {made}/demo.toml")
+
+
+def run(args: list[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 known failure, 2 wrong usage, 130 interrupted."""
+    raise_on_sigterm()
+    logging.getLogger("semseg_cli").addHandler(logging.NullHandler())
+    try:
+        app(args=args)
+    except UsageError as error:
+        _fail(str(error), 2)
+    except SemsegError as error:
+        _fail(str(error), 1)
+
+
+def _fail(sentence: str, code: int) -> None:
+    print(f"semseg-cli: {sentence}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,323 @@
+"""Settings as frozen dataclasses: what a user can choose, its default, its bounds and its help.
+
+Standard library only, so that `--help` and `compare` stay light. Each dataclass is one panel of a
+command's help; `options.py` turns its fields into options, `Settings` checks their values.
+"""
+
+import math
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
+
+VitFamily = Literal["dinov2"]
+Protocol = Literal["class", "label"]
+Select = Literal["f1", "causal"]
+Match = Literal["none", "norm"]
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+SaeFormat = Literal["auto", "saev"]
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    flag: str | None = None,
+    ge: float | None = None,
+    le: float | None = None,
+    gt: float | None = None,
+    path: bool = False,
+) -> Any:
+    """A dataclass field with its help, its bounds and, where the names differ, its option name.
+
+    `path` marks values that are read from disk when such a path exists (they may also be a number,
+    an alias or a hub id): relative ones in a config file are looked up beside that file.
+    """
+    metadata = {"help": help, "flag": flag, "ge": ge, "le": le, "gt": gt, "path": path}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of all settings. Values out of bounds raise a ValueError that names the field."""
+
+    panel: ClassVar[str] = "Settings"
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            check_value(setting, getattr(self, setting.name))
+
+
+def check_value(setting: Field[Any], value: Any) -> None:
+    """Refuses a value that its field does not allow, with a ValueError."""
+    if value is None or isinstance(value, Settings):
+        return
+    choices = get_args(setting.type) if get_origin(setting.type) is Literal else ()
+    if choices and value not in choices:
+        raise ValueError(f"{setting.name} is {value!r}: choose one of {', '.join(choices)}")
+    for one in value if isinstance(value, tuple) else (value,):
+        if isinstance(one, int | float) and not isinstance(one, bool):
+            _check_number(setting, one)
+
+
+def _check_number(setting: Field[Any], value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"{setting.name} is {value}: give a finite number")
+    low, high = setting.metadata.get("ge"), setting.metadata.get("le")
+    above = setting.metadata.get("gt")
+    if low is not None and high is not None and not low <= value <= high:
+        raise ValueError(f"{setting.name} is {value}: give a number from {low:g} to {high:g}")
+    if low is not None and value < low:
+        raise ValueError(f"{setting.name} is {value}: give a number of at least {low:g}")
+    if above is not None and value <= above:
+        raise ValueError(f"{setting.name} is {value}: give a number above {above:g}")
+    if high is not None and value > high:
+        raise ValueError(f"{setting.name} is {value}: give a number of at most {high:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imgs(Settings):
+    """A dataset: a folder in a known layout and one of its splits."""
+
+    panel: ClassVar[str] = "Data"
+
+    root: Path | None = option(
+        None, "Dataset folder in the ADE20K layout (images/, annotations/).", path=True
+    )
+    split: str = option("validation", "Split on which interventions are evaluated.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Settings):
+    """The frozen parts: vision transformer, sparse autoencoder, segmentation head."""
+
+    panel: ClassVar[str] = "Model"
+
+    vit_family: VitFamily = option("dinov2", "Family of the vision transformer.")
+    vit_ckpt: str | None = option(
+        None, "Vision transformer: alias, Hugging Face id or local folder.", path=True
+    )
+    vit_layer: int = option(11, "Residual stream after this many blocks, counted from 1.", ge=1)
+    sae_ckpt: str | None = option(None, "Trained sparse autoencoder (file).", path=True)
+    sae_format: SaeFormat = option("auto", "Format of the autoencoder file; auto looks inside.")
+    seg_ckpt: str | None = option(
+        None, "Trained linear segmentation head: file, or folder of *_step{n}.pt.", path=True
+    )
+    act_mean: str | None = option(None, "SAE input mean (file); else computed.", path=True)
+    act_norm: float | str | None = option(
+        None, "SAE input norm (number or file); else computed.", path=True
+    )
+    sparsity: str | None = option(
+        None, "Firing frequency per latent (file); else computed.", path=True
+    )
+    top_values: str | None = option(
+        None, "Top activations per latent (file); else computed.", path=True
+    )
+    n_patches_per_img: int | None = option(
+        None, "Expected patch tokens per image; checked against the model.", ge=1
+    )
+    cls_token: bool | None = option(
+        None, "Whether a CLS token is expected; checked against the model."
+    )
+    patch_size_px: int | None = option(
+        None, "Expected patch side in pixels; checked against the model.", ge=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Settings):
+    """The images: those that are evaluated, and those that latents are chosen on."""
+
+    panel: ClassVar[str] = "Data"
+
+    imgs: Imgs = field(default_factory=Imgs)
+    images: int | None = option(None, "Evaluate a fixed even subset of this many images.", ge=1)
+    lookup_split: str = option("training", "Split for SAE statistics and for choosing latents.")
+    lookup_images: int | None = option(
+        None, "Use a fixed even subset of this many images of the lookup split.", ge=1
+    )
+    label_threshold: float = option(
+        0.9, "Share of a patch's pixels that must agree for a clean label.", ge=0.0, le=1.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure(Settings):
+    """What is counted, and for which classes."""
+
+    panel: ClassVar[str] = "Measurement"
+
+    protocol: Protocol = option(
+        "class",
+        "class: edit every patch with one class's latent, count that class only. "
+        "label: edit each patch with its own label's latent, count all classes at once.",
+    )
+    classes: tuple[str, ...] = option(
+        (), "Intervene on this class only (repeatable; name or id).", flag="class"
+    )
+    min_patches: int = option(
+        50, "Classes with fewer predicted patches stay out of macro means.", ge=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute(Settings):
+    """Where and how the numbers are computed; none of it changes a result in float32."""
+
+    panel: ClassVar[str] = "Compute"
+
+    device: Device = option("auto", "Device; auto takes CUDA where there is one.")
+    dtype: Dtype = option("float32", "Precision of the ViT; float32 is the exact mode.")
+    batch_size: int = option(128, "Images, or edited images, per forward pass.", ge=1)
+    n_workers: int | None = option(
+        None, "Image loading processes (0 on a CPU, else one per core up to 16).",
+        flag="workers", ge=0,
+    )  # fmt: skip
+    seed: int = option(42, "Seed of all random draws.", ge=0)
+    cache_dir: Path | None = option(
+        None, "Folder for computed statistics and the demo world (your user cache folder)."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup(Compute, Measure, Data, Model):
+    """Everything an experiment needs except the choice of the intervention.
+
+    Fields come in the reverse order of the bases: the model first.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection(Settings):
+    """How each class gets its latent."""
+
+    panel: ClassVar[str] = "Choice of latents"
+
+    select: Select = option(
+        "f1",
+        "f1: the latent with the best F1. causal: of the --top-k best by F1, the one whose own "
+        "edit has the largest target minus other change.",
+    )
+    top_k: int = option(3, "Latents listed per class, and candidates of the causal rule.", ge=1)
+    select_images: int = option(
+        200, "Causal rule: images with the class, and as many without it, at most.", ge=1
+    )
+    max_freq: float = option(
+        0.01, "Latents that fire on a larger share of patches are no candidates.", gt=0.0, le=1.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentChoice(Selection):
+    """A choice of latents, made now or reused."""
+
+    lookup: str | None = option(
+        None, "Reuse latents: a lookup.csv, a run folder or a run id of the store.", path=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled(Settings):
+    """Scales in units of a latent's maximum observed activation."""
+
+    panel: ClassVar[str] = "Intervention"
+
+    scale: tuple[float, ...] = option(
+        (-2.0,), "Set the latent to this many times its maximum (repeatable).", ge=-10.0, le=10.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandVec(LatentChoice, Scaled):
+    """Control: push every patch along a random direction."""
+
+    panel: ClassVar[str] = "Intervention"
+    name: ClassVar[str] = "random-vector"
+    command: ClassVar[str] = "rand-vec"
+
+    scale: tuple[float, ...] = option(
+        (-2.0,), "Length of the random vector in raw activation units (repeatable); with "
+        "--match norm, the scale of the automatic edit whose length it takes.",
+    )  # fmt: skip
+    match: Match = option(
+        "none", "norm: as long, patch by patch, as the automatic edit of each class would be."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.match == "norm":
+            Scaled(scale=self.scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandFeat(Scaled):
+    """Control: set one random live latent per class."""
+
+    name: ClassVar[str] = "random-feature"
+    command: ClassVar[str] = "rand-feat"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoFeat(LatentChoice, Scaled):
+    """Set each class's own latent."""
+
+    panel: ClassVar[str] = "Intervention"
+    name: ClassVar[str] = "automatic-feature"
+    command: ClassVar[str] = "auto-feat"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choose(Selection, Scaled):
+    """Choose latents without intervening; the causal rule tries each at the given scale."""
+
+
+Method = RandVec | RandFeat | AutoFeat
+METHODS: tuple[type[Method], ...] = get_args(Method)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Settings):
+    """Where results go."""
+
+    panel: ClassVar[str] = "Results"
+
+    dump_to: Path = option(Path("semseg-runs"), "Folder that receives one folder per run.")
+    experiment: str = option("semseg", "MLflow experiment.")
+    tracking_uri: str | None = option(
+        None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
+    )
+    run_name: str | None = option(None, "Name of the run; else made from method and scale.")
+    tags: tuple[str, ...] = option((), "Tag KEY=VALUE of the run (repeatable).", flag="tag")
+    no_track: bool = option(False, "Write the local run folder only, without MLflow.")
+    quiet: bool = option(False, "No progress and no messages; the summary still prints.")
+    dry_run: bool = option(False, "Say what would run, its size and estimated time; then stop.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for tag in self.tags:
+            if "=" not in tag or not tag.partition("=")[0].strip():
+                raise ValueError(f"tag is {tag!r}: give it as KEY=VALUE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantitative(Setup, LatentChoice):
+    """The reference's settings: one flat object for `eval_*`, `get_latent_lookup` and `main`."""
+
+    scale: float = option(-2.0, "Intervention scale; random vectors likely need more.")
+    dump_to: Path = option(Path("semseg-runs"), "Folder that receives results.csv.")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def narrow(settings: Settings, to: type[S], **changes: Any) -> S:
+    """The part of `settings` that `to` has fields for, with `changes` applied."""
+    names = [f.name for f in fields(to) if f.name not in changes and hasattr(settings, f.name)]
+    return to(**{name: getattr(settings, name) for name in names}, **changes)
+
+
+def default_of(setting: Field[Any]) -> Any:
+    """The default of a dataclass field, made afresh where it comes from a factory."""
+    if setting.default_factory is not MISSING:
+        return setting.default_factory()
+    return setting.default

@@ -1,0 +1,13 @@
+"""Known failures. Their message is one sentence: what was wrong, what was expected, what to try."""
+
+
+class SemsegError(Exception):
+    """A failure whose cause we know; the command line prints its sentence and exits with 1."""
+
+
+class UsageError(SemsegError):
+    """A wrong option or argument; the command line exits with 2."""
+
+
+class StoreError(SemsegError):
+    """The MLflow tracking store cannot be reached, read or written."""

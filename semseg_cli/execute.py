@@ -1,0 +1,168 @@
+"""A command from its settings to its last printed line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from semseg_cli import console, tracking
+from semseg_cli.config import Choose, Method, Output, Setup, narrow
+from semseg_cli.data import Dataset
+from semseg_cli.demo.world import world_folder
+from semseg_cli.experiment import Outcome, choose_latents, run
+from semseg_cli.interventions import needs_latents, needs_statistics
+from semseg_cli.lookup_table import lookup_from_path, lookup_text
+from semseg_cli.plan import make_plan
+from semseg_cli.presets import cache_folder
+from semseg_cli.progress import Progress
+from semseg_cli.recording import (
+    class_rows,
+    open_folders,
+    recorded,
+    write_outcome,
+    write_settings,
+)
+from semseg_cli.runs import RunFolder
+from semseg_cli.session import Session, open_session
+from semseg_cli.store import resolve_uri, ui_command
+from semseg_cli.summary import extremes_table, lookup_table, summary_table
+from semseg_cli.tables import plain_number
+
+DEMO_NOTE = (
+    "This is the embedded demo world (drawn scenes, a tiny ViT): it shows the tool, not DINOv2. "
+    "Bring your own with --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."
+)
+
+
+def intervene(setup: Setup, method: Method, output: Output) -> None:
+    """Runs one method at its scales: folders, tracking, tables."""
+    store = _store(output)
+    with console.progress_bars(quiet=output.quiet) as progress:
+        session = _open(setup, output, progress)
+        if output.dry_run:
+            _print_plan(session, [method])
+            return
+        runs = [_run_meta(method, scale, output) for scale in method.scale]
+        folders = open_folders(session, output, runs, _datasets(session, method))
+        for folder, scale in zip(folders, method.scale, strict=True):
+            write_settings(folder, setup, narrow(method, type(method), scale=(scale,)))
+        with recorded(folders, store):
+            outcomes = run(session, [method], lambda source: _read_lookup(source, store), progress)
+            for folder, outcome in zip(folders, outcomes, strict=True):
+                write_outcome(folder, outcome, session.dataset)
+    _print_outcomes(outcomes, folders, session)
+    _print_where(folders, store, output)
+
+
+def look_up(setup: Setup, choice: Choose, output: Output) -> None:
+    """Chooses latents: a folder with lookup.csv per scale, tracking, a table."""
+    store = _store(output)
+    # F1 does not depend on the scale: one table serves all.
+    scales = choice.scale if choice.select == "causal" else choice.scale[:1]
+    choice = narrow(choice, Choose, scale=scales)
+    with console.progress_bars(quiet=output.quiet) as progress:
+        session = _open(setup, output, progress)
+        if output.dry_run:
+            _print_plan(session, [choice])
+            return
+        runs = [_lookup_meta(choice, scale, output) for scale in scales]
+        folders = open_folders(session, output, runs, [session.lookup_dataset])
+        for folder, scale in zip(folders, scales, strict=True):
+            write_settings(folder, setup, narrow(choice, Choose, scale=(scale,)))
+        with recorded(folders, store):
+            chosen = choose_latents(session, choice, progress)
+            for folder, scale in zip(folders, scales, strict=True):
+                folder.write("lookup.csv", lookup_text(chosen[scale]).encode())
+    for scale in scales:
+        rows = [row.to_row() for row in chosen[scale]]
+        console.show(lookup_table(rows, candidates=choice.top_k > 1))
+    _print_where(folders, store, output)
+
+
+def _store(output: Output) -> str | None:
+    """The tracking store, known to be reachable; None if nothing is tracked."""
+    if output.no_track or output.dry_run:
+        return None
+    uri = resolve_uri(output.tracking_uri)
+    tracking.probe(uri)
+    return uri
+
+
+def _open(setup: Setup, output: Output, progress: Progress) -> Session:
+    is_demo = setup.imgs.root == world_folder(cache_folder(setup.cache_dir))
+    if is_demo:
+        console.say(DEMO_NOTE, quiet=output.quiet)
+    return open_session(setup, progress)
+
+
+def _datasets(session: Session, method: Method) -> list[Dataset]:
+    """The images that a run depends on."""
+    reuses = getattr(method, "lookup", None) is not None
+    if (needs_latents(method) and not reuses) or (
+        needs_statistics(method) and session.is_missing_stats
+    ):
+        return [session.dataset, session.lookup_dataset]
+    return [session.dataset]
+
+
+def _run_meta(method: Method, scale: float, output: Output) -> dict[str, Any]:
+    default = f"{method.command} x{plain_number(scale)}"
+    name = output.run_name or default
+    if output.run_name and len(method.scale) > 1:
+        name = f"{output.run_name} x{plain_number(scale)}"
+    return {
+        "kind": "intervention",
+        "command": method.command,
+        "method": method.name,
+        "scale": scale,
+        "run_name": name,
+    }
+
+
+def _lookup_meta(choice: Choose, scale: float, output: Output) -> dict[str, Any]:
+    default = f"lookup {choice.select}"
+    default += f" x{plain_number(scale)}" if choice.select == "causal" else ""
+    return {
+        "kind": "lookup",
+        "command": "lookup",
+        "method": f"lookup-{choice.select}",
+        "scale": scale,
+        "run_name": output.run_name or default,
+    }
+
+
+def _read_lookup(source: str, store: str | None) -> str:
+    """A lookup from a file, a run folder or, if it is neither, a run of the store."""
+    if store is None or Path(source).expanduser().exists() or "/" in source or "." in source:
+        return lookup_from_path(source)
+    return tracking.fetch_lookup(store, source)
+
+
+def _print_plan(session: Session, methods: Sequence[Method | Choose]) -> None:
+    out = console.stdout()
+    for line in make_plan(session, methods).lines():
+        out.print(line.format(device=session.pipeline.device), markup=False)
+
+
+def _print_outcomes(
+    outcomes: Sequence[Outcome], folders: Sequence[RunFolder], session: Session
+) -> None:
+    reports = {
+        folder.meta["run_name"]: outcome.report
+        for folder, outcome in zip(folders, outcomes, strict=True)
+    }
+    console.show(summary_table(reports))
+    best = max(outcomes, key=lambda outcome: outcome.report.selectivity)
+    console.stdout().print()
+    console.show(extremes_table(class_rows(best), session.setup.min_patches))
+
+
+def _print_where(folders: Sequence[RunFolder], store: str | None, output: Output) -> None:
+    lines = ["", *(f"Results: {folder.path}" for folder in folders)]
+    if store is not None:
+        uri = f" --tracking-uri {store}" if output.tracking_uri else ""
+        experiment = "" if output.experiment == "semseg" else f" --experiment {output.experiment}"
+        lines += [f"Compare: semseg-cli compare{experiment}{uri}", f"MLflow:  {ui_command(store)}"]
+        links = [tracking.run_link(folder) for folder in folders]
+        lines += [f"Run:     {link}" for link in links if link]
+    for line in lines:
+        console.say(line, quiet=output.quiet)

@@ -1,0 +1,124 @@
+"""The table of latents per class, and its CSV file. No torch in here."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from semseg_cli.errors import SemsegError
+from semseg_cli.results import write_csv
+
+
+@dataclass(frozen=True)
+class LookupRow:
+    """One candidate latent of one class, best first (`rank` from 1).
+
+    `n_patches` is the class's clean patches on the lookup split, `frequency` the latent's firing
+    frequency and `maximum` its largest activation. The last three are the effect of the latent's
+    own edit on the selection images, where the causal rule measured it.
+    """
+
+    class_id: int
+    class_name: str
+    rank: int
+    latent: int
+    chosen: bool
+    threshold: float
+    f1: float
+    precision: float
+    recall: float
+    iou: float
+    n_patches: int
+    frequency: float
+    maximum: float
+    target_change: float | None = None
+    other_change: float | None = None
+    selectivity: float | None = None
+
+    def to_row(self) -> dict[str, Any]:
+        """The row for a CSV file."""
+        return {**asdict(self), "chosen": int(self.chosen)}
+
+
+COLUMNS = [f.name for f in fields(LookupRow)]
+
+
+def lookup_text(rows: Iterable[LookupRow]) -> str:
+    """The text of lookup.csv."""
+    file = io.StringIO()
+    write_csv(file, COLUMNS, (row.to_row() for row in rows))
+    return file.getvalue()
+
+
+def chosen_latents(rows: Iterable[LookupRow]) -> dict[int, int]:
+    """Class id -> its chosen latent."""
+    return {row.class_id: row.latent for row in rows if row.chosen}
+
+
+def read_lookup(text: str, class_names: Sequence[str], d_sae: int, source: str) -> dict[int, int]:
+    """Class id -> latent, from the text of a lookup CSV.
+
+    Needs the columns `latent` and `class_id` or `class_name`; where there is a column `chosen`,
+    only rows that say 1 count.
+
+    Raises:
+        SemsegError: a class is unknown, a latent is out of range, or a class has two latents.
+    """
+    reader = csv.DictReader(io.StringIO(text))
+    header = set(reader.fieldnames or ())
+    if "latent" not in header or not header & {"class_id", "class_name"}:
+        raise SemsegError(
+            f"The lookup {source} has the columns {', '.join(sorted(header)) or '(none)'}: it "
+            "needs latent, and class_id or class_name."
+        )
+    latents: dict[int, int] = {}
+    for line, row in enumerate(reader, start=2):
+        if row.get("chosen", "1") not in ("1", "True", "true"):
+            continue
+        class_id = _class_id(row, class_names, f"{source}, line {line}")
+        if class_id in latents:
+            raise SemsegError(
+                f"The lookup {source} has two latents for {class_names[class_id - 1]}: keep one."
+            )
+        latents[class_id] = _latent(row, d_sae, f"{source}, line {line}")
+    if not latents:
+        raise SemsegError(f"The lookup {source} names no latent: is it a lookup.csv?")
+    return latents
+
+
+def _class_id(row: dict[str, Any], class_names: Sequence[str], where: str) -> int:
+    name = (row.get("class_name") or "").strip()
+    if name:
+        if name not in class_names:
+            raise SemsegError(f"{where}: the class {name!r} is not in the dataset.")
+        return list(class_names).index(name) + 1
+    raw = (row.get("class_id") or "").strip()
+    if not raw.isdecimal() or not 1 <= int(raw) <= len(class_names):
+        raise SemsegError(f"{where}: class id {raw!r} is not one of 1 to {len(class_names)}.")
+    return int(raw)
+
+
+def _latent(row: dict[str, Any], d_sae: int, where: str) -> int:
+    raw = (row.get("latent") or "").strip()
+    if not raw.isdecimal() or int(raw) >= d_sae:
+        raise SemsegError(f"{where}: latent {raw!r} is not one of 0 to {d_sae - 1}.")
+    return int(raw)
+
+
+def lookup_from_path(source: str) -> str:
+    """The text of a lookup file, or of lookup.csv in a run folder.
+
+    Raises:
+        SemsegError: there is no such file, or it cannot be read.
+    """
+    path = Path(source).expanduser()
+    path = path / "lookup.csv" if path.is_dir() else path
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SemsegError(
+            f"The lookup {path} cannot be read ({getattr(error, 'strerror', None) or error}): give "
+            "a lookup.csv or a run folder that has one."
+        ) from error

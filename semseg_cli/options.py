@@ -1,0 +1,134 @@
+"""Settings dataclasses -> Typer options. Each dataclass becomes a panel of the command's help."""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+from rich.markup import escape
+from typer.core import TyperCommand
+
+from semseg_cli.config import Settings, default_of
+from semseg_cli.errors import UsageError
+from semseg_cli.flat import Entry, build, entries, item_type
+from semseg_cli.presets import layered, preset_names
+
+SOURCES = {
+    "preset": "Named settings: " + ", ".join(preset_names()) + " (demo if you name no input).",
+    "config": "TOML file with one key per option; options and SEMSEG_* variables win over it.",
+}
+
+
+class SettingsCommand(TyperCommand):
+    """A command whose defaults come from the preset and the settings file."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Reads the files that the options name before the options themselves get their values."""
+        if not ctx.resilient_parsing and any(param.name == "preset" for param in self.params):
+            given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+            named = {
+                str(param.name): given.get(param.name) or _from_environment(param)
+                for param in self.params
+                if given.get(param.name) or _from_environment(param)
+            }
+            if "help" not in given:
+                values = layered(named.pop("preset", None), named.pop("config", None), named)
+                ctx.default_map = {
+                    param.name: _as_given(values[key])
+                    for param in self.params
+                    if (key := _key(param)) in values
+                }
+        return super().parse_args(ctx, args)
+
+
+def _from_environment(param: Any) -> str | None:
+    return os.environ.get(param.envvar) if isinstance(param.envvar, str) else None
+
+
+def _key(param: Any) -> str:
+    return param.opts[0].removeprefix("--").replace("-", "_")
+
+
+def _as_given(value: Any) -> Any:
+    return [str(v) for v in value] if isinstance(value, list) else value
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Flattens parameters that are settings into options; other parameters stay as they are.
+
+    Values that the settings refuse end the command as a usage error (exit code 2).
+    """
+    signature = inspect.signature(command)
+    groups = {
+        name: parameter.annotation
+        for name, parameter in signature.parameters.items()
+        if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Settings)
+    }
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        try:
+            made = {name: build(cls, values) for name, cls in groups.items()}
+        except ValueError as error:
+            raise UsageError(_as_option(str(error))) from error
+        rest = {name: values[name] for name in signature.parameters if name not in groups}
+        command(**rest, **made)
+
+    plain = [p for name, p in signature.parameters.items() if name not in groups]
+    flat = [_parameter(e) for cls in groups.values() for e in entries(cls)]
+    parameters = [*plain, *_sources(groups), *flat]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def _as_option(message: str) -> str:
+    """A settings error with the option's name for the field's."""
+    name, _, rest = message.partition(" ")
+    return f"Invalid value: --{name.replace('_', '-')} {rest}."
+
+
+def _sources(groups: dict[str, type[Settings]]) -> Iterator[inspect.Parameter]:
+    if not any(entry.key == "sae_ckpt" for cls in groups.values() for entry in entries(cls)):
+        return
+    for name, text in SOURCES.items():
+        option = typer.Option(
+            f"--{name}",
+            help=escape(text),
+            envvar=f"SEMSEG_{name.upper()}",
+            rich_help_panel="Settings",
+        )
+        annotation = Annotated[str | None, option]
+        yield inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+        )
+
+
+def _parameter(entry: Entry) -> inspect.Parameter:
+    kind, is_repeated = item_type(entry.field)
+    default = default_of(entry.field)
+    if is_repeated:
+        kind, default = list[kind], list(default)  # type: ignore[valid-type]
+    elif default is None:
+        kind = kind | None if get_origin(kind) is None else kind
+    is_flag = kind is bool and default is False
+    option = typer.Option(
+        entry.flag if is_flag or bool not in (kind, *get_args(kind)) else _switch(entry),
+        help=escape(entry.field.metadata["help"]),
+        envvar=f"SEMSEG_{entry.key.upper()}",
+        rich_help_panel=entry.panel,
+        show_envvar=False,
+    )
+    return inspect.Parameter(
+        entry.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default if default is not MISSING else inspect.Parameter.empty,
+        annotation=Annotated[kind, option],
+    )
+
+
+def _switch(entry: Entry) -> str:
+    return f"{entry.flag}/--no-{entry.flag.removeprefix('--')}"

@@ -1,0 +1,97 @@
+"""What a command would do: its size, and a time estimated from one real batch."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from semseg_cli.config import AutoFeat, Choose, Method, RandFeat, RandVec
+from semseg_cli.data import Dataset
+from semseg_cli.interventions import needs_latents
+from semseg_cli.session import Session
+
+SAMPLE_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Numbers of images that go through the ViT up to the layer, and of passes after it."""
+
+    n_images: int
+    n_lookup_images: int
+    n_classes: int
+    n_prefixes: int
+    n_tails: int
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        minutes = self.seconds / 60
+        took = f"{minutes:.1f} minutes" if minutes >= 2 else f"{self.seconds:.0f} s"
+        return [
+            f"images to evaluate: {self.n_images}; to choose latents on: {self.n_lookup_images}",
+            f"classes: {self.n_classes}",
+            f"passes up to the layer: {self.n_prefixes}; passes after it: {self.n_tails}",
+            f"estimated time: {took} on {{device}} (from {SAMPLE_IMAGES} images or fewer)",
+        ]
+
+
+def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
+    """The size and estimated time of running these methods in one pass."""
+    n_classes = len(session.classes)
+    looks_up = [m for m in methods if not isinstance(m, RandFeat) and _looks_up(m)]
+    needs_stats = session.is_missing_stats
+    n_lookup = len(session.lookup_dataset) if looks_up or needs_stats else 0
+    evaluates = [m for m in methods if not isinstance(m, Choose)]
+    n_images = len(session.dataset) if evaluates else 0
+    n_prefixes = n_lookup * (len(looks_up) + needs_stats) + n_images
+    n_tails = sum(_edits_per_image(m, n_classes, session) for m in evaluates) * n_images
+    n_tails += n_images  # the clean prediction
+    for method in looks_up:
+        if method.select == "causal":
+            per_row = min(2 * method.select_images, n_lookup)
+            n_tails += per_row * method.top_k * n_classes * len(method.scale) + n_lookup
+            n_prefixes += n_lookup
+    dataset = session.dataset if evaluates else session.lookup_dataset
+    prefix, tail = _measure(session, dataset)
+    seconds = n_prefixes * prefix + n_tails * tail
+    return Plan(n_images, n_lookup, n_classes, n_prefixes, n_tails, seconds)
+
+
+def _looks_up(method: AutoFeat | RandVec | Choose) -> bool:
+    if isinstance(method, Choose):
+        return True
+    return needs_latents(method) and method.lookup is None
+
+
+def _edits_per_image(method: Method, n_classes: int, session: Session) -> int:
+    is_shared = isinstance(method, RandVec) and method.match == "none"
+    per_scale = 1 if is_shared or session.setup.protocol == "label" else n_classes
+    return per_scale * len(method.scale)
+
+
+def _measure(session: Session, dataset: Dataset) -> tuple[float, float]:
+    """Seconds per image up to the layer (loading included), and after it."""
+    pipeline = session.pipeline
+    n_images = min(SAMPLE_IMAGES, len(dataset))
+
+    def load() -> None:
+        for position in range(n_images):
+            _ = dataset[position]
+
+    batch = next(iter(session.loader(dataset)))
+    images = batch.images_bchw[:n_images]
+    tokens = pipeline.residual(images)
+    loading = _seconds(load)
+    prefix = _seconds(lambda: pipeline.residual(images))
+    tail = _seconds(lambda: pipeline.predict(tokens))
+    return (loading + prefix) / n_images, tail / len(images)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The faster of two runs: the first one also warms up."""
+    taken = []
+    for _ in range(2):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return min(taken)

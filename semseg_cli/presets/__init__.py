@@ -1,0 +1,117 @@
+"""Named settings and settings files: TOML with one key per option."""
+
+import difflib
+import tomllib
+from collections.abc import Collection, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from semseg_cli.config import METHODS, Choose, Output, Setup
+from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.flat import Entry, entries, item_type
+
+# Naming one of these says that the user brings their own parts.
+INPUTS = ("vit_ckpt", "sae_ckpt", "seg_ckpt", "imgs_root")
+DEFAULT_PRESET = "demo"
+KNOWN: dict[str, Entry] = {
+    entry.key: entry for cls in (Setup, Choose, *METHODS, Output) for entry in entries(cls)
+}
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    files = resources.files(__name__).iterdir()
+    return sorted(Path(f.name).stem for f in files if f.name.endswith(".toml"))
+
+
+def cache_folder(given: Path | str | None) -> Path:
+    """Where computed statistics and the demo world are kept."""
+    import platformdirs
+
+    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("semseg-cli"))
+
+
+def layered(preset: str | None, config: str | None, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Key -> value from a settings file over a preset.
+
+    Without either, and if `named` (what the user gave otherwise) has none of the inputs, this is
+    the demo world.
+
+    Raises:
+        UsageError: an unknown preset, file, key, or a value of the wrong type.
+    """
+    from_file = read_config(Path(config)) if config else {}
+    preset = preset or from_file.pop("preset", None)
+    if not (preset or config or any(name in named for name in INPUTS)):
+        preset = DEFAULT_PRESET
+    from_file.pop("preset", None)
+    cache = named.get("cache_dir") or from_file.get("cache_dir")
+    from_preset = read_preset(preset, cache_folder(cache)) if preset else {}
+    return {**from_preset, **from_file}
+
+
+def read_preset(name: str, cache_dir: Path) -> dict[str, Any]:
+    """The settings of a preset, with its folders filled in."""
+    if name not in preset_names():
+        raise UsageError(f"There is no preset {name!r}: choose one of {', '.join(preset_names())}.")
+    from semseg_cli.demo.world import shipped_files, world_folder
+
+    text = (resources.files(__name__) / f"{name}.toml").read_text("utf-8")
+    folders = {"weights": shipped_files().folder, "world": world_folder(cache_dir)}
+    values = tomllib.loads(text)
+    return {key: _filled(value, folders) for key, value in values.items()}
+
+
+def _filled(value: Any, folders: Mapping[str, Path]) -> Any:
+    if not isinstance(value, str):
+        return value
+    for name, folder in folders.items():
+        value = value.replace(f"{{{name}}}", str(folder))
+    return value
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file; relative paths that exist beside it are resolved."""
+    try:
+        values = tomllib.loads(path.expanduser().read_text("utf-8"))
+    except OSError as error:
+        raise SemsegError(
+            f"The settings file {path} cannot be read ({error.strerror}): check --config."
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"The settings file {path} is no TOML ({error}).") from error
+    for key, value in values.items():
+        _check(key, value, path)
+    return {key: _beside(path, key, value) for key, value in values.items()}
+
+
+def _check(key: str, value: Any, path: Path) -> None:
+    if key == "preset" and isinstance(value, str):
+        return
+    if key not in KNOWN:
+        close = difflib.get_close_matches(key, KNOWN, n=1)
+        hint = f"did you mean {close[0]}?" if close else "options are listed by --help."
+        raise UsageError(f"The settings file {path} has the unknown key {key!r}: {hint}")
+    kind, is_repeated = item_type(KNOWN[key].field)
+    values = value if is_repeated and isinstance(value, list) else [value]
+    allowed = _allowed(kind, KNOWN[key])
+    for one in values:
+        if type(one) not in allowed:
+            names = " or ".join(sorted({t.__name__ for t in allowed}))
+            raise UsageError(f"The settings file {path} has {key} = {one!r}: expected {names}.")
+
+
+def _allowed(kind: Any, entry: Entry) -> Collection[type]:
+    if kind is float:
+        return (int, float)
+    if kind in (int, bool):
+        return (kind,)
+    return (str, int, float) if "float" in str(entry.field.type) else (str,)
+
+
+def _beside(path: Path, key: str, value: Any) -> Any:
+    if key in KNOWN and KNOWN[key].field.metadata.get("path") and isinstance(value, str):
+        beside = path.expanduser().absolute().parent / value
+        return str(beside) if beside.exists() else value
+    return value

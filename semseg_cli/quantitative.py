@@ -1,0 +1,161 @@
+"""The reference API, under the names that users of the reference module know."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+
+from semseg_cli.config import (
+    METHODS,
+    AutoFeat,
+    Imgs,
+    Method,
+    Quantitative,
+    RandFeat,
+    RandVec,
+    narrow,
+)
+from semseg_cli.counts import compute_class_results
+from semseg_cli.data import Loader, get_patch_i, get_patch_mask
+from semseg_cli.experiment import run
+from semseg_cli.flat import build, entries, flatten
+from semseg_cli.head import SegmentationHead, argmax_logits
+from semseg_cli.interventions import map_range, unscaled
+from semseg_cli.lookup import count_detections, rank_latents
+from semseg_cli.lookup_table import chosen_latents, lookup_from_path
+from semseg_cli.pipeline import Encoder, Pipeline, check_fit
+from semseg_cli.presets import cache_folder, layered
+from semseg_cli.results import ClassResults, Report, save
+from semseg_cli.sae import SparseAutoencoder
+from semseg_cli.session import (
+    Session,
+    find_classes,
+    find_device,
+    load_backbone,
+    load_stats,
+    open_session,
+)
+from semseg_cli.stats import cached_stats
+from semseg_cli.typed import typed
+from semseg_cli.vit import register_hook
+
+__all__ = [
+    "ClassResults",
+    "Quantitative",
+    "Report",
+    "SparseAutoencoder",
+    "argmax_logits",
+    "compute_class_results",
+    "eval_auto_feat",
+    "eval_rand_feat",
+    "eval_rand_vec",
+    "get_latent_lookup",
+    "get_patch_i",
+    "get_patch_mask",
+    "main",
+    "make_dataloader",
+    "map_range",
+    "register_hook",
+    "save",
+    "unscaled",
+]
+
+
+def filled(cfg: Quantitative) -> Quantitative:
+    """The settings, with the demo world's where they name no input of their own."""
+    mine, defaults = flatten(cfg), flatten(Quantitative())
+    values = {
+        **layered(None, None, mine),
+        **{k: v for k, v in mine.items() if defaults.get(k) != v},
+    }
+    names = {entry.key: entry.name for entry in entries(Quantitative)}
+    return build(Quantitative, {names[k]: v for k, v in values.items() if k in names})
+
+
+def make_dataloader(cfg: Quantitative) -> Loader:
+    """The images that `cfg.imgs` names, as `eval_*` and `get_latent_lookup` take them."""
+    session = open_session(filled(cfg))
+    return session.loader(session.dataset)
+
+
+@typed
+def get_latent_lookup(
+    cfg: Quantitative, sae: SparseAutoencoder, dataloader: Loader
+) -> Int[torch.Tensor, " classes_and_null"]:
+    """The best latent of each class by F1 over the dataloader's images.
+
+    Entry c belongs to class c (151 entries for ADE20K; entry 0 is unused); -1 says that a class
+    has no latent. Statistics that `cfg` does not name are computed on the same images.
+    """
+    cfg = filled(cfg)
+    device = find_device(cfg.device)
+    vit, sae = load_backbone(cfg, device), sae.to(device)
+    given = load_stats(cfg, sae)
+    cache = cache_folder(cfg.cache_dir)
+    stats = cached_stats(given, vit, cfg.vit_layer, sae, lambda: dataloader, cache)
+    encoder = Encoder(
+        vit=vit, layer=cfg.vit_layer, sae=sae.scaled(stats.act_mean, stats.act_norm), stats=stats
+    )
+    detections = count_detections(encoder, dataloader, cfg.label_threshold)
+    names = dataloader.dataset.class_names
+    rows = rank_latents(detections, stats, names, cfg.max_freq, top_k=1)
+    lookup = torch.full((len(names) + 1,), -1, dtype=torch.int64)
+    for class_id, latent in chosen_latents(rows).items():
+        lookup[class_id] = latent
+    return lookup
+
+
+def _evaluate(
+    cfg: Quantitative,
+    method: type[Method],
+    sae: SparseAutoencoder,
+    clf: SegmentationHead,
+    dataloader: Loader,
+) -> Report:
+    dataset = dataloader.dataset
+    cfg = filled(cfg)
+    setup = narrow(cfg, Quantitative, imgs=Imgs(root=dataset.root, split=dataset.split))
+    device = find_device(setup.device)
+    vit, sae, clf = load_backbone(setup, device), sae.to(device), clf.to(device)
+    check_fit(vit, setup.vit_layer, sae, clf)
+    pipeline = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=clf)
+    classes = find_classes(setup.classes, dataset.class_names)
+    session = Session(setup, pipeline, dataset, load_stats(setup, sae), classes)
+    chosen = narrow(cfg, method, scale=(cfg.scale,))
+    return run(session, [chosen], lookup_from_path)[0].report
+
+
+@typed
+def eval_rand_vec(
+    cfg: Quantitative, sae: SparseAutoencoder, clf: SegmentationHead, dataloader: Loader
+) -> Report:
+    """`scale` times a random unit vector added to every patch (method `random-vector`)."""
+    return _evaluate(cfg, RandVec, sae, clf, dataloader)
+
+
+@typed
+def eval_rand_feat(
+    cfg: Quantitative, sae: SparseAutoencoder, clf: SegmentationHead, dataloader: Loader
+) -> Report:
+    """One random live latent per class, set to `scale` times its maximum (`random-feature`)."""
+    return _evaluate(cfg, RandFeat, sae, clf, dataloader)
+
+
+@typed
+def eval_auto_feat(
+    cfg: Quantitative, sae: SparseAutoencoder, clf: SegmentationHead, dataloader: Loader
+) -> Report:
+    """Each class's looked-up latent, set to `scale` times its maximum (`automatic-feature`).
+
+    Latents are looked up on `cfg.lookup_split` of the dataloader's dataset.
+    """
+    return _evaluate(cfg, AutoFeat, sae, clf, dataloader)
+
+
+@typed
+def main(cfg: Quantitative) -> None:
+    """Runs the three methods in one pass and writes `results.csv` to `cfg.dump_to`."""
+    cfg = filled(cfg)
+    methods: list[Method] = [narrow(cfg, method, scale=(cfg.scale,)) for method in METHODS]
+    outcomes = run(open_session(cfg), methods, lookup_from_path)
+    save([outcome.report for outcome in outcomes], str(Path(cfg.dump_to) / "results.csv"))

@@ -1,0 +1,247 @@
+"""Results of an intervention: counts per class, and the ratios that are read off them.
+
+Integers are kept and divided last. An empty denominator gives 0.0. No torch in here.
+"""
+
+import csv
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from semseg_cli.errors import SemsegError
+
+SCHEMA_VERSION = 1
+
+
+def ratio(part: float, whole: float) -> float:
+    """`part / whole`, and 0.0 for an empty whole."""
+    return float(part / whole) if whole else 0.0
+
+
+def check_types(instance: Any) -> None:
+    """Raises TypeError if a field of a results dataclass holds another type than annotated."""
+    for f in fields(instance):
+        value, kind = getattr(instance, f.name), f.metadata.get("kind", f.type)
+        if kind is float and type(value) is int:
+            object.__setattr__(instance, f.name, float(value))
+        elif not _holds(value, kind):
+            raise TypeError(f"{f.name} of {type(instance).__name__} is {value!r}, expected {kind}")
+
+
+def _holds(value: Any, kind: Any) -> bool:
+    if kind in (int, float, str, bool):
+        return type(value) is kind
+    if kind == dict[int, int]:
+        return type(value) is dict and all(type(n) is int for pair in value.items() for n in pair)
+    if kind == list[ClassResults]:
+        return type(value) is list and all(type(item) is ClassResults for item in value)
+    return value is None or type(value) is float  # float | None
+
+
+@dataclass(frozen=True)
+class ClassResults:
+    """Counts of one class in one report.
+
+    `change_distribution` maps a new class id to how many of the changed patches went there; it
+    holds non-zero entries only and never the class itself.
+    """
+
+    class_id: int
+    class_name: str
+    n_orig_patches: int
+    n_changed_patches: int
+    n_other_patches: int
+    n_other_changed: int
+    change_distribution: dict[int, int]
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+    @property
+    def target_change(self) -> float:
+        """Share of the class's own patches that changed class."""
+        return ratio(self.n_changed_patches, self.n_orig_patches)
+
+    @property
+    def other_change(self) -> float:
+        """Share of all other patches that changed class."""
+        return ratio(self.n_other_changed, self.n_other_patches)
+
+    @property
+    def selectivity(self) -> float:
+        """Target change minus other change, in [-1, 1]."""
+        return self.target_change - self.other_change
+
+    def to_row(self) -> dict[str, int | float | str]:
+        """The class as one table row; ratios first, then counts."""
+        return {
+            "class_name": self.class_name,
+            "target_change": self.target_change,
+            "other_change": self.other_change,
+            "selectivity": self.selectivity,
+            "class_id": self.class_id,
+            "n_orig_patches": self.n_orig_patches,
+            "n_changed_patches": self.n_changed_patches,
+            "n_other_patches": self.n_other_patches,
+            "n_other_changed": self.n_other_changed,
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """One intervention at one scale, over all of its classes.
+
+    `edit_norm` is the mean L2 length of the edit per edited patch in raw activation units (None
+    where it was not measured); `min_patches` is the least number of original patches with which a
+    class enters the `macro_*` means; `shared_edit` says that all classes were counted from ONE pair
+    of predictions.
+    """
+
+    method: str
+    class_results: list[ClassResults]
+    intervention_scale: float
+    protocol: str = "class"
+    n_images: int = 0
+    n_patches: int = 0
+    edit_norm: float | None = None
+    min_patches: int = 0
+    shared_edit: bool = False
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+    def _pooled(self, part: str, whole: str) -> float:
+        results = self.class_results
+        return ratio(
+            sum(getattr(r, part) for r in results), sum(getattr(r, whole) for r in results)
+        )
+
+    def _over_classes(self, reduce: Callable[[list[float]], Any], of: str, least: int) -> float:
+        kept = [getattr(r, of) for r in self.class_results if r.n_orig_patches >= least]
+        return float(reduce(kept)) if kept else 0.0
+
+    @property
+    def mean_target_change(self) -> float:
+        """Changed over original patches, pooled over classes."""
+        return self._pooled("n_changed_patches", "n_orig_patches")
+
+    @property
+    def mean_other_change(self) -> float:
+        """Changed others over others, pooled over classes."""
+        return self._pooled("n_other_changed", "n_other_patches")
+
+    @property
+    def target_change_std(self) -> float:
+        """Population standard deviation over classes; a class without patches counts as 0.0."""
+        return self._over_classes(np.std, "target_change", 0)
+
+    @property
+    def other_change_std(self) -> float:
+        """Population standard deviation over classes."""
+        return self._over_classes(np.std, "other_change", 0)
+
+    @property
+    def selectivity(self) -> float:
+        """Pooled target change minus pooled other change."""
+        return self.mean_target_change - self.mean_other_change
+
+    @property
+    def macro_target_change(self) -> float:
+        """Mean over classes with at least `min_patches` original patches."""
+        return self._over_classes(np.mean, "target_change", max(1, self.min_patches))
+
+    @property
+    def macro_other_change(self) -> float:
+        """Mean over the same classes as `macro_target_change`."""
+        return self._over_classes(np.mean, "other_change", max(1, self.min_patches))
+
+    @property
+    def is_pooled_identical(self) -> bool:
+        """Whether pooled target and other change are one number by construction.
+
+        Where every class is counted from one pair of predictions, a changed patch is "other" for
+        all remaining classes, so both ratios reduce to changed / all patches.
+        """
+        n_counted = sum(r.n_orig_patches for r in self.class_results)
+        return self.shared_edit and n_counted == self.n_patches
+
+    def metrics(self) -> dict[str, float]:
+        """The scalars of the report, as they are tracked."""
+        values = {
+            "target_change": self.mean_target_change,
+            "other_change": self.mean_other_change,
+            "target_std": self.target_change_std,
+            "other_std": self.other_change_std,
+            "selectivity": self.selectivity,
+            "macro_target_change": self.macro_target_change,
+            "macro_other_change": self.macro_other_change,
+            "scale": self.intervention_scale,
+            "n_classes": float(len(self.class_results)),
+            "n_images": float(self.n_images),
+            "n_patches": float(self.n_patches),
+        }
+        return values if self.edit_norm is None else {**values, "edit_norm": self.edit_norm}
+
+    def to_csv_row(self) -> dict[str, str | float]:
+        """The reference's row: method, and pooled means and deviations over classes."""
+        return {
+            "method": self.method,
+            "target_change": self.mean_target_change,
+            "other_change": self.mean_other_change,
+            "target_std": self.target_change_std,
+            "other_std": self.other_change_std,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready form that `from_dict` turns back into an equal report."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self), "metrics": self.metrics()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Report":
+        """The report that `to_dict` was made from.
+
+        Raises:
+            SemsegError: the data is no report, or one of another schema version.
+        """
+        if not isinstance(data, dict):
+            raise SemsegError("The report is no JSON object: is it a report.json?")
+        if data.get("schema_version") != SCHEMA_VERSION:
+            raise SemsegError(
+                f"The report has schema version {data.get('schema_version')!r}, this version of "
+                f"semseg-cli reads {SCHEMA_VERSION}: read it with the version that wrote it."
+            )
+        try:
+            kept = {f.name: data[f.name] for f in fields(cls)}
+            kept["class_results"] = [_class_from_dict(row) for row in kept["class_results"]]
+            return cls(**kept)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SemsegError(
+                f"The report cannot be read ({error}): is it a report.json?"
+            ) from error
+
+
+def _class_from_dict(row: dict[str, Any]) -> ClassResults:
+    # JSON has string keys only.
+    flow = {int(to): n for to, n in row["change_distribution"].items()}
+    return ClassResults(**{**row, "change_distribution": flow})
+
+
+CSV_HEADER = ["method", "target_change", "target_std", "other_change", "other_std"]
+
+
+def save(results: list[Report], fpath: str) -> None:
+    """Writes one CSV row per report; makes missing parent folders."""
+    path = Path(fpath)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        write_csv(file, CSV_HEADER, (report.to_csv_row() for report in results))
+
+
+def write_csv(file: TextIO, header: list[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Writes rows as CSV; keys that are not in the header are an error."""
+    writer = csv.DictWriter(file, header, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)

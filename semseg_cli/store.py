@@ -1,0 +1,172 @@
+"""Where runs are tracked: addresses of MLflow stores, SQLite files as such. No mlflow in here."""
+
+import os
+import shlex
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from semseg_cli.errors import StoreError
+
+LOCK_SECONDS = 60.0
+PROBE_SECONDS = 3.0
+_DATABASES = ("postgresql", "mysql", "mssql")
+
+
+def resolve_uri(option: str | None) -> str:
+    """The store to use: the option, else MLFLOW_TRACKING_URI, else mlflow.db in this folder.
+
+    SQLite addresses come back with an absolute path, so that they mean the same from any folder.
+
+    Raises:
+        StoreError: a plain folder, or an address that no kind of store has.
+    """
+    uri = (option or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db").strip()
+    scheme = uri.partition(":")[0].lower()
+    if scheme == "sqlite":
+        return _absolute_sqlite(uri)
+    if scheme in ("http", "https", "databricks") or scheme.split("+")[0] in _DATABASES:
+        return uri.rstrip("/") if scheme != "databricks" else uri
+    if scheme == "file" or "://" not in uri:
+        path = Path(urlsplit(uri).path if scheme == "file" else uri).absolute()
+        database = path if path.suffix in (".db", ".sqlite") else path.parent / "mlflow.db"
+        raise StoreError(
+            f"The tracking store {uri!r} is a plain path, and MLflow no longer keeps runs in "
+            f"folders: give a database such as --tracking-uri sqlite:///{database}."
+        )
+    raise StoreError(
+        f"The tracking store {uri!r} is of no kind that MLflow knows: give sqlite:///PATH.db or "
+        "the http(s):// address of a tracking server."
+    )
+
+
+def _absolute_sqlite(uri: str) -> str:
+    body, mark, query = uri.partition("?")
+    path = body.partition("sqlite:///")[2]
+    if not path or ":memory:" in path:
+        raise StoreError(
+            f"The tracking store {uri!r} names no file: give sqlite:/// and the path of a "
+            "database, such as sqlite:///mlflow.db."
+        )
+    return f"sqlite:///{Path(path).absolute()}{mark}{query}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of a SQLite store; None for every other store."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Where a new experiment of a SQLite store keeps artifacts: a folder beside the database.
+
+    MLflow's own default is relative to the folder of whoever creates the experiment. None for
+    other stores: a server decides for itself.
+    """
+    path = sqlite_path(uri)
+    if path is None:
+        return None
+    slug = "".join(c if c.isalnum() or c in "-_." else "-" for c in experiment).strip(".")
+    return (path.parent / "mlartifacts" / (slug or "experiment")).as_uri()
+
+
+def ui_command(uri: str) -> str:
+    """What to type, or to open in a browser, to see the runs of a store."""
+    if uri.startswith(("http://", "https://")):
+        return uri
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+
+
+def check_sqlite(path: Path, *, write: bool) -> None:
+    """Raises a StoreError unless `path` is an MLflow database, or one could be made there."""
+    if not path.parent.is_dir():
+        raise StoreError(
+            f"The folder {path.parent} of the tracking store does not exist: "
+            "make it, or give another store with --tracking-uri."
+        )
+    if path.exists():
+        _check_database(path)
+    for needed in (path.parent, path) if write else ():
+        if needed.exists() and not os.access(needed, os.W_OK):
+            raise StoreError(
+                f"The tracking store {path} cannot be written ({needed} is read-only): give "
+                "another store with --tracking-uri, or leave tracking out with --no-track."
+            )
+
+
+def _check_database(path: Path) -> None:
+    try:
+        tables = _tables(path)
+    except sqlite3.DatabaseError as error:
+        raise StoreError(
+            f"The tracking store {path} is no readable SQLite database ({error}): "
+            "give another file with --tracking-uri."
+        ) from error
+    if tables and "alembic_version" not in tables and "experiments" not in tables:
+        raise StoreError(
+            f"{path} is a database but no MLflow store: give another file with --tracking-uri."
+        )
+
+
+def _tables(path: Path) -> set[str]:
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=LOCK_SECONDS)
+    try:
+        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {name for (name,) in rows}
+    finally:
+        connection.close()
+
+
+def has_schema(path: Path) -> bool:
+    """Whether the database file exists and holds tables."""
+    return path.exists() and bool(_tables(path))
+
+
+@contextmanager
+def opening(path: Path, *, write: bool) -> Iterator[None]:
+    """Holds the lock beside the database while it is opened.
+
+    MLflow creates its tables on the first opening; two processes doing so at once corrupt the
+    store or fail. Readers take the lock only where a writer has left or is holding one.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = path.with_name(f"{path.name}.lock")
+    if not (write or (lock.exists() and os.access(lock, os.W_OK))):
+        yield
+        return
+    try:
+        with FileLock(lock, timeout=LOCK_SECONDS):
+            yield
+    except Timeout as error:
+        raise StoreError(
+            f"The tracking store {path} has been locked for {LOCK_SECONDS:g} s by another "
+            f"process: wait for it, or remove {lock} if none is running."
+        ) from error
+
+
+def check_reachable(uri: str) -> None:
+    """Raises a StoreError unless something listens at the host and port of a network address."""
+    parts = urlsplit(uri)
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    if parts.hostname is None or port is None:
+        return
+    try:
+        socket.create_connection((parts.hostname, port), timeout=PROBE_SECONDS).close()
+    except OSError as error:
+        raise StoreError(
+            f"Nothing answers at the tracking store {public(uri)} ({error}): start the server, "
+            "give another one with --tracking-uri, or leave tracking out with --no-track."
+        ) from error
+
+
+def public(uri: str) -> str:
+    """The address without user name and password."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

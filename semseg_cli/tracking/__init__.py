@@ -1,0 +1,31 @@
+"""Runs in an MLflow store: started, filled from their folders, found again.
+
+The only package that imports mlflow, and only when a store is opened. Stores are reached through
+`MlflowClient`, never through MLflow's global state.
+"""
+
+from semseg_cli.store import resolve_uri, ui_command
+from semseg_cli.tracked import TrackedRun
+from semseg_cli.tracking.client import probe
+from semseg_cli.tracking.read import (
+    fetch_lookup,
+    find_run,
+    find_runs,
+    read_artifact_text,
+)
+from semseg_cli.tracking.write import log_folder, run_link, start, upload
+
+__all__ = [
+    "TrackedRun",
+    "fetch_lookup",
+    "find_run",
+    "find_runs",
+    "log_folder",
+    "probe",
+    "read_artifact_text",
+    "resolve_uri",
+    "run_link",
+    "start",
+    "ui_command",
+    "upload",
+]

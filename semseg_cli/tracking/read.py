@@ -1,0 +1,118 @@
+"""Runs out of a store: found, and their artifacts read. Nothing in here makes a store or a run."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from semseg_cli import store
+from semseg_cli.errors import SemsegError, StoreError
+from semseg_cli.runs import RunFolder
+from semseg_cli.tracked import RESULT_FILES, TrackedRun, from_folder, from_milliseconds, pick
+from semseg_cli.tracking.client import open_client, probe, reporting
+
+NO_RUNS = "make one with `semseg-cli auto-feat`"
+
+
+def find_runs(
+    uri: str, experiments: Sequence[str] = (), filter_string: str = "", kind: str = "intervention"
+) -> list[TrackedRun]:
+    """The tracked runs of a kind, newest first, of these experiments (else of all).
+
+    Never makes a store, and writes nothing.
+
+    Raises:
+        SemsegError: the store, or an experiment, does not exist.
+        StoreError: the store cannot be read, or does not understand the filter.
+    """
+    path = store.sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise SemsegError(f"There is no tracking store {path} and so no run: {NO_RUNS}.")
+    if path is None:
+        probe(uri)
+    else:
+        store.check_sqlite(path, write=False)
+    if path is not None and not store.has_schema(path):
+        return []
+    whole = " and ".join(p for p in (f"tags.semseg.kind = '{kind}'", filter_string) if p)
+    with reporting(uri):
+        client = open_client(uri, write=False)
+        names = {e.experiment_id: e.name for e in _pages(client.search_experiments)}
+        chosen = _chosen(names, experiments)
+        runs = _pages(client.search_runs, chosen, whole) if chosen else []
+        return [_tracked(uri, run, names[run.info.experiment_id]) for run in runs]
+
+
+def find_run(uri: str, wanted: str, kind: str = "intervention") -> TrackedRun:
+    """One run by local run folder, id, unambiguous beginning of an id, or name (the newest)."""
+    if (Path(wanted) / "run.json").is_file():
+        return from_folder(RunFolder(Path(wanted)))
+    return pick(find_runs(uri, kind=kind), wanted)
+
+
+def read_artifact_text(run: TrackedRun, path: str) -> str:
+    """A text artifact of a run, from its store or its folder.
+
+    Raises:
+        StoreError: the run has no such artifact, or it cannot be fetched.
+    """
+    try:
+        if isinstance(run.source, Path):
+            local = path.removeprefix("results/")
+            return (run.source / (local if local in RESULT_FILES else path)).read_text("utf-8")
+        with reporting(run.source), tempfile.TemporaryDirectory() as scratch:
+            client = open_client(run.source, write=False)
+            return Path(client.download_artifacts(run.run_id, path, scratch)).read_text("utf-8")
+    except (OSError, StoreError) as error:
+        raise StoreError(f"{path} of run {run.name} cannot be read ({error}).") from error
+
+
+def fetch_lookup(uri: str, wanted: str) -> str:
+    """The text of the lookup.csv of a run, which `wanted` names as in `find_run`."""
+    path = store.sqlite_path(uri)
+    if path is not None and not path.exists() and not Path(wanted).exists():
+        raise SemsegError(
+            f"{wanted!r} is neither a file nor a run of the tracking store {path}, which does not "
+            "exist: make a lookup with `semseg-cli lookup`."
+        )
+    if (Path(wanted) / "run.json").is_file():
+        return read_artifact_text(find_run(uri, wanted), "lookup.csv")
+    runs = [run for kind in ("lookup", "intervention") for run in find_runs(uri, kind=kind)]
+    runs.sort(key=lambda run: run.started, reverse=True)
+    return read_artifact_text(pick(runs, wanted), "lookup.csv")
+
+
+def _pages(search: Any, *arguments: Any) -> list[Any]:
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(*arguments, max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _chosen(names: Mapping[str, str], experiments: Sequence[str]) -> list[str]:
+    for wanted in experiments:
+        if wanted not in names.values():
+            known = ", ".join(sorted(names.values()))
+            raise SemsegError(
+                f"There is no experiment {wanted!r} in the tracking store (there are: {known}): "
+                f"give one with --experiment, or {NO_RUNS}."
+            )
+    return [id for id, name in names.items() if not experiments or name in experiments]
+
+
+def _tracked(uri: str, run: Any, experiment: str) -> TrackedRun:
+    return TrackedRun(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        experiment=experiment,
+        status=run.info.status,
+        started=from_milliseconds(run.info.start_time),
+        source=uri,
+        params=run.data.params,
+        metrics=run.data.metrics,
+        tags=run.data.tags,
+    )

@@ -1,0 +1,58 @@
+"""Runs the command line in this process, as a user would type it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from _pytest.capture import CaptureFixture
+from worlds import World
+
+from semseg_cli.cli import run
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """A working directory to type commands in; the store is its mlflow.db."""
+
+    folder: Path
+    capture: CaptureFixture[str]
+
+    def type(self, *args: str) -> Done:
+        """Runs `semseg-cli ARGS`."""
+        self.capture.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run(list(args))
+        printed = self.capture.readouterr()
+        return Done(int(ended.value.code or 0), printed.out, printed.err)
+
+    def runs(self) -> list[Path]:
+        """The run folders so far, oldest first."""
+        return sorted((self.folder / "semseg-runs").glob("*"), key=lambda p: p.stat().st_mtime_ns)
+
+
+def options(world: World, **changes: str) -> list[str]:
+    """The options that name a world's files; `changes` by option name, "" leaves one out."""
+    named = {
+        "vit_ckpt": str(world.folder / "vit"),
+        "vit_layer": str(world.vit_layer),
+        "sae_ckpt": str(world.folder / "sae.pt"),
+        "seg_ckpt": str(world.folder / "head.pt"),
+        "imgs_root": str(world.data),
+        "max_freq": "1.0",
+        "batch_size": "4",
+        "min_patches": "1",
+        "cache_dir": str(world.folder / "cache"),
+        **({"act_mean": str(world.stats), "act_norm": "2.0"} if world.stats else {}),
+        **changes,
+    }
+    pairs = ((f"--{name.replace('_', '-')}", value) for name, value in named.items() if value)
+    return [part for pair in pairs for part in pair]

@@ -1,0 +1,61 @@
+"""Fixtures that many tests share: two small worlds, made once."""
+
+from pathlib import Path
+
+import pytest
+from _pytest.capture import CaptureFixture
+from commands import Terminal
+from mlflow_store import new_store
+from worlds import SHARED, World, make_known_world, make_tiny_world
+
+from semseg_cli.session import Session
+
+
+@pytest.fixture(scope="session")
+def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_tiny_world(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def known_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_known_world(tmp_path_factory.mktemp("known"))
+
+
+@pytest.fixture
+def tiny(tiny_world: World) -> Session:
+    return tiny_world.session()
+
+
+@pytest.fixture
+def known(known_world: World) -> Session:
+    return known_world.session()
+
+
+@pytest.fixture
+def terminal(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: CaptureFixture[str],
+) -> Terminal:
+    """An empty working directory with a new store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    new_store(tmp_path_factory, tmp_path)
+    return Terminal(tmp_path, capsys)
+
+
+@pytest.fixture(scope="session")
+def ade20k_sample() -> Path:
+    folder = SHARED / "ade20k-sample"
+    if not folder.is_dir():
+        pytest.skip(f"needs the three real ADE20K images in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def saev_samples() -> Path:
+    folder = SHARED / "saev-sae-samples"
+    if not folder.is_dir():
+        pytest.skip(f"needs the saev files in {folder}")
+    return folder

@@ -1,0 +1,105 @@
+"""Real MLflow stores for tests: SQLite files copied from a template, servers on loopback."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+from semseg_cli import tracking
+from semseg_cli.runs import RunFolder
+
+Snapshot = dict[str, Any]
+
+
+def new_store(temporary: pytest.TempPathFactory, folder: Path) -> str:
+    """The address of a new, empty store; its tables are made once per session and copied."""
+    template = temporary.getbasetemp() / "template.db"
+    if not template.exists():
+        tracking.probe(f"sqlite:///{template}")
+    return f"sqlite:///{shutil.copy(template, folder / 'mlflow.db')}"
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+@contextmanager
+def server(folder: Path, port: int) -> Iterator[str]:
+    """The address of a running `mlflow server` that keeps its runs in `folder`."""
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/server.db",
+        "--artifacts-destination", str(folder / "artifacts"),
+    ]  # fmt: skip
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **quiet}, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/health", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
+    direct = build_opener(ProxyHandler({}))
+    for _ in range(600):
+        assert process.poll() is None, "the server has ended"
+        try:
+            with direct.open(url, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the server has not started")
+
+
+def client(uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def snapshot(folder: RunFolder) -> Snapshot:
+    """What the store says of a folder's run, without what differs by chance."""
+    meta = folder.meta
+    api = client(meta["tracking_uri"])
+    run = api.get_run(meta["mlflow_run_id"])
+    return {
+        "name": run.info.run_name,
+        "status": run.info.status,
+        "start": run.info.start_time,
+        "end": run.info.end_time,
+        "params": run.data.params,
+        "metrics": run.data.metrics,
+        "tags": run.data.tags,
+        "inputs": sorted(
+            (one.dataset.name, one.dataset.digest, sorted((t.key, t.value) for t in one.tags))
+            for one in run.inputs.dataset_inputs
+        ),
+        "artifacts": sorted(
+            file.path for at in ("", "results") for file in api.list_artifacts(run.info.run_id, at)
+        ),
+    }
+
+
+def stored(uri: str, folder: RunFolder) -> RunFolder:
+    """The folder, after its run was started and logged in the store."""
+    tracking.start(uri, [folder])
+    tracking.log_folder(folder)
+    return folder

@@ -1,0 +1,97 @@
+"""Run folders as a command leaves them, with made-up results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from semseg_cli.results import ClassResults, Report, write_csv
+from semseg_cli.runs import RunFolder, make_run_folder, now
+
+SETTINGS = """\
+vit_layer = 11
+imgs_root = "/data/ade"
+imgs_split = "validation"
+lookup_split = "training"
+protocol = "class"
+min_patches = 50
+seed = 42
+batch_size = 32
+experiment = "semseg"
+"""
+METHODS = {
+    "auto-feat": "automatic-feature",
+    "rand-feat": "random-feature",
+    "rand-vec": "random-vector",
+}
+
+
+def make_report(command: str = "auto-feat", scale: float = -2.0, changed: int = 90) -> Report:
+    """Two classes: of sand's 100 patches `changed` change, of sea's 60 half as many percent."""
+    sand = ClassResults(1, "sand", 100, changed, 300, 12, {2: changed} if changed else {})
+    sea = ClassResults(2, "sea [b t d]", 60, 30, 340, 17, {1: 30})
+    return Report(
+        METHODS[command], [sand, sea], scale, n_images=4, n_patches=400, edit_norm=12.5,
+        min_patches=50, shared_edit=command == "rand-vec",
+    )  # fmt: skip
+
+
+def make_folder(
+    root: Path,
+    command: str = "auto-feat",
+    scale: float = -2.0,
+    changed: int = 90,
+    status: str | None = "FINISHED",
+    settings: str = "",
+    **meta: Any,
+) -> RunFolder:
+    """A folder with every file of a run; without a report where the status is not FINISHED."""
+    folder = make_run_folder(root, _meta(command, scale) | meta)
+    if status is None:
+        return folder
+    method = f"scale = [{scale}]\n{settings or 'select = '}" + ("" if settings else '"f1"\n')
+    (folder.path / "settings.toml").write_text(SETTINGS + method)
+    (folder.path / "log.txt").write_text("looked at 4 images\n")
+    if status == "FINISHED":
+        fill(folder, make_report(command, scale, changed))
+    folder.update(status=status, ended=now())
+    return folder
+
+
+def fill(folder: RunFolder, report: Report) -> None:
+    (folder.path / "report.json").write_text(json.dumps(report.to_dict()))
+    rows = [{**r.to_row(), "latent": 7 + r.class_id} for r in report.class_results]
+    _write(folder.path / "class_results.csv", rows)
+    for name in ("per_image.parquet", "change_matrix.parquet"):
+        (folder.path / name).write_bytes(b"PAR1")
+    latents = [
+        {"class_id": r.class_id, "class_name": r.class_name, "rank": 1, "latent": 7 + r.class_id,
+         "chosen": 1, "threshold": 0.3, "f1": 0.9, "precision": 0.95, "recall": 0.85, "iou": 0.8,
+         "n_patches": 100, "frequency": 0.001, "maximum": 5.5}
+        for r in report.class_results
+    ]  # fmt: skip
+    _write(folder.path / "lookup.csv", latents)
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        write_csv(file, list(rows[0]), rows)
+
+
+def _meta(command: str, scale: float) -> dict[str, Any]:
+    split = {"name": "ade", "root": "/data/ade", "n_images": 4}
+    return {
+        "kind": "intervention",
+        "command": command,
+        "method": METHODS[command],
+        "protocol": "class",
+        "scale": scale,
+        "run_name": f"{command} x{scale:g}",
+        "experiment": "semseg",
+        "sweep_id": "5eed",
+        "tags": {"author": "me"},
+        "datasets": [
+            {**split, "role": "evaluation", "split": "validation", "digest": "e" * 64},
+            {**split, "role": "lookup", "split": "training", "digest": "f" * 64},
+        ],
+        "digests": {"sae": "5ae", "vit": "717", "head": "4ead"},
+    }

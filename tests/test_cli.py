@@ -1,0 +1,223 @@
+"""Commands end to end on small worlds: what they print, leave on disk and in the store."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from commands import Done, Terminal, options
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from worlds import PLANTED, World
+
+from semseg_cli.config import METHODS
+from semseg_cli.results import Report
+
+FILES = {
+    "report.json", "class_results.csv", "per_image.parquet", "change_matrix.parquet",
+    "settings.toml", "run.json", "log.txt",
+}  # fmt: skip
+
+
+def report_of(folder: Path) -> Report:
+    return Report.from_dict(json.loads((folder / "report.json").read_text()))
+
+
+def stored_runs(terminal: Terminal, experiment: str) -> list[Run]:
+    client = MlflowClient(f"sqlite:///{terminal.folder}/mlflow.db")
+    found = client.search_experiments(filter_string=f"name = '{experiment}'")
+    return list(client.search_runs([one.experiment_id for one in found])) if found else []
+
+
+def assert_done(done: Done) -> None:
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.command)
+@pytest.mark.parametrize("protocol", ["class", "label"])
+def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
+    method: type, protocol: str, known_world: World, terminal: Terminal
+) -> None:
+    args = options(known_world, protocol=protocol)
+    if method.command == "rand-feat":
+        args = [arg for arg in args if arg not in ("--max-freq", "1.0")]
+    assert_done(terminal.type(method.command, *args))
+    (folder,) = terminal.runs()
+    expected = FILES | ({"lookup.csv"} if method.command == "auto-feat" else set())
+    assert {path.name for path in folder.iterdir()} == expected
+    report = report_of(folder)
+    assert (report.method, report.protocol) == (method.name, protocol)
+
+    (run,) = stored_runs(terminal, "semseg")
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == pytest.approx(report.metrics())
+    assert run.data.params["vit_layer"] == str(known_world.vit_layer)
+    client = MlflowClient(f"sqlite:///{terminal.folder}/mlflow.db")
+    stored = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert {"report.json", "class_results.json", "settings.toml", "results"} <= stored
+
+
+def test_auto_feat_flips_planted_classes_and_nothing_else(
+    known_world: World, terminal: Terminal
+) -> None:
+    done = terminal.type("auto-feat", *options(known_world))
+    assert_done(done)
+    report = report_of(terminal.runs()[0])
+    assert report.mean_target_change == 1.0
+    assert report.mean_other_change == 0.0
+    assert "semseg-cli compare" in done.err
+    assert "mlflow ui --backend-store-uri" in done.err
+    assert " 1.000" in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_parquet_files_hold_the_counts_of_the_report(tiny_world: World, terminal: Terminal) -> None:
+    assert_done(terminal.type("auto-feat", *options(tiny_world)))
+    (folder,) = terminal.runs()
+    report = report_of(folder)
+    sums = pd.read_parquet(folder / "per_image.parquet").groupby("class_id").sum(numeric_only=True)
+    for result in report.class_results:
+        assert sums.loc[result.class_id, "n_changed_patches"] == result.n_changed_patches
+        assert sums.loc[result.class_id, "n_other_changed"] == result.n_other_changed
+    flow = pd.read_parquet(folder / "change_matrix.parquet")
+    assert flow["n_patches"].sum() == sum(r.n_changed_patches for r in report.class_results)
+
+
+def test_several_scales_in_one_pass_equal_single_runs(
+    tiny_world: World, terminal: Terminal
+) -> None:
+    args = options(tiny_world, select="causal")
+    assert_done(terminal.type("auto-feat", *args, "--scale", "-2", "--scale", "3"))
+    together = {report_of(f).intervention_scale: report_of(f) for f in terminal.runs()}
+    for scale in ("-2", "3"):
+        assert_done(terminal.type("auto-feat", *args, "--scale", scale))
+        alone = report_of(terminal.runs()[-1])
+        assert alone.class_results == together[float(scale)].class_results
+
+
+def test_settings_toml_repeats_the_run(tiny_world: World, terminal: Terminal) -> None:
+    assert_done(terminal.type("auto-feat", *options(tiny_world), "--seed", "7", "--class", "sky"))
+    (first,) = terminal.runs()
+    assert_done(terminal.type("auto-feat", "--config", str(first / "settings.toml")))
+    second = terminal.runs()[-1]
+    assert report_of(first) == report_of(second)
+    assert tomllib.loads((second / "settings.toml").read_text()) == tomllib.loads(
+        (first / "settings.toml").read_text()
+    )
+
+
+def test_lookup_finds_the_planted_latents_and_can_be_reused(
+    known_world: World, terminal: Terminal
+) -> None:
+    done = terminal.type("lookup", *options(known_world, select="causal", top_k="2"))
+    assert_done(done)
+    (folder,) = terminal.runs()
+    table = pd.read_csv(folder / "lookup.csv")
+    chosen = table[table["chosen"] == 1].set_index("class_id")["latent"].to_dict()
+    assert chosen == PLANTED
+    run_id = json.loads((folder / "run.json").read_text())["mlflow_run_id"]
+    for source in (str(folder), str(folder / "lookup.csv"), run_id):
+        assert_done(terminal.type("auto-feat", *options(known_world), "--lookup", source))
+        used = terminal.runs()[-1]
+        assert report_of(used).mean_target_change == 1.0
+        assert (used / "lookup.csv").read_text() == (folder / "lookup.csv").read_text()
+
+
+def test_a_reused_lookup_needs_no_lookup_split(known_world: World, terminal: Terminal) -> None:
+    (terminal.folder / "mine.csv").write_text("class_name,latent\nwall,4\n")
+    stats = {"sparsity": "ones.json", "top_values": "ones.json"}
+    ones = {name: [1.0] * 15 for name in stats}
+    (terminal.folder / "ones.json").write_text(json.dumps(ones))
+    args = options(known_world, lookup="mine.csv", lookup_split="nowhere", **stats)
+    assert_done(terminal.type("auto-feat", *args))
+    (result,) = report_of(terminal.runs()[0]).class_results
+    assert result.class_name == "wall"
+
+
+def test_classes_are_chosen_by_name_or_id(known_world: World, terminal: Terminal) -> None:
+    args = options(known_world)
+    assert_done(terminal.type("auto-feat", *args, "--class", "sky", "--class", "1"))
+    report = report_of(terminal.runs()[0])
+    assert [result.class_name for result in report.class_results] == ["wall", "sky"]
+
+
+def test_matched_random_vectors_are_as_long_as_the_automatic_edit(
+    tiny_world: World, terminal: Terminal
+) -> None:
+    assert_done(terminal.type("auto-feat", *options(tiny_world)))
+    assert_done(terminal.type("rand-vec", *options(tiny_world), "--match", "norm"))
+    auto, control = (report_of(folder) for folder in terminal.runs())
+    assert auto.edit_norm is not None
+    assert control.edit_norm == pytest.approx(auto.edit_norm, rel=1e-5)
+    assert not control.is_pooled_identical
+
+
+def test_dry_run_says_the_size_and_leaves_nothing(known_world: World, terminal: Terminal) -> None:
+    done = terminal.type("auto-feat", *options(known_world), "--dry-run")
+    assert_done(done)
+    # 4 images for statistics, 4 for the lookup, 3 evaluated; 3 clean tails and 5 classes x 3 images
+    assert "passes up to the layer: 11; passes after it: 18" in done.out
+    assert "estimated time" in done.out
+    assert terminal.runs() == []
+
+
+def test_no_track_writes_the_folder_only_and_upload_finishes_it(
+    known_world: World, terminal: Terminal
+) -> None:
+    done = terminal.type("auto-feat", *options(known_world), "--no-track")
+    assert_done(done)
+    assert stored_runs(terminal, "semseg") == []
+    (folder,) = terminal.runs()
+    assert_done(terminal.type("upload", str(folder)))
+    done = terminal.type("compare", "--format", "csv")
+    assert_done(done)
+    assert "auto-feat x-2" in done.out
+
+
+def test_quiet_prints_the_tables_only(known_world: World, terminal: Terminal) -> None:
+    done = terminal.type("auto-feat", *options(known_world), "--quiet")
+    assert_done(done)
+    assert done.err == ""
+    assert "target" in done.out
+
+
+def test_names_and_tags_reach_the_store(known_world: World, terminal: Terminal) -> None:
+    names = ["--run-name", "mine", "--tag", "paper=1", "--experiment", "other"]
+    assert_done(terminal.type("rand-vec", *options(known_world), *names))
+    (run,) = stored_runs(terminal, "other")
+    assert run.info.run_name == "mine"
+    assert run.data.tags["paper"] == "1"
+
+
+def test_missing_statistics_are_computed_once(tiny_world: World, terminal: Terminal) -> None:
+    cache = terminal.folder / "cache"
+    args = options(tiny_world, cache_dir=str(cache))
+    assert_done(terminal.type("auto-feat", *args))
+    (kept,) = (cache / "stats").glob("*.safetensors")
+    made = kept.stat().st_mtime_ns
+    assert_done(terminal.type("auto-feat", *args))
+    assert [path.stat().st_mtime_ns for path in (cache / "stats").iterdir()] == [made]
+    first, second = (report_of(folder) for folder in terminal.runs())
+    assert first == second
+
+
+def test_variables_win_over_files_and_options_over_variables(
+    known_world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (terminal.folder / "my.toml").write_text("seed = 1\nmin_patches = 2\nlabel_threshold = 0.5\n")
+    monkeypatch.setenv("SEMSEG_SEED", "2")
+    monkeypatch.setenv("SEMSEG_MIN_PATCHES", "3")
+    args = options(known_world, min_patches="", config="my.toml")
+    assert_done(terminal.type("rand-vec", *args, "--seed", "4"))
+    used = tomllib.loads((terminal.runs()[0] / "settings.toml").read_text())
+    assert (used["seed"], used["min_patches"], used["label_threshold"]) == (4, 3, 0.5)
+
+
+def test_choosing_on_the_evaluation_split_is_flagged(
+    known_world: World, terminal: Terminal
+) -> None:
+    assert_done(terminal.type("auto-feat", *options(known_world, lookup_split="validation")))
+    done = terminal.type("compare")
+    assert_done(done)
+    assert "evaluat" in done.out

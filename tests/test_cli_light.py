@@ -1,0 +1,84 @@
+"""What the command line does before anything heavy loads."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+from _pytest.capture import CaptureFixture
+
+from semseg_cli.cli import app, run
+from semseg_cli.config import METHODS, Choose, Output, Setup
+from semseg_cli.flat import entries
+
+HEAVY = ("torch", "mlflow", "transformers", "pandas", "PIL", "matplotlib")
+COMMANDS = ("lookup", "rand-vec", "rand-feat", "auto-feat", "compare", "upload", "demo")
+
+
+def imported(code: str) -> set[str]:
+    """The heavy modules that a fresh interpreter has loaded after running the code."""
+    report = f"import sys; print(*[m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    script = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\n{report}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("args", [["--help"], ["auto-feat", "--help"], ["compare", "--help"]])
+def test_help_imports_nothing_heavy(args: Sequence[str]) -> None:
+    assert imported(f"from semseg_cli.cli import run; run({list(args)!r})") == set()
+
+
+def test_the_import_guard_can_fail() -> None:
+    assert "PIL" in imported("import PIL")
+
+
+def test_settings_import_nothing_heavy() -> None:
+    assert imported("from semseg_cli.config import Quantitative; Quantitative()") == set()
+
+
+def test_compare_on_a_missing_store_imports_no_torch() -> None:
+    code = "from semseg_cli.cli import run; run(['compare', '--tracking-uri', 'sqlite:///no.db'])"
+    assert not imported(code) & {"torch", "transformers"}
+
+
+def call(*args: str) -> int:
+    """The exit code of the command line."""
+    with pytest.raises(SystemExit) as ended:
+        run(list(args))
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_80_columns(
+    command: str, capsys: CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERMINAL_WIDTH", "80")
+    assert call(command, "--help") == 0
+    out = capsys.readouterr().out
+    assert "Usage" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_every_command_is_listed(capsys: CaptureFixture[str]) -> None:
+    assert call("--help") == 0
+    out = capsys.readouterr().out
+    names = {c.name for c in app.registered_commands} | {g.name for g in app.registered_groups}
+    assert names == set(COMMANDS)
+    assert all(f" {name} " in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_setting_is_an_option(method: type, capsys: CaptureFixture[str]) -> None:
+    assert call(method.command, "--help") == 0
+    out = capsys.readouterr().out
+    for cls in (method, Setup, Output):
+        for entry in entries(cls):
+            assert f"{entry.flag} " in out, entry.flag
+
+
+def test_lookup_has_the_options_of_a_choice(capsys: CaptureFixture[str]) -> None:
+    assert call("lookup", "--help") == 0
+    out = capsys.readouterr().out
+    assert all(f"{entry.flag} " in out for entry in entries(Choose))

@@ -1,0 +1,199 @@
+"""Tables: how numbers and names are written in every form, at 80 columns."""
+
+import csv
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+from run_folders import make_report
+
+from semseg_cli.summary import (
+    class_table,
+    extremes_table,
+    lookup_table,
+    summary_table,
+)
+from semseg_cli.tables import FORMATS, Column, Table, cell, plain_number, render
+
+TABLE = Table(
+    "Two classes",
+    (Column("name", "class", "text", elastic=True), Column("value", "mean\nvalue"),
+     Column("n", "n", "count")),
+    ({"name": "sea [b t d] | 50%", "value": 0.12349, "n": 3, "id": 1},
+     {"name": "a_b", "value": -1e-9, "n": None, "id": 2}),
+    notes=("One note.",),
+    best=(0, "value"),
+)  # fmt: skip
+
+
+def test_table_is_pinned() -> None:
+    assert render(TABLE) == (
+        "Two classes\n"
+        "                    mean\n"
+        "class              value  n\n"
+        "───────────────────────────\n"
+        "sea [b t d] | 50%  0.123  3\n"
+        "a_b                0.000  -\n"
+        "One note.\n"
+    )
+
+
+def test_markdown_is_pinned() -> None:
+    assert render(TABLE, "markdown") == (
+        "**Two classes**\n\n"
+        "| class | mean value | n |\n"
+        "| :-- | --: | --: |\n"
+        "| sea \\[b t d\\] \\| 50% | **0.123** | 3 |\n"
+        "| a\\_b | 0.000 | - |\n"
+        "\n- One note.\n"
+    )
+
+
+def test_latex_is_pinned() -> None:
+    assert render(TABLE, "latex") == (
+        "\\begin{table}\n\\centering\n\\begin{tabular}{lrr}\n\\hline\n"
+        "class & mean value & n \\\\\n\\hline\n"
+        "sea {[}b t d{]} \\textbar{} 50\\% & \\textbf{0.123} & 3 \\\\\n"
+        "a\\_b & 0.000 & - \\\\\n\\hline\n"
+        "\\end{tabular}\n\\caption{Two classes. One note.}\n\\end{table}\n"
+    )
+
+
+def test_csv_and_json_hold_every_key_unrounded() -> None:
+    rows = list(csv.DictReader(io.StringIO(render(TABLE, "csv"))))
+    assert rows[0] == {"name": "sea [b t d] | 50%", "value": "0.12349", "n": "3", "id": "1"}
+    whole = json.loads(render(TABLE, "json"))
+    assert whole["rows"] == list(TABLE.rows)
+    assert whole["notes"] == ["One note."]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (0.5, "ratio", "0.500"), (-0.0001, "ratio", "0.000"), (-0.25, "ratio", "-0.250"),
+        (1e-12, "ratio", "0.000"), (123456.0, "ratio", "123456.000"),
+        (1e21, "count", "1" + "0" * 21),
+        (None, "ratio", "-"), (float("nan"), "ratio", "-"), ("", "text", "-"),
+        (7.0, "count", "7"), (-2.0, "setting", "-2"), (1e-5, "setting", "0.00001"),
+        ("two\nlines", "text", "two lines"),
+    ],
+)  # fmt: skip
+def test_cells(value: object, kind: str, text: str) -> None:
+    assert cell(value, kind) == text
+
+
+def test_precision_is_a_choice() -> None:
+    assert cell(0.12349, "ratio", precision=1) == "0.1"
+    assert "0.12349" in render(TABLE, precision=5)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_plain_numbers_are_exact_and_never_scientific(value: float) -> None:
+    text = plain_number(value)
+    assert "e" not in text.lower()
+    assert float(text) == value
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=200))
+def test_any_name_keeps_80_columns_and_whole_numbers(name: str) -> None:
+    rows = [{"class_name": name, "target_change": 0.25, "other_change": 0.5, "selectivity": -0.25,
+             "class_id": 1, "n_orig_patches": 1234567, "n_changed_patches": 100,
+             "latent": 24575}]  # fmt: skip
+    text = render(class_table(rows))
+    assert all(cell_len(line) <= 80 for line in text.splitlines())
+    for number in ("24575", "0.250", "0.500", "-0.250", "1234567"):
+        assert number in text
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_form_takes_an_empty_table(format: str) -> None:
+    text = render(Table("Nothing", (Column("a", "a"),), ()), format)
+    assert text.endswith("\n")
+
+
+def test_the_best_stands_out_in_colour_only_where_colour_is_wanted() -> None:
+    def shown(*, terminal: bool, no_color: bool = False) -> str:
+        console = Console(
+            file=io.StringIO(), width=80, force_terminal=terminal, no_color=no_color,
+            color_system="truecolor" if terminal else "auto",
+        )  # fmt: skip
+        return render(TABLE, "table", console)
+
+    assert "\x1b[1;32m0.123" in shown(terminal=True)
+    assert "\x1b[1m0.123" in shown(terminal=True, no_color=True)
+    assert "\x1b" not in shown(terminal=False)
+
+
+def test_names_are_never_taken_for_markup() -> None:
+    table = Table("", (Column("name", "name", "text"),), ({"name": "[red]x[/red] [/]"},))
+    assert "[red]x[/red] [/]" in render(table)
+
+
+def test_summary_is_pinned() -> None:
+    reports = {"auto-feat x-2": make_report(), "rand-feat x-2": make_report("rand-feat", changed=0)}
+    assert render(summary_table(reports)) == (
+        "Results\n"
+        "                                            macro  macro    edit\n"
+        "run            target  other  selectivity  target  other    norm\n"
+        "────────────────────────────────────────────────────────────────\n"
+        "auto-feat x-2   0.750  0.045        0.705   0.700  0.045  12.500\n"
+        "rand-feat x-2   0.188  0.045        0.142   0.250  0.045  12.500\n"
+        "Protocol class, 4 images, 2 classes. macro: mean over classes with at least 50\n"
+        "predicted patches.\n"
+    )
+
+
+def test_summary_says_when_target_and_other_are_one_number() -> None:
+    report = make_report("rand-vec")
+    assert not any("by construction" in note for note in summary_table({"r": report}).notes)
+    shared = type(report)(**{**vars(report), "n_patches": 160})
+    assert "r: pooled target and other are equal by construction" in summary_table(
+        {"r": shared}
+    ).notes[-1]  # fmt: skip
+
+
+def test_extremes_rank_classes_with_enough_patches() -> None:
+    rows = [
+        {"class_name": f"c{i}", "class_id": i, "target_change": i / 20, "other_change": 0.0,
+         "selectivity": i / 20, "n_orig_patches": 10 * i, "n_changed_patches": 1}
+        for i in range(1, 16)
+    ]  # fmt: skip
+    table = extremes_table(rows, min_patches=30, n=2)
+    assert [row["class_name"] for row in table.rows] == ["c15", "c14", "c4", "c3"]
+    assert [row["place"] for row in table.rows] == [1, 2, 12, 13]
+    assert table.notes == ("2 classes with fewer than 30 predicted patches are not ranked.",)
+
+
+def _lookup_row(rank: int, latent: int, **more: float) -> dict[str, object]:
+    return {"class_id": 1, "class_name": "sand", "rank": rank, "latent": latent,
+            "chosen": int(rank == 1), "threshold": 0.3, "f1": 0.9, "precision": 0.95,
+            "recall": 0.85, "iou": 0.8, "n_patches": 100, "frequency": 0.001, "maximum": 5.5,
+            **more}  # fmt: skip
+
+
+def test_lookup_shows_the_chosen_latent_or_all_candidates() -> None:
+    rows = [_lookup_row(1, 24575), _lookup_row(2, 7)]
+    assert render(lookup_table(rows)) == (
+        "Latents by class\n"
+        "class  latent  above     F1  prec.  recall  patches\n"
+        "───────────────────────────────────────────────────\n"
+        "sand    24575    0.3  0.900  0.950   0.850      100\n"
+    )
+    assert [row["latent"] for row in lookup_table(rows, candidates=True).rows] == [24575, 7]
+
+
+def test_lookup_shows_the_effect_where_it_was_measured() -> None:
+    effect = {"target_change": 0.9, "other_change": 0.2, "selectivity": 0.7}
+    keys = [column.key for column in lookup_table([_lookup_row(1, 3, **effect)]).columns]
+    assert keys[-3:] == ["target_change", "other_change", "selectivity"]
+    assert "precision" not in keys
+
+
+def test_lookup_says_which_classes_have_no_latent() -> None:
+    table = lookup_table([_lookup_row(1, -1), _lookup_row(1, 7)])
+    assert "sand        -    0.3" in render(table)
+    assert table.notes == ("1 without a latent: no clean patches in the lookup split.",)
