@@ -11,7 +11,7 @@ from semseg_cli import __version__
 from semseg_cli.compare import Compare
 from semseg_cli.config import AutoFeat, Choose, Output, RandFeat, RandVec, Setup
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.interrupts import raise_on_sigterm
+from semseg_cli.interrupts import listen
 from semseg_cli.options import SettingsCommand, with_settings
 
 app = typer.Typer(
@@ -146,7 +146,7 @@ def demo_build(
 
 def run(args: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 known failure, 2 wrong usage, 130 interrupted."""
-    raise_on_sigterm()
+    listen()
     logging.getLogger("semseg_cli").addHandler(logging.NullHandler())
     try:
         app(args=args)

@@ -142,7 +142,7 @@ def warnings(runs: Sequence[TrackedRun], names: Sequence[str]) -> list[str]:
         return [name for run, name in zip(runs, names, strict=True) if holds(run)]
 
     notes = []
-    if same := naming(lambda run: run.tag("pooled_identical") == "true"):
+    if same := naming(lambda run: run.tag("pooled_telling") == "false"):
         notes.append(identical_note(same))
     if seen := naming(lambda run: run.tag("latents_on_evaluation") == "true"):
         notes.append(f"{', '.join(seen)}: latents were chosen on the images evaluated.")

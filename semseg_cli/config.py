@@ -226,6 +226,11 @@ class Scaled(Settings):
         (-2.0,), "Set the latent to this many times its maximum (repeatable).", ge=-10.0, le=10.0
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.scale:
+            raise ValueError("scale is empty: give at least one number")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RandVec(LatentChoice, Scaled):

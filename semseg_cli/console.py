@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from semseg_cli import interrupts
 from semseg_cli.errors import SemsegError
 from semseg_cli.progress import Advance, Progress, silent
 from semseg_cli.tables import Table, render
@@ -80,7 +81,7 @@ class Rate(ProgressColumn):
 def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
     """Progress with rate and time left on a terminal; nothing elsewhere, or if quiet.
 
-    Tasks are logged by their start either way.
+    Either way tasks are logged by their start, and are where a Ctrl-C is noticed at the latest.
     """
     console = stderr()
     if quiet or not console.is_terminal:
@@ -105,6 +106,12 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
 def _logged(progress: Progress) -> Progress:
     def start(description: str, total: int) -> Advance:
         log.info("%s: %d", description, total)
-        return progress(description, total)
+        advance = progress(description, total)
+
+        def checked(n: int) -> None:
+            interrupts.check()
+            advance(n)
+
+        return checked
 
     return start

@@ -5,6 +5,7 @@ used, so that random draws can belong to images.
 """
 
 import hashlib
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from semseg_cli import interrupts
 from semseg_cli.errors import SemsegError
 from semseg_cli.typed import typed
 
@@ -324,14 +326,26 @@ class Loader:
     def __init__(self, dataset: Dataset, batch_size: int, n_workers: int = 0) -> None:
         self.dataset = dataset
         self._loader = DataLoader(
-            _Careful(dataset), batch_size, num_workers=n_workers, collate_fn=_collate
+            _Careful(dataset),
+            batch_size,
+            num_workers=n_workers,
+            collate_fn=_collate,
+            worker_init_fn=_leave_signals_to_parent,
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
+        with interrupts.held():  # forking runs callbacks that drop exceptions
+            batches = iter(self._loader)
+        for batch in batches:
             if isinstance(batch, SemsegError):
                 raise batch
             yield batch
+
+
+def _leave_signals_to_parent(_worker: int) -> None:
+    """A worker says nothing on Ctrl-C, and dies when its parent ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Careful(TorchDataset):

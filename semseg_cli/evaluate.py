@@ -140,7 +140,8 @@ def _run_rows(
     if measured.is_wanted is not None:
         wanted = measured.is_wanted[batch.positions_b]
     pairs = torch.nonzero(wanted)
-    for part in pairs.split(rows_per_pass):
+    # Nothing may be wanted of a batch, and an empty tensor splits into one empty part.
+    for part in pairs.split(rows_per_pass) if len(pairs) else ():
         images_p, rows_p = part.to(pipeline.device).unbind(dim=1)
         coefs_pt = coefs_btk[images_p, :, rows_p]
         delta_ptd = coefs_pt[..., None] * directions_bkd[images_p, rows_p][:, None]

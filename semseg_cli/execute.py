@@ -1,5 +1,6 @@
 """A command from its settings to its last printed line."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,23 +11,26 @@ from semseg_cli.data import Dataset
 from semseg_cli.demo.world import world_folder
 from semseg_cli.experiment import Outcome, choose_latents, run
 from semseg_cli.interventions import needs_latents, needs_statistics
-from semseg_cli.lookup_table import lookup_from_path, lookup_text
+from semseg_cli.lookup_table import lookup_text
 from semseg_cli.plan import make_plan
 from semseg_cli.presets import cache_folder
 from semseg_cli.progress import Progress
 from semseg_cli.recording import (
     class_rows,
+    describe,
     open_folders,
     recorded,
     write_outcome,
     write_settings,
 )
+from semseg_cli.reuse import Reused, read_reused
 from semseg_cli.runs import RunFolder
 from semseg_cli.session import Session, open_session
 from semseg_cli.store import resolve_uri, ui_command
 from semseg_cli.summary import extremes_table, lookup_table, summary_table
 from semseg_cli.tables import plain_number
 
+DEFAULT_STORE = "sqlite:///{}/mlflow.db"
 DEMO_NOTE = (
     "This is the embedded demo world (drawn scenes, a tiny ViT): it shows the tool, not DINOv2. "
     "Bring your own with --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."
@@ -36,21 +40,25 @@ DEMO_NOTE = (
 def intervene(setup: Setup, method: Method, output: Output) -> None:
     """Runs one method at its scales: folders, tracking, tables."""
     store = _store(output)
+    reused = _reused(method, output)
     with console.progress_bars(quiet=output.quiet) as progress:
         session = _open(setup, output, progress)
         if output.dry_run:
             _print_plan(session, [method])
             return
         runs = [_run_meta(method, scale, output) for scale in method.scale]
-        folders = open_folders(session, output, runs, _datasets(session, method))
+        datasets = [describe(dataset, session) for dataset in _datasets(session, method)]
+        datasets += [one.dataset for one in reused.values() if one.dataset]
+        folders = open_folders(session, output, runs, datasets)
         for folder, scale in zip(folders, method.scale, strict=True):
             write_settings(folder, setup, narrow(method, type(method), scale=(scale,)))
         with recorded(folders, store):
-            outcomes = run(session, [method], lambda source: _read_lookup(source, store), progress)
+            texts = {source: one.text for source, one in reused.items()}
+            outcomes = run(session, [method], texts, progress)
             for folder, outcome in zip(folders, outcomes, strict=True):
                 write_outcome(folder, outcome, session.dataset)
     _print_outcomes(outcomes, folders, session)
-    _print_where(folders, store, output)
+    _print_where(folders, store, output, _compare_commands(store, folders[0]))
 
 
 def look_up(setup: Setup, choice: Choose, output: Output) -> None:
@@ -65,7 +73,8 @@ def look_up(setup: Setup, choice: Choose, output: Output) -> None:
             _print_plan(session, [choice])
             return
         runs = [_lookup_meta(choice, scale, output) for scale in scales]
-        folders = open_folders(session, output, runs, [session.lookup_dataset])
+        datasets = [describe(session.lookup_dataset, session)]
+        folders = open_folders(session, output, runs, datasets)
         for folder, scale in zip(folders, scales, strict=True):
             write_settings(folder, setup, narrow(choice, Choose, scale=(scale,)))
         with recorded(folders, store):
@@ -75,7 +84,8 @@ def look_up(setup: Setup, choice: Choose, output: Output) -> None:
     for scale in scales:
         rows = [row.to_row() for row in chosen[scale]]
         console.show(lookup_table(rows, candidates=choice.top_k > 1))
-    _print_where(folders, store, output)
+    use = [f"Use:     semseg-cli auto-feat --lookup {folder.path}" for folder in folders]
+    _print_where(folders, store, output, use)
 
 
 def _store(output: Output) -> str | None:
@@ -130,11 +140,10 @@ def _lookup_meta(choice: Choose, scale: float, output: Output) -> dict[str, Any]
     }
 
 
-def _read_lookup(source: str, store: str | None) -> str:
-    """A lookup from a file, a run folder or, if it is neither, a run of the store."""
-    if store is None or Path(source).expanduser().exists() or "/" in source or "." in source:
-        return lookup_from_path(source)
-    return tracking.fetch_lookup(store, source)
+def _reused(method: Method, output: Output) -> dict[str, Reused]:
+    """The lookup that the method's settings name, read before anything heavy loads."""
+    source = getattr(method, "lookup", None)
+    return {source: read_reused(source, output.tracking_uri)} if source else {}
 
 
 def _print_plan(session: Session, methods: Sequence[Method | Choose]) -> None:
@@ -156,12 +165,23 @@ def _print_outcomes(
     console.show(extremes_table(class_rows(best), session.setup.min_patches))
 
 
-def _print_where(folders: Sequence[RunFolder], store: str | None, output: Output) -> None:
-    lines = ["", *(f"Results: {folder.path}" for folder in folders)]
+def _compare_commands(store: str | None, folder: RunFolder) -> list[str]:
+    """The command that compares this experiment, from this working directory."""
+    if store is None:
+        return []
+    experiment = folder.meta["experiment"]
+    words = ["semseg-cli", "compare"]
+    words += [] if experiment == Output().experiment else ["--experiment", experiment]
+    words += [] if store == DEFAULT_STORE.format(Path.cwd()) else ["--tracking-uri", store]
+    return [f"Compare: {shlex.join(words)}"]
+
+
+def _print_where(
+    folders: Sequence[RunFolder], store: str | None, output: Output, commands: Sequence[str]
+) -> None:
+    lines = ["", *(f"Results: {folder.path}" for folder in folders), *commands]
     if store is not None:
-        uri = f" --tracking-uri {store}" if output.tracking_uri else ""
-        experiment = "" if output.experiment == "semseg" else f" --experiment {output.experiment}"
-        lines += [f"Compare: semseg-cli compare{experiment}{uri}", f"MLflow:  {ui_command(store)}"]
+        lines.append(f"MLflow:  {ui_command(store)}")
         links = [tracking.run_link(folder) for folder in folders]
         lines += [f"Run:     {link}" for link in links if link]
     for line in lines:

@@ -1,6 +1,6 @@
 """What a command does: choose latents, make edits, run them in one pass, report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from semseg_cli.causal import select_causal
@@ -14,8 +14,6 @@ from semseg_cli.lookup_table import LookupRow, chosen_latents, lookup_text, read
 from semseg_cli.progress import Progress, silent
 from semseg_cli.results import Report
 from semseg_cli.session import Session
-
-ReadLookup = Callable[[str], str]  # a file, run folder or run id -> the text of its lookup.csv
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,14 @@ def choose_latents(
 
 
 def latents_of(
-    session: Session, method: AutoFeat | RandVec, read: ReadLookup, progress: Progress = silent
+    session: Session,
+    method: AutoFeat | RandVec,
+    reused: Mapping[str, str],
+    progress: Progress = silent,
 ) -> dict[float, Latents]:
     """Per scale the latents that a method edits; reused ones where the settings name a lookup."""
     if method.lookup is not None:
-        text = read(method.lookup)
+        text = reused[method.lookup]
         names, d_sae = session.dataset.class_names, session.pipeline.sae.d_sae
         latents = read_lookup(text, names, d_sae, method.lookup)
         _require_any(latents, session.classes)
@@ -96,10 +97,13 @@ def _require_any(latents: Mapping[int, int], class_ids: Sequence[int]) -> None:
 def run(
     session: Session,
     methods: Sequence[Method],
-    read: ReadLookup,
+    reused: Mapping[str, str],
     progress: Progress = silent,
 ) -> list[Outcome]:
-    """One outcome per method and scale, all from one pass over the evaluated images."""
+    """One outcome per method and scale, all from one pass over the evaluated images.
+
+    `reused` has the text of every lookup that the methods name.
+    """
     setup = session.setup
     edits, tables = [], []
     for method in methods:
@@ -107,7 +111,7 @@ def run(
         if needs_statistics(method):
             session.complete(progress)
         if needs_latents(method):
-            latents = latents_of(session, method, read, progress)
+            latents = latents_of(session, method, reused, progress)
         by_scale = {scale: found.by_class for scale, found in latents.items()}
         edits += make_edits(method, session.pipeline, by_scale, session.classes, setup.seed)
         tables += [latents[s].csv if s in latents else None for s in method.scale]

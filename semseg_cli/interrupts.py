@@ -1,7 +1,9 @@
-"""SIGTERM as an exception, so that a run that is told to stop is marked as such."""
+"""Ctrl-C and SIGTERM as exceptions, so that a run that is told to stop is marked as such."""
 
 import signal
-import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -9,11 +11,47 @@ class Terminated(KeyboardInterrupt):
     """The process was asked to stop (SIGTERM)."""
 
 
-def raise_on_sigterm() -> None:
-    """From now on SIGTERM raises `Terminated` in the main thread."""
+_KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+_asked: list[type[KeyboardInterrupt]] = []
+_holding: list[bool] = []
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise Terminated
 
-    if sys.platform != "win32":
-        signal.signal(signal.SIGTERM, stop)
+def listen() -> None:
+    """From now on SIGINT and SIGTERM raise in the main thread, and `check` raises after them."""
+    _asked.clear()
+    if threading.current_thread() is threading.main_thread():
+        for number in _KINDS:
+            signal.signal(number, _stop)
+
+
+def check() -> None:
+    """Raises if a signal came.
+
+    Python drops what a handler raises inside callbacks (after a fork, in `__del__`): long loops
+    ask here, so that no Ctrl-C is lost.
+    """
+    if _asked:
+        raise _asked[0]
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """A signal that comes during the block raises at its end: for steps that must stay whole."""
+    _holding.append(True)
+    try:
+        yield
+    finally:
+        _holding.pop()
+    check()
+
+
+def settle() -> None:
+    """What was asked for is being done: cleaning up is not interrupted again by `check`."""
+    _asked.clear()
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    kind = _KINDS[signal.Signals(number)]
+    _asked.append(kind)
+    if not _holding:
+        raise kind

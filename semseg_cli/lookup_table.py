@@ -73,8 +73,12 @@ def read_lookup(text: str, class_names: Sequence[str], d_sae: int, source: str) 
             f"The lookup {source} has the columns {', '.join(sorted(header)) or '(none)'}: it "
             "needs latent, and class_id or class_name."
         )
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise SemsegError(f"The lookup {source} is no CSV file ({error}).") from error
     latents: dict[int, int] = {}
-    for line, row in enumerate(reader, start=2):
+    for line, row in enumerate(rows, start=2):
         if row.get("chosen", "1") not in ("1", "True", "true"):
             continue
         class_id = _class_id(row, class_names, f"{source}, line {line}")

@@ -122,7 +122,11 @@ def _evaluate(
     classes = find_classes(setup.classes, dataset.class_names)
     session = Session(setup, pipeline, dataset, load_stats(setup, sae), classes)
     chosen = narrow(cfg, method, scale=(cfg.scale,))
-    return run(session, [chosen], lookup_from_path)[0].report
+    return run(session, [chosen], _reused(cfg))[0].report
+
+
+def _reused(cfg: Quantitative) -> dict[str, str]:
+    return {cfg.lookup: lookup_from_path(cfg.lookup)} if cfg.lookup else {}
 
 
 @typed
@@ -157,5 +161,5 @@ def main(cfg: Quantitative) -> None:
     """Runs the three methods in one pass and writes `results.csv` to `cfg.dump_to`."""
     cfg = filled(cfg)
     methods: list[Method] = [narrow(cfg, method, scale=(cfg.scale,)) for method in METHODS]
-    outcomes = run(open_session(cfg), methods, lookup_from_path)
+    outcomes = run(open_session(cfg), methods, _reused(cfg))
     save([outcome.report for outcome in outcomes], str(Path(cfg.dump_to) / "results.csv"))

@@ -20,7 +20,7 @@ from semseg_cli.data import Dataset
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.experiment import Outcome
 from semseg_cli.flat import flatten
-from semseg_cli.interrupts import Terminated
+from semseg_cli.interrupts import Terminated, settle
 from semseg_cli.runs import RunFolder, make_run_folder, now
 from semseg_cli.session import Session
 
@@ -29,7 +29,10 @@ COUNTED = ("n_orig_patches", "n_changed_patches", "n_other_patches", "n_other_ch
 
 
 def open_folders(
-    session: Session, output: Output, runs: Sequence[Mapping[str, Any]], datasets: list[Dataset]
+    session: Session,
+    output: Output,
+    runs: Sequence[Mapping[str, Any]],
+    datasets: Sequence[Mapping[str, Any]],
 ) -> list[RunFolder]:
     """One new folder per run; `runs` says what is different about each."""
     setup, pipeline = session.setup, session.pipeline
@@ -37,7 +40,7 @@ def open_folders(
         "experiment": output.experiment,
         "sweep_id": secrets.token_hex(6),
         "tags": dict(tag.split("=", 1) for tag in output.tags),
-        "datasets": [describe(dataset, session) for dataset in datasets],
+        "datasets": list(datasets),
         "digests": {
             "sae": pipeline.sae.digest,
             "vit": pipeline.vit.digest,
@@ -79,20 +82,22 @@ def recorded(folders: Sequence[RunFolder], store: str | None) -> Iterator[None]:
             tracking.start(store, folders)
         yield
     except BaseException as error:
+        settle()
         is_killed = isinstance(error, KeyboardInterrupt)
         reason = _reason(error)
         log.error("%s: %s", "killed" if is_killed else "failed", reason)
         _end(folders, "KILLED" if is_killed else "FAILED", reason, handlers)
         if store is not None:
-            _track_quietly(folders)
+            track(folders)  # the error that ended the runs is the one to show
         if is_killed:
             kept = " and ".join(str(folder.path) for folder in folders)
             say(f"Stopped ({reason}): the run is marked as KILLED in {kept}.")
         raise
     _end(folders, "FINISHED", None, handlers)
     if store is not None:
-        for folder in folders:
-            tracking.log_folder(folder)
+        errors = track(folders)
+        if errors:
+            raise StoreError(" ".join(errors))
 
 
 def _reason(error: BaseException) -> str:
@@ -128,15 +133,18 @@ def _end(
             log.error("%s could not be marked as %s", folder.path, status)
 
 
-def _track_quietly(folders: Sequence[RunFolder]) -> None:
-    """Tracks the end of runs that failed; the error that ended them is the one to show."""
+def track(folders: Sequence[RunFolder]) -> list[str]:
+    """Sends folders to the store; one sentence for each that it did not take."""
     from semseg_cli import tracking
 
+    errors = []
     for folder in folders:
         try:
             tracking.log_folder(folder)
         except StoreError as error:
             log.error("%s", error)
+            errors.append(str(error))
+    return errors
 
 
 def write_settings(folder: RunFolder, *settings: Settings) -> None:

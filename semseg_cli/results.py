@@ -168,6 +168,16 @@ class Report:
         n_counted = sum(r.n_orig_patches for r in self.class_results)
         return self.shared_edit and n_counted == self.n_patches
 
+    @property
+    def is_pooled_telling(self) -> bool:
+        """Whether the difference of the pooled changes says anything about specificity.
+
+        With one pair of predictions it does not: the two are identical, or nearly so where the
+        classes without a row were predicted on a few patches only (here: less than half).
+        """
+        n_counted = sum(r.n_orig_patches for r in self.class_results)
+        return not (self.shared_edit and 2 * n_counted > self.n_patches)
+
     def metrics(self) -> dict[str, float]:
         """The scalars of the report, as they are tracked."""
         values = {

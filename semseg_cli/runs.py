@@ -79,6 +79,11 @@ class RunFolder:
             raise SemsegError(
                 f"{self.path} is no run folder (run.json: {error}): give a folder under --dump-to."
             ) from error
+        if not isinstance(meta, dict):
+            raise SemsegError(
+                f"{self.path} is no run folder (run.json holds no object): give a folder under "
+                "--dump-to."
+            )
         if meta.get("schema_version") != SCHEMA_VERSION:
             raise SemsegError(
                 f"{self.path} has schema version {meta.get('schema_version')!r}, this version of "

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from semseg_cli.data import Loader
@@ -166,18 +166,27 @@ def cached_stats(
     path = cache_dir / "stats" / f"{key.hexdigest()}.safetensors"
     if path.is_file():
         try:
-            return _from_tensors(load_file(path))
-        except (SafetensorError, OSError, KeyError):
+            loaded = {name: load_stat(name, str(path)) for name in NAMES}
+            return _from_tensors(check_stats(loaded, sae.d_model, sae.d_sae))
+        except SemsegError:
             path.unlink(missing_ok=True)  # a damaged file is as good as none
-    stats = compute_stats(vit, layer, sae, loader, given, cache_dir, progress)
-    try:
+    with _writing(path):  # before anything is computed
         path.parent.mkdir(parents=True, exist_ok=True)
+    stats = compute_stats(vit, layer, sae, loader, given, cache_dir, progress)
+    with _writing(path):
         save_stats(path, stats)
-    except OSError as error:
-        raise SemsegError(
-            f"Cannot write {path} ({error.strerror}): free some space or give another --cache-dir."
-        ) from error
     return stats
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SemsegError(
+            f"Cannot write {path} ({reason}): free some space or give another --cache-dir."
+        ) from error
 
 
 def _from_tensors(tensors: dict[str, Tensor]) -> SaeStats:

@@ -42,8 +42,8 @@ LOOKUP_COLUMNS = (
 def identical_note(names: Sequence[str]) -> str:
     """Why pooled target and other change are one number in these runs."""
     return (
-        f"{', '.join(names)}: pooled target and other are equal by construction, since one edit "
-        "serves all classes; read the rows per class."
+        f"{', '.join(names)}: pooled target and other are one number by construction (but for "
+        "classes without a row), since one edit serves all; read the rows per class."
     )
 
 
@@ -57,7 +57,7 @@ def best_row(rows: Sequence[Row], key: str = "selectivity") -> tuple[int, str] |
 def summary_table(reports: Mapping[str, Report], title: str = "Results") -> Table:
     """One row per run, named by the keys; what all runs share goes into the notes."""
     rows = [{"run": name, "method": r.method, **r.metrics()} for name, r in reports.items()]
-    same = [name for name, report in reports.items() if report.is_pooled_identical]
+    same = [name for name, report in reports.items() if not report.is_pooled_telling]
     return Table(
         title,
         present((NAME, *METRICS), rows),

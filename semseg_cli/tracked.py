@@ -104,7 +104,7 @@ def tags_of(folder: RunFolder) -> dict[str, str]:
     own |= {f"digest.{one['role']}": one["digest"] for one in meta["datasets"]}
     own["latents_on_evaluation"] = _text(_is_chosen_on_evaluation(folder, meta["datasets"]))
     if (folder.path / "report.json").exists():
-        own["pooled_identical"] = _text(folder.report().is_pooled_identical)
+        own["pooled_telling"] = _text(folder.report().is_pooled_telling)
     kept = {f"semseg.{name}": str(value) for name, value in own.items() if value is not None}
     return {**meta["tags"], **kept}
 

@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from worlds import PLANTED, World
 
-from semseg_cli.config import METHODS
+from semseg_cli.config import METHODS, Method
 from semseg_cli.results import Report
 
 FILES = {
@@ -37,7 +37,7 @@ def assert_done(done: Done) -> None:
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.command)
 @pytest.mark.parametrize("protocol", ["class", "label"])
 def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
-    method: type, protocol: str, known_world: World, terminal: Terminal
+    method: type[Method], protocol: str, known_world: World, terminal: Terminal
 ) -> None:
     args = options(known_world, protocol=protocol)
     if method.command == "rand-feat":

@@ -8,7 +8,7 @@ import pytest
 from _pytest.capture import CaptureFixture
 
 from semseg_cli.cli import app, run
-from semseg_cli.config import METHODS, Choose, Output, Setup
+from semseg_cli.config import METHODS, Choose, Method, Output, Setup
 from semseg_cli.flat import entries
 
 HEAVY = ("torch", "mlflow", "transformers", "pandas", "PIL", "matplotlib")
@@ -70,7 +70,7 @@ def test_every_command_is_listed(capsys: CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_setting_is_an_option(method: type, capsys: CaptureFixture[str]) -> None:
+def test_every_setting_is_an_option(method: type[Method], capsys: CaptureFixture[str]) -> None:
     assert call(method.command, "--help") == 0
     out = capsys.readouterr().out
     for cls in (method, Setup, Output):

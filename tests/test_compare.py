@@ -195,7 +195,7 @@ def test_many_differing_settings_keep_80_columns() -> None:
 @pytest.mark.parametrize(
     ("tags", "words"),
     [
-        ({"semseg.pooled_identical": "true"}, "b: pooled target and other are equal by"),
+        ({"semseg.pooled_telling": "false"}, "b: pooled target and other are one number by"),
         ({"semseg.latents_on_evaluation": "true"}, "b: latents were chosen on the images eval"),
         ({"semseg.digest.evaluation": "x", "semseg.digest.sae": "y"}, "differ in images, SAE"),
         ({"semseg.protocol": "label"}, "the protocols count target and other"),
@@ -244,4 +244,4 @@ def test_shared_edits_are_flagged_through_the_whole_way(tmp_path: Path) -> None:
     fill(folder, report)
     assert report.is_pooled_identical
     notes = compare(Compare(), [str(folder.path)]).notes
-    assert any("equal by construction" in note for note in notes)
+    assert any("one number by construction" in note for note in notes)

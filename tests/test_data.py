@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -166,7 +167,7 @@ def test_without_a_class_file_ids_are_names(folder: Path) -> None:
     (folder / "objectInfo150.txt").unlink()
     dataset = open_dataset(folder, "validation", 32, n_classes=3)
     assert dataset.class_names == ("1", "2", "3")
-    with pytest.raises(SemsegError, match="has no objectInfo150.txt"):
+    with pytest.raises(SemsegError, match=r"has no objectInfo150\.txt"):
         opened(folder)
 
 
@@ -176,7 +177,7 @@ def test_without_a_class_file_ids_are_names(folder: Path) -> None:
 )
 def test_a_bad_class_file_is_refused(folder: Path, text: str) -> None:
     (folder / "objectInfo150.txt").write_text(text)
-    with pytest.raises(SemsegError, match="objectInfo150.txt"):
+    with pytest.raises(SemsegError, match=r"objectInfo150\.txt"):
         opened(folder)
 
 
@@ -306,7 +307,7 @@ def test_a_subset_is_even(n_all: int, n_wanted: int) -> None:
     chosen = even_subset(n_all, n_wanted)
     assert len(chosen) == len(set(chosen)) == min(n_all, n_wanted)
     assert all(0 <= i < n_all for i in chosen)
-    gaps = {b - a for a, b in zip(chosen, chosen[1:], strict=False)}
+    gaps = {b - a for a, b in pairwise(chosen)}
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 

@@ -170,9 +170,14 @@ def test_leftovers_of_an_interrupted_run_are_removed(tmp_path):
     assert not list(tmp_path.glob("*.part-*"))
 
 
-GENERATE = "from pathlib import Path; from semseg_cli.demo.dataset import generate; " + (
-    "generate(Path({folder!r}), {n_train}, 2, seed=5, n_workers=2)"
-)
+# A process started in the background ignores SIGINT from birth, and so would its children.
+GENERATE = """
+import signal
+from pathlib import Path
+from semseg_cli.demo.dataset import generate
+signal.signal(signal.SIGINT, signal.default_int_handler)
+generate(Path({folder!r}), {n_train}, 2, seed=5, n_workers=2)
+"""
 
 
 def start(folder: Path, n_train: int) -> subprocess.Popen[bytes]:
@@ -255,6 +260,24 @@ def test_export_refuses_a_filled_folder_and_a_file(small_world, tmp_path):
     assert (tmp_path / "out" / "mine.txt").read_text() == "x"
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("a bug")])
+def test_an_interrupted_export_leaves_no_folder(tmp_path, error):
+    with pytest.raises(type(error)), world.written_whole(tmp_path / "out"):
+        raise error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_told_and_a_given_folder_stays(tmp_path):
+    (tmp_path / "out").mkdir()
+    with (
+        pytest.raises(SemsegError, match=r"cannot write .*out \(No space left on device\)"),
+        world.written_whole(tmp_path / "out"),
+    ):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_the_shipped_files_fit_each_other():
     from semseg_cli import sae
     from semseg_cli.head import load_head
@@ -270,6 +293,25 @@ def test_the_shipped_files_fit_each_other():
     assert 0 < float(stats.sparsity.max()) < 0.5, "the preset's max_freq excludes no latent"
     n_bytes = sum(p.stat().st_size for p in files.folder.rglob("*") if p.is_file())
     assert n_bytes < 4_000_000
+
+
+def test_scaling_the_residual_stream_keeps_every_output_bit():
+    import torch
+
+    from semseg_cli.demo import residual_scale
+    from semseg_cli.vit import load_vit
+
+    vit = load_vit(str(world.shipped_files().vit))
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    before, stream = vit.model(pixel_values=images).last_hidden_state, vit.prefix(images, 3)
+    with torch.no_grad():
+        residual_scale._scale(vit.model, 64.0)
+    assert torch.equal(vit.prefix(images, 3), 64 * stream)
+    assert torch.equal(vit.model(pixel_values=images).last_hidden_state, before)
+    residual_scale.normalise_residual(vit.model, images, layer=3)
+    assert torch.equal(vit.model(pixel_values=images).last_hidden_state, before)
+    patches = vit.prefix(images, 3)[:, vit.n_prefix_tokens :].flatten(0, 1)
+    assert 0.7 < float((patches - patches.mean(0)).square().mean().sqrt()) < 1.42
 
 
 def test_the_recipe_runs_end_to_end(tmp_path):

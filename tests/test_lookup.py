@@ -1,5 +1,7 @@
 """Latents by F1: counts and choice against the obvious loops, ties and bounds by hand."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -89,7 +91,7 @@ def test_counts_do_not_depend_on_batches(seed: int, cuts: list[int]) -> None:
     whole = detections_of(f_ns, labels_n)
     merged = Detections(1, N_CLASSES, 6)
     edges = [0, *sorted(cuts), 30]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         merged.merge(detections_of(f_ns[start:end], labels_n[start:end]))
     assert torch.equal(merged.tp, whole.tp)
     assert torch.equal(merged.n, whole.n)

@@ -70,6 +70,7 @@ def test_other_tables_need_a_latent_and_a_class_only() -> None:
         ("class_id,latent\n1,-1\n", "latent '-1'"),
         ("class_id,latent\n1,2.5\n", "latent '2.5'"),
         ("class_id,latent\n1\n", "latent ''"),
+        ("class_id,latent\n1," + "1" * 200_000, "x is no CSV file"),
         ("class_id,latent\n1,2\n1,3\n", "two latents for wall"),
     ],
 )

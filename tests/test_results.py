@@ -158,9 +158,7 @@ def test_save_writes_the_references_header_and_makes_folders(tmp_path: Path) -> 
     assert float(rows[0]["other_std"]) == report().other_change_std
 
 
-def test_save_works_for_a_bare_file_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_save_works_for_a_bare_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save([], "results.csv")
     assert (tmp_path / "results.csv").read_text() == ",".join(CSV_HEADER) + "\n"
@@ -205,3 +203,12 @@ def test_pooled_numbers_are_identical_only_where_one_edit_counts_every_patch(
     shared: bool, n_patches: int, expected: bool
 ) -> None:
     assert report(shared_edit=shared, n_patches=n_patches).is_pooled_identical is expected
+
+
+@pytest.mark.parametrize(
+    ("shared", "n_patches", "expected"), [(True, 40, False), (True, 80, True), (False, 40, True)]
+)
+def test_pooled_numbers_tell_nothing_where_one_edit_counts_most_patches(
+    shared: bool, n_patches: int, expected: bool
+) -> None:
+    assert report(shared_edit=shared, n_patches=n_patches).is_pooled_telling is expected

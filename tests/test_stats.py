@@ -68,7 +68,7 @@ def test_one_pass_gives_the_formulas(
     sae = make_sae(activation=activation, seed=3)
     stats = compute_stats(vit, LAYER, sae, loader)
     assert_same(stats, by_formula(residuals, sae))
-    assert 0 < stats.sparsity.min() or bool((stats.top_values[stats.sparsity == 0] == 0).all())
+    assert torch.equal(stats.sparsity == 0, stats.top_values == 0)
 
 
 def test_a_latent_that_never_fires_has_frequency_and_maximum_zero(
@@ -214,7 +214,7 @@ def test_a_cache_folder_that_cannot_be_made_is_named(
         cached(vit, loader, tmp_path / "file")
 
 
-# --- sources ---------------------------------------------------------------------------------------
+# --- sources -------------------------------------------------------------------------------------
 
 
 def test_statistics_round_trip(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_summary_says_when_target_and_other_are_one_number() -> None:
     report = make_report("rand-vec")
     assert not any("by construction" in note for note in summary_table({"r": report}).notes)
     shared = type(report)(**{**vars(report), "n_patches": 160})
-    assert "r: pooled target and other are equal by construction" in summary_table(
+    assert "r: pooled target and other are one number by construction" in summary_table(
         {"r": shared}
     ).notes[-1]  # fmt: skip
 

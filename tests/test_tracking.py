@@ -24,6 +24,10 @@ from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.runs import RunFolder
 
 
+def lookup_text(uri: str, wanted: str) -> str:
+    return tracking.read_artifact_text(tracking.find_lookup(uri, wanted), "lookup.csv")
+
+
 @pytest.fixture
 def uri(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> str:
     return stores.new_store(tmp_path_factory, tmp_path)
@@ -426,7 +430,7 @@ def test_a_server_gets_what_a_database_gets(
         f"{served}/#/experiments/{folder.meta['mlflow_experiment_id']}"
         f"/runs/{folder.meta['mlflow_run_id']}"
     )
-    text = tracking.fetch_lookup(served, folder.meta["mlflow_run_id"][:10])
+    text = lookup_text(served, folder.meta["mlflow_run_id"][:10])
     assert text == (folder.path / "lookup.csv").read_text()
     assert capsys.readouterr().out == ""
     tracking.upload(folder, uri)
@@ -512,10 +516,10 @@ def test_a_missing_artifact_is_a_sentence(uri: str, tmp_path: Path) -> None:
 def test_lookup_comes_from_a_run_or_a_folder(uri: str, tmp_path: Path) -> None:
     folder = stores.stored(uri, make_folder(tmp_path / "runs", kind="lookup"))
     text = (folder.path / "lookup.csv").read_text()
-    assert tracking.fetch_lookup(uri, "auto-feat x-2") == text
-    assert tracking.fetch_lookup("sqlite:////none.db", str(folder.path)) == text
+    assert lookup_text(uri, "auto-feat x-2") == text
+    assert lookup_text("sqlite:////none.db", str(folder.path)) == text
     with pytest.raises(SemsegError, match="neither a file nor a run"):
-        tracking.fetch_lookup("sqlite:////none.db", "auto-feat x-2")
+        lookup_text("sqlite:////none.db", "auto-feat x-2")
 
 
 # The house

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -152,8 +151,8 @@ def test_the_digest_changes_with_the_weights() -> None:
 
 
 @pytest.fixture
-def folder(tiny_world: World, tmp_path: Path) -> Iterator[Path]:
-    yield Path(shutil.copytree(tiny_world.folder / "vit", tmp_path / "vit"))
+def folder(tiny_world: World, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_world.folder / "vit", tmp_path / "vit"))
 
 
 def change_config(folder: Path, **changes: object) -> None:

@@ -251,7 +251,7 @@ def known_head() -> SegmentationHead:
     head = SegmentationHead(KNOWN_D, 6)
     weight, bias = torch.zeros(6, KNOWN_D), torch.zeros(6)
     weight[0] = 100.0  # the null class would win everything
-    bias[0], bias[5] = 100.0, 0.01
+    bias[0], bias[5] = 100.0, 0.1
     for class_id, latent in PLANTED.items():
         weight[class_id] = directions()[latent]
     head.load_state_dict({"weight": weight, "bias": bias})

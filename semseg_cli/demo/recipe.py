@@ -21,10 +21,9 @@ from semseg_cli.demo.world import (
     N_VAL,
     WORLD_SEED,
     WorldFiles,
-    refuse_filled,
     write_extras,
+    written_whole,
 )
-from semseg_cli.errors import SemsegError
 from semseg_cli.head import save_head
 from semseg_cli.progress import Progress, silent
 from semseg_cli.sae import save as save_sae
@@ -68,20 +67,12 @@ def build(
     The defaults made the shipped weights. Another machine or thread count sums in another order,
     so its weights and results differ slightly.
     """
-    folder = folder.resolve()
-    refuse_filled(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        world = generate(folder / "ade20k", recipe.n_train, recipe.n_val, seed, progress=progress)
-        _build_models(WorldFiles(folder), world, seed, progress, recipe)
-        write_extras(folder)
-        (folder / "ade20k.lock").unlink(missing_ok=True)
-    except OSError as error:
-        raise SemsegError(
-            f"cannot write the demo world to {folder} ({error.strerror or error}): "
-            "choose a folder that is writable and has 30 MB of space"
-        ) from error
-    return folder
+    with written_whole(folder) as part:
+        world = generate(part / "ade20k", recipe.n_train, recipe.n_val, seed, progress=progress)
+        (part / "ade20k.lock").unlink(missing_ok=True)
+        _build_models(WorldFiles(part), world, seed, progress, recipe)
+        write_extras(part)
+    return folder.resolve()
 
 
 def _build_models(

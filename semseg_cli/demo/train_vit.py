@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from semseg_cli.demo.muon import Muon
+from semseg_cli.demo.residual_scale import normalise_residual
 from semseg_cli.progress import Advance
 
 N_CHANNELS = 17
@@ -94,7 +95,8 @@ def train_vit(
         loss = _loss(model, pixels, target.flatten(1, 2), frame, recipe, warm_up, rng)
         _update(model, optimisers, loss, step, recipe)
         advance(1)
-    return model.eval().requires_grad_(False)
+    normalise_residual(model.eval(), images[:64], recipe.sae_layer)
+    return model.requires_grad_(False)
 
 
 def _make_vit(recipe: VitRecipe) -> Dinov2WithRegistersModel:

@@ -1,9 +1,11 @@
 """Where the demo world is: packaged weights, scenes in the user's cache, a copy for the user."""
 
+import contextlib
 import dataclasses
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from semseg_cli.demo.dataset import generate
@@ -70,21 +72,36 @@ def export(folder: Path, cache_dir: Path, progress: Progress = silent) -> Path:
 
     `demo.toml` in it gives the report of the `demo` preset, with the files next to it.
     """
-    folder = folder.resolve()
     refuse_filled(folder)
     scenes = ensure_world(cache_dir, progress)
+    with written_whole(folder) as part:
+        shutil.copytree(shipped_files().folder, part, dirs_exist_ok=True)
+        shutil.copytree(scenes, part / "ade20k")
+        write_extras(part)
+    return folder.resolve()
+
+
+@contextlib.contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """A scratch folder whose entries move to a new or empty `folder` if the block succeeds."""
+    folder = folder.resolve()
+    refuse_filled(folder)
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
-            _copy(shipped_files(), scenes, Path(part))
+            yield Path(part)
             for entry in sorted(Path(part).iterdir()):
                 entry.rename(folder / entry.name)
-    except OSError as error:
+    except BaseException as error:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         raise SemsegError(
             f"cannot write the demo world to {folder} ({error.strerror or error}): "
             "choose a folder that is writable and has 30 MB of space"
         ) from error
-    return folder
 
 
 def refuse_filled(folder: Path) -> None:
@@ -93,12 +110,6 @@ def refuse_filled(folder: Path) -> None:
         raise SemsegError(f"{folder} is a file: give a new or empty folder for the demo world")
     if folder.is_dir() and any(folder.iterdir()):
         raise SemsegError(f"{folder} is not empty: give a new or empty folder for the demo world")
-
-
-def _copy(files: WorldFiles, scenes: Path, target: Path) -> None:
-    shutil.copytree(files.folder, target, dirs_exist_ok=True)
-    shutil.copytree(scenes, target / "ade20k")
-    write_extras(target)
 
 
 def write_extras(folder: Path) -> None:

@@ -8,7 +8,7 @@ from semseg_cli.store import resolve_uri, ui_command
 from semseg_cli.tracked import TrackedRun
 from semseg_cli.tracking.client import probe
 from semseg_cli.tracking.read import (
-    fetch_lookup,
+    find_lookup,
     find_run,
     find_runs,
     read_artifact_text,
@@ -17,7 +17,7 @@ from semseg_cli.tracking.write import log_folder, run_link, start, upload
 
 __all__ = [
     "TrackedRun",
-    "fetch_lookup",
+    "find_lookup",
     "find_run",
     "find_runs",
     "log_folder",

@@ -67,8 +67,8 @@ def read_artifact_text(run: TrackedRun, path: str) -> str:
         raise StoreError(f"{path} of run {run.name} cannot be read ({error}).") from error
 
 
-def fetch_lookup(uri: str, wanted: str) -> str:
-    """The text of the lookup.csv of a run, which `wanted` names as in `find_run`."""
+def find_lookup(uri: str, wanted: str) -> TrackedRun:
+    """The run with a lookup that `wanted` names, as in `find_run`."""
     path = store.sqlite_path(uri)
     if path is not None and not path.exists() and not Path(wanted).exists():
         raise SemsegError(
@@ -76,10 +76,10 @@ def fetch_lookup(uri: str, wanted: str) -> str:
             "exist: make a lookup with `semseg-cli lookup`."
         )
     if (Path(wanted) / "run.json").is_file():
-        return read_artifact_text(find_run(uri, wanted), "lookup.csv")
+        return find_run(uri, wanted)
     runs = [run for kind in ("lookup", "intervention") for run in find_runs(uri, kind=kind)]
     runs.sort(key=lambda run: run.started, reverse=True)
-    return read_artifact_text(pick(runs, wanted), "lookup.csv")
+    return pick(runs, wanted)
 
 
 def _pages(search: Any, *arguments: Any) -> list[Any]:

@@ -241,7 +241,7 @@ def _log_datasets(client: Any, run_id: str, datasets: Sequence[Mapping[str, Any]
         key = (f"{one['name']} {one['split']}", str(one["digest"])[:_MAX_DIGEST])
         roles.setdefault(key, []).append(one["role"])
         source = json.dumps({"uri": str(one["root"]), "split": one["split"]})
-        profile = json.dumps({"n_images": one["n_images"]})
+        profile = json.dumps({"n_images": one.get("n_images")})
         tag = InputTag("mlflow.data.context", ", ".join(roles[key]))
         inputs[key] = DatasetInput(Dataset(*key, "local", source, profile=profile), [tag])
     if inputs:

@@ -1,0 +1,48 @@
+"""Lookups made before: a file, a run folder or a run of the store, and where they came from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from semseg_cli import tracking
+from semseg_cli.lookup_table import lookup_from_path
+from semseg_cli.runs import RunFolder
+from semseg_cli.tracked import TrackedRun, from_folder
+
+
+@dataclass(frozen=True)
+class Reused:
+    """The text of a lookup.csv; `dataset` describes the images it was made on, where known."""
+
+    text: str
+    dataset: dict[str, Any] | None = None
+
+
+def read_reused(source: str, tracking_uri: str | None) -> Reused:
+    """The lookup that a user names by a file, a run folder, or a run's id or name in the store.
+
+    Raises:
+        SemsegError: it is none of them, or cannot be read.
+    """
+    path = Path(source).expanduser()
+    if path.exists() or path.suffix == ".csv" or "/" in source:
+        text = lookup_from_path(source)
+        folder = path if path.is_dir() else path.parent
+        is_of_run = (folder / "run.json").is_file()
+        return Reused(text, _dataset(from_folder(RunFolder(folder))) if is_of_run else None)
+    run = tracking.find_lookup(tracking.resolve_uri(tracking_uri), source)
+    return Reused(tracking.read_artifact_text(run, "lookup.csv"), _dataset(run))
+
+
+def _dataset(run: TrackedRun) -> dict[str, Any] | None:
+    digest = run.tag("digest.lookup")
+    if digest is None:
+        return None
+    root = run.params.get("imgs_root", "")
+    return {
+        "role": "lookup",
+        "name": Path(root).name,
+        "root": root,
+        "split": run.params.get("lookup_split"),
+        "digest": digest,
+    }
