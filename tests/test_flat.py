@@ -38,7 +38,9 @@ def value_of(f: Any) -> st.SearchStrategy[Any]:
     else:
         made = text.map(lambda t: f"nowhere/k={t}")
     if is_repeated:
-        return st.lists(made, max_size=3).map(tuple)
+        # A default says that one value is needed.
+        least = 1 if f.default else 0
+        return st.lists(made, min_size=least, max_size=3).map(tuple)
     return made | st.none() if type(None) in get_args(f.type) else made
 
 
