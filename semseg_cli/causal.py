@@ -4,6 +4,7 @@ Each candidate is tried by its own edit on images where the class occurs and on 
 does not; the largest target minus other change wins, ties go to the better F1.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from semseg_cli.config import AutoFeat
 from semseg_cli.data import Loader, even_subset
+from semseg_cli.edits import Intervention
 from semseg_cli.evaluate import Measured, evaluate
 from semseg_cli.interventions import set_rows
-from semseg_cli.lookup_table import LookupRow
+from semseg_cli.lookup_table import LookupRow, Member
 from semseg_cli.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent
 from semseg_cli.typed import typed
@@ -41,6 +43,7 @@ def select_causal(
     *,
     n_most: int,
     rows_per_pass: int,
+    n_chosen: int = 1,
     progress: Progress = silent,
 ) -> dict[float, list[LookupRow]]:
     """Per scale the rows with the measured effect of each, the causal choice marked.
@@ -53,29 +56,31 @@ def select_causal(
         occurs: which labels have a clean patch in which image.
         n_most: images with the class, at most.
         rows_per_pass: edited images per forward pass.
+        n_chosen: latents per class that are marked as chosen.
         progress: told about clean and edited images.
     """
     by_class = {
         row.class_id: selection_images(occurs[:, row.class_id].contiguous(), n_most) for row in rows
     }
     is_wanted = torch.stack([by_class[row.class_id] for row in rows], dim=1)
-    candidates = [(row.class_id, row.latent) for row in rows]
+    candidates = [(row.class_id, [Member(row.latent)]) for row in rows]
     edits = [set_rows(pipeline, AutoFeat.name, scale, candidates) for scale in scales]
     all_measured = evaluate(
         pipeline,
-        edits,
+        [Intervention((edit,)) for edit in edits],
         loader,
         n_classes=occurs.shape[1] - 1,
-        is_wanted=[is_wanted] * len(edits),
+        is_wanted=is_wanted,
         rows_per_pass=rows_per_pass,
         progress=progress,
         description="causal selection",
     )
-    return {m.edit.scale: _with_effects(rows, m, loader.dataset.class_names) for m in all_measured}
+    names = loader.dataset.class_names
+    return {m.first.scale: _with_effects(rows, m, names, n_chosen) for m in all_measured}
 
 
 def _with_effects(
-    rows: Sequence[LookupRow], measured: Measured, class_names: Sequence[str]
+    rows: Sequence[LookupRow], measured: Measured, class_names: Sequence[str], n_chosen: int
 ) -> list[LookupRow]:
     effects = measured.counts.to_class_results(class_names)
     tried = [
@@ -87,11 +92,18 @@ def _with_effects(
         )
         for row, effect in zip(rows, effects, strict=True)
     ]
-    best = {
-        class_id: max(
-            (row for row in tried if row.class_id == class_id),
-            key=lambda row: (row.selectivity, -row.rank),
-        ).rank
-        for class_id in {row.class_id for row in tried}
+    # Best first within each class; ties go to the better F1.
+    order = sorted(tried, key=lambda row: (row.class_id, -effect_of(row), row.rank))
+    by_class = itertools.groupby(order, key=lambda row: row.class_id)
+    chosen = {
+        (row.class_id, row.latent)
+        for _, ranked in by_class
+        for row in itertools.islice(ranked, n_chosen)
     }
-    return [replace(row, chosen=row.rank == best[row.class_id]) for row in tried]
+    return [replace(row, chosen=(row.class_id, row.latent) in chosen) for row in tried]
+
+
+def effect_of(row: LookupRow) -> float:
+    """The measured target minus other change of a row's own edit."""
+    assert row.selectivity is not None
+    return row.selectivity

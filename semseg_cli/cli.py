@@ -9,7 +9,7 @@ import typer
 
 from semseg_cli import __version__
 from semseg_cli.compare import Compare
-from semseg_cli.config import AutoFeat, Choose, Output, RandFeat, RandVec, Setup
+from semseg_cli.config import AutoFeat, Choose, MeanDiff, Output, RandFeat, RandVec, Setup
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.interrupts import listen
 from semseg_cli.options import SettingsCommand, with_settings
@@ -78,6 +78,15 @@ def rand_feat(method: RandFeat, setup: Setup, output: Output) -> None:
 @with_settings
 def auto_feat(method: AutoFeat, setup: Setup, output: Output) -> None:
     """Suppress each class's own latent and count what changes."""
+    from semseg_cli.execute import intervene
+
+    intervene(setup, method, output)
+
+
+@app.command(MeanDiff.command, cls=SettingsCommand)
+@with_settings
+def mean_diff(method: MeanDiff, setup: Setup, output: Output) -> None:
+    """Supervised baseline: take out each class's difference of means."""
     from semseg_cli.execute import intervene
 
     intervene(setup, method, output)

@@ -12,7 +12,10 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 VitFamily = Literal["dinov2"]
 Protocol = Literal["class", "label"]
 Select = Literal["f1", "causal"]
-Match = Literal["none", "norm"]
+VectorMatch = Literal["none", "norm"]
+LatentMatch = Literal["none", "frequency", "max"]
+Removal = Literal["norm", "project"]
+Control = Literal["none", "shuffled"]
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 SaeFormat = Literal["auto", "saev"]
@@ -199,6 +202,7 @@ class Selection(Settings):
         "edit has the largest target minus other change.",
     )
     top_k: int = option(3, "Latents listed per class, and candidates of the causal rule.", ge=1)
+    top_k_group: int = option(1, "Set this many of a class's best latents together.", ge=1)
     select_images: int = option(
         200, "Causal rule: images with the class, and as many without it, at most.", ge=1
     )
@@ -233,7 +237,16 @@ class Scaled(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandVec(LatentChoice, Scaled):
+class Drawn(Settings):
+    """Random controls: how many independent draws."""
+
+    panel: ClassVar[str] = "Intervention"
+
+    draws: int = option(1, "Independent random draws, all in one pass over the images.", ge=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandVec(LatentChoice, Drawn, Scaled):
     """Control: push every patch along a random direction."""
 
     panel: ClassVar[str] = "Intervention"
@@ -244,7 +257,7 @@ class RandVec(LatentChoice, Scaled):
         (-2.0,), "Length of the random vector in raw activation units (repeatable); with "
         "--match norm, the scale of the automatic edit whose length it takes.",
     )  # fmt: skip
-    match: Match = option(
+    match: VectorMatch = option(
         "none", "norm: as long, patch by patch, as the automatic edit of each class would be."
     )
 
@@ -255,11 +268,18 @@ class RandVec(LatentChoice, Scaled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandFeat(Scaled):
+class RandFeat(LatentChoice, Drawn, Scaled):
     """Control: set one random live latent per class."""
 
+    panel: ClassVar[str] = "Intervention"
     name: ClassVar[str] = "random-feature"
     command: ClassVar[str] = "rand-feat"
+
+    match: LatentMatch = option(
+        "none",
+        "Draw among the latents most like each class's own latent in firing frequency, or in "
+        "maximum activation.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,13 +290,37 @@ class AutoFeat(LatentChoice, Scaled):
     name: ClassVar[str] = "automatic-feature"
     command: ClassVar[str] = "auto-feat"
 
+    control: Control = option(
+        "none", "shuffled: the same, on a dictionary whose decoder rows are permuted."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanDiff(LatentChoice, Scaled):
+    """Supervised baseline: take out each class's difference of means."""
+
+    panel: ClassVar[str] = "Intervention"
+    name: ClassVar[str] = "mean-difference"
+    command: ClassVar[str] = "mean-diff"
+
+    match: Removal = option(
+        "norm",
+        "norm: move along the difference as far as the automatic edit would. project: set each "
+        "patch's component along it to the mean of the other classes (no --scale).",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.match == "project" and len(self.scale) > 1:
+            raise ValueError("scale is given several times: a projection has none, leave it out")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choose(Selection, Scaled):
     """Choose latents without intervening; the causal rule tries each at the given scale."""
 
 
-Method = RandVec | RandFeat | AutoFeat
+Method = RandVec | RandFeat | AutoFeat | MeanDiff
 METHODS: tuple[type[Method], ...] = get_args(Method)
 
 

@@ -30,10 +30,14 @@ class Counts:
     """What one edit changed, per image and row; a row counts one class.
 
     `per_image` [n_images, rows, 4] holds original, changed, other and other-changed patches,
-    `matrix` [rows, classes] where the changed patches of the row's class went.
+    `matrix` [rows, classes] where the changed patches of the row's class went. Both add up all
+    draws of the edit; `per_draw` [draws, rows, 4] has each by itself, summed over images.
     """
 
-    def __init__(self, class_ids: Sequence[int], n_images: int, n_classes: int) -> None:
+    def __init__(
+        self, class_ids: Sequence[int], n_images: int, n_classes: int, n_draws: int = 1
+    ) -> None:
+        self.per_draw = torch.zeros(n_draws, len(class_ids), 4, dtype=torch.int64)
         self.class_ids = torch.tensor(class_ids, dtype=torch.int64)
         self.per_image = torch.zeros(n_images, len(class_ids), 4, dtype=torch.int64)
         self.matrix = torch.zeros(len(class_ids), n_classes, dtype=torch.int64)
@@ -46,6 +50,7 @@ class Counts:
         rows_p: Int64[Tensor, " p"],
         orig_pt: Int[Tensor, "p t"],
         mod_pt: Int[Tensor, "p t"],
+        draw: int = 0,
     ) -> None:
         """Counts edited images, each for its own row only (the class protocol)."""
         is_own = orig_pt == self.class_ids.to(orig_pt.device)[rows_p][:, None]
@@ -57,9 +62,9 @@ class Counts:
             orig_pt.shape[1] - n_own,
             (~is_own & is_changed).sum(dim=1),
         )
-        self.per_image.index_put_(
-            (images_p.cpu(), rows_p.cpu()), torch.stack(columns, dim=1).cpu(), accumulate=True
-        )
+        found, rows = torch.stack(columns, dim=1).cpu(), rows_p.cpu()
+        self.per_image.index_put_((images_p.cpu(), rows), found, accumulate=True)
+        self.per_draw[draw].index_put_((rows,), found, accumulate=True)
         cells = (rows_p[:, None] * self.n_classes + mod_pt - 1)[is_own & is_changed]
         flow = torch.bincount(cells, minlength=self.matrix.numel())
         self.matrix += flow.view_as(self.matrix).cpu()
@@ -70,6 +75,7 @@ class Counts:
         images_b: Int64[Tensor, " b"],
         orig_bt: Int[Tensor, "b t"],
         mod_bt: Int[Tensor, "b t"],
+        draw: int = 0,
     ) -> None:
         """Counts every row from one pair of predictions (one edit of the whole image)."""
         flow = flow_matrix(orig_bt, mod_bt, self.n_classes).cpu()
@@ -78,13 +84,16 @@ class Counts:
         n_other_changed = n_changed.sum(dim=1, keepdim=True) - n_changed
         columns = (n_orig, n_changed, orig_bt.shape[1] - n_orig, n_other_changed)
         own = self.class_ids - 1
-        self.per_image[images_b.cpu()] += torch.stack(columns, dim=2)[:, own]
+        found = torch.stack(columns, dim=2)[:, own]
+        self.per_image[images_b.cpu()] += found
+        self.per_draw[draw] += found.sum(dim=0)
         flow.diagonal(dim1=1, dim2=2).zero_()
         self.matrix += flow.sum(dim=0)[own]
 
     def merge(self, other: "Counts") -> None:
         """Adds the counts of another part of the same images and rows."""
         self.per_image += other.per_image
+        self.per_draw += other.per_draw
         self.matrix += other.matrix
 
     def to_class_results(self, class_names: Sequence[str]) -> list[ClassResults]:

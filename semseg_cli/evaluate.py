@@ -13,7 +13,7 @@ from torch import Tensor
 from semseg_cli.config import Protocol
 from semseg_cli.counts import Counts
 from semseg_cli.data import Batch, Loader
-from semseg_cli.interventions import Edit
+from semseg_cli.edits import Edit, Intervention, Latents, Projections
 from semseg_cli.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent
 from semseg_cli.results import Report, ratio
@@ -22,16 +22,21 @@ from semseg_cli.typed import typed
 
 @dataclass
 class Measured:
-    """What one edit did: counts, and the summed L2 length of the edit over edited patches.
+    """What one intervention did: counts, and the summed L2 length of the edit per edited patch.
 
     `is_wanted` [n_images, rows] says which rows are run on which images (None: all).
     """
 
-    edit: Edit
+    intervention: Intervention
     counts: Counts
     is_wanted: Bool[Tensor, "n_images rows"] | None = None
     norm_sum: float = 0.0
     n_edited: int = 0
+
+    @property
+    def first(self) -> Edit:
+        """The intervention's first draw."""
+        return self.intervention.first
 
     def add_norm(self, norms: Tensor) -> None:
         """Counts the lengths of some patches' edits."""
@@ -51,27 +56,27 @@ class State:
 
 def evaluate(
     pipeline: Pipeline,
-    edits: Sequence[Edit],
+    interventions: Sequence[Intervention],
     loader: Loader,
     protocol: Protocol = "class",
     *,
     n_classes: int,
     class_ids: Sequence[int] | None = None,
-    is_wanted: Sequence[Bool[Tensor, "n_images rows"]] | None = None,
+    is_wanted: Bool[Tensor, "n_images rows"] | None = None,
     rows_per_pass: int = 128,
     progress: Progress = silent,
     description: str = "edits",
 ) -> list[Measured]:
-    """The counts of every edit over all images of the loader, in one pass over the data.
+    """The counts of every intervention over all images of the loader, in one pass over the data.
 
     Args:
         pipeline: the frozen parts.
-        edits: what to do; several methods and scales share the pass.
+        interventions: what to do; several methods, scales and draws share the pass.
         loader: the images.
         protocol: "class" or "label".
         n_classes: C of the dataset.
         class_ids: the classes counted where one edit serves all (default: all).
-        is_wanted: per edit, which rows to run on which images (class protocol; default: all).
+        is_wanted: which rows to run on which images (class protocol; default: all).
         rows_per_pass: how many edited images go through the rest of the network at once.
         progress: told about clean and edited images.
         description: what the progress calls this.
@@ -79,34 +84,41 @@ def evaluate(
     n_images = len(loader.dataset)
     counted = class_ids or range(1, n_classes + 1)
     all_measured = [
-        Measured(edit, Counts(counted if edit.is_shared else edit.class_ids, n_images, n_classes))
-        for edit in edits
+        Measured(one, _new_counts(one, counted, n_images, n_classes), is_wanted)
+        for one in interventions
     ]
-    if is_wanted is not None:
-        for measured, wanted in zip(all_measured, is_wanted, strict=True):
-            measured.is_wanted = wanted
     advance = progress(description, n_images + sum(_n_tails(m, protocol) for m in all_measured))
-    read = [edit.latents_k for edit in edits if edit.latents_k is not None]
-    latents = sorted({latent for latents_k in read for latent in latents_k.tolist()})
+    latents = _latents_read(interventions)
     for batch in loader:
         state = _clean_state(pipeline, batch, latents)
         advance(len(batch))
         for measured in all_measured:
-            if protocol == "class" and not measured.edit.is_shared:
-                steps = _run_rows(pipeline, state, measured, rows_per_pass)
-            else:
-                steps = _run_pair(pipeline, state, measured, rows_per_pass)
-            for n_done in steps:
-                advance(n_done)
+            for edit in measured.intervention.draws:
+                for n_done in _steps(pipeline, state, measured, edit, protocol, rows_per_pass):
+                    advance(n_done)
     return all_measured
+
+
+def _new_counts(
+    intervention: Intervention, counted: Sequence[int], n_images: int, n_classes: int
+) -> Counts:
+    first = intervention.first
+    rows = counted if first.is_shared else first.class_ids
+    return Counts(rows, n_images, n_classes, len(intervention.draws))
 
 
 def _n_tails(measured: Measured, protocol: Protocol) -> int:
     """How many edited images go through the rest of the network."""
     if measured.is_wanted is not None:
         return int(measured.is_wanted.sum())
-    n_images = len(measured.counts.per_image)
-    return n_images * (len(measured.edit.class_ids) if protocol == "class" else 1)
+    per_draw = len(measured.first.class_ids) if protocol == "class" else 1
+    return len(measured.counts.per_image) * per_draw * len(measured.intervention.draws)
+
+
+def _latents_read(interventions: Sequence[Intervention]) -> list[int]:
+    reads = [edit.reads for one in interventions for edit in one.draws]
+    ids = {i for r in reads if isinstance(r, Latents) for i in r.ids_kg.flatten().tolist()}
+    return sorted(ids - {-1})
 
 
 @torch.inference_mode()
@@ -118,59 +130,80 @@ def _clean_state(pipeline: Pipeline, batch: Batch, latents: list[int]) -> State:
 
 
 @torch.inference_mode()
-def _coefficients(edit: Edit, state: State) -> Float[Tensor, "b t k"]:
-    if edit.latents_k is None:
-        b, t = state.clean_bt.shape
-        return edit.coefficients(
-            torch.zeros(b, t, len(edit.class_ids), device=edit.values_k.device)
-        )
-    acts = [state.acts[latent] for latent in edit.latents_k.tolist()]
-    return edit.coefficients(torch.stack(acts, dim=-1))
+def _coefficients(pipeline: Pipeline, edit: Edit, state: State) -> Float[Tensor, "b t k g"]:
+    """How far each patch moves along each direction of each row."""
+    b, t = state.clean_bt.shape
+    if edit.reads is None:
+        return edit.values_kg.expand(b, t, -1, -1)
+    if isinstance(edit.reads, Projections):
+        return edit.values_kg - edit.reads.read(pipeline.patches(state.tokens_bnd))
+    none = torch.zeros((), device=edit.values_kg.device).expand(b, t)
+    ids = edit.reads.ids_kg
+    acts = [state.acts[latent] if latent >= 0 else none for latent in ids.flatten().tolist()]
+    return edit.values_kg - torch.stack(acts, dim=-1).view(b, t, *ids.shape)
+
+
+def _steps(
+    pipeline: Pipeline,
+    state: State,
+    measured: Measured,
+    edit: Edit,
+    protocol: Protocol,
+    rows_per_pass: int,
+) -> Iterator[int]:
+    """Runs one edit on one batch; yields how many edited images are done after each pass."""
+    if protocol == "class" and not edit.is_shared:
+        return _run_rows(pipeline, state, measured, edit, rows_per_pass)
+    return _run_pair(pipeline, state, measured, edit, rows_per_pass)
 
 
 @torch.inference_mode()
 def _run_rows(
-    pipeline: Pipeline, state: State, measured: Measured, rows_per_pass: int
+    pipeline: Pipeline, state: State, measured: Measured, edit: Edit, rows_per_pass: int
 ) -> Iterator[int]:
     """The class protocol: every wanted (image, row) goes through the network by itself."""
-    edit, batch = measured.edit, state.batch
-    coefs_btk = _coefficients(edit, state)
-    directions_bkd = edit.directions(batch.indices_b, pipeline.vit.d_model)
+    batch = state.batch
+    coefs_btkg = _coefficients(pipeline, edit, state)
+    units_bkd = edit.units(batch.indices_b, pipeline.vit.d_model)
     wanted = torch.ones(len(batch), len(edit.class_ids), dtype=torch.bool)
     if measured.is_wanted is not None:
         wanted = measured.is_wanted[batch.positions_b]
     pairs = torch.nonzero(wanted)
-    # Nothing may be wanted of a batch, and an empty tensor splits into one empty part.
     for part in pairs.split(rows_per_pass) if len(pairs) else ():
         images_p, rows_p = part.to(pipeline.device).unbind(dim=1)
-        coefs_pt = coefs_btk[images_p, :, rows_p]
-        delta_ptd = coefs_pt[..., None] * directions_bkd[images_p, rows_p][:, None]
+        directions = None if edit.directions_kgd is None else edit.directions_kgd[rows_p][:, None]
+        units = None if units_bkd is None else units_bkd[images_p, rows_p][:, None]
+        delta_ptd = edit.delta(coefs_btkg[images_p, :, rows_p], directions, units)
         edited_pt = _predict_edited(pipeline, state.tokens_bnd[images_p], delta_ptd)
         positions_p = batch.positions_b.to(pipeline.device)[images_p]
-        measured.counts.add_rows(positions_p, rows_p, state.clean_bt[images_p], edited_pt)
-        measured.add_norm(coefs_pt.abs() * edit.lengths_k[rows_p][:, None])
+        clean_pt = state.clean_bt[images_p]
+        measured.counts.add_rows(positions_p, rows_p, clean_pt, edited_pt, edit.draw)
+        measured.add_norm(delta_ptd.norm(dim=2))
         yield len(part)
 
 
 @torch.inference_mode()
 def _run_pair(
-    pipeline: Pipeline, state: State, measured: Measured, rows_per_pass: int
+    pipeline: Pipeline, state: State, measured: Measured, edit: Edit, rows_per_pass: int
 ) -> Iterator[int]:
     """One edit of the whole image, all rows counted from it: the label protocol, shared edits."""
-    edit, batch = measured.edit, state.batch
+    batch = state.batch
     rows_bt = _row_of_patch(edit, batch).to(pipeline.device)
     is_edited_bt = rows_bt >= 0
     rows_bt = rows_bt.clamp(min=0)
-    coefs_bt = _coefficients(edit, state).gather(2, rows_bt[..., None])[..., 0] * is_edited_bt
-    directions_bkd = edit.directions(batch.indices_b, pipeline.vit.d_model)
+    coefs_btkg = _coefficients(pipeline, edit, state)
+    units_bkd = edit.units(batch.indices_b, pipeline.vit.d_model)
     for part in torch.arange(len(batch), device=pipeline.device).split(rows_per_pass):
-        directions_ptd = directions_bkd[part[:, None], rows_bt[part]]
-        delta_ptd = coefs_bt[part][..., None] * directions_ptd
+        own_pt = rows_bt[part]
+        images, patches = part[:, None], torch.arange(own_pt.shape[1], device=part.device)
+        coefs_ptg = coefs_btkg[images, patches, own_pt] * is_edited_bt[part][..., None]
+        directions = None if edit.directions_kgd is None else edit.directions_kgd[own_pt]
+        units = None if units_bkd is None else units_bkd[images, own_pt]
+        delta_ptd = edit.delta(coefs_ptg, directions, units)
         edited_pt = _predict_edited(pipeline, state.tokens_bnd[part], delta_ptd)
         positions_p = batch.positions_b.to(pipeline.device)[part]
-        measured.counts.add_pair(positions_p, state.clean_bt[part], edited_pt)
-        lengths_pt = coefs_bt[part].abs() * edit.lengths_k[rows_bt[part]]
-        measured.add_norm(lengths_pt[is_edited_bt[part]])
+        measured.counts.add_pair(positions_p, state.clean_bt[part], edited_pt, edit.draw)
+        measured.add_norm(delta_ptd.norm(dim=2)[is_edited_bt[part]])
         yield len(part)
 
 
@@ -197,15 +230,15 @@ def to_report(
 ) -> Report:
     """The report of an edit's counts."""
     n_images = len(measured.counts.per_image)
-    n_per_row = measured.counts.per_image[:, :1, [0, 2]].sum()
+    n_per_row = int(measured.counts.per_draw[0, :1, [0, 2]].sum())
     return Report(
-        method=measured.edit.method,
+        method=measured.first.method,
         class_results=measured.counts.to_class_results(class_names),
-        intervention_scale=float(measured.edit.scale),
+        intervention_scale=float(measured.first.scale),
         protocol=protocol,
         n_images=n_images,
-        n_patches=int(n_per_row),
+        n_patches=n_per_row,
         edit_norm=ratio(measured.norm_sum, measured.n_edited),
         min_patches=min_patches,
-        shared_edit=protocol == "label" or measured.edit.is_shared,
+        shared_edit=protocol == "label" or measured.first.is_shared,
     )

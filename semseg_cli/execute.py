@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli import console, tracking
-from semseg_cli.config import Choose, Method, Output, Setup, narrow
+from semseg_cli.config import AutoFeat, Choose, MeanDiff, Method, Output, Setup, narrow
 from semseg_cli.data import Dataset
 from semseg_cli.demo.world import world_folder
-from semseg_cli.experiment import Outcome, choose_latents, run
+from semseg_cli.experiment import Outcome, choose_latents, method_name, run
 from semseg_cli.interventions import needs_latents, needs_statistics
-from semseg_cli.lookup_table import lookup_text
+from semseg_cli.lookup_table import Reused, lookup_text
 from semseg_cli.plan import make_plan
 from semseg_cli.presets import cache_folder
 from semseg_cli.progress import Progress
@@ -23,7 +23,7 @@ from semseg_cli.recording import (
     write_outcome,
     write_settings,
 )
-from semseg_cli.reuse import Reused, read_reused
+from semseg_cli.reuse import read_reused
 from semseg_cli.runs import RunFolder
 from semseg_cli.session import Session, open_session
 from semseg_cli.store import resolve_uri, ui_command
@@ -46,15 +46,15 @@ def intervene(setup: Setup, method: Method, output: Output) -> None:
         if output.dry_run:
             _print_plan(session, [method])
             return
-        runs = [_run_meta(method, scale, output) for scale in method.scale]
+        name = method_name(method, reused)
+        runs = [_run_meta(method, scale, output, name) for scale in method.scale]
         datasets = [describe(dataset, session) for dataset in _datasets(session, method)]
         datasets += [one.dataset for one in reused.values() if one.dataset]
         folders = open_folders(session, output, runs, datasets)
         for folder, scale in zip(folders, method.scale, strict=True):
             write_settings(folder, setup, narrow(method, type(method), scale=(scale,)))
         with recorded(folders, store):
-            texts = {source: one.text for source, one in reused.items()}
-            outcomes = run(session, [method], texts, progress)
+            outcomes = run(session, [method], reused, progress)
             for folder, outcome in zip(folders, outcomes, strict=True):
                 write_outcome(folder, outcome, session.dataset)
     _print_outcomes(outcomes, folders, session)
@@ -106,26 +106,37 @@ def _open(setup: Setup, output: Output, progress: Progress) -> Session:
 
 def _datasets(session: Session, method: Method) -> list[Dataset]:
     """The images that a run depends on."""
-    reuses = getattr(method, "lookup", None) is not None
-    if (needs_latents(method) and not reuses) or (
-        needs_statistics(method) and session.is_missing_stats
-    ):
+    looks_up = needs_latents(method) and method.lookup is None
+    computes = needs_statistics(method) and session.is_missing_stats
+    if looks_up or computes or isinstance(method, MeanDiff):
         return [session.dataset, session.lookup_dataset]
     return [session.dataset]
 
 
-def _run_meta(method: Method, scale: float, output: Output) -> dict[str, Any]:
-    default = f"{method.command} x{plain_number(scale)}"
-    name = output.run_name or default
-    if output.run_name and len(method.scale) > 1:
-        name = f"{output.run_name} x{plain_number(scale)}"
+def _run_meta(method: Method, scale: float, output: Output, name: str) -> dict[str, Any]:
+    run_name = output.run_name or f"{method.command}{_variant(method)}"
+    if _is_projection(method):
+        scale = 0.0
+    elif not output.run_name or len(method.scale) > 1:
+        run_name += f" x{plain_number(scale)}"
     return {
         "kind": "intervention",
         "command": method.command,
-        "method": method.name,
+        "method": name,
         "scale": scale,
-        "run_name": name,
+        "run_name": run_name,
     }
+
+
+def _variant(method: Method) -> str:
+    """What the run's name says beside the command."""
+    if _is_projection(method):
+        return " project"
+    return " shuffled" if isinstance(method, AutoFeat) and method.control == "shuffled" else ""
+
+
+def _is_projection(method: Method) -> bool:
+    return isinstance(method, MeanDiff) and method.match == "project"
 
 
 def _lookup_meta(choice: Choose, scale: float, output: Output) -> dict[str, Any]:
@@ -142,7 +153,7 @@ def _lookup_meta(choice: Choose, scale: float, output: Output) -> dict[str, Any]
 
 def _reused(method: Method, output: Output) -> dict[str, Reused]:
     """The lookup that the method's settings name, read before anything heavy loads."""
-    source = getattr(method, "lookup", None)
+    source = method.lookup
     return {source: read_reused(source, output.tracking_uri)} if source else {}
 
 

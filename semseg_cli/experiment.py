@@ -1,26 +1,46 @@
 """What a command does: choose latents, make edits, run them in one pass, report."""
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from semseg_cli.causal import select_causal
-from semseg_cli.config import AutoFeat, Choose, Method, RandVec
+from semseg_cli.config import AutoFeat, Choose, MeanDiff, Method, RandFeat, RandVec
 from semseg_cli.counts import Counts
+from semseg_cli.differences import Differences, mean_differences
+from semseg_cli.edits import MAX_SCALE, Intervention, generator
 from semseg_cli.errors import SemsegError
 from semseg_cli.evaluate import evaluate, to_report
-from semseg_cli.interventions import Edit, make_edits, needs_latents, needs_statistics
+from semseg_cli.interventions import (
+    Groups,
+    Ingredients,
+    make_interventions,
+    needs_latents,
+    needs_statistics,
+)
 from semseg_cli.lookup import count_detections, rank_latents
-from semseg_cli.lookup_table import LookupRow, chosen_latents, lookup_text, read_lookup
+from semseg_cli.lookup_table import (
+    LookupRow,
+    Reused,
+    chosen_latents,
+    lookup_text,
+    read_lookup,
+)
 from semseg_cli.progress import Progress, silent
 from semseg_cli.results import Report
 from semseg_cli.session import Session
 
+MANUAL = "manual-feature"
+Chooses = AutoFeat | RandVec | RandFeat | MeanDiff  # the methods that can choose latents
+
 
 @dataclass(frozen=True)
-class Latents:
-    """Each class's latent at one scale, and the table that it comes from as CSV."""
+class Chosen:
+    """Each class's latents at one scale, and the table that it comes from as CSV."""
 
-    by_class: Mapping[int, int]
+    groups: Groups
     csv: str
 
 
@@ -30,14 +50,14 @@ class Outcome:
 
     report: Report
     counts: Counts
-    edit: Edit
+    intervention: Intervention
     lookup_csv: str | None = None
 
 
 def choose_latents(
-    session: Session, choice: Choose | AutoFeat | RandVec, progress: Progress = silent
+    session: Session, choice: Choose | Chooses, progress: Progress = silent
 ) -> dict[float, list[LookupRow]]:
-    """Per scale the candidate rows of every class to intervene on, the chosen one marked.
+    """Per scale the candidate rows of every class to intervene on, the chosen ones marked.
 
     Raises:
         SemsegError: no class has a latent.
@@ -46,8 +66,10 @@ def choose_latents(
     pipeline, setup = session.pipeline, session.setup
     loader = session.loader(session.lookup_dataset)
     detections = count_detections(pipeline, loader, setup.label_threshold, progress)
-    names = session.lookup_dataset.class_names
-    ranked = rank_latents(detections, pipeline.latent_stats, names, choice.max_freq, choice.top_k)
+    names, n_chosen = session.lookup_dataset.class_names, choice.top_k_group
+    top_k = max(choice.top_k, n_chosen)
+    stats = pipeline.latent_stats
+    ranked = rank_latents(detections, stats, names, choice.max_freq, top_k, n_chosen)
     wanted = set(session.classes)
     rows = [row for row in ranked if row.class_id in wanted]
     if not rows:
@@ -66,68 +88,113 @@ def choose_latents(
         detections.occurs,
         n_most=choice.select_images,
         rows_per_pass=setup.batch_size,
+        n_chosen=n_chosen,
         progress=progress,
     )
 
 
 def latents_of(
     session: Session,
-    method: AutoFeat | RandVec,
-    reused: Mapping[str, str],
+    method: Chooses,
+    reused: Mapping[str, Reused],
     progress: Progress = silent,
-) -> dict[float, Latents]:
+) -> dict[float, Chosen]:
     """Per scale the latents that a method edits; reused ones where the settings name a lookup."""
     if method.lookup is not None:
-        text = reused[method.lookup]
+        text = reused[method.lookup].text
         names, d_sae = session.dataset.class_names, session.pipeline.sae.d_sae
-        latents = read_lookup(text, names, d_sae, method.lookup)
-        _require_any(latents, session.classes)
-        return dict.fromkeys(method.scale, Latents(latents, text))
+        groups = read_lookup(text, names, d_sae, method.lookup)
+        _check_reused(groups, session.classes, method.scale)
+        return dict.fromkeys(method.scale, Chosen(groups, text))
     chosen = choose_latents(session, method, progress)
     return {
-        scale: Latents(chosen_latents(rows), lookup_text(rows)) for scale, rows in chosen.items()
+        scale: Chosen(chosen_latents(rows), lookup_text(rows)) for scale, rows in chosen.items()
     }
 
 
-def _require_any(latents: Mapping[int, int], class_ids: Sequence[int]) -> None:
-    if not set(latents) & set(class_ids):
+def _check_reused(groups: Groups, class_ids: Sequence[int], scales: Sequence[float]) -> None:
+    if not set(groups) & set(class_ids):
         raise SemsegError("The lookup has a latent for none of the classes asked for by --class.")
+    largest = max(abs(member.coefficient) for group in groups.values() for member in group)
+    if largest * max(map(abs, scales)) > MAX_SCALE:
+        raise SemsegError(
+            f"A coefficient of the lookup, {largest:g}, times the scale is beyond {MAX_SCALE:g} "
+            "times the latent's maximum: make one of them smaller."
+        )
+
+
+def shuffled(session: Session) -> Session:
+    """The session with the rows of the decoder permuted: latents detect what they did, and write
+    what others did."""
+    sae = copy.deepcopy(session.pipeline.sae)
+    order = torch.randperm(sae.d_sae, generator=generator(session.setup.seed, "shuffled", 0))
+    sae.W_dec = sae.W_dec[order.to(sae.W_dec.device)]
+    return replace(session, pipeline=replace(session.pipeline, sae=sae))
+
+
+def prepare(
+    session: Session, method: Method, reused: Mapping[str, Reused], progress: Progress = silent
+) -> list[tuple[Intervention, str | None]]:
+    """A method's interventions, one per scale, each with the lookup that it used as CSV."""
+    if needs_statistics(method):
+        session.complete(progress)
+    if isinstance(method, AutoFeat) and method.control == "shuffled":
+        session = shuffled(session)
+    chosen: dict[float, Chosen] = {}
+    if needs_latents(method):
+        chosen = latents_of(session, method, reused, progress)
+    ingredients = Ingredients(
+        latents={scale: found.groups for scale, found in chosen.items()},
+        class_ids=session.classes,
+        seed=session.setup.seed,
+        differences=_differences(session, method, progress),
+        name=method_name(method, reused),
+    )
+    made = make_interventions(method, session.pipeline, ingredients)
+    tables = [chosen[scale].csv if chosen else None for scale in method.scale]
+    return list(zip(made, tables, strict=True))
+
+
+def method_name(method: Method, reused: Mapping[str, Reused]) -> str:
+    """The method's name in reports: latents from a table that no run made are manual."""
+    is_manual = method.lookup is not None and reused[method.lookup].is_manual
+    return MANUAL if is_manual and isinstance(method, AutoFeat) else method.name
+
+
+def _differences(session: Session, method: Method, progress: Progress) -> Differences | None:
+    if not isinstance(method, MeanDiff):
+        return None
+    loader = session.loader(session.lookup_dataset)
+    return mean_differences(session.pipeline, loader, session.setup.label_threshold, progress)
 
 
 def run(
     session: Session,
     methods: Sequence[Method],
-    reused: Mapping[str, str],
+    reused: Mapping[str, Reused],
     progress: Progress = silent,
 ) -> list[Outcome]:
     """One outcome per method and scale, all from one pass over the evaluated images.
 
-    `reused` has the text of every lookup that the methods name.
+    `reused` has every lookup that the methods name.
     """
-    setup = session.setup
-    edits, tables = [], []
-    for method in methods:
-        latents: dict[float, Latents] = {}
-        if needs_statistics(method):
-            session.complete(progress)
-        if needs_latents(method):
-            latents = latents_of(session, method, reused, progress)
-        by_scale = {scale: found.by_class for scale, found in latents.items()}
-        edits += make_edits(method, session.pipeline, by_scale, session.classes, setup.seed)
-        tables += [latents[s].csv if s in latents else None for s in method.scale]
+    setup, names = session.setup, session.dataset.class_names
+    prepared = [pair for m in methods for pair in prepare(session, m, reused, progress)]
     all_measured = evaluate(
         session.pipeline,
-        edits,
+        [intervention for intervention, _ in prepared],
         session.loader(session.dataset),
         setup.protocol,
-        n_classes=len(session.dataset.class_names),
+        n_classes=len(names),
         class_ids=session.classes,
         rows_per_pass=setup.batch_size,
         progress=progress,
         description=", ".join(method.command for method in methods),
     )
-    names = session.dataset.class_names
+    reports = [to_report(m, names, setup.protocol, setup.min_patches) for m in all_measured]
     return [
-        Outcome(to_report(m, names, setup.protocol, setup.min_patches), m.counts, m.edit, table)
-        for m, table in zip(all_measured, tables, strict=True)
+        Outcome(report, measured.counts, intervention, table)
+        for report, measured, (intervention, table) in zip(
+            reports, all_measured, prepared, strict=True
+        )
     ]

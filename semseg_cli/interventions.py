@@ -1,238 +1,194 @@
-"""From a method's settings to edits: what is added to each patch of the residual stream.
+"""From a method's settings to edits. The one place that knows what each method does."""
 
-An edit has one row per class (or one row for all classes). Row k adds
-
-    (value_k - f_k) * direction_k
-
-to a patch whose latent has activation f_k. With the reconstruction error added back and a linear
-decoder this is exactly encode, set the latent to `value`, decode: rank one, no decode.
-"""
-
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeGuard
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from semseg_cli.config import AutoFeat, Method, RandFeat, RandVec
+from semseg_cli.config import AutoFeat, MeanDiff, Method, RandFeat, RandVec
+from semseg_cli.differences import Differences
+from semseg_cli.edits import (
+    ALL_CLASSES,
+    Edit,
+    Intervention,
+    Latents,
+    Projections,
+    generator,
+    group_rows,
+    unscaled,
+)
 from semseg_cli.errors import SemsegError
+from semseg_cli.lookup_table import Member
 from semseg_cli.pipeline import Pipeline
-from semseg_cli.typed import typed
 
-MAX_SCALE = 10.0
-ALL_CLASSES = 0  # the class id of an edit's only row, where one edit serves all classes
-
-
-@typed
-def map_range(
-    x: float | int | Float[Tensor, "*batch"],
-    domain: tuple[float | int, float | int],
-    range: tuple[float | int, float | int],
-) -> float | Float[Tensor, "*batch"]:
-    """The linear map of [a, b] onto [c, d].
-
-    Raises:
-        ValueError: a value lies outside the domain (NaN does).
-    """
-    (a, b), (c, d) = domain, range
-    values = torch.as_tensor(x)
-    outside = values[~((values >= a) & (values <= b))]
-    if outside.numel():
-        raise ValueError(f"{float(outside.flatten()[0])} lies outside the domain [{a}, {b}]")
-    return c + (x - a) * (d - c) / (b - a)
-
-
-@typed
-def unscaled(
-    x: float | int | Float[Tensor, "*batch"], max_obs: float | int
-) -> float | Float[Tensor, "*batch"]:
-    """A scale in units of the latent's maximum observed activation, as an activation.
-
-    [-10, 10] goes onto [-10 max_obs, 10 max_obs].
-
-    Raises:
-        ValueError: a scale lies outside [-10, 10].
-    """
-    domain = (-MAX_SCALE, MAX_SCALE)
-    return map_range(x, domain, (-MAX_SCALE * max_obs, MAX_SCALE * max_obs))
-
-
-def generator(seed: int, purpose: str, identity: int) -> torch.Generator:
-    """A source of random numbers that belongs to (seed, purpose, image index or class id)."""
-    key = hashlib.blake2b(f"{seed}/{purpose}/{identity}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(key, "big") >> 1)
-
-
-@typed
-def random_unit_vectors(
-    seed: int, indices_b: Int64[Tensor, " b"], d_model: int
-) -> Float[Tensor, "b d"]:
-    """One uniformly random direction of length 1 per image index."""
-    drawn = [
-        torch.randn(d_model, generator=generator(seed, "random-vector", index))
-        for index in indices_b.tolist()
-    ]
-    return torch.nn.functional.normalize(torch.stack(drawn), dim=1)
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One method at one scale.
-
-    `latents_k` are the latents whose activation is read (None: the coefficient is `values_k`).
-    The direction is `directions_kd`, or `lengths_k` times a random unit vector per image.
-    """
-
-    method: str
-    scale: float
-    class_ids: tuple[int, ...]
-    values_k: Float[Tensor, " k"]
-    latents_k: Int64[Tensor, " k"] | None
-    directions_kd: Float[Tensor, "k d"] | None
-    lengths_k: Float[Tensor, " k"]
-    seed: int = 0
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether one edit serves all classes."""
-        return self.class_ids == (ALL_CLASSES,)
-
-    @typed
-    def coefficients(self, acts_btk: Float[Tensor, "b t k"]) -> Float[Tensor, "b t k"]:
-        """How far each patch moves along each row's direction, given the rows' activations."""
-        if self.latents_k is None:
-            return self.values_k.to(acts_btk).expand_as(acts_btk)
-        return self.values_k.to(acts_btk) - acts_btk
-
-    @typed
-    def directions(self, indices_b: Int64[Tensor, " b"], d_model: int) -> Float[Tensor, "b k d"]:
-        """The direction of each row at each image, in raw residual units."""
-        if self.directions_kd is not None:
-            return self.directions_kd.expand(len(indices_b), -1, -1)
-        units_bd = random_unit_vectors(self.seed, indices_b, d_model).to(self.lengths_k)
-        return units_bd[:, None] * self.lengths_k[:, None]
-
-
-def set_latents(pipeline: Pipeline, method: str, scale: float, latents: Mapping[int, int]) -> Edit:
-    """Each class's latent set to `scale` times its maximum observed activation.
-
-    Args:
-        pipeline: whose autoencoder and maxima to use.
-        method: the method's name in reports.
-        scale: in [-10, 10].
-        latents: class id -> latent.
-    """
-    return set_rows(pipeline, method, scale, sorted(latents.items()))
+Groups = Mapping[int, Sequence[Member]]  # class id -> the latents that are set together
+MIN_ALIKE = 10  # a matched random latent is drawn from at least this many
+SHARE_ALIKE = 0.05  # and at least this share of the live latents
 
 
 def set_rows(
-    pipeline: Pipeline, method: str, scale: float, rows: Sequence[tuple[int, int]]
+    pipeline: Pipeline,
+    method: str,
+    scale: float,
+    rows: Sequence[tuple[int, Sequence[Member]]],
 ) -> Edit:
-    """The same for any (class id, latent) rows; a class may come several times."""
-    class_ids = tuple(class_id for class_id, _ in rows)
-    latents_k = torch.tensor([latent for _, latent in rows], dtype=torch.int64)
-    maxima = pipeline.latent_stats.top_values[latents_k].tolist()
-    values_k = torch.tensor([float(unscaled(scale, maximum)) for maximum in maxima])
-    directions_kd = pipeline.sae.directions(latents_k)
+    """Each row's latents set to scale x coefficient x their maximum observed activation.
+
+    A class may come in several rows.
+    """
+    top_values = pipeline.latent_stats.top_values
+    ids_kg = group_rows([[m.latent for m in members] for _, members in rows], pad=-1)
+    values = [
+        [float(unscaled(scale * m.coefficient, float(top_values[m.latent]))) for m in members]
+        for _, members in rows
+    ]
+    width = ids_kg.shape[1]
+    values_kg = torch.tensor([[*row, *[0.0] * (width - len(row))] for row in values])
+    flat = pipeline.sae.directions(ids_kg.clamp(min=0).flatten())
+    directions_kgd = flat.view(*ids_kg.shape, -1) * (ids_kg >= 0).to(flat)[..., None]
     return Edit(
         method=method,
         scale=scale,
-        class_ids=class_ids,
-        values_k=values_k.to(pipeline.device),
-        latents_k=latents_k.to(pipeline.device),
-        directions_kd=directions_kd,
-        lengths_k=directions_kd.norm(dim=1),
+        class_ids=tuple(class_id for class_id, _ in rows),
+        values_kg=values_kg.reshape(ids_kg.shape).to(pipeline.device),
+        reads=Latents(ids_kg.to(pipeline.device)),
+        directions_kgd=directions_kgd,
     )
 
 
-def auto_feat(pipeline: Pipeline, scale: float, latents: Mapping[int, int]) -> Edit:
-    """Each class's looked-up latent."""
-    return set_latents(pipeline, AutoFeat.name, scale, latents)
+def set_latents(pipeline: Pipeline, method: str, scale: float, latents: Groups) -> Edit:
+    """One row per class."""
+    return set_rows(pipeline, method, scale, sorted(latents.items()))
 
 
-def rand_feat(pipeline: Pipeline, scale: float, class_ids: Sequence[int], seed: int) -> Edit:
+def rand_vec(pipeline: Pipeline, scale: float, seed: int, draw: int = 0) -> Edit:
+    """`scale` times one random unit vector per image, on every patch; one edit for all classes."""
+    length = torch.full((1, 1), scale, device=pipeline.device)
+    return Edit(RandVec.name, scale, (ALL_CLASSES,), length, None, None, "random", seed, draw)
+
+
+def rand_feat(
+    pipeline: Pipeline,
+    method: RandFeat,
+    scale: float,
+    class_ids: Sequence[int],
+    latents: Groups,
+    seed: int,
+    draw: int = 0,
+) -> Edit:
     """One random live latent per class; live latents fired on the statistics split.
+
+    With a match, it is drawn from those most like the class's own latent.
 
     Raises:
         SemsegError: no latent is live.
     """
-    live = torch.nonzero(
-        (pipeline.latent_stats.sparsity > 0) & (pipeline.latent_stats.top_values > 0)
-    ).flatten()
+    stats = pipeline.latent_stats
+    live = torch.nonzero((stats.sparsity > 0) & (stats.top_values > 0)).flatten()
     if not len(live):
         raise SemsegError("No latent of the SAE ever fired: check --sparsity and --top-values.")
-    drawn = {
-        class_id: int(
-            live[torch.randint(len(live), (), generator=generator(seed, RandFeat.name, class_id))]
-        )
-        for class_id in class_ids
-    }
-    return set_latents(pipeline, RandFeat.name, scale, drawn)
+    like = {"frequency": stats.sparsity, "max": stats.top_values}.get(method.match)
+    drawn = {}
+    for class_id in class_ids if like is None else sorted(latents):
+        pool = live if like is None else alike(live, like, latents[class_id][0].latent)
+        source = generator(seed, RandFeat.name, class_id, draw)
+        chosen = int(pool[torch.randint(len(pool), (), generator=source)])
+        drawn[class_id] = [Member(chosen)]
+    edit = set_latents(pipeline, RandFeat.name, scale, drawn)
+    return replace(edit, seed=seed, draw=draw)
 
 
-def rand_vec(pipeline: Pipeline, scale: float, seed: int) -> Edit:
-    """`scale` times one random unit vector per image, on every patch; one edit for all classes."""
-    one = torch.ones(1, device=pipeline.device)
-    return Edit(RandVec.name, scale, (ALL_CLASSES,), scale * one, None, None, one, seed)
+def alike(live: Tensor, values: Float[Tensor, " s"], latent: int) -> Tensor:
+    """The live latents nearest to a latent by the logarithm of a value, without itself.
+
+    At least MIN_ALIKE and at least SHARE_ALIKE of them, where there are so many.
+    """
+    others = live[live != latent]
+    n_kept = max(MIN_ALIKE, int(SHARE_ALIKE * len(live)))
+    tiny = torch.finfo(values.dtype).tiny
+    logs = values.clamp(min=tiny).log()
+    order = (logs[others] - logs[latent]).abs().argsort(stable=True)
+    return others[order[:n_kept]] if len(others) else live
 
 
-def rand_vec_matched(
-    pipeline: Pipeline, scale: float, latents: Mapping[int, int], seed: int
+def mean_diff(
+    pipeline: Pipeline, method: MeanDiff, scale: float, latents: Groups, differences: Differences
 ) -> Edit:
-    """A random direction per image, moved as far on each patch as the automatic edit would be."""
-    auto = auto_feat(pipeline, scale, latents)
+    """Each class's mean difference, taken out at the automatic edit's length or by projection."""
+    if method.match == "norm":
+        auto = set_latents(pipeline, MeanDiff.name, scale, latents)
+        units_kd = differences.units_cd[list(auto.class_ids)].to(pipeline.device)
+        return replace(auto, towards=units_kd)
+    class_ids = tuple(sorted(latents))
+    units_kd = differences.units_cd[list(class_ids)].to(pipeline.device)
+    offsets_k = (differences.others_cd[list(class_ids)].to(pipeline.device) * units_kd).sum(dim=1)
     return Edit(
-        method=RandVec.name,
-        scale=scale,
-        class_ids=auto.class_ids,
-        values_k=auto.values_k,
-        latents_k=auto.latents_k,
-        directions_kd=None,
-        lengths_k=auto.lengths_k,
-        seed=seed,
+        method=MeanDiff.name,
+        scale=0.0,
+        class_ids=class_ids,
+        values_kg=torch.zeros(len(class_ids), 1, device=pipeline.device),
+        reads=Projections(units_kd, offsets_k),
+        directions_kgd=units_kd[:, None],
     )
+
+
+def needs_latents(method: Method) -> bool:
+    """Whether a method's edits depend on each class's looked-up latent."""
+    match method:
+        case RandVec(match="none") | RandFeat(match="none"):
+            return False
+    return True
 
 
 def needs_statistics(method: Method) -> bool:
     """Whether a method reads latents at all; a plain random vector does not."""
-    return not (isinstance(method, RandVec) and method.match == "none")
+    return needs_latents(method) or isinstance(method, RandFeat)
 
 
-def needs_latents(method: Method) -> TypeGuard[AutoFeat | RandVec]:
-    """Whether a method's edits depend on each class's looked-up latent."""
-    return needs_statistics(method) and not isinstance(method, RandFeat)
+@dataclass(frozen=True)
+class Ingredients:
+    """What edits are made from: latents per scale, differences of means, classes, seed."""
+
+    latents: Mapping[float, Groups]
+    class_ids: Sequence[int]
+    seed: int
+    differences: Differences | None = None
+    name: str | None = None  # of a method whose latents were named by hand
 
 
-def make_edits(
-    method: Method,
-    pipeline: Pipeline,
-    latents: Mapping[float, Mapping[int, int]],
-    class_ids: Sequence[int],
-    seed: int,
-) -> list[Edit]:
-    """One edit per scale. The one place that knows what each method does.
+def make_interventions(
+    method: Method, pipeline: Pipeline, ingredients: Ingredients
+) -> list[Intervention]:
+    """One intervention per scale."""
+    return [_at_scale(method, pipeline, scale, ingredients) for scale in method.scale]
 
-    Args:
-        method: its settings.
-        pipeline: the frozen parts.
-        latents: scale -> class id -> latent, for the methods that need them.
-        class_ids: the classes to intervene on.
-        seed: of the random draws.
-    """
-    wanted = set(class_ids)
-    edits = []
-    for scale in method.scale:
-        own = {c: latent for c, latent in latents.get(scale, {}).items() if c in wanted}
-        match method:
-            case AutoFeat():
-                edits.append(auto_feat(pipeline, scale, own))
-            case RandFeat():
-                edits.append(rand_feat(pipeline, scale, class_ids, seed))
-            case RandVec(match="norm"):
-                edits.append(rand_vec_matched(pipeline, scale, own, seed))
-            case RandVec():
-                edits.append(rand_vec(pipeline, scale, seed))
-    return edits
+
+def _at_scale(
+    method: Method, pipeline: Pipeline, scale: float, ingredients: Ingredients
+) -> Intervention:
+    classes, seed = ingredients.class_ids, ingredients.seed
+    every = ingredients.latents.get(scale, {})
+    own = {class_id: group for class_id, group in every.items() if class_id in set(classes)}
+    match method:
+        case AutoFeat():
+            name = ingredients.name or AutoFeat.name
+            return Intervention((set_latents(pipeline, name, scale, own),))
+        case MeanDiff():
+            assert ingredients.differences is not None
+            return Intervention((mean_diff(pipeline, method, scale, own, ingredients.differences),))
+        case RandFeat():
+            draws = range(method.draws)
+            return Intervention(
+                tuple(rand_feat(pipeline, method, scale, classes, own, seed, d) for d in draws)
+            )
+        case RandVec(match="norm"):
+            auto = set_latents(pipeline, RandVec.name, scale, own)
+            draws = range(method.draws)
+            return Intervention(
+                tuple(replace(auto, towards="random", seed=seed, draw=d) for d in draws)
+            )
+        case RandVec():
+            draws = range(method.draws)
+            return Intervention(tuple(rand_vec(pipeline, scale, seed, d) for d in draws))

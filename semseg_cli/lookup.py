@@ -104,8 +104,9 @@ def rank_latents(
     class_names: Sequence[str],
     max_freq: float,
     top_k: int,
+    n_chosen: int = 1,
 ) -> list[LookupRow]:
-    """The `top_k` best latents of each class by F1, the first one marked as chosen.
+    """The `top_k` best latents of each class by F1, the first `n_chosen` marked as chosen.
 
     Candidates have a firing frequency in (0, max_freq). Ties go to the smaller latent, then to the
     smaller threshold. A class without clean patches, or that no candidate detects, has no rows.
@@ -116,6 +117,7 @@ def rank_latents(
         class_names: names of the classes 1..C.
         max_freq: bound on the firing frequency.
         top_k: rows per class.
+        n_chosen: rows per class that are marked as chosen.
     """
     frequency_s, maximum_s = (values.cpu().numpy() for values in (stats.sparsity, stats.top_values))
     # In the statistics' own precision: 0.01 in float32 is a little less than 0.01.
@@ -139,7 +141,7 @@ def rank_latents(
                     class_name=class_names[class_id - 1],
                     rank=rank,
                     latent=int(candidates[i]),
-                    chosen=rank == 1,
+                    chosen=rank <= n_chosen,
                     threshold=THRESHOLDS[k],
                     f1=float(scores.f1_s[i]),
                     precision=ratio(tp, active),

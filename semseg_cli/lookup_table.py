@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -52,19 +53,44 @@ def lookup_text(rows: Iterable[LookupRow]) -> str:
     return file.getvalue()
 
 
-def chosen_latents(rows: Iterable[LookupRow]) -> dict[int, int]:
-    """Class id -> its chosen latent."""
-    return {row.class_id: row.latent for row in rows if row.chosen}
+@dataclass(frozen=True)
+class Reused:
+    """A lookup made before: its CSV, what is known of the images it was made on, and whether a
+    user wrote it rather than a run."""
+
+    text: str
+    dataset: dict[str, Any] | None = None
+    is_manual: bool = False
 
 
-def read_lookup(text: str, class_names: Sequence[str], d_sae: int, source: str) -> dict[int, int]:
-    """Class id -> latent, from the text of a lookup CSV.
+@dataclass(frozen=True)
+class Member:
+    """One latent of a class's group; the scale is multiplied by its coefficient."""
 
-    Needs the columns `latent` and `class_id` or `class_name`; where there is a column `chosen`,
-    only rows that say 1 count.
+    latent: int
+    coefficient: float = 1.0
+
+
+def chosen_latents(rows: Iterable[LookupRow]) -> dict[int, list[Member]]:
+    """Class id -> its chosen latents, which are set together."""
+    groups: dict[int, list[Member]] = {}
+    for row in rows:
+        if row.chosen:
+            groups.setdefault(row.class_id, []).append(Member(row.latent))
+    return groups
+
+
+def read_lookup(
+    text: str, class_names: Sequence[str], d_sae: int, source: str
+) -> dict[int, list[Member]]:
+    """Class id -> the latents that are set together, from the text of a lookup CSV.
+
+    Needs the columns `latent` and `class_id` or `class_name`; several rows of a class make a group.
+    A column `coefficient` multiplies the scale; where there is a column `chosen`, only rows that
+    say 1 count; other columns are for the reader.
 
     Raises:
-        SemsegError: a class is unknown, a latent is out of range, or a class has two latents.
+        SemsegError: a class is unknown, a latent is out of range or named twice for a class.
     """
     reader = csv.DictReader(io.StringIO(text))
     header = set(reader.fieldnames or ())
@@ -77,19 +103,32 @@ def read_lookup(text: str, class_names: Sequence[str], d_sae: int, source: str) 
         rows = list(reader)
     except csv.Error as error:
         raise SemsegError(f"The lookup {source} is no CSV file ({error}).") from error
-    latents: dict[int, int] = {}
+    groups: dict[int, list[Member]] = {}
     for line, row in enumerate(rows, start=2):
         if row.get("chosen", "1") not in ("1", "True", "true"):
             continue
-        class_id = _class_id(row, class_names, f"{source}, line {line}")
-        if class_id in latents:
-            raise SemsegError(
-                f"The lookup {source} has two latents for {class_names[class_id - 1]}: keep one."
-            )
-        latents[class_id] = _latent(row, d_sae, f"{source}, line {line}")
-    if not latents:
+        where = f"{source}, line {line}"
+        class_id = _class_id(row, class_names, where)
+        member = Member(_latent(row, d_sae, where), _coefficient(row, where))
+        group = groups.setdefault(class_id, [])
+        if any(one.latent == member.latent for one in group):
+            name = class_names[class_id - 1]
+            raise SemsegError(f"{where}: latent {member.latent} is there twice for {name}.")
+        group.append(member)
+    if not groups:
         raise SemsegError(f"The lookup {source} names no latent: is it a lookup.csv?")
-    return latents
+    return groups
+
+
+def _coefficient(row: dict[str, Any], where: str) -> float:
+    raw = (row.get("coefficient") or "").strip()
+    try:
+        value = float(raw) if raw else 1.0
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise SemsegError(f"{where}: coefficient {raw!r} is no finite number.")
+    return value
 
 
 def _class_id(row: dict[str, Any], class_names: Sequence[str], where: str) -> int:

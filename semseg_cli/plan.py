@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from semseg_cli.config import AutoFeat, Choose, Method, RandFeat, RandVec
+from semseg_cli.config import Choose, MeanDiff, Method, RandVec
 from semseg_cli.data import Dataset
 from semseg_cli.interventions import needs_latents
 from semseg_cli.session import Session
@@ -38,12 +38,13 @@ class Plan:
 def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     """The size and estimated time of running these methods in one pass."""
     n_classes = len(session.classes)
-    looks_up = [m for m in methods if not isinstance(m, RandFeat) and _looks_up(m)]
+    looks_up = [m for m in methods if _looks_up(m)]
     needs_stats = session.is_missing_stats
     n_lookup = len(session.lookup_dataset) if looks_up or needs_stats else 0
     evaluates = [m for m in methods if not isinstance(m, Choose)]
     n_images = len(session.dataset) if evaluates else 0
-    n_prefixes = n_lookup * (len(looks_up) + needs_stats) + n_images
+    n_differences = sum(isinstance(m, MeanDiff) for m in methods)
+    n_prefixes = n_lookup * (len(looks_up) + needs_stats + n_differences) + n_images
     n_tails = sum(_edits_per_image(m, n_classes, session) for m in evaluates) * n_images
     n_tails += n_images  # the clean prediction
     for method in looks_up:
@@ -57,7 +58,7 @@ def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     return Plan(n_images, n_lookup, n_classes, n_prefixes, n_tails, seconds)
 
 
-def _looks_up(method: AutoFeat | RandVec | Choose) -> bool:
+def _looks_up(method: Method | Choose) -> bool:
     if isinstance(method, Choose):
         return True
     return needs_latents(method) and method.lookup is None
@@ -66,7 +67,7 @@ def _looks_up(method: AutoFeat | RandVec | Choose) -> bool:
 def _edits_per_image(method: Method, n_classes: int, session: Session) -> int:
     is_shared = isinstance(method, RandVec) and method.match == "none"
     per_scale = 1 if is_shared or session.setup.protocol == "label" else n_classes
-    return per_scale * len(method.scale)
+    return per_scale * len(method.scale) * getattr(method, "draws", 1)
 
 
 def _measure(session: Session, dataset: Dataset) -> tuple[float, float]:

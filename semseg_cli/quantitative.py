@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Int
 
 from semseg_cli.config import (
-    METHODS,
     AutoFeat,
     Imgs,
     Method,
@@ -17,12 +16,12 @@ from semseg_cli.config import (
 )
 from semseg_cli.counts import compute_class_results
 from semseg_cli.data import Loader, get_patch_i, get_patch_mask
+from semseg_cli.edits import map_range, unscaled
 from semseg_cli.experiment import run
 from semseg_cli.flat import build, entries, flatten
 from semseg_cli.head import SegmentationHead, argmax_logits
-from semseg_cli.interventions import map_range, unscaled
 from semseg_cli.lookup import count_detections, rank_latents
-from semseg_cli.lookup_table import chosen_latents, lookup_from_path
+from semseg_cli.lookup_table import Reused, chosen_latents, lookup_from_path
 from semseg_cli.pipeline import Encoder, Pipeline, check_fit
 from semseg_cli.presets import cache_folder, layered
 from semseg_cli.results import ClassResults, Report, save
@@ -59,6 +58,9 @@ __all__ = [
     "save",
     "unscaled",
 ]
+
+
+REFERENCE_METHODS: tuple[type[Method], ...] = (RandVec, RandFeat, AutoFeat)
 
 
 def filled(cfg: Quantitative) -> Quantitative:
@@ -100,8 +102,8 @@ def get_latent_lookup(
     names = dataloader.dataset.class_names
     rows = rank_latents(detections, stats, names, cfg.max_freq, top_k=1)
     lookup = torch.full((len(names) + 1,), -1, dtype=torch.int64)
-    for class_id, latent in chosen_latents(rows).items():
-        lookup[class_id] = latent
+    for class_id, (best,) in chosen_latents(rows).items():
+        lookup[class_id] = best.latent
     return lookup
 
 
@@ -125,8 +127,8 @@ def _evaluate(
     return run(session, [chosen], _reused(cfg))[0].report
 
 
-def _reused(cfg: Quantitative) -> dict[str, str]:
-    return {cfg.lookup: lookup_from_path(cfg.lookup)} if cfg.lookup else {}
+def _reused(cfg: Quantitative) -> dict[str, Reused]:
+    return {cfg.lookup: Reused(lookup_from_path(cfg.lookup))} if cfg.lookup else {}
 
 
 @typed
@@ -160,6 +162,8 @@ def eval_auto_feat(
 def main(cfg: Quantitative) -> None:
     """Runs the three methods in one pass and writes `results.csv` to `cfg.dump_to`."""
     cfg = filled(cfg)
-    methods: list[Method] = [narrow(cfg, method, scale=(cfg.scale,)) for method in METHODS]
+    methods: list[Method] = [
+        narrow(cfg, method, scale=(cfg.scale,)) for method in REFERENCE_METHODS
+    ]
     outcomes = run(open_session(cfg), methods, _reused(cfg))
     save([outcome.report for outcome in outcomes], str(Path(cfg.dump_to) / "results.csv"))

@@ -164,15 +164,17 @@ def write_outcome(folder: RunFolder, outcome: Outcome, dataset: Dataset) -> None
         folder.write("lookup.csv", outcome.lookup_csv.encode())
     folder.write("per_image.parquet", per_image_frame(outcome, dataset).to_parquet())
     folder.write("change_matrix.parquet", change_frame(outcome, dataset).to_parquet())
+    if len(outcome.intervention.draws) > 1:
+        folder.write("draws.csv", draws_frame(outcome).to_csv(index=False).encode())
 
 
 def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
     """One row per class, with its latent where it has one."""
     rows: list[dict[str, Any]] = [result.to_row() for result in outcome.report.class_results]
-    latents = outcome.edit.latents_k
-    if latents is not None:
-        by_class = dict(zip(outcome.edit.class_ids, latents.tolist(), strict=True))
-        rows = [{**row, "latent": by_class[row["class_id"]]} for row in rows]
+    latents = outcome.intervention.first.latents_by_class
+    if latents and len(outcome.intervention.draws) == 1:
+        named = {class_id: "+".join(map(str, group)) for class_id, group in latents.items()}
+        rows = [{**row, "latent": named[row["class_id"]]} for row in rows]
     return rows
 
 
@@ -186,6 +188,23 @@ def per_image_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:
         {
             "image": pd.Categorical(np.repeat(images, n_rows), categories=images),
             "class_id": np.tile(counts.class_ids.numpy(), n_images),
+            **{name: flat[:, column] for column, name in enumerate(COUNTED)},
+        }
+    )
+
+
+def draws_frame(outcome: Outcome) -> pd.DataFrame:
+    """One row per draw and class, and one per draw for all classes together (class id 0)."""
+    per_draw = outcome.counts.per_draw.numpy()
+    pooled = per_draw.sum(axis=1, keepdims=True)
+    counts = np.concatenate([pooled, per_draw], axis=1)
+    class_ids = np.concatenate([[0], outcome.counts.class_ids.numpy()])
+    n_draws, n_rows, _ = counts.shape
+    flat = counts.reshape(n_draws * n_rows, 4)
+    return pd.DataFrame(
+        {
+            "draw": np.repeat(np.arange(n_draws), n_rows),
+            "class_id": np.tile(class_ids, n_draws),
             **{name: flat[:, column] for column, name in enumerate(COUNTED)},
         }
     )

@@ -1,21 +1,12 @@
 """Lookups made before: a file, a run folder or a run of the store, and where they came from."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from semseg_cli import tracking
-from semseg_cli.lookup_table import lookup_from_path
+from semseg_cli.lookup_table import Reused, lookup_from_path
 from semseg_cli.runs import RunFolder
 from semseg_cli.tracked import TrackedRun, from_folder
-
-
-@dataclass(frozen=True)
-class Reused:
-    """The text of a lookup.csv; `dataset` describes the images it was made on, where known."""
-
-    text: str
-    dataset: dict[str, Any] | None = None
 
 
 def read_reused(source: str, tracking_uri: str | None) -> Reused:
@@ -29,7 +20,9 @@ def read_reused(source: str, tracking_uri: str | None) -> Reused:
         text = lookup_from_path(source)
         folder = path if path.is_dir() else path.parent
         is_of_run = (folder / "run.json").is_file()
-        return Reused(text, _dataset(from_folder(RunFolder(folder))) if is_of_run else None)
+        if not is_of_run:
+            return Reused(text, is_manual=True)
+        return Reused(text, _dataset(from_folder(RunFolder(folder))))
     run = tracking.find_lookup(tracking.resolve_uri(tracking_uri), source)
     return Reused(tracking.read_artifact_text(run, "lookup.csv"), _dataset(run))
 

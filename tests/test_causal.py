@@ -3,12 +3,20 @@
 import pytest
 import torch
 from torch import Tensor
-from worlds import PLANTED, World, known_sae, make_known_world, slow_predict, slow_predict_edited
+from worlds import (
+    PLANTED,
+    World,
+    known_sae,
+    make_known_world,
+    members,
+    slow_predict,
+    slow_predict_edited,
+)
 
 from semseg_cli.causal import selection_images
 from semseg_cli.config import AutoFeat, Choose
 from semseg_cli.experiment import choose_latents, run
-from semseg_cli.lookup_table import LookupRow, chosen_latents
+from semseg_cli.lookup_table import LookupRow, Member, Reused, chosen_latents
 from semseg_cli.sae import SparseAutoencoder, Threshold
 from semseg_cli.session import Session
 
@@ -39,8 +47,8 @@ def test_f1_takes_the_latent_that_only_detects_and_causal_the_one_that_drives(
     decoy_world: World,
 ) -> None:
     session = decoy_world.session()
-    assert chosen_latents(rows_of(session)) == {**PLANTED, 1: DECOY}
-    assert chosen_latents(rows_of(session, select="causal")) == PLANTED
+    assert chosen_latents(rows_of(session)) == members({**PLANTED, 1: DECOY})
+    assert chosen_latents(rows_of(session, select="causal")) == members(PLANTED)
     wall = [row for row in rows_of(session, select="causal") if row.class_id == 1]
     assert [(row.latent, row.chosen) for row in wall] == [(DECOY, False), (PLANTED[1], True)]
     assert wall[0].f1 > wall[1].f1
@@ -58,7 +66,7 @@ def test_the_report_says_what_the_choice_is_worth(decoy_world: World) -> None:
 
 def test_with_one_candidate_there_is_no_choice(decoy_world: World) -> None:
     rows = rows_of(decoy_world.session(), select="causal", top_k=1)
-    assert chosen_latents(rows) == {**PLANTED, 1: DECOY}
+    assert chosen_latents(rows) == members({**PLANTED, 1: DECOY})
 
 
 def test_the_choice_is_made_for_each_scale_by_itself(decoy_world: World) -> None:
@@ -66,9 +74,9 @@ def test_the_choice_is_made_for_each_scale_by_itself(decoy_world: World) -> None
         decoy_world.session(), Choose(max_freq=1.0, select="causal", scale=(-2.0, 10.0))
     )
     assert set(chosen) == {-2.0, 10.0}
-    assert chosen_latents(chosen[-2.0])[1] == PLANTED[1]
+    assert chosen_latents(chosen[-2.0])[1] == [Member(PLANTED[1])]
     # Raised ten times, the driver pulls all other patches over: the decoy is less bad.
-    assert chosen_latents(chosen[10.0])[1] == DECOY
+    assert chosen_latents(chosen[10.0])[1] == [Member(DECOY)]
 
 
 def test_ties_go_to_the_better_f1(decoy_world: World) -> None:
@@ -140,7 +148,7 @@ def test_effects_and_choice_are_those_of_each_edit_by_itself(
         assert (row.target_change, row.other_change) == (target, other)
         if row.class_id not in best or target - other > best[row.class_id][0]:
             best[row.class_id] = (target - other, row.latent)
-    assert chosen_latents(rows) == {c: latent for c, (_, latent) in best.items()}
+    assert chosen_latents(rows) == members({c: latent for c, (_, latent) in best.items()})
     assert chosen_latents(rows) != chosen_latents(rows_of(tiny))
 
 
@@ -162,6 +170,6 @@ def test_a_table_of_tried_latents_can_be_reused(decoy_world: World) -> None:
     methods = [AutoFeat(max_freq=1.0, select="causal")]
     (outcome,) = run(session, methods, {})
     assert outcome.lookup_csv is not None
-    reused = {"its table": outcome.lookup_csv}
+    reused = {"its table": Reused(outcome.lookup_csv)}
     (again,) = run(session, [AutoFeat(lookup="its table")], reused)
     assert again.report == outcome.report

@@ -12,6 +12,7 @@ from mlflow.tracking import MlflowClient
 from worlds import PLANTED, World
 
 from semseg_cli.config import METHODS, Method
+from semseg_cli.interventions import needs_latents
 from semseg_cli.results import Report
 
 FILES = {
@@ -40,11 +41,9 @@ def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
     method: type[Method], protocol: str, known_world: World, terminal: Terminal
 ) -> None:
     args = options(known_world, protocol=protocol)
-    if method.command == "rand-feat":
-        args = [arg for arg in args if arg not in ("--max-freq", "1.0")]
     assert_done(terminal.type(method.command, *args))
     (folder,) = terminal.runs()
-    expected = FILES | ({"lookup.csv"} if method.command == "auto-feat" else set())
+    expected = FILES | ({"lookup.csv"} if needs_latents(method()) else set())
     assert {path.name for path in folder.iterdir()} == expected
     report = report_of(folder)
     assert (report.method, report.protocol) == (method.name, protocol)
@@ -151,6 +150,60 @@ def test_matched_random_vectors_are_as_long_as_the_automatic_edit(
     assert auto.edit_norm is not None
     assert control.edit_norm == pytest.approx(auto.edit_norm, rel=1e-5)
     assert not control.is_pooled_identical
+
+
+def test_several_draws_leave_a_table_of_draws(known_world: World, terminal: Terminal) -> None:
+    assert_done(terminal.type("rand-feat", *options(known_world), "--draws", "4"))
+    (folder,) = terminal.runs()
+    draws = pd.read_csv(folder / "draws.csv")
+    assert list(draws["draw"].unique()) == [0, 1, 2, 3]
+    assert set(draws["class_id"]) == {0, 1, 2, 3, 4, 5}
+    by_class = draws[draws["class_id"] > 0].groupby("draw")["n_changed_patches"].sum()
+    pooled = draws[draws["class_id"] == 0].set_index("draw")["n_changed_patches"]
+    assert by_class.tolist() == pooled.tolist()
+    report = report_of(folder)
+    assert pooled.sum() == sum(r.n_changed_patches for r in report.class_results)
+
+
+def test_a_table_written_by_hand_is_the_manual_feature(
+    known_world: World, terminal: Terminal
+) -> None:
+    text = "class_name,latent,coefficient\nwall,4,1\nwall,9,0\nsky,2,0.5\n"
+    (terminal.folder / "mine.csv").write_text(text)
+    assert_done(terminal.type("auto-feat", *options(known_world), "--lookup", "mine.csv"))
+    (folder,) = terminal.runs()
+    report = report_of(folder)
+    assert report.method == "manual-feature"
+    assert [result.class_name for result in report.class_results] == ["wall", "sky"]
+    assert "4+9" in (folder / "class_results.csv").read_text()
+    (run,) = stored_runs(terminal, "semseg")
+    assert run.data.tags["semseg.method"] == "manual-feature"
+    assert_done(terminal.type("compare"))
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "name"),
+    [
+        ("mean-diff", [], "mean-diff x-2"),
+        ("mean-diff", ["--match", "project"], "mean-diff project"),
+        ("auto-feat", ["--control", "shuffled"], "auto-feat shuffled x-2"),
+        ("auto-feat", ["--top-k-group", "2"], "auto-feat x-2"),
+    ],
+)
+def test_baselines_are_named_and_tracked(
+    command: str, args: list[str], name: str, known_world: World, terminal: Terminal
+) -> None:
+    assert_done(terminal.type(command, *options(known_world), *args))
+    (run,) = stored_runs(terminal, "semseg")
+    assert run.info.run_name == name
+    assert json.loads((terminal.runs()[0] / "run.json").read_text())["run_name"] == name
+
+
+def test_a_projection_has_no_scale(known_world: World, terminal: Terminal) -> None:
+    args = ["--match", "project", "--scale", "1", "--scale", "2"]
+    done = terminal.type("mean-diff", *options(known_world), *args)
+    assert done.code == 2
+    assert "a projection has none" in done.err
 
 
 def test_dry_run_says_the_size_and_leaves_nothing(known_world: World, terminal: Terminal) -> None:

@@ -12,7 +12,8 @@ from semseg_cli.config import METHODS, Choose, Method, Output, Setup
 from semseg_cli.flat import entries
 
 HEAVY = ("torch", "mlflow", "transformers", "pandas", "PIL", "matplotlib")
-COMMANDS = ("lookup", "rand-vec", "rand-feat", "auto-feat", "compare", "upload", "demo")
+METHOD_COMMANDS = tuple(method.command for method in METHODS)
+COMMANDS = ("lookup", *METHOD_COMMANDS, "compare", "upload", "demo")
 
 
 def imported(code: str) -> set[str]:

@@ -113,7 +113,12 @@ def test_settings_take_keywords_only() -> None:
 
 def test_methods_are_the_members_of_the_union_with_names_of_their_own() -> None:
     assert get_args(Method) == METHODS
-    assert {m.name for m in METHODS} == {"random-vector", "random-feature", "automatic-feature"}
+    assert {m.name for m in METHODS} == {
+        "random-vector",
+        "random-feature",
+        "automatic-feature",
+        "mean-difference",
+    }
     assert len({m.command for m in METHODS}) == len(METHODS)
 
 

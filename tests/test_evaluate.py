@@ -15,6 +15,7 @@ from worlds import (
     make_sae,
     make_tiny_world,
     make_vit,
+    members,
     slow_class_counts,
     slow_predict,
     slow_predict_edited,
@@ -22,13 +23,25 @@ from worlds import (
 )
 
 from semseg_cli import sae as saes
-from semseg_cli.config import METHODS, AutoFeat, Imgs, Method, Protocol, RandFeat, RandVec, Setup
+from semseg_cli.config import (
+    METHODS,
+    AutoFeat,
+    Imgs,
+    MeanDiff,
+    Method,
+    Protocol,
+    RandFeat,
+    RandVec,
+    Setup,
+)
 from semseg_cli.counts import compute_class_results
+from semseg_cli.edits import Edit, Intervention
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.evaluate import Measured, _predict_edited, evaluate, to_report
 from semseg_cli.experiment import Outcome, run
 from semseg_cli.head import save_head
-from semseg_cli.interventions import Edit, rand_vec, set_latents
+from semseg_cli.interventions import rand_vec, set_latents
+from semseg_cli.lookup_table import Reused
 from semseg_cli.pipeline import Pipeline
 from semseg_cli.results import Report
 from semseg_cli.sae import Threshold, TopK
@@ -39,12 +52,13 @@ PROTOCOLS: list[Protocol] = ["class", "label"]
 
 
 def outcomes(session: Session, *methods: Method, **reused: str) -> list[Outcome]:
-    return run(session, methods, reused)
+    return run(session, methods, {name: Reused(text) for name, text in reused.items()})
 
 
 def measured(session: Session, edit: Edit, protocol: Protocol = "class", **more: Any) -> Measured:
     loader = session.loader(session.dataset)
-    (found,) = evaluate(session.pipeline, [edit], loader, protocol, n_classes=5, **more)
+    interventions = [Intervention((edit,))]
+    (found,) = evaluate(session.pipeline, interventions, loader, protocol, n_classes=5, **more)
     return found
 
 
@@ -57,10 +71,7 @@ def test_suppressing_planted_latents_has_target_one_and_other_zero(
 ) -> None:
     (outcome,) = outcomes(known_world.session(), AutoFeat(scale=(scale,), max_freq=1.0))
     report = outcome.report
-    assert outcome.edit.latents_k is not None
-    assert dict(zip(outcome.edit.class_ids, outcome.edit.latents_k.tolist(), strict=True)) == (
-        PLANTED
-    )
+    assert outcome.intervention.first.latents_by_class == {c: [i] for c, i in PLANTED.items()}
     assert (report.mean_target_change, report.mean_other_change) == (1.0, 0.0)
     assert (report.macro_target_change, report.macro_other_change) == (1.0, 0.0)
     assert (report.target_change_std, report.other_change_std) == (0.0, 0.0)
@@ -125,7 +136,7 @@ def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_the_class_protocol_counts_what_whole_models_with_full_edits_count(
     session: Session, scale: float
 ) -> None:
-    found = measured(session, set_latents(session.pipeline, "m", scale, LATENTS))
+    found = measured(session, set_latents(session.pipeline, "m", scale, members(LATENTS)))
     loader = session.loader(session.dataset)
     slow = slow_class_counts(session.pipeline, loader, LATENTS, scale)
     assert totals_of(found.counts) == slow
@@ -133,7 +144,7 @@ def test_the_class_protocol_counts_what_whole_models_with_full_edits_count(
 
 
 def test_the_label_protocol_gives_each_patch_its_own_labels_latent(session: Session) -> None:
-    edit = set_latents(session.pipeline, "m", -2.0, LATENTS)
+    edit = set_latents(session.pipeline, "m", -2.0, members(LATENTS))
     found = measured(session, edit, "label").counts.to_class_results("abcde")
     clean, edited, n_untouched = [], [], 0
     for batch in session.loader(session.dataset):
@@ -161,14 +172,14 @@ def test_a_shared_edit_counts_all_classes_from_one_pair(
     assert report.mean_target_change == pytest.approx(report.mean_other_change, abs=1e-12)
     assert report.is_pooled_identical
     assert report.edit_norm == pytest.approx(25.0)
-    only = measured(session, found.edit, protocol, class_ids=[2, 4])
+    only = measured(session, found.first, protocol, class_ids=[2, 4])
     assert totals_of(only.counts) == [totals_of(found.counts)[i] for i in (1, 3)]
 
 
 def test_label_protocol_pooled_numbers_are_identical_where_all_classes_have_a_row(
     session: Session,
 ) -> None:
-    edit = set_latents(session.pipeline, "m", -2.0, {**LATENTS, 3: 1})
+    edit = set_latents(session.pipeline, "m", -2.0, members({**LATENTS, 3: 1}))
     report = to_report(measured(session, edit, "label"), "abcde", "label")
     assert 0 < report.mean_target_change < 1
     assert report.mean_target_change == pytest.approx(report.mean_other_change, abs=1e-12)
@@ -190,9 +201,9 @@ def test_only_patch_tokens_are_edited(session: Session) -> None:
     spy = Spy(
         **{name: getattr(pipeline, name) for name in ("vit", "layer", "sae", "head", "stats")}
     )
-    edits = [set_latents(spy, "m", -2.0, {1: 3}), rand_vec(spy, 9.0, seed=0)]
+    edits = [set_latents(spy, "m", -2.0, members({1: 3})), rand_vec(spy, 9.0, seed=0)]
     loader = session.loader(session.dataset)
-    evaluate(spy, edits, loader, "class", n_classes=5)
+    evaluate(spy, [Intervention((edit,)) for edit in edits], loader, "class", n_classes=5)
     n = pipeline.vit.n_prefix_tokens
     assert n == 3
     assert len(seen) == 2 * 3
@@ -211,7 +222,7 @@ def test_editing_does_not_change_the_tokens_it_is_given(session: Session) -> Non
 
 def test_the_edit_norm_is_the_mean_length_of_what_is_added(session: Session) -> None:
     pipeline = session.pipeline
-    edit = set_latents(pipeline, "m", -2.0, LATENTS)
+    edit = set_latents(pipeline, "m", -2.0, members(LATENTS))
     lengths = []
     for batch in session.loader(session.dataset):
         patches = pipeline.patches(pipeline.residual(batch.images_bchw))
@@ -228,18 +239,81 @@ def test_the_edit_norm_is_the_mean_length_of_what_is_added(session: Session) -> 
 def test_unlabelled_patches_do_not_count_in_the_label_protocols_edit_norm(
     session: Session,
 ) -> None:
-    found = measured(session, set_latents(session.pipeline, "m", -2.0, {1: 3}), "label")
+    found = measured(session, set_latents(session.pipeline, "m", -2.0, members({1: 3})), "label")
     n_own = sum(int((b.labels_bt == 1).sum()) for b in session.loader(session.dataset))
     assert found.n_edited == n_own
 
 
 def test_wanted_rows_only_are_run(session: Session) -> None:
-    edit = set_latents(session.pipeline, "m", -2.0, LATENTS)
+    edit = set_latents(session.pipeline, "m", -2.0, members(LATENTS))
     wanted = torch.rand(6, 4, generator=torch.Generator().manual_seed(0)) < 0.5
-    part = measured(session, edit, is_wanted=[wanted]).counts.per_image
+    part = measured(session, edit, is_wanted=wanted).counts.per_image
     whole = measured(session, edit).counts.per_image
     assert torch.equal(part[wanted], whole[wanted])
     assert not part[~wanted].any()
+
+
+def test_a_group_is_set_together_as_whole_models_do_it(session: Session) -> None:
+    """Two latents of a class against encode, set both, decode, add the error back."""
+    pipeline, group = session.pipeline, {2: [13, 5]}
+    found = measured(session, set_latents(pipeline, "m", -2.0, members(group)))
+    clean, edited = [], []
+    for batch in session.loader(session.dataset):
+        tokens = pipeline.residual(batch.images_bchw)
+        patches = pipeline.patches(tokens)
+        f = pipeline.sae.encode(pipeline.sae.scale(patches))
+        moved = f.clone()
+        for latent in group[2]:
+            moved[..., latent] = -2.0 * pipeline.latent_stats.top_values[latent]
+        delta = (pipeline.sae.decode(moved) - pipeline.sae.decode(f)) * pipeline.sae.act_norm
+        clean.append(pipeline.predict(tokens))
+        edited.append(_predict_edited(pipeline, tokens, delta))
+    (expected,) = compute_class_results(
+        torch.cat(clean), torch.cat(edited), n_classes=5, class_names=list("abcde")
+    )[1:2]
+    assert found.counts.to_class_results("abcde") == [expected]
+
+
+# --- draws ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("method", [RandVec, RandFeat])
+def test_draws_add_up_and_the_first_one_is_the_single_draw(
+    session: Session, method: type[RandVec] | type[RandFeat], protocol: Protocol
+) -> None:
+    session = replace(session, setup=replace(session.setup, protocol=protocol))
+    (single,) = outcomes(session, method(scale=(8.0,)))
+    (several,) = outcomes(session, method(scale=(8.0,), draws=3))
+    per_draw = several.counts.per_draw
+    assert per_draw.shape[0] == 3
+    assert torch.equal(per_draw.sum(dim=0), several.counts.per_image.sum(dim=0))
+    assert torch.equal(per_draw[0], single.counts.per_image.sum(dim=0))
+    assert not torch.equal(per_draw[0], per_draw[1])
+    assert several.report.n_patches == single.report.n_patches
+
+
+def test_a_shuffled_dictionary_detects_the_same_and_writes_something_else(
+    known_world: World,
+) -> None:
+    session = known_world.session()
+    (plain,) = outcomes(session, AutoFeat(max_freq=1.0))
+    (control,) = outcomes(session, AutoFeat(max_freq=1.0, control="shuffled"))
+    edits = [one.intervention.first for one in (plain, control)]
+    assert edits[0].latents_by_class == edits[1].latents_by_class
+    rows = [edit.directions_kgd for edit in edits]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    assert not torch.equal(rows[0], rows[1])
+    assert control.report.mean_target_change < plain.report.mean_target_change
+    assert torch.equal(session.pipeline.sae.W_dec, known_world.session().pipeline.sae.W_dec)
+
+
+@pytest.mark.parametrize("match", ["norm", "project"])
+def test_mean_differences_of_planted_classes_drive_them(known_world: World, match: Any) -> None:
+    (outcome,) = outcomes(known_world.session(), MeanDiff(max_freq=1.0, match=match))
+    assert outcome.report.method == "mean-difference"
+    assert outcome.report.mean_target_change == 1.0
 
 
 # --- what must not matter ---------------------------------------------------------------------
@@ -252,7 +326,11 @@ def every_method() -> list[Method]:
         RandVec(scale=scales),
         RandFeat(scale=scales),
         AutoFeat(scale=scales, max_freq=1.0),
-        RandVec(match="norm", max_freq=1.0),
+        RandVec(match="norm", max_freq=1.0, draws=2),
+        RandFeat(match="frequency", max_freq=1.0, draws=3),
+        MeanDiff(scale=scales, max_freq=1.0),
+        MeanDiff(match="project", max_freq=1.0),
+        AutoFeat(top_k_group=2, control="shuffled", max_freq=1.0),
     ]
 
 
@@ -292,7 +370,7 @@ def test_batch_size_and_workers_do_not_change_a_report(
 
 @pytest.mark.parametrize("rows_per_pass", [1, 3, 1000])
 def test_rows_per_pass_do_not_change_the_counts(session: Session, rows_per_pass: int) -> None:
-    edit = set_latents(session.pipeline, "m", -2.0, LATENTS)
+    edit = set_latents(session.pipeline, "m", -2.0, members(LATENTS))
     for protocol in PROTOCOLS:
         few = measured(session, edit, protocol, rows_per_pass=rows_per_pass)
         assert totals_of(few.counts) == totals_of(measured(session, edit, protocol).counts)

@@ -49,8 +49,8 @@ def instances(cls: type[Settings]) -> st.SearchStrategy[Any]:
     for f in fields(cls):
         is_nested = isinstance(f.type, type) and issubclass(f.type, Settings)
         made[f.name] = instances(f.type) if is_nested else value_of(f)  # type: ignore[arg-type]
-    if "match" in made:  # norm bounds the scale
-        made["match"] = st.just("none")
+    if "match" in made:  # some matches bound the scale
+        made["match"] = st.just(cls().match)  # type: ignore[attr-defined]
     return st.builds(cls, **made)
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from worlds import members
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.lookup_table import (
     COLUMNS,
     LookupRow,
+    Member,
     chosen_latents,
     lookup_from_path,
     lookup_text,
@@ -36,8 +38,8 @@ def row(class_id: int, latent: int, rank: int = 1, chosen: bool = True) -> Looku
 def test_the_chosen_latents_round_trip_through_the_file(latents: dict[int, int]) -> None:
     rows = [row(c, latent) for c, latent in latents.items()]
     rows += [row(c, 5, rank=2, chosen=False) for c in latents]
-    assert chosen_latents(rows) == latents
-    assert read_lookup(lookup_text(rows), NAMES, 100, "x") == latents
+    assert chosen_latents(rows) == members(latents)
+    assert read_lookup(lookup_text(rows), NAMES, 100, "x") == members(latents)
 
 
 def test_the_file_holds_every_field_and_empty_effects() -> None:
@@ -47,10 +49,11 @@ def test_the_file_holds_every_field_and_empty_effects() -> None:
 
 
 def test_other_tables_need_a_latent_and_a_class_only() -> None:
-    assert read_lookup("latent,class_id\n4,1\n2,3\n", NAMES, 9, "x") == {1: 4, 3: 2}
-    assert read_lookup("class_name,latent\n sea ,8\n", NAMES, 9, "x") == {3: 8}
-    assert read_lookup('class_name,latent\n"sky, blue",0\n', NAMES, 9, "x") == {2: 0}
-    assert read_lookup("class_id,latent,chosen\n1,4,0\n1,5,True\n", NAMES, 9, "x") == {1: 5}
+    assert read_lookup("latent,class_id\n4,1\n2,3\n", NAMES, 9, "x") == members({1: 4, 3: 2})
+    assert read_lookup("class_name,latent\n sea ,8\n", NAMES, 9, "x") == members({3: 8})
+    assert read_lookup('class_name,latent\n"sky, blue",0\n', NAMES, 9, "x") == members({2: 0})
+    text = "class_id,latent,chosen\n1,4,0\n1,5,True\n"
+    assert read_lookup(text, NAMES, 9, "x") == members({1: 5})
 
 
 @pytest.mark.parametrize(
@@ -71,12 +74,20 @@ def test_other_tables_need_a_latent_and_a_class_only() -> None:
         ("class_id,latent\n1,2.5\n", "latent '2.5'"),
         ("class_id,latent\n1\n", "latent ''"),
         ("class_id,latent\n1," + "1" * 200_000, "x is no CSV file"),
-        ("class_id,latent\n1,2\n1,3\n", "two latents for wall"),
+        ("class_id,latent\n1,2\n1,2\n", "latent 2 is there twice for wall"),
+        ("class_id,latent,coefficient\n1,2,much\n", "coefficient 'much' is no finite number"),
+        ("class_id,latent,coefficient\n1,2,nan\n", "coefficient 'nan'"),
     ],
 )
 def test_a_bad_table_is_refused_in_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(SemsegError, match=sentence):
         read_lookup(text, NAMES, 9, "x")
+
+
+def test_several_rows_of_a_class_make_a_group_with_coefficients() -> None:
+    text = "class_name,latent,threshold,coefficient\nsea,4,0.3,0.5\nwall,1,,\nsea,2,,-1\n"
+    expected = {3: [Member(4, 0.5), Member(2, -1.0)], 1: [Member(1)]}
+    assert read_lookup(text, NAMES, 9, "x") == expected
 
 
 def test_a_table_is_read_from_a_file_or_a_run_folder(tmp_path: Path) -> None:

@@ -268,7 +268,8 @@ def test_bad_statistics_are_told(
         ("class_name,latent\nlion,1\n", "the class 'lion' is not in the dataset"),
         ("class_id,latent\n9,1\n", "class id '9' is not one of 1 to 5"),
         ("class_id,latent\n1,15\n", "latent '15' is not one of 0 to 14"),
-        ("class_id,latent\n1,2\n1,3\n", "has two latents for wall"),
+        ("class_id,latent\n1,2\n1,2\n", "latent 2 is there twice for wall"),
+        ("class_id,latent,coefficient\n1,2,9\n", "times the scale is beyond 10 times"),
         ("a,b\n1,2\n", "it needs latent, and class_id or class_name"),
     ],
 )

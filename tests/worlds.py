@@ -15,8 +15,9 @@ from semseg_cli import sae as saes
 from semseg_cli.config import Imgs, Quantitative, Setup
 from semseg_cli.counts import Counts
 from semseg_cli.data import Loader
+from semseg_cli.edits import unscaled
 from semseg_cli.head import SegmentationHead, argmax_logits, save_head
-from semseg_cli.interventions import unscaled
+from semseg_cli.lookup_table import Member
 from semseg_cli.pipeline import Pipeline
 from semseg_cli.sae import SparseAutoencoder, Threshold, TopK
 from semseg_cli.session import Session, open_session
@@ -271,6 +272,12 @@ def make_known_world(folder: Path, sae: SparseAutoencoder | None = None) -> Worl
 
 
 # --- slow, obvious versions ---------------------------------------------------------------------
+
+
+def members(latents: Mapping[int, int | Sequence[int]]) -> dict[int, list[Member]]:
+    """Class id -> group, from single latents or lists of them."""
+    groups = {c: [found] if isinstance(found, int) else found for c, found in latents.items()}
+    return {class_id: [Member(latent) for latent in group] for class_id, group in groups.items()}
 
 
 def slow_set_latent(sae: SparseAutoencoder, x: Tensor, latent: int, value: float) -> Tensor:
