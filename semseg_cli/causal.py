@@ -34,42 +34,46 @@ def selection_images(occurs_n: Bool[Tensor, " n_images"], n_most: int) -> Bool[T
     return chosen
 
 
+def wanted_images(
+    rows: Sequence[LookupRow], occurs: Bool[Tensor, "n_images labels"], n_most: int
+) -> Bool[Tensor, "n_images rows"]:
+    """Which images judge which row, given which labels have a clean patch in which image."""
+    by_class = {
+        row.class_id: selection_images(occurs[:, row.class_id].contiguous(), n_most) for row in rows
+    }
+    return torch.stack([by_class[row.class_id] for row in rows], dim=1)
+
+
 def select_causal(
     pipeline: Pipeline,
     rows: Sequence[LookupRow],
     scales: Sequence[float],
     loader: Loader,
-    occurs: Bool[Tensor, "n_images labels"],
+    is_wanted: Bool[Tensor, "n_images rows"],
     *,
-    n_most: int,
     rows_per_pass: int,
     n_chosen: int = 1,
     progress: Progress = silent,
 ) -> dict[float, list[LookupRow]]:
-    """Per scale the rows with the measured effect of each, the causal choice marked.
+    """Per scale the rows with the measured effect of each, the causal choices marked.
 
     Args:
         pipeline: the frozen parts.
         rows: candidates, best F1 first within each class.
         scales: at which the latents will be set; the choice is made for each by itself.
-        loader: the images that `occurs` belongs to.
-        occurs: which labels have a clean patch in which image.
-        n_most: images with the class, at most.
+        loader: the images that judge some row.
+        is_wanted: which of them judge which row.
         rows_per_pass: edited images per forward pass.
         n_chosen: latents per class that are marked as chosen.
         progress: told about clean and edited images.
     """
-    by_class = {
-        row.class_id: selection_images(occurs[:, row.class_id].contiguous(), n_most) for row in rows
-    }
-    is_wanted = torch.stack([by_class[row.class_id] for row in rows], dim=1)
     candidates = [(row.class_id, [Member(row.latent)]) for row in rows]
     edits = [set_rows(pipeline, AutoFeat.name, scale, candidates) for scale in scales]
     all_measured = evaluate(
         pipeline,
         [Intervention((edit,)) for edit in edits],
         loader,
-        n_classes=occurs.shape[1] - 1,
+        n_classes=len(loader.dataset.class_names),
         is_wanted=is_wanted,
         rows_per_pass=rows_per_pass,
         progress=progress,

@@ -9,7 +9,17 @@ import typer
 
 from semseg_cli import __version__
 from semseg_cli.compare import Compare
-from semseg_cli.config import AutoFeat, Choose, MeanDiff, Output, RandFeat, RandVec, Setup
+from semseg_cli.config import (
+    AutoFeat,
+    Choose,
+    LookupSetup,
+    MeanDiff,
+    Output,
+    RandFeat,
+    RandVec,
+    Setup,
+)
+from semseg_cli.demo.seed import WORLD_SEED as SEED
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.interrupts import listen
 from semseg_cli.options import SettingsCommand, with_settings
@@ -49,7 +59,7 @@ def main(
 
 @app.command("lookup", cls=SettingsCommand)
 @with_settings
-def lookup(choice: Choose, setup: Setup, output: Output) -> None:
+def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
     """Find the latent that detects each class."""
     from semseg_cli.execute import look_up
 
@@ -118,10 +128,11 @@ def upload(
     """Finish the tracking of runs whose store failed or that were not tracked."""
     from semseg_cli import console, tracking
     from semseg_cli.runs import RunFolder
+    from semseg_cli.store import public
 
     for folder in folders:
         tracking.upload(RunFolder(folder), tracking_uri)
-        console.say(f"Uploaded: {folder}")
+        console.say(f"Uploaded: {folder} to {public(RunFolder(folder).meta['tracking_uri'])}")
 
 
 @demo.command("export")
@@ -141,8 +152,8 @@ def demo_export(
 
 @demo.command("build")
 def demo_build(
-    folder: Annotated[Path, typer.Argument(help="New or empty folder.")],
-    seed: Annotated[int, typer.Option(help="Seed of the scenes and of the training.")] = 0,
+    folder: Annotated[Path, typer.Argument(help="New or empty folder.")] = Path("demo-world"),
+    seed: Annotated[int, typer.Option(help="Seed of the scenes and of the training.")] = SEED,
 ) -> None:
     """Train the demo world from scratch (about 4 minutes on 2 cores)."""
     from semseg_cli import console
@@ -157,6 +168,7 @@ def run(args: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 known failure, 2 wrong usage, 130 interrupted."""
     listen()
     logging.getLogger("semseg_cli").addHandler(logging.NullHandler())
+    logging.raiseExceptions = False  # a full disk must not print over the one sentence
     try:
         app(args=args)
     except UsageError as error:

@@ -17,6 +17,7 @@ LatentMatch = Literal["none", "frequency", "max"]
 Removal = Literal["norm", "project"]
 Control = Literal["none", "shuffled"]
 Device = Literal["auto", "cpu", "cuda"]
+Format = Literal["table", "csv", "json", "markdown", "latex"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 SaeFormat = Literal["auto", "saev"]
 
@@ -139,6 +140,7 @@ class Data(Settings):
     lookup_images: int | None = option(
         None, "Use a fixed even subset of this many images of the lookup split.", ge=1
     )
+    classes: tuple[str, ...] = option((), "Only this class (repeatable; name or id).", flag="class")
     label_threshold: float = option(
         0.9, "Share of a patch's pixels that must agree for a clean label.", ge=0.0, le=1.0
     )
@@ -146,7 +148,7 @@ class Data(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Measure(Settings):
-    """What is counted, and for which classes."""
+    """What is counted."""
 
     panel: ClassVar[str] = "Measurement"
 
@@ -154,9 +156,6 @@ class Measure(Settings):
         "class",
         "class: edit every patch with one class's latent, count that class only. "
         "label: edit each patch with its own label's latent, count all classes at once.",
-    )
-    classes: tuple[str, ...] = option(
-        (), "Intervene on this class only (repeatable; name or id).", flag="class"
     )
     min_patches: int = option(
         50, "Classes with fewer predicted patches stay out of macro means.", ge=0
@@ -183,11 +182,13 @@ class Compute(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup(Compute, Measure, Data, Model):
-    """Everything an experiment needs except the choice of the intervention.
+class LookupSetup(Compute, Data, Model):
+    """What choosing latents needs. Fields come in the reverse order of the bases."""
 
-    Fields come in the reverse order of the bases: the model first.
-    """
+
+@dataclass(frozen=True, kw_only=True)
+class Setup(Compute, Measure, Data, Model):
+    """Everything an experiment needs except the choice of the intervention."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +235,8 @@ class Scaled(Settings):
         super().__post_init__()
         if not self.scale:
             raise ValueError("scale is empty: give at least one number")
+        if len(set(self.scale)) < len(self.scale):
+            raise ValueError(f"scale is {self.scale}: give each number once")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,6 +341,7 @@ class Output(Settings):
     run_name: str | None = option(None, "Name of the run; else made from method and scale.")
     tags: tuple[str, ...] = option((), "Tag KEY=VALUE of the run (repeatable).", flag="tag")
     no_track: bool = option(False, "Write the local run folder only, without MLflow.")
+    format: Format = option("table", "Form of the printed results.")
     quiet: bool = option(False, "No progress and no messages; the summary still prints.")
     dry_run: bool = option(False, "Say what would run, its size and estimated time; then stop.")
 

@@ -24,6 +24,7 @@ from semseg_cli.progress import Advance, Progress, silent
 from semseg_cli.tables import Table, render
 
 log = logging.getLogger("semseg_cli")
+_live: list[Console] = []  # the console whose progress bars are on the screen
 
 
 def stdout() -> Console:
@@ -42,10 +43,31 @@ def _console(*, stderr: bool) -> Console:
 
 
 def say(message: str, *, quiet: bool = False) -> None:
-    """A message for the user on stderr, and in the run's log."""
+    """A message for the user on stderr, above the progress bars, and in the run's log."""
     log.info(message)
     if not quiet:
-        stderr().print(message, markup=False, soft_wrap=True)
+        console = _live[-1] if _live else stderr()
+        console.print(message, markup=False, soft_wrap=True)
+
+
+class _Warnings(logging.Handler):
+    """Shows warnings of the library to the user."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one warning."""
+        console = _live[-1] if _live else stderr()
+        console.print(record.getMessage(), markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _showing_warnings() -> Iterator[None]:
+    handler = _Warnings(logging.WARNING)
+    handler.addFilter(lambda record: record.levelno == logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def show(table: Table, format: str = "table", output: Path | None = None) -> None:
@@ -84,8 +106,12 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
     Either way tasks are logged by their start, and are where a Ctrl-C is noticed at the latest.
     """
     console = stderr()
-    if quiet or not console.is_terminal:
+    if quiet:
         yield _logged(silent)
+        return
+    if not console.is_terminal:
+        with _showing_warnings():
+            yield _logged(silent)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -94,13 +120,17 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
         Rate(),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, console=console, transient=True) as bars:
+    with _showing_warnings(), Bars(*columns, console=console, transient=True) as bars:
+        _live.append(console)
 
         def start(description: str, total: int) -> Advance:
             task = bars.add_task(description, total=total)
             return lambda n: bars.advance(task, n)
 
-        yield _logged(start)
+        try:
+            yield _logged(start)
+        finally:
+            _live.pop()
 
 
 def _logged(progress: Progress) -> Progress:

@@ -6,8 +6,8 @@ used, so that random draws can belong to images.
 
 import hashlib
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -157,6 +157,15 @@ class Dataset(TorchDataset):
         labels_t, share_t = patch_modes(patch_pixels(labels_hw, self.patch_size_px))
         image_chw = image_tensor(picture, self.preprocessing)
         return Sample(image_chw, labels_t, share_t, position, self.indices[position])
+
+    def subset(self, positions: Sequence[int]) -> "Dataset":
+        """Some of the images; they keep their indices in the split."""
+        return replace(
+            self,
+            images=tuple(self.images[i] for i in positions),
+            masks=tuple(self.masks[i] for i in positions),
+            indices=tuple(self.indices[i] for i in positions),
+        )
 
     def _check_labels(self, mask: Image.Image, path: Path) -> None:
         largest = int(np.asarray(mask).max())

@@ -238,7 +238,8 @@ def to_report(
         protocol=protocol,
         n_images=n_images,
         n_patches=n_per_row,
-        edit_norm=ratio(measured.norm_sum, measured.n_edited),
+        # A float sum depends on the order of its parts in the last digits; six do not.
+        edit_norm=float(f"{ratio(measured.norm_sum, measured.n_edited):.6g}"),
         min_patches=min_patches,
         shared_edit=protocol == "label" or measured.first.is_shared,
     )

@@ -1,40 +1,55 @@
 """A command from its settings to its last printed line."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from semseg_cli import console, tracking
-from semseg_cli.config import AutoFeat, Choose, MeanDiff, Method, Output, Setup, narrow
-from semseg_cli.data import Dataset
+from semseg_cli.artifacts import class_rows, write_outcome, write_stats
+from semseg_cli.config import (
+    Choose,
+    LatentChoice,
+    LookupSetup,
+    MeanDiff,
+    Method,
+    Output,
+    Setup,
+    narrow,
+)
 from semseg_cli.demo.world import world_folder
 from semseg_cli.experiment import Outcome, choose_latents, method_name, run
+from semseg_cli.flat import entries
 from semseg_cli.interventions import needs_latents, needs_statistics
 from semseg_cli.lookup_table import Reused, lookup_text
 from semseg_cli.plan import make_plan
 from semseg_cli.presets import cache_folder
 from semseg_cli.progress import Progress
 from semseg_cli.recording import (
-    class_rows,
+    Planned,
     describe,
-    open_folders,
+    finish,
     recorded,
-    write_outcome,
-    write_settings,
+    settings_of,
+    shared_meta,
 )
 from semseg_cli.reuse import read_reused
 from semseg_cli.runs import RunFolder
 from semseg_cli.session import Session, open_session
-from semseg_cli.store import resolve_uri, ui_command
-from semseg_cli.summary import extremes_table, lookup_table, summary_table
+from semseg_cli.store import public, resolve_uri, ui_command
+from semseg_cli.summary import (
+    ON_EVALUATION,
+    class_table,
+    extremes_table,
+    lookup_table,
+    summary_table,
+)
 from semseg_cli.tables import plain_number
+from semseg_cli.tracked import is_chosen_on_evaluation
 
 DEFAULT_STORE = "sqlite:///{}/mlflow.db"
-DEMO_NOTE = (
-    "This is the embedded demo world (drawn scenes, a tiny ViT): it shows the tool, not DINOv2. "
-    "Bring your own with --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."
-)
+DEMO_NOTE = """This is the embedded demo world (drawn scenes, a tiny ViT): it shows the tool,
+not DINOv2. Bring your own: --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."""
 
 
 def intervene(setup: Setup, method: Method, output: Output) -> None:
@@ -46,44 +61,46 @@ def intervene(setup: Setup, method: Method, output: Output) -> None:
         if output.dry_run:
             _print_plan(session, [method])
             return
-        name = method_name(method, reused)
-        runs = [_run_meta(method, scale, output, name) for scale in method.scale]
-        datasets = [describe(dataset, session) for dataset in _datasets(session, method)]
+        datasets = _datasets(session, method)
         datasets += [one.dataset for one in reused.values() if one.dataset]
-        folders = open_folders(session, output, runs, datasets)
-        for folder, scale in zip(folders, method.scale, strict=True):
-            write_settings(folder, setup, narrow(method, type(method), scale=(scale,)))
-        with recorded(folders, store):
+        shared = {**shared_meta(session, output, datasets), "protocol": setup.protocol}
+        planned = [_planned(setup, method, scale, output, reused) for scale in method.scale]
+        with recorded(planned, shared, output, store) as folders:
             outcomes = run(session, [method], reused, progress)
             for folder, outcome in zip(folders, outcomes, strict=True):
                 write_outcome(folder, outcome, session.dataset)
-    _print_outcomes(outcomes, folders, session)
-    _print_where(folders, store, output, _compare_commands(store, folders[0]))
+                write_stats(folder, session.encoder)
+    _print_outcomes(outcomes, folders, setup.min_patches, output)
+    if store is not None:
+        finish(folders)
+    _print_where(folders, store, output, _compare_commands(store, folders))
 
 
-def look_up(setup: Setup, choice: Choose, output: Output) -> None:
+def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
     """Chooses latents: a folder with lookup.csv per scale, tracking, a table."""
     store = _store(output)
+    setup = narrow(base, Setup)
     # F1 does not depend on the scale: one table serves all.
     scales = choice.scale if choice.select == "causal" else choice.scale[:1]
     choice = narrow(choice, Choose, scale=scales)
     with console.progress_bars(quiet=output.quiet) as progress:
-        session = _open(setup, output, progress)
+        session = _open(setup, output, progress, needs_head=choice.select == "causal")
         if output.dry_run:
             _print_plan(session, [choice])
             return
-        runs = [_lookup_meta(choice, scale, output) for scale in scales]
-        datasets = [describe(session.lookup_dataset, session)]
-        folders = open_folders(session, output, runs, datasets)
-        for folder, scale in zip(folders, scales, strict=True):
-            write_settings(folder, setup, narrow(choice, Choose, scale=(scale,)))
-        with recorded(folders, store):
+        shared = shared_meta(session, output, [describe(session.lookup_dataset, "lookup")])
+        planned = [_planned_lookup(base, choice, scale, output) for scale in scales]
+        with recorded(planned, shared, output, store) as folders:
             chosen = choose_latents(session, choice, progress)
             for folder, scale in zip(folders, scales, strict=True):
                 folder.write("lookup.csv", lookup_text(chosen[scale]).encode())
-    for scale in scales:
+                write_stats(folder, session.encoder)
+    for folder, scale in zip(folders, scales, strict=True):
         rows = [row.to_row() for row in chosen[scale]]
-        console.show(lookup_table(rows, candidates=choice.top_k > 1))
+        title = f"Latents by class: {folder.meta['run_name']}"
+        console.show(lookup_table(rows, title, candidates=choice.top_k > 1), output.format)
+    if store is not None:
+        finish(folders)
     use = [f"Use:     semseg-cli auto-feat --lookup {folder.path}" for folder in folders]
     _print_where(folders, store, output, use)
 
@@ -97,58 +114,71 @@ def _store(output: Output) -> str | None:
     return uri
 
 
-def _open(setup: Setup, output: Output, progress: Progress) -> Session:
+def _open(setup: Setup, output: Output, progress: Progress, *, needs_head: bool = True) -> Session:
     is_demo = setup.imgs.root == world_folder(cache_folder(setup.cache_dir))
     if is_demo:
         console.say(DEMO_NOTE, quiet=output.quiet)
-    return open_session(setup, progress)
+    return open_session(setup, progress, needs_head=needs_head)
 
 
-def _datasets(session: Session, method: Method) -> list[Dataset]:
-    """The images that a run depends on."""
+def _datasets(session: Session, method: Method) -> list[dict[str, Any]]:
+    """The images that a run depends on, as run.json has them."""
     looks_up = needs_latents(method) and method.lookup is None
     computes = needs_statistics(method) and session.is_missing_stats
+    used = [describe(session.dataset, "evaluation")]
     if looks_up or computes or isinstance(method, MeanDiff):
-        return [session.dataset, session.lookup_dataset]
-    return [session.dataset]
+        used.append(describe(session.lookup_dataset, "lookup"))
+    return used
 
 
-def _run_meta(method: Method, scale: float, output: Output, name: str) -> dict[str, Any]:
+def _planned(
+    setup: Setup, method: Method, scale: float, output: Output, reused: Mapping[str, Reused]
+) -> Planned:
     run_name = output.run_name or f"{method.command}{_variant(method)}"
+    settings = narrow(method, type(method), scale=(scale,))
     if _is_projection(method):
         scale = 0.0
     elif not output.run_name or len(method.scale) > 1:
         run_name += f" x{plain_number(scale)}"
-    return {
+    meta = {
         "kind": "intervention",
         "command": method.command,
-        "method": name,
+        "method": method_name(method, reused),
         "scale": scale,
         "run_name": run_name,
     }
+    unused = () if needs_latents(method) else [entry.key for entry in entries(LatentChoice)]
+    return Planned(meta, settings_of(setup, settings, without=unused))
 
 
 def _variant(method: Method) -> str:
-    """What the run's name says beside the command."""
-    if _is_projection(method):
-        return " project"
-    return " shuffled" if isinstance(method, AutoFeat) and method.control == "shuffled" else ""
+    """What the run's name says beside the command: how it differs from the plain method."""
+    plain = type(method)()
+    words = [str(getattr(method, n)) for n in ("match", "control") if _differs(method, plain, n)]
+    if needs_latents(method) and method.lookup is None and _differs(method, plain, "select"):
+        words.append(method.select)
+    return "".join(f" {word}" for word in words)
+
+
+def _differs(method: Method, plain: Method, name: str) -> bool:
+    return hasattr(method, name) and getattr(method, name) != getattr(plain, name)
 
 
 def _is_projection(method: Method) -> bool:
     return isinstance(method, MeanDiff) and method.match == "project"
 
 
-def _lookup_meta(choice: Choose, scale: float, output: Output) -> dict[str, Any]:
+def _planned_lookup(base: LookupSetup, choice: Choose, scale: float, output: Output) -> Planned:
     default = f"lookup {choice.select}"
     default += f" x{plain_number(scale)}" if choice.select == "causal" else ""
-    return {
+    meta = {
         "kind": "lookup",
         "command": "lookup",
         "method": f"lookup-{choice.select}",
         "scale": scale,
         "run_name": output.run_name or default,
     }
+    return Planned(meta, settings_of(base, narrow(choice, Choose, scale=(scale,))))
 
 
 def _reused(method: Method, output: Output) -> dict[str, Reused]:
@@ -160,30 +190,43 @@ def _reused(method: Method, output: Output) -> dict[str, Reused]:
 def _print_plan(session: Session, methods: Sequence[Method | Choose]) -> None:
     out = console.stdout()
     for line in make_plan(session, methods).lines():
-        out.print(line.format(device=session.pipeline.device), markup=False)
+        out.print(line.format(device=session.encoder.device), markup=False)
 
 
 def _print_outcomes(
-    outcomes: Sequence[Outcome], folders: Sequence[RunFolder], session: Session
+    outcomes: Sequence[Outcome], folders: Sequence[RunFolder], min_patches: int, output: Output
 ) -> None:
-    reports = {
-        folder.meta["run_name"]: outcome.report
-        for folder, outcome in zip(folders, outcomes, strict=True)
-    }
-    console.show(summary_table(reports))
-    best = max(outcomes, key=lambda outcome: outcome.report.selectivity)
+    """The summary and the extreme classes of the best run; for machines, all classes of all."""
+    names = [folder.meta["run_name"] for folder in folders]
+    if output.format != "table":
+        rows = [
+            {"run": name, **row}
+            for name, outcome in zip(names, outcomes, strict=True)
+            for row in class_rows(outcome)
+        ]
+        console.show(class_table(rows), output.format)
+        return
+    reports = {name: outcome.report for name, outcome in zip(names, outcomes, strict=True)}
+    notes = [ON_EVALUATION] if is_chosen_on_evaluation(folders[0]) else []
+    console.show(summary_table(reports, notes=notes))
+    best = max(range(len(outcomes)), key=lambda i: outcomes[i].report.selectivity)
+    which = names[best] if len(outcomes) > 1 else ""
     console.stdout().print()
-    console.show(extremes_table(class_rows(best), session.setup.min_patches))
+    console.show(extremes_table(class_rows(outcomes[best]), min_patches, which=which))
 
 
-def _compare_commands(store: str | None, folder: RunFolder) -> list[str]:
-    """The command that compares this experiment, from this working directory."""
+def _compare_commands(store: str | None, folders: Sequence[RunFolder]) -> list[str]:
+    """The command that compares these runs, from this working directory."""
     if store is None:
-        return []
-    experiment = folder.meta["experiment"]
+        paths = [str(folder.path) for folder in folders]
+        return [
+            f"Compare: {shlex.join(['semseg-cli', 'compare', *paths])}",
+            f"Track:   {shlex.join(['semseg-cli', 'upload', *paths])}",
+        ]
+    experiment = folders[0].meta["experiment"]
     words = ["semseg-cli", "compare"]
     words += [] if experiment == Output().experiment else ["--experiment", experiment]
-    words += [] if store == DEFAULT_STORE.format(Path.cwd()) else ["--tracking-uri", store]
+    words += [] if store == DEFAULT_STORE.format(Path.cwd()) else ["--tracking-uri", public(store)]
     return [f"Compare: {shlex.join(words)}"]
 
 

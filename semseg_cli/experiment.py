@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from semseg_cli.causal import select_causal
+from semseg_cli.causal import select_causal, wanted_images
 from semseg_cli.config import AutoFeat, Choose, MeanDiff, Method, RandFeat, RandVec
 from semseg_cli.counts import Counts
 from semseg_cli.differences import Differences, mean_differences
@@ -20,7 +20,7 @@ from semseg_cli.interventions import (
     needs_latents,
     needs_statistics,
 )
-from semseg_cli.lookup import count_detections, rank_latents
+from semseg_cli.lookup import count_detections, rank_latents, warn_of_left_out
 from semseg_cli.lookup_table import (
     LookupRow,
     Reused,
@@ -63,14 +63,14 @@ def choose_latents(
         SemsegError: no class has a latent.
     """
     session.complete(progress)
-    pipeline, setup = session.pipeline, session.setup
-    loader = session.loader(session.lookup_dataset)
-    detections = count_detections(pipeline, loader, setup.label_threshold, progress)
-    names, n_chosen = session.lookup_dataset.class_names, choice.top_k_group
-    top_k = max(choice.top_k, n_chosen)
-    stats = pipeline.latent_stats
+    encoder, setup, dataset = session.encoder, session.setup, session.lookup_dataset
+    wanted = set(session.classes_of(dataset))
+    loader = session.loader(dataset)
+    detections = count_detections(encoder, loader, setup.label_threshold, progress)
+    names, n_chosen = dataset.class_names, choice.top_k_group
+    top_k, stats = max(choice.top_k, n_chosen), encoder.latent_stats
     ranked = rank_latents(detections, stats, names, choice.max_freq, top_k, n_chosen)
-    wanted = set(session.classes)
+    warn_of_left_out(detections, stats, ranked, choice.max_freq)
     rows = [row for row in ranked if row.class_id in wanted]
     if not rows:
         raise SemsegError(
@@ -80,13 +80,14 @@ def choose_latents(
         )
     if choice.select == "f1":
         return dict.fromkeys(choice.scale, rows)
+    wanted_by_row = wanted_images(rows, detections.occurs, choice.select_images)
+    used = wanted_by_row.any(dim=1)
     return select_causal(
-        pipeline,
+        session.pipeline,
         rows,
         choice.scale,
-        loader,
-        detections.occurs,
-        n_most=choice.select_images,
+        session.loader(dataset.subset(used.nonzero().flatten().tolist())),
+        wanted_by_row[used],
         rows_per_pass=setup.batch_size,
         n_chosen=n_chosen,
         progress=progress,
@@ -104,7 +105,8 @@ def latents_of(
         text = reused[method.lookup].text
         names, d_sae = session.dataset.class_names, session.pipeline.sae.d_sae
         groups = read_lookup(text, names, d_sae, method.lookup)
-        _check_reused(groups, session.classes, method.scale)
+        _check_reused(groups, session.classes_of(session.dataset), method.scale)
+        _check_same_sae(reused[method.lookup], session.encoder.sae.digest)
         return dict.fromkeys(method.scale, Chosen(groups, text))
     chosen = choose_latents(session, method, progress)
     return {
@@ -123,13 +125,21 @@ def _check_reused(groups: Groups, class_ids: Sequence[int], scales: Sequence[flo
         )
 
 
+def _check_same_sae(reused: Reused, digest: str) -> None:
+    if reused.sae_digest not in (None, digest):
+        raise SemsegError(
+            "The lookup was made with another SAE than --sae-ckpt: its latents mean nothing here; "
+            "make one with `semseg-cli lookup`."
+        )
+
+
 def shuffled(session: Session) -> Session:
     """The session with the rows of the decoder permuted: latents detect what they did, and write
     what others did."""
-    sae = copy.deepcopy(session.pipeline.sae)
+    sae = copy.deepcopy(session.encoder.sae)
     order = torch.randperm(sae.d_sae, generator=generator(session.setup.seed, "shuffled", 0))
     sae.W_dec = sae.W_dec[order.to(sae.W_dec.device)]
-    return replace(session, pipeline=replace(session.pipeline, sae=sae))
+    return replace(session, encoder=replace(session.encoder, sae=sae))
 
 
 def prepare(
@@ -145,7 +155,7 @@ def prepare(
         chosen = latents_of(session, method, reused, progress)
     ingredients = Ingredients(
         latents={scale: found.groups for scale, found in chosen.items()},
-        class_ids=session.classes,
+        class_ids=session.classes_of(session.dataset),
         seed=session.setup.seed,
         differences=_differences(session, method, progress),
         name=method_name(method, reused),
@@ -186,7 +196,7 @@ def run(
         session.loader(session.dataset),
         setup.protocol,
         n_classes=len(names),
-        class_ids=session.classes,
+        class_ids=session.classes_of(session.dataset),
         rows_per_pass=setup.batch_size,
         progress=progress,
         description=", ".join(method.command for method in methods),

@@ -56,7 +56,9 @@ def _coerced(value: Any, f: Field[Any]) -> Any:
     """Lists and strings, as files hold them, in the field's own type."""
     if isinstance(value, list):
         return tuple(value)
-    return Path(value) if item_type(f)[0] is Path and isinstance(value, str) else value
+    if item_type(f)[0] is Path and isinstance(value, str | Path):
+        return Path(value).expanduser()
+    return value
 
 
 def flatten(settings: Settings) -> dict[str, Any]:

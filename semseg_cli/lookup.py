@@ -4,6 +4,8 @@ TP[c, k, l]: clean patches of class c on which latent l is above threshold k. A[
 patches on which it is. F1 = 2 TP / (2 TP + FP + FN) = 2 TP / (A + N), over the WHOLE split.
 """
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,11 +22,13 @@ from semseg_cli.results import ratio
 from semseg_cli.stats import SaeStats
 from semseg_cli.typed import typed
 
+log = logging.getLogger("semseg_cli")
 THRESHOLDS = (0.0, 0.1, 0.3, 1.0)  # active means strictly greater
 
 
 class Detections:
-    """Counts of clean patches: `n` [C + 1] per label, `tp` [C + 1, thresholds, S] detected ones.
+    """Counts of clean patches: `n` [C + 1] per label, `passed` [C + 1, thresholds, S] those whose
+    activation has that as the highest threshold passed.
 
     `occurs` [n_images, C + 1] says in which images a label has a clean patch. Label 0 is no class;
     its patches count as negatives.
@@ -36,25 +40,28 @@ class Detections:
         self.occurs = torch.zeros(n_images, n_classes + 1, dtype=torch.bool)
         self.n = torch.zeros(n_classes + 1, dtype=torch.int64, device=device)
         shape = (n_classes + 1, len(THRESHOLDS), d_sae)
-        self.tp = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.passed = torch.zeros(shape, dtype=torch.int64, device=device)
         self.thresholds = torch.tensor(THRESHOLDS, device=device)
 
     @typed
     def add(self, f_ns: Float[Tensor, "n s"], labels_n: Int64[Tensor, " n"]) -> None:
-        """Counts patches: one scatter over the active latents, by the highest threshold passed."""
-        n_labels, n_thresholds, d_sae = self.tp.shape
+        """Counts patches: one scatter over the active latents."""
+        n_labels, n_thresholds, d_sae = self.passed.shape
         self.n += torch.bincount(labels_n, minlength=n_labels)
         rows, latents = torch.nonzero(f_ns > 0, as_tuple=True)
         n_passed = torch.bucketize(f_ns[rows, latents], self.thresholds)
         cells = (labels_n[rows] * n_thresholds + n_passed - 1) * d_sae + latents
-        passed = torch.bincount(cells, minlength=self.tp.numel()).view(self.tp.shape)
-        # A patch that passes a threshold passes all lower ones.
-        self.tp += passed.flip(1).cumsum(1).flip(1)
+        self.passed.view(-1).index_add_(0, cells, torch.ones_like(cells))
+
+    @property
+    def tp(self) -> Int64[Tensor, "c k s"]:
+        """Detected patches [C + 1, thresholds, S]: who passes a threshold passes all lower ones."""
+        return self.passed.flip(1).cumsum(1).flip(1)
 
     def merge(self, other: "Detections") -> None:
         """Adds the counts of other images."""
         self.n += other.n
-        self.tp += other.tp
+        self.passed += other.passed
         self.occurs |= other.occurs
 
 
@@ -96,6 +103,21 @@ def best_over_thresholds(tp_ks: np.ndarray, active_ks: np.ndarray, n_class: int)
     f1_ks = 2 * tp_ks / np.maximum(active_ks + n_class, 1)
     best_s = f1_ks.argmax(axis=0)  # the first maximum
     return Scores(f1_ks[best_s, np.arange(f1_ks.shape[1])], best_s)
+
+
+def warn_of_left_out(
+    detections: Detections, stats: SaeStats, rows: Sequence[LookupRow], max_freq: float
+) -> None:
+    """Logs a warning where a latent that fires too often would have had the better F1."""
+    every = rank_latents(detections, stats, [""] * (len(detections.n) - 1), math.inf, top_k=1)
+    best = {row.class_id: row.f1 for row in rows if row.rank == 1}
+    worse = [row for row in every if row.f1 > best.get(row.class_id, 0.0)]
+    if worse:
+        log.warning(
+            "For %d of %d classes the latent with the best F1 is left out, since it fires on %g or "
+            "more of the patches; --max-freq says how often is too often.",
+            len(worse), len(every), max_freq,
+        )  # fmt: skip
 
 
 def rank_latents(

@@ -55,11 +55,12 @@ def lookup_text(rows: Iterable[LookupRow]) -> str:
 
 @dataclass(frozen=True)
 class Reused:
-    """A lookup made before: its CSV, what is known of the images it was made on, and whether a
-    user wrote it rather than a run."""
+    """A lookup made before: its CSV, what is known of the images and the SAE it was made with, and
+    whether a user wrote it rather than a run."""
 
     text: str
     dataset: dict[str, Any] | None = None
+    sae_digest: str | None = None
     is_manual: bool = False
 
 

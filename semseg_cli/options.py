@@ -1,8 +1,10 @@
 """Settings dataclasses -> Typer options. Each dataclass becomes a panel of the command's help."""
 
+import difflib
 import functools
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING
 from typing import Annotated, Any, get_args, get_origin
@@ -14,7 +16,7 @@ from typer.core import TyperCommand
 from semseg_cli.config import Settings, default_of
 from semseg_cli.errors import UsageError
 from semseg_cli.flat import Entry, build, entries, item_type
-from semseg_cli.presets import layered, preset_names
+from semseg_cli.presets import KNOWN, layered, preset_names
 
 SOURCES = {
     "preset": "Named settings: " + ", ".join(preset_names()) + " (demo if you name no input).",
@@ -27,33 +29,58 @@ class SettingsCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Reads the files that the options name before the options themselves get their values."""
-        if not ctx.resilient_parsing and any(param.name == "preset" for param in self.params):
+        if not ctx.resilient_parsing:
             given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
-            named = {
-                str(param.name): given.get(param.name) or _from_environment(param)
-                for param in self.params
-                if given.get(param.name) or _from_environment(param)
-            }
             if "help" not in given:
-                values = layered(named.pop("preset", None), named.pop("config", None), named)
-                ctx.default_map = {
-                    param.name: _as_given(values[key])
-                    for param in self.params
-                    if (key := _key(param)) in values
-                }
+                ctx.default_map = self._defaults({k: v for k, v in given.items() if v})
         return super().parse_args(ctx, args)
 
+    def _defaults(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Python name -> value from variables of repeatable options, settings file and preset."""
+        warn_of_unknown_variables()
+        variables = {p.name: text for p in self.params if (text := _variable(p))}
+        named = {**variables, **given}
+        values: dict[str, Any] = {}
+        if any(param.name == "preset" for param in self.params):
+            values = layered(named.get("preset"), named.get("config"), named)
+        for param in self.params:
+            if getattr(param, "multiple", False) and param.name in variables:
+                values[_key(param)] = _split(variables[param.name])
+        return {
+            str(param.name): _as_given(values[_key(param)], param)
+            for param in self.params
+            if _key(param) in values
+        }
 
-def _from_environment(param: Any) -> str | None:
-    return os.environ.get(param.envvar) if isinstance(param.envvar, str) else None
+
+def warn_of_unknown_variables() -> None:
+    """Says which SEMSEG_* variables no option reads."""
+    known = {*(f"SEMSEG_{key.upper()}" for key in KNOWN), "SEMSEG_PRESET", "SEMSEG_CONFIG"}
+    for name in sorted(name for name in os.environ if name.startswith("SEMSEG_")):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "."
+            print(f"semseg-cli: no option reads the variable {name}{hint}", file=sys.stderr)
 
 
 def _key(param: Any) -> str:
     return param.opts[0].removeprefix("--").replace("-", "_")
 
 
-def _as_given(value: Any) -> Any:
-    return [str(v) for v in value] if isinstance(value, list) else value
+def _variable(param: Any) -> str | None:
+    return os.environ.get(f"SEMSEG_{_key(param).upper()}")
+
+
+def _split(text: str) -> list[str]:
+    """Several values in one variable, separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _as_given(value: Any, param: Any) -> Any:
+    """A value of a file as the command line would give it."""
+    if getattr(param, "multiple", False):
+        return [str(one) for one in (value if isinstance(value, list) else [value])]
+    return value
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -118,7 +145,8 @@ def _parameter(entry: Entry) -> inspect.Parameter:
     option = typer.Option(
         entry.flag if is_flag or bool not in (kind, *get_args(kind)) else _switch(entry),
         help=escape(entry.field.metadata["help"]),
-        envvar=f"SEMSEG_{entry.key.upper()}",
+        # Typer splits a repeatable variable at spaces; ours may hold "painted wall, sky".
+        envvar=None if is_repeated else f"SEMSEG_{entry.key.upper()}",
         rich_help_panel=entry.panel,
         show_envvar=False,
     )

@@ -19,12 +19,27 @@ class Encoder:
     """From images to latents: ViT up to a layer, autoencoder, statistics.
 
     `stats` is None where no latent is used (plain random vectors).
+
+    Raises:
+        SemsegError: the layer does not exist, or the widths do not go together.
     """
 
     vit: Backbone
     layer: int
     sae: SparseAutoencoder
     stats: SaeStats | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.layer <= self.vit.n_layers:
+            raise SemsegError(
+                f"Layer {self.layer} does not exist: the ViT has layers 1 to {self.vit.n_layers}; "
+                "check --vit-layer."
+            )
+        if self.sae.d_model != self.vit.d_model:
+            raise SemsegError(
+                f"The SAE reads width {self.sae.d_model}, the ViT has width {self.vit.d_model}: "
+                "check --sae-ckpt against --vit-ckpt."
+            )
 
     @property
     def latent_stats(self) -> SaeStats:
@@ -54,28 +69,26 @@ class Pipeline(Encoder):
 
     head: SegmentationHead
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head.in_features != self.vit.d_model:
+            raise SemsegError(
+                f"The head reads width {self.head.in_features}, the ViT has width "
+                f"{self.vit.d_model}: check --seg-ckpt against --vit-ckpt."
+            )
+
     @torch.inference_mode()
     @typed
     def predict(self, tokens_bnd: Float[Tensor, "b n d"]) -> Int[Tensor, "b t"]:
-        """The class of each patch, 1..C, from the residual stream."""
-        features = self.vit.tail(tokens_bnd, self.layer)
-        return argmax_logits(self.head(features.float()))
+        """The class of each patch, 1..C, from the residual stream.
 
-
-def check_fit(vit: Backbone, layer: int, sae: SparseAutoencoder, head: SegmentationHead) -> None:
-    """Refuses parts whose layer or widths do not go together, in one sentence."""
-    if not 1 <= layer <= vit.n_layers:
-        raise SemsegError(
-            f"Layer {layer} does not exist: the ViT has layers 1 to {vit.n_layers}; check "
-            "--vit-layer."
-        )
-    if sae.d_model != vit.d_model:
-        raise SemsegError(
-            f"The SAE reads width {sae.d_model}, the ViT has width {vit.d_model}: check --sae-ckpt "
-            "against --vit-ckpt."
-        )
-    if head.in_features != vit.d_model:
-        raise SemsegError(
-            f"The head reads width {head.in_features}, the ViT has width {vit.d_model}: check "
-            "--seg-ckpt against --vit-ckpt."
-        )
+        Raises:
+            SemsegError: the network overflowed.
+        """
+        logits = self.head(self.vit.tail(tokens_bnd, self.layer).float())
+        if not bool(torch.isfinite(logits).all()):
+            raise SemsegError(
+                "The network gives NaN or infinite logits: the edit is too large for this "
+                "precision; take --dtype float32 or bfloat16, or a smaller --scale."
+            )
+        return argmax_logits(logits)

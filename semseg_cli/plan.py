@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from semseg_cli.config import Choose, MeanDiff, Method, RandVec
 from semseg_cli.data import Dataset
 from semseg_cli.interventions import needs_latents
@@ -37,11 +39,12 @@ class Plan:
 
 def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     """The size and estimated time of running these methods in one pass."""
-    n_classes = len(session.classes)
+    evaluates = [m for m in methods if not isinstance(m, Choose)]
+    dataset = session.dataset if evaluates else session.lookup_dataset
+    n_classes = len(session.classes_of(dataset))
     looks_up = [m for m in methods if _looks_up(m)]
     needs_stats = session.is_missing_stats
     n_lookup = len(session.lookup_dataset) if looks_up or needs_stats else 0
-    evaluates = [m for m in methods if not isinstance(m, Choose)]
     n_images = len(session.dataset) if evaluates else 0
     n_differences = sum(isinstance(m, MeanDiff) for m in methods)
     n_prefixes = n_lookup * (len(looks_up) + needs_stats + n_differences) + n_images
@@ -52,7 +55,6 @@ def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
             per_row = min(2 * method.select_images, n_lookup)
             n_tails += per_row * method.top_k * n_classes * len(method.scale) + n_lookup
             n_prefixes += n_lookup
-    dataset = session.dataset if evaluates else session.lookup_dataset
     prefix, tail = _measure(session, dataset)
     seconds = n_prefixes * prefix + n_tails * tail
     return Plan(n_images, n_lookup, n_classes, n_prefixes, n_tails, seconds)
@@ -71,9 +73,8 @@ def _edits_per_image(method: Method, n_classes: int, session: Session) -> int:
 
 
 def _measure(session: Session, dataset: Dataset) -> tuple[float, float]:
-    """Seconds per image up to the layer (loading included), and after it."""
-    pipeline = session.pipeline
-    n_images = min(SAMPLE_IMAGES, len(dataset))
+    """Seconds per image up to the layer (loading and encoding included), and after it."""
+    encoder, n_images = session.encoder, min(SAMPLE_IMAGES, len(dataset))
 
     def load() -> None:
         for position in range(n_images):
@@ -81,11 +82,13 @@ def _measure(session: Session, dataset: Dataset) -> tuple[float, float]:
 
     batch = next(iter(session.loader(dataset)))
     images = batch.images_bchw[:n_images]
-    tokens = pipeline.residual(images)
+    tokens = encoder.residual(images)
+    latents = torch.arange(encoder.sae.d_sae)
     loading = _seconds(load)
-    prefix = _seconds(lambda: pipeline.residual(images))
-    tail = _seconds(lambda: pipeline.predict(tokens))
-    return (loading + prefix) / n_images, tail / len(images)
+    prefix = _seconds(lambda: encoder.residual(images))
+    encoding = _seconds(lambda: encoder.sae.columns(encoder.patches(tokens), latents))
+    tail = _seconds(lambda: encoder.vit.tail(tokens, encoder.layer))
+    return (loading + prefix + encoding) / n_images, tail / len(images)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -94,5 +97,7 @@ def _seconds(work: Callable[[], object]) -> float:
     for _ in range(2):
         start = time.perf_counter()
         work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # launching is not running
         taken.append(time.perf_counter() - start)
     return min(taken)

@@ -1,5 +1,6 @@
 """The reference API, under the names that users of the reference module know."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,17 +19,17 @@ from semseg_cli.counts import compute_class_results
 from semseg_cli.data import Loader, get_patch_i, get_patch_mask
 from semseg_cli.edits import map_range, unscaled
 from semseg_cli.experiment import run
+from semseg_cli.files import make_folder
 from semseg_cli.flat import build, entries, flatten
 from semseg_cli.head import SegmentationHead, argmax_logits
 from semseg_cli.lookup import count_detections, rank_latents
 from semseg_cli.lookup_table import Reused, chosen_latents, lookup_from_path
-from semseg_cli.pipeline import Encoder, Pipeline, check_fit
+from semseg_cli.pipeline import Encoder, Pipeline
 from semseg_cli.presets import cache_folder, layered
 from semseg_cli.results import ClassResults, Report, save
 from semseg_cli.sae import SparseAutoencoder
 from semseg_cli.session import (
     Session,
-    find_classes,
     find_device,
     load_backbone,
     load_stats,
@@ -92,12 +93,12 @@ def get_latent_lookup(
     cfg = filled(cfg)
     device = find_device(cfg.device)
     vit, sae = load_backbone(cfg, device), sae.to(device)
+    encoder = Encoder(vit=vit, layer=cfg.vit_layer, sae=sae)
     given = load_stats(cfg, sae)
     cache = cache_folder(cfg.cache_dir)
     stats = cached_stats(given, vit, cfg.vit_layer, sae, lambda: dataloader, cache)
-    encoder = Encoder(
-        vit=vit, layer=cfg.vit_layer, sae=sae.scaled(stats.act_mean, stats.act_norm), stats=stats
-    )
+    sae.scaled(stats.act_mean, stats.act_norm)
+    encoder = replace(encoder, stats=stats)
     detections = count_detections(encoder, dataloader, cfg.label_threshold)
     names = dataloader.dataset.class_names
     rows = rank_latents(detections, stats, names, cfg.max_freq, top_k=1)
@@ -119,10 +120,9 @@ def _evaluate(
     setup = narrow(cfg, Quantitative, imgs=Imgs(root=dataset.root, split=dataset.split))
     device = find_device(setup.device)
     vit, sae, clf = load_backbone(setup, device), sae.to(device), clf.to(device)
-    check_fit(vit, setup.vit_layer, sae, clf)
     pipeline = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=clf)
-    classes = find_classes(setup.classes, dataset.class_names)
-    session = Session(setup, pipeline, dataset, load_stats(setup, sae), classes)
+    session = Session(setup, pipeline, load_stats(setup, sae))
+    session.dataset = dataset
     chosen = narrow(cfg, method, scale=(cfg.scale,))
     return run(session, [chosen], _reused(cfg))[0].report
 
@@ -160,8 +160,13 @@ def eval_auto_feat(
 
 @typed
 def main(cfg: Quantitative) -> None:
-    """Runs the three methods in one pass and writes `results.csv` to `cfg.dump_to`."""
+    """Runs the three methods in one pass and writes `results.csv` to `cfg.dump_to`.
+
+    Raises:
+        SemsegError: the folder cannot be made (found first), or an input is bad.
+    """
     cfg = filled(cfg)
+    make_folder(Path(cfg.dump_to))
     methods: list[Method] = [
         narrow(cfg, method, scale=(cfg.scale,)) for method in REFERENCE_METHODS
     ]

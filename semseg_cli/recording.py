@@ -1,60 +1,70 @@
-"""From outcomes to run folders and the tracking store; every end of a run is written down."""
+"""The life of a run: its folder, its log, how it ends, and the tracking store."""
 
 import logging
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import tomli_w
 import torch
 
-from semseg_cli import __version__
+from semseg_cli import __version__, tracking
 from semseg_cli.config import Output, Settings
 from semseg_cli.console import say
 from semseg_cli.data import Dataset
 from semseg_cli.errors import SemsegError, StoreError
-from semseg_cli.experiment import Outcome
+from semseg_cli.files import cannot_write
 from semseg_cli.flat import flatten
 from semseg_cli.interrupts import Terminated, settle
+from semseg_cli.pipeline import Pipeline
 from semseg_cli.runs import RunFolder, make_run_folder, now
 from semseg_cli.session import Session
+from semseg_cli.store import public
 
 log = logging.getLogger("semseg_cli")
-COUNTED = ("n_orig_patches", "n_changed_patches", "n_other_patches", "n_other_changed")
 
 
-def open_folders(
-    session: Session,
-    output: Output,
-    runs: Sequence[Mapping[str, Any]],
-    datasets: Sequence[Mapping[str, Any]],
-) -> list[RunFolder]:
-    """One new folder per run; `runs` says what is different about each."""
-    setup, pipeline = session.setup, session.pipeline
-    shared = {
+@dataclass(frozen=True)
+class Planned:
+    """A run that is about to begin: its own entries of run.json, and the settings to repeat it."""
+
+    meta: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+def settings_of(*parts: Settings, without: Sequence[str] = ()) -> dict[str, Any]:
+    """The options that repeat a run through --config, but for those that it does not use."""
+    values: dict[str, Any] = {}
+    for part in parts:
+        values |= flatten(part)
+    return {key: value for key, value in values.items() if key not in without}
+
+
+def shared_meta(
+    session: Session, output: Output, datasets: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What run.json says of every run of one command."""
+    encoder = session.encoder
+    digests = {"sae": encoder.sae.digest, "vit": encoder.vit.digest}
+    if isinstance(encoder, Pipeline):
+        digests["head"] = encoder.head.digest
+    return {
         "experiment": output.experiment,
         "sweep_id": secrets.token_hex(6),
         "tags": dict(tag.split("=", 1) for tag in output.tags),
         "datasets": list(datasets),
-        "digests": {
-            "sae": pipeline.sae.digest,
-            "vit": pipeline.vit.digest,
-            "head": pipeline.head.digest,
-        },
-        "protocol": setup.protocol,
+        "digests": digests,
     }
-    return [make_run_folder(output.dump_to, {**shared, **run}) for run in runs]
 
 
-def describe(dataset: Dataset, session: Session) -> dict[str, Any]:
+def describe(dataset: Dataset, role: str) -> dict[str, Any]:
     """What run.json says of a dataset."""
     return {
-        "role": "evaluation" if dataset is session.dataset else "lookup",
+        "role": role,
         "name": dataset.root.name,
         "root": str(dataset.root.absolute()),
         "split": dataset.split,
@@ -64,40 +74,39 @@ def describe(dataset: Dataset, session: Session) -> dict[str, Any]:
 
 
 @contextmanager
-def recorded(folders: Sequence[RunFolder], store: str | None) -> Iterator[None]:
-    """Runs a block as these runs: logs into their folders, marks how they end, tracks them.
+def recorded(
+    planned: Sequence[Planned], shared: Mapping[str, Any], output: Output, store: str | None
+) -> Iterator[list[RunFolder]]:
+    """Runs a block as these runs, in new folders: logs into them and marks how they end.
 
-    Ctrl-C and SIGTERM end them as KILLED, any other exception as FAILED; it goes on its way. The
-    folders are complete before anything is sent to the store.
-
-    Raises:
-        StoreError: the store failed; the folders are kept and can be uploaded.
+    Ctrl-C and SIGTERM end them as KILLED, any other exception as FAILED, in the folder and in the
+    store; it goes on its way. Finished runs are only marked: `finish` sends them to the store.
     """
-    from semseg_cli import tracking
-
-    handlers = [_log_into(folder.path / "log.txt") for folder in folders]
-    log.info("semseg-cli %s, torch %s: %s", __version__, torch.__version__, " ".join(sys.argv[1:]))
+    folders: list[RunFolder] = []
+    handlers: list[logging.Handler] = []
     try:
+        for one in planned:
+            folders.append(make_run_folder(output.dump_to, {**shared, **one.meta}))
+            folders[-1].write("settings.toml", tomli_w.dumps(dict(one.settings)).encode())
+            handlers.append(_log_into(folders[-1].path / "log.txt"))
+        typed = " ".join(public(word) for word in sys.argv[1:])
+        log.info("semseg-cli %s, torch %s: %s", __version__, torch.__version__, typed)
         if store is not None:
             tracking.start(store, folders)
-        yield
+        yield folders
     except BaseException as error:
         settle()
-        is_killed = isinstance(error, KeyboardInterrupt)
         reason = _reason(error)
-        log.error("%s: %s", "killed" if is_killed else "failed", reason)
-        _end(folders, "KILLED" if is_killed else "FAILED", reason, handlers)
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        log.error("%s: %s", status, reason)
+        _end(folders, status, reason, handlers)
         if store is not None:
             track(folders)  # the error that ended the runs is the one to show
-        if is_killed:
-            kept = " and ".join(str(folder.path) for folder in folders)
-            say(f"Stopped ({reason}): the run is marked as KILLED in {kept}.")
+        if status == "KILLED" and folders:
+            kept = "\n".join(str(folder.path) for folder in folders)
+            say(f"Stopped ({reason}): the run is marked as KILLED in\n{kept}", quiet=output.quiet)
         raise
     _end(folders, "FINISHED", None, handlers)
-    if store is not None:
-        errors = track(folders)
-        if errors:
-            raise StoreError(" ".join(errors))
 
 
 def _reason(error: BaseException) -> str:
@@ -107,7 +116,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _log_into(path: Path) -> logging.Handler:
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(path, error, "--dump-to") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.setLevel(logging.INFO)
     log.addHandler(handler)
@@ -123,7 +135,8 @@ def _end(
     log.info("ended: %s", status)
     for handler in handlers:
         log.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # a full disk: the log's last lines are lost, the run is not
+            handler.close()
     for folder in folders:
         try:
             folder.update(status=status, reason=reason, ended=now())
@@ -133,95 +146,31 @@ def _end(
             log.error("%s could not be marked as %s", folder.path, status)
 
 
+def finish(folders: Sequence[RunFolder]) -> None:
+    """Sends finished runs to the store.
+
+    Raises:
+        StoreError: the store did not take all of them; the folders are kept and can be uploaded.
+        KeyboardInterrupt: a user had enough of waiting; the same holds.
+    """
+    try:
+        errors = track(folders)
+    except KeyboardInterrupt:
+        settle()
+        paths = " ".join(str(folder.path) for folder in folders if not folder.meta["uploaded"])
+        say(f"Stopped: the results are whole; finish tracking with `semseg-cli upload {paths}`.")
+        raise
+    if errors:
+        raise StoreError(" ".join(errors))
+
+
 def track(folders: Sequence[RunFolder]) -> list[str]:
     """Sends folders to the store; one sentence for each that it did not take."""
-    from semseg_cli import tracking
-
     errors = []
     for folder in folders:
         try:
             tracking.log_folder(folder)
-        except StoreError as error:
+        except SemsegError as error:
             log.error("%s", error)
             errors.append(str(error))
     return errors
-
-
-def write_settings(folder: RunFolder, *settings: Settings) -> None:
-    """settings.toml: the options that repeat this run through --config."""
-    values: dict[str, Any] = {}
-    for part in settings:
-        values |= flatten(part)
-    folder.write("settings.toml", tomli_w.dumps(values).encode())
-
-
-def write_outcome(folder: RunFolder, outcome: Outcome, dataset: Dataset) -> None:
-    """All result files of one intervention."""
-    folder.write_json("report.json", outcome.report.to_dict())
-    rows = class_rows(outcome)
-    folder.write("class_results.csv", pd.DataFrame(rows).to_csv(index=False).encode())
-    if outcome.lookup_csv is not None:
-        folder.write("lookup.csv", outcome.lookup_csv.encode())
-    folder.write("per_image.parquet", per_image_frame(outcome, dataset).to_parquet())
-    folder.write("change_matrix.parquet", change_frame(outcome, dataset).to_parquet())
-    if len(outcome.intervention.draws) > 1:
-        folder.write("draws.csv", draws_frame(outcome).to_csv(index=False).encode())
-
-
-def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
-    """One row per class, with its latent where it has one."""
-    rows: list[dict[str, Any]] = [result.to_row() for result in outcome.report.class_results]
-    latents = outcome.intervention.first.latents_by_class
-    if latents and len(outcome.intervention.draws) == 1:
-        named = {class_id: "+".join(map(str, group)) for class_id, group in latents.items()}
-        rows = [{**row, "latent": named[row["class_id"]]} for row in rows]
-    return rows
-
-
-def per_image_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:
-    """One row per image and class: the four counts."""
-    counts = outcome.counts
-    n_images, n_rows, _ = counts.per_image.shape
-    flat = counts.per_image.reshape(n_images * n_rows, 4).numpy()
-    images = [path.stem for path in dataset.images]
-    return pd.DataFrame(
-        {
-            "image": pd.Categorical(np.repeat(images, n_rows), categories=images),
-            "class_id": np.tile(counts.class_ids.numpy(), n_images),
-            **{name: flat[:, column] for column, name in enumerate(COUNTED)},
-        }
-    )
-
-
-def draws_frame(outcome: Outcome) -> pd.DataFrame:
-    """One row per draw and class, and one per draw for all classes together (class id 0)."""
-    per_draw = outcome.counts.per_draw.numpy()
-    pooled = per_draw.sum(axis=1, keepdims=True)
-    counts = np.concatenate([pooled, per_draw], axis=1)
-    class_ids = np.concatenate([[0], outcome.counts.class_ids.numpy()])
-    n_draws, n_rows, _ = counts.shape
-    flat = counts.reshape(n_draws * n_rows, 4)
-    return pd.DataFrame(
-        {
-            "draw": np.repeat(np.arange(n_draws), n_rows),
-            "class_id": np.tile(class_ids, n_draws),
-            **{name: flat[:, column] for column, name in enumerate(COUNTED)},
-        }
-    )
-
-
-def change_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:
-    """One row per class and class that some of its patches went to."""
-    counts, names = outcome.counts, dataset.class_names
-    rows, columns = counts.matrix.nonzero(as_tuple=True)
-    origin = [int(counts.class_ids[row]) for row in rows]
-    target = (columns + 1).tolist()
-    return pd.DataFrame(
-        {
-            "class_id": origin,
-            "class_name": [names[i - 1] for i in origin],
-            "new_class_id": target,
-            "new_class_name": [names[i - 1] for i in target],
-            "n_patches": counts.matrix[rows, columns].tolist(),
-        }
-    )

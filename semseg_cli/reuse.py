@@ -22,9 +22,11 @@ def read_reused(source: str, tracking_uri: str | None) -> Reused:
         is_of_run = (folder / "run.json").is_file()
         if not is_of_run:
             return Reused(text, is_manual=True)
-        return Reused(text, _dataset(from_folder(RunFolder(folder))))
+        run = from_folder(RunFolder(folder))
+        return Reused(text, _dataset(run), run.tag("digest.sae"))
     run = tracking.find_lookup(tracking.resolve_uri(tracking_uri), source)
-    return Reused(tracking.read_artifact_text(run, "lookup.csv"), _dataset(run))
+    text = tracking.read_artifact_text(run, "lookup.csv")
+    return Reused(text, _dataset(run), run.tag("digest.sae"))
 
 
 def _dataset(run: TrackedRun) -> dict[str, Any] | None:

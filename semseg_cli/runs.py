@@ -4,9 +4,7 @@
 reads the folder and nothing else, so a run that was never uploaded can be uploaded later.
 """
 
-import contextlib
 import json
-import os
 import re
 import secrets
 import subprocess
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.files import make_folder, write_atomic
 from semseg_cli.results import SCHEMA_VERSION, Report
 
 
@@ -36,30 +35,6 @@ def git_commit() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that a reader sees the old or the new one, never half of it.
-
-    Raises:
-        SemsegError: it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
-
-
-def cannot_write(path: Path, error: OSError) -> SemsegError:
-    """The sentence for a file or folder that cannot be written."""
-    return SemsegError(
-        f"Cannot write {path} ({error.strerror or error}): "
-        "free some space or give another folder with --dump-to."
-    )
-
-
 @dataclass(frozen=True)
 class RunFolder:
     """A run's folder. `meta` is what `run.json` says now."""
@@ -76,8 +51,9 @@ class RunFolder:
         try:
             meta = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise SemsegError(
-                f"{self.path} is no run folder (run.json: {error}): give a folder under --dump-to."
+                f"{self.path} is no run folder (run.json: {reason}): give a folder under --dump-to."
             ) from error
         if not isinstance(meta, dict):
             raise SemsegError(
@@ -121,10 +97,7 @@ def make_run_folder(dump_to: Path, meta: Mapping[str, Any]) -> RunFolder:
     slug = re.sub(r"[^A-Za-z0-9.+-]+", "-", str(meta["run_name"])).strip("-.")[:60]
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     path = dump_to / f"{stamp}-{slug or 'run'}-{secrets.token_hex(2)}"
-    try:
-        path.mkdir(parents=True)
-    except OSError as error:
-        raise cannot_write(dump_to, error) from error
+    make_folder(path)
     whole = {
         "schema_version": SCHEMA_VERSION,
         **meta,

@@ -1,6 +1,7 @@
 """From settings to loaded, mutually checked parts: the cheap checks first, the heavy files last."""
 
 import difflib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,8 +13,8 @@ from semseg_cli.config import Setup
 from semseg_cli.data import Dataset, Loader, check_layout, open_dataset
 from semseg_cli.demo.world import ensure_world, world_folder
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.head import SegmentationHead, load_head
-from semseg_cli.pipeline import Pipeline, check_fit
+from semseg_cli.head import load_head
+from semseg_cli.pipeline import Encoder, Pipeline
 from semseg_cli.presets import INPUTS, cache_folder
 from semseg_cli.progress import Progress, silent
 from semseg_cli.sae import SparseAutoencoder
@@ -39,27 +40,58 @@ def find_device(name: str) -> torch.device:
 
 @dataclass
 class Session:
-    """The loaded parts of an experiment, and the ids of the classes to intervene on.
+    """The loaded parts of an experiment. A split is opened when something needs it.
 
-    The lookup split is opened when something needs it.
+    `encoder` is a whole `Pipeline` where there is a head; choosing by F1 needs none.
     """
 
     setup: Setup
-    pipeline: Pipeline
-    dataset: Dataset
+    encoder: Encoder
     given_stats: dict[str, torch.Tensor]
-    classes: list[int]
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The frozen parts with the head."""
+        assert isinstance(self.encoder, Pipeline), "a head is used without being loaded"
+        return self.encoder
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The images that interventions are evaluated on."""
+        return self._open(self.setup.imgs.split, self.setup.images)
 
     @cached_property
     def lookup_dataset(self) -> Dataset:
         """The images that statistics and latents come from."""
-        return _open(
-            self.setup,
-            self.pipeline.vit,
-            self.pipeline.head,
-            self.setup.lookup_split,
-            self.setup.lookup_images,
+        return self._open(self.setup.lookup_split, self.setup.lookup_images)
+
+    def _open(self, split: str, n_images: int | None) -> Dataset:
+        assert self.setup.imgs.root is not None
+        head = self.encoder.head if isinstance(self.encoder, Pipeline) else None
+        dataset = open_dataset(
+            self.setup.imgs.root,
+            split,
+            self.encoder.vit.patch_size_px,
+            preprocessing=self.encoder.vit.preprocessing,
+            n_images=n_images,
+            n_classes=head.n_classes if head else None,
         )
+        if head and len(dataset.class_names) != head.n_classes:
+            raise SemsegError(
+                f"The head knows {head.n_classes} classes (and null), the dataset "
+                f"{len(dataset.class_names)}: check --seg-ckpt against --imgs-root."
+            )
+        return dataset
+
+    def classes_of(self, dataset: Dataset) -> list[int]:
+        """The ids of the classes to intervene on: those of the settings, else all.
+
+        Raises:
+            UsageError: a class is not in the dataset.
+        """
+        names = dataset.class_names
+        wanted = {find_class(one, names) for one in self.setup.classes}
+        return sorted(wanted) or list(range(1, len(names) + 1))
 
     @property
     def is_missing_stats(self) -> bool:
@@ -70,34 +102,23 @@ class Session:
         """Batches of a dataset, loaded as the settings say."""
         n_workers = self.setup.n_workers
         if n_workers is None:
-            n_workers = (
-                0 if self.pipeline.device.type == "cpu" else min(16, torch.get_num_threads())
-            )
+            is_on_cpu = self.encoder.device.type == "cpu"
+            n_workers = 0 if is_on_cpu else min(16, os.cpu_count() or 1)
         return Loader(dataset, self.setup.batch_size, n_workers)
 
     def complete(self, progress: Progress = silent) -> None:
         """Computes the SAE statistics that are missing, and sets the SAE's input scaling."""
         stats = cached_stats(
             self.given_stats,
-            self.pipeline.vit,
-            self.pipeline.layer,
-            self.pipeline.sae,
+            self.encoder.vit,
+            self.encoder.layer,
+            self.encoder.sae,
             lambda: self.loader(self.lookup_dataset),
             cache_folder(self.setup.cache_dir),
             progress,
         )
-        self.pipeline.sae.scaled(stats.act_mean, stats.act_norm)
-        self.pipeline = replace(self.pipeline, stats=stats)
-
-
-def find_classes(given: Sequence[str], names: Sequence[str]) -> list[int]:
-    """The ids of the classes to intervene on: those given, else all.
-
-    Raises:
-        UsageError: a class is not in the dataset.
-    """
-    wanted = {find_class(one, names) for one in given}
-    return sorted(wanted) or list(range(1, len(names) + 1))
+        self.encoder.sae.scaled(stats.act_mean, stats.act_norm)
+        self.encoder = replace(self.encoder, stats=stats)
 
 
 def find_class(given: str, names: Sequence[str]) -> int:
@@ -106,38 +127,39 @@ def find_class(given: str, names: Sequence[str]) -> int:
     Raises:
         UsageError: there is no such class.
     """
-    if given in names:
-        return list(names).index(given) + 1
+    same = [i for i, name in enumerate(names, start=1) if name.casefold() == given.casefold()]
+    if same:
+        return same[0]
     if given.isdecimal() and 1 <= int(given) <= len(names):
         return int(given)
-    close = difflib.get_close_matches(given, names, n=3) or list(names[:3])
-    raise UsageError(
-        f"The class {given!r} is not in the dataset: did you mean {' or '.join(close)}?"
-    )
+    close = difflib.get_close_matches(given, names, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"choose among {', '.join(names)}."
+    raise UsageError(f"The class {given!r} is not in the dataset: {hint}")
 
 
-def open_session(setup: Setup, progress: Progress = silent) -> Session:
-    """Loads and checks everything that the settings name.
+def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool = True) -> Session:
+    """Loads and checks what the settings name; the lookup split is opened when it is used.
 
     Raises:
         SemsegError: something is missing, unreadable, or does not fit the rest.
     """
-    _require_inputs(setup)
+    _require_inputs(setup, needs_head)
     assert setup.imgs.root is not None
     device = find_device(setup.device)
     cache = cache_folder(setup.cache_dir)
     if setup.imgs.root == world_folder(cache):
         ensure_world(cache, progress)
-    check_layout(setup.imgs.root, setup.imgs.split)
+    check_layout(setup.imgs.root, setup.imgs.split if needs_head else setup.lookup_split)
     sae = saes.load(str(setup.sae_ckpt), device, setup.sae_format)
-    head = load_head(str(setup.seg_ckpt)).to(device)
+    head = load_head(str(setup.seg_ckpt)).to(device) if needs_head else None
     vit = load_backbone(setup, device)
-    check_fit(vit, setup.vit_layer, sae, head)
-    given = load_stats(setup, sae)
-    dataset = _open(setup, vit, head, setup.imgs.split, setup.images)
-    classes = find_classes(setup.classes, dataset.class_names)
-    pipeline = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=head)
-    return Session(setup, pipeline, dataset, given, classes)
+    encoder = Encoder(vit=vit, layer=setup.vit_layer, sae=sae)
+    if head:
+        encoder = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=head)
+    session = Session(setup, encoder, load_stats(setup, sae))
+    # Opened here, so that a bad split or class is told before a run begins.
+    session.classes_of(session.dataset if needs_head else session.lookup_dataset)
+    return session
 
 
 def load_backbone(setup: Setup, device: torch.device) -> Backbone:
@@ -147,9 +169,10 @@ def load_backbone(setup: Setup, device: torch.device) -> Backbone:
     return vit
 
 
-def _require_inputs(setup: Setup) -> None:
+def _require_inputs(setup: Setup, needs_head: bool) -> None:
     given = {**vars(setup), "imgs_root": setup.imgs.root}
-    missing = [name for name in INPUTS if given[name] is None]
+    needed = [name for name in INPUTS if needs_head or name != "seg_ckpt"]
+    missing = [name for name in needed if given[name] is None]
     if missing:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
         raise UsageError(f"Missing {options}: name them all, or take --preset demo.")
@@ -175,23 +198,3 @@ def check_expectations(setup: Setup, vit: Backbone) -> None:
                 f"{name} is {wanted}, the ViT has {found}: correct --{name.replace('_', '-')} or "
                 "leave it out."
             )
-
-
-def _open(
-    setup: Setup, vit: Backbone, head: SegmentationHead, split: str, n_images: int | None
-) -> Dataset:
-    assert setup.imgs.root is not None
-    dataset = open_dataset(
-        setup.imgs.root,
-        split,
-        vit.patch_size_px,
-        preprocessing=vit.preprocessing,
-        n_images=n_images,
-        n_classes=head.n_classes,
-    )
-    if len(dataset.class_names) != head.n_classes:
-        raise SemsegError(
-            f"The head knows {head.n_classes} classes (and null), the dataset "
-            f"{len(dataset.class_names)}: check --seg-ckpt against --imgs-root."
-        )
-    return dataset

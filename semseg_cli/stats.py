@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pickle
 import shutil
 import tempfile
@@ -16,15 +15,17 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from semseg_cli.data import Loader
 from semseg_cli.errors import SemsegError
+from semseg_cli.files import cannot_write, make_folder, write_atomic
 from semseg_cli.progress import Progress, silent
 from semseg_cli.sae import SparseAutoencoder
 from semseg_cli.vit import Backbone
 
+CHUNK_ROWS = 65536  # residuals read back at once
 NAMES = ("act_mean", "act_norm", "sparsity", "top_values")
 
 
@@ -50,16 +51,12 @@ class SaeStats:
 
 
 def save_stats(path: Path, stats: SaeStats) -> None:
-    """Writes the statistics as one safetensors file, atomically."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    save_file(stats.to_tensors(), partial)
-    partial.replace(path)
+    """Writes the statistics as one safetensors file, atomically.
 
-
-def load_stats(path: Path) -> SaeStats:
-    """The statistics in a file that `save_stats` wrote."""
-    tensors = {name: load_stat(name, str(path)) for name in NAMES}
-    return SaeStats(**{**tensors, "act_norm": float(tensors["act_norm"])})  # type: ignore[arg-type]
+    Raises:
+        SemsegError: it cannot be written.
+    """
+    write_atomic(path, to_safetensors(stats.to_tensors()), "--cache-dir")
 
 
 def load_stat(name: str, source: float | str) -> Tensor:
@@ -170,11 +167,9 @@ def cached_stats(
             return _from_tensors(check_stats(loaded, sae.d_model, sae.d_sae))
         except SemsegError:
             path.unlink(missing_ok=True)  # a damaged file is as good as none
-    with _writing(path):  # before anything is computed
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, "--cache-dir")  # before anything is computed
     stats = compute_stats(vit, layer, sae, loader, given, cache_dir, progress)
-    with _writing(path):
-        save_stats(path, stats)
+    save_stats(path, stats)
     return stats
 
 
@@ -182,11 +177,8 @@ def cached_stats(
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SemsegError(
-            f"Cannot write {path} ({reason}): free some space or give another --cache-dir."
-        ) from error
+    except OSError as error:
+        raise cannot_write(path, error, "--cache-dir") from error
 
 
 def _from_tensors(tensors: dict[str, Tensor]) -> SaeStats:
@@ -254,21 +246,22 @@ def _residuals(
     n_rows = len(loader.dataset) * vit.n_patches_per_img
     if scratch is not None:
         scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="semseg-stats-", dir=scratch) as folder:
-        check_space(Path(folder), n_rows * vit.d_model * 4)
-        kept = np.memmap(Path(folder) / "residuals", np.float32, "w+", shape=(n_rows, vit.d_model))
-        done = 0
+    folder = scratch or Path(tempfile.gettempdir())
+    check_space(folder, n_rows * vit.d_model * 4)
+    with _writing(folder), tempfile.TemporaryFile(dir=folder) as file:
         for rows in compute():
-            kept[done : done + len(rows)] = rows.cpu().numpy()
-            done += len(rows)
+            file.write(rows.cpu().numpy().tobytes())
         device = next(vit.parameters()).device
 
         def again() -> Chunks:
-            for start in range(0, n_rows, 65536):
-                yield torch.from_numpy(np.array(kept[start : start + 65536])).to(device)
+            advance = progress("statistics, once more", n_rows)
+            file.seek(0)
+            while data := file.read(CHUNK_ROWS * vit.d_model * 4):
+                rows = np.frombuffer(bytearray(data), np.float32).reshape(-1, vit.d_model)
+                yield torch.from_numpy(rows).to(device)
+                advance(len(rows))
 
         yield again
-        del kept
 
 
 def check_space(folder: Path, n_bytes: int) -> None:

@@ -77,8 +77,8 @@ def artifact_location(uri: str, experiment: str) -> str | None:
 def ui_command(uri: str) -> str:
     """What to type, or to open in a browser, to see the runs of a store."""
     if uri.startswith(("http://", "https://")):
-        return uri
-    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+        return public(uri)
+    return f"mlflow ui --backend-store-uri {shlex.quote(public(uri))}"
 
 
 def check_sqlite(path: Path, *, write: bool) -> None:
@@ -160,13 +160,15 @@ def check_reachable(uri: str) -> None:
     except OSError as error:
         raise StoreError(
             f"Nothing answers at the tracking store {public(uri)} ({error}): start the server, "
-            "give another one with --tracking-uri, or leave tracking out with --no-track."
+            "or give another one with --tracking-uri (runs can go without: --no-track)."
         ) from error
 
 
 def public(uri: str) -> str:
-    """The address without user name and password."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
+    """The address without user name, password and query; other texts stay as they are."""
+    if "://" not in uri or uri.startswith("sqlite:"):
         return uri
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    head, equals, address = uri.rpartition("=") if uri.startswith("--") else ("", "", uri)
+    parts = urlsplit(address)
+    netloc = parts.netloc.rpartition("@")[2]
+    return head + equals + parts._replace(netloc=netloc, query="").geturl()

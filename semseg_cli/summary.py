@@ -42,8 +42,8 @@ LOOKUP_COLUMNS = (
 def identical_note(names: Sequence[str]) -> str:
     """Why pooled target and other change are one number in these runs."""
     return (
-        f"{', '.join(names)}: pooled target and other are one number by construction (but for "
-        "classes without a row), since one edit serves all; read the rows per class."
+        f"{', '.join(names)}: pooled target and other are one number by construction, since all "
+        "classes are counted from one edit; read the rows per class."
     )
 
 
@@ -54,7 +54,14 @@ def best_row(rows: Sequence[Row], key: str = "selectivity") -> tuple[int, str] |
     return (values.index(top), key) if len(rows) > 1 and top > 0 else None
 
 
-def summary_table(reports: Mapping[str, Report], title: str = "Results") -> Table:
+ON_EVALUATION = (
+    "Latents were chosen on the very split that they are evaluated on: expect too good numbers."
+)
+
+
+def summary_table(
+    reports: Mapping[str, Report], title: str = "Results", notes: Sequence[str] = ()
+) -> Table:
     """One row per run, named by the keys; what all runs share goes into the notes."""
     rows = [{"run": name, "method": r.method, **r.metrics()} for name, r in reports.items()]
     same = [name for name, report in reports.items() if not report.is_pooled_telling]
@@ -62,7 +69,11 @@ def summary_table(reports: Mapping[str, Report], title: str = "Results") -> Tabl
         title,
         present((NAME, *METRICS), rows),
         tuple(rows),
-        notes=(*_shared(list(reports.values())), *((identical_note(same),) if same else ())),
+        notes=(
+            *_shared(list(reports.values())),
+            *((identical_note(same),) if same else ()),
+            *notes,
+        ),
         best=best_row(rows),
     )
 
@@ -74,7 +85,8 @@ def _shared(reports: Sequence[Report]) -> list[str]:
     protocols = ", ".join(dict.fromkeys(report.protocol for report in reports))
     n_classes = len(first.class_results)
     return [
-        f"Protocol {protocols}, {first.n_images} images, {n_classes} classes. "
+        f"Protocol {protocols}, {first.n_images} images, {n_classes} "
+        f"class{'es' if n_classes != 1 else ''}. "
         f"macro: mean over classes with at least {first.min_patches} predicted patches."
     ]
 
@@ -89,15 +101,20 @@ def class_table(rows: Sequence[Row], title: str = "Classes") -> Table:
     return Table(title, present(CLASS_COLUMNS, rows), tuple(rows), best=None)
 
 
-def extremes_table(rows: Sequence[Row], min_patches: int = 0, n: int = 5) -> Table:
-    """The `n` most and least selective classes with at least `min_patches` predicted patches."""
+def extremes_table(rows: Sequence[Row], min_patches: int = 0, n: int = 5, which: str = "") -> Table:
+    """The `n` most and least selective classes with at least `min_patches` predicted patches.
+
+    `which` names the run where there are several.
+    """
     ranked = [row for row in rows if row["n_orig_patches"] >= max(1, min_patches)]
     ranked.sort(key=lambda row: (-row["selectivity"], row["class_id"]))
     placed = [{"place": place, **row} for place, row in enumerate(ranked, 1)]
     shown = placed if len(placed) <= 2 * n else placed[:n] + placed[-n:]
     left = len(rows) - len(ranked)
+    all_shown = len(shown) == len(placed)
+    title = "Classes by selectivity" if all_shown else f"{n} most and least selective classes"
     return Table(
-        "Classes by selectivity" if shown == placed else f"{n} most and least selective classes",
+        title + (f" of {which}" if which else ""),
         (Column("place", "#", "count"), *present(CLASS_COLUMNS, shown)),
         tuple(shown),
         notes=_few(left, min_patches),
@@ -112,7 +129,9 @@ def _few(n_classes: int, min_patches: int) -> tuple[str, ...]:
     return (f"{n_classes} {noun} with {least} predicted patches {verb} not ranked.",)
 
 
-def lookup_table(rows: Sequence[Row], *, candidates: bool = False) -> Table:
+def lookup_table(
+    rows: Sequence[Row], title: str = "Latents by class", *, candidates: bool = False
+) -> Table:
     """The latent chosen for each class, from lookup.csv; with `candidates`, the others too."""
     shown = [row for row in rows if candidates or row.get("chosen", 1)]
     shown = [{**row, "latent": _latent(row)} for row in shown]
@@ -121,7 +140,7 @@ def lookup_table(rows: Sequence[Row], *, candidates: bool = False) -> Table:
     columns = tuple(c for c in present(LOOKUP_COLUMNS, shown) if c.key not in hidden)
     none = sum(row["latent"] is None for row in shown)
     notes = (f"{none} without a latent: no clean patches in the lookup split.",) if none else ()
-    return Table("Latents by class", columns, tuple(shown), notes=notes)
+    return Table(title, columns, tuple(shown), notes=notes)
 
 
 def _latent(row: Row) -> int | None:

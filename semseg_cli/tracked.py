@@ -17,7 +17,7 @@ from typing import Any
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.runs import RunFolder
-from semseg_cli.summary import extremes_table, lookup_table, summary_table
+from semseg_cli.summary import ON_EVALUATION, extremes_table, lookup_table, summary_table
 from semseg_cli.tables import render
 
 TABLE = "class_results.json"
@@ -102,15 +102,16 @@ def tags_of(folder: RunFolder) -> dict[str, str]:
     own |= {name: meta.get(name) for name in ("protocol", "sweep_id", "command", "reason")}
     own |= {f"digest.{name}": digest for name, digest in (meta.get("digests") or {}).items()}
     own |= {f"digest.{one['role']}": one["digest"] for one in meta["datasets"]}
-    own["latents_on_evaluation"] = _text(_is_chosen_on_evaluation(folder, meta["datasets"]))
+    own["latents_on_evaluation"] = _text(is_chosen_on_evaluation(folder))
     if (folder.path / "report.json").exists():
         own["pooled_telling"] = _text(folder.report().is_pooled_telling)
     kept = {f"semseg.{name}": str(value) for name, value in own.items() if value is not None}
     return {**meta["tags"], **kept}
 
 
-def _is_chosen_on_evaluation(folder: RunFolder, datasets: list[dict[str, Any]]) -> bool:
-    by_role = {one["role"]: (one["root"], one["split"]) for one in datasets}
+def is_chosen_on_evaluation(folder: RunFolder) -> bool:
+    """Whether a run's latents were chosen on the split that they are evaluated on."""
+    by_role = {one["role"]: (one["root"], one["split"]) for one in folder.meta["datasets"]}
     used = (folder.path / "lookup.csv").exists() and "lookup" in by_role
     return used and by_role["lookup"] == by_role.get("evaluation")
 
@@ -167,7 +168,8 @@ def describe(folder: RunFolder) -> str:
     parts = [f"`semseg-cli {meta['command']}`, run folder `{folder.path}`"]
     if (folder.path / "report.json").exists():
         report = folder.report()
-        parts.append(render(summary_table({meta["run_name"]: report}, ""), "markdown"))
+        notes = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
+        parts.append(render(summary_table({meta["run_name"]: report}, "", notes), "markdown"))
         rows = read_rows(folder.path / "class_results.csv")
         parts.append(render(extremes_table(rows, report.min_patches), "markdown") if rows else "")
     elif latents := read_rows(folder.path / "lookup.csv"):

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from worlds import PLANTED, World
 
 from semseg_cli.config import METHODS, Method
-from semseg_cli.interventions import needs_latents
+from semseg_cli.interventions import needs_latents, needs_statistics
 from semseg_cli.results import Report
 
 FILES = {
@@ -44,6 +44,7 @@ def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
     assert_done(terminal.type(method.command, *args))
     (folder,) = terminal.runs()
     expected = FILES | ({"lookup.csv"} if needs_latents(method()) else set())
+    expected |= {"stats.safetensors"} if needs_statistics(method()) else set()
     assert {path.name for path in folder.iterdir()} == expected
     report = report_of(folder)
     assert (report.method, report.protocol) == (method.name, protocol)
@@ -109,7 +110,8 @@ def test_settings_toml_repeats_the_run(tiny_world: World, terminal: Terminal) ->
 def test_lookup_finds_the_planted_latents_and_can_be_reused(
     known_world: World, terminal: Terminal
 ) -> None:
-    done = terminal.type("lookup", *options(known_world, select="causal", top_k="2"))
+    args = options(known_world, select="causal", top_k="2", min_patches="")
+    done = terminal.type("lookup", *args)
     assert_done(done)
     (folder,) = terminal.runs()
     table = pd.read_csv(folder / "lookup.csv")

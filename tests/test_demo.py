@@ -281,16 +281,16 @@ def test_a_full_disk_is_told_and_a_given_folder_stays(tmp_path):
 def test_the_shipped_files_fit_each_other():
     from semseg_cli import sae
     from semseg_cli.head import load_head
-    from semseg_cli.stats import load_stats
+    from semseg_cli.stats import NAMES, load_stat
     from semseg_cli.vit import load_vit
 
     files = world.shipped_files()
     vit, autoencoder, head = load_vit(str(files.vit)), sae.load(files.sae), load_head(files.head)
-    stats = load_stats(files.stats)
-    assert vit.d_model == autoencoder.d_model == head.in_features == len(stats.act_mean)
+    stats = {name: load_stat(name, str(files.stats)) for name in NAMES}
+    assert vit.d_model == autoencoder.d_model == head.in_features == len(stats["act_mean"])
     assert head.n_classes == len(CLASS_NAMES)
-    assert autoencoder.d_sae == len(stats.sparsity) == len(stats.top_values)
-    assert 0 < float(stats.sparsity.max()) < 0.5, "the preset's max_freq excludes no latent"
+    assert autoencoder.d_sae == len(stats["sparsity"]) == len(stats["top_values"])
+    assert 0 < float(stats["sparsity"].max()) < 0.5, "the preset's max_freq excludes no latent"
     n_bytes = sum(p.stat().st_size for p in files.folder.rglob("*") if p.is_file())
     assert n_bytes < 4_000_000
 

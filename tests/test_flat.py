@@ -40,7 +40,7 @@ def value_of(f: Any) -> st.SearchStrategy[Any]:
     if is_repeated:
         # A default says that one value is needed.
         least = 1 if f.default else 0
-        return st.lists(made, min_size=least, max_size=3).map(tuple)
+        return st.lists(made, min_size=least, max_size=3, unique=True).map(tuple)
     return made | st.none() if type(None) in get_args(f.type) else made
 
 

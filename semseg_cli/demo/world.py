@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from semseg_cli.demo.dataset import generate
+from semseg_cli.demo.seed import WORLD_SEED
 from semseg_cli.errors import SemsegError
 from semseg_cli.progress import Progress, silent
 
 # Part of the cache folder's name: raise it whenever the scenes change (a test notices).
 GENERATOR_VERSION = 1
-WORLD_SEED = 2016
 N_TRAIN = 250
 N_VAL = 100
 

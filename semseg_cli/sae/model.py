@@ -134,6 +134,8 @@ class SparseAutoencoder(nn.Module):
         to know which are active.
         """
         latents_k = latents_k.to(self.W_enc.device)
+        if not len(latents_k):
+            return x.new_zeros(*x.shape[:-1], 0)
         if not isinstance(self.activation, TopK):
             pre = self.scale(x) @ self.W_enc[:, latents_k] + self.b_enc[latents_k]
             return self.activation(pre)

@@ -251,7 +251,9 @@ def _log_datasets(client: Any, run_id: str, datasets: Sequence[Mapping[str, Any]
 def _log_files(client: Any, run_id: str, folder: RunFolder, made: Mapping[str, str]) -> None:
     for path, at in files_of(folder):
         client.log_artifact(run_id, str(path), at or None)
-    run = json.dumps({**folder.meta, "uploaded": True}, indent=2)
+    meta = folder.meta
+    address = store.public(meta["tracking_uri"] or "")  # artifacts are for everybody
+    run = json.dumps({**meta, "tracking_uri": address, "uploaded": True}, indent=2)
     with tempfile.TemporaryDirectory() as scratch:
         for name, text in {**made, "run.json": run}.items():
             path = Path(scratch, name)

@@ -1,0 +1,44 @@
+"""Files that are whole or not there."""
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+from semseg_cli.errors import SemsegError
+
+
+def write_atomic(path: Path, data: bytes, option: str = "--dump-to") -> None:
+    """Writes a file so that a reader sees the old or the new one, never half of it.
+
+    Raises:
+        SemsegError: it cannot be written; the sentence names the option to change.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise cannot_write(path, error, option) from error
+
+
+def make_folder(path: Path, option: str = "--dump-to") -> None:
+    """Makes a folder and its parents.
+
+    Raises:
+        SemsegError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error, option) from error
+
+
+def cannot_write(path: Path, error: OSError, option: str) -> SemsegError:
+    """The sentence for a file or folder that cannot be written."""
+    advice = "free some space or give" if error.errno == errno.ENOSPC else "give"
+    return SemsegError(
+        f"Cannot write {path} ({error.strerror or error}): {advice} another {option}."
+    )
