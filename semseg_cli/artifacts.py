@@ -49,7 +49,7 @@ def per_image_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:
     counts = outcome.counts
     n_images, n_rows, _ = counts.per_image.shape
     flat = counts.per_image.reshape(n_images * n_rows, 4).numpy()
-    images = [path.stem for path in dataset.images]
+    images = list(dataset.names)
     return pd.DataFrame(
         {
             "image": pd.Categorical(np.repeat(images, n_rows), categories=images),

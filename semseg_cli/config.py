@@ -20,6 +20,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Format = Literal["table", "csv", "json", "markdown", "latex"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 SaeFormat = Literal["auto", "saev"]
+DataFormat = Literal["auto", "ade20k", "voc2012", "cityscapes", "coco-stuff", "toml"]
 
 
 def option(
@@ -86,7 +87,7 @@ class Imgs(Settings):
     panel: ClassVar[str] = "Data"
 
     root: Path | None = option(
-        None, "Dataset folder in the ADE20K layout (images/, annotations/).", path=True
+        None, "Dataset folder (for layouts see --data-format), or a dataset.toml.", path=True
     )
     split: str = option("validation", "Split on which interventions are evaluated.")
 
@@ -136,6 +137,15 @@ class Data(Settings):
 
     imgs: Imgs = field(default_factory=Imgs)
     images: int | None = option(None, "Evaluate a fixed even subset of this many images.", ge=1)
+    data_format: DataFormat = option(
+        "auto", "Layout of the dataset folder; auto looks inside. toml: as its dataset.toml says."
+    )
+    background: bool = option(
+        False, "Make label 0 of the masks a class of its own (VOC: background)."
+    )
+    skip_bad: bool = option(
+        False, "Leave out images whose files cannot be used; decodes all files first."
+    )
     lookup_split: str = option("training", "Split for SAE statistics and for choosing latents.")
     lookup_images: int | None = option(
         None, "Use a fixed even subset of this many images of the lookup split.", ge=1

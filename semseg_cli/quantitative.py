@@ -16,7 +16,7 @@ from semseg_cli.config import (
     narrow,
 )
 from semseg_cli.counts import compute_class_results
-from semseg_cli.data import Loader, get_patch_i, get_patch_mask
+from semseg_cli.data import Loader
 from semseg_cli.edits import map_range, unscaled
 from semseg_cli.experiment import run
 from semseg_cli.files import make_folder
@@ -24,6 +24,7 @@ from semseg_cli.flat import build, entries, flatten
 from semseg_cli.head import SegmentationHead, argmax_logits
 from semseg_cli.lookup import count_detections, rank_latents
 from semseg_cli.lookup_table import Reused, chosen_latents, lookup_from_path
+from semseg_cli.patches import get_patch_i, get_patch_mask
 from semseg_cli.pipeline import Encoder, Pipeline
 from semseg_cli.presets import cache_folder, layered
 from semseg_cli.results import ClassResults, Report, save

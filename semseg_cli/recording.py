@@ -26,6 +26,7 @@ from semseg_cli.session import Session
 from semseg_cli.store import public
 
 log = logging.getLogger("semseg_cli")
+MOST_TOLD = 10  # skipped images on stderr; run.json and log.txt have all
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def shared_meta(
     digests = {"sae": encoder.sae.digest, "vit": encoder.vit.digest}
     if isinstance(encoder, Pipeline):
         digests["head"] = encoder.head.digest
+    for one in datasets:
+        _tell_skipped(one, quiet=output.quiet)
     return {
         "experiment": output.experiment,
         "sweep_id": secrets.token_hex(6),
@@ -61,15 +64,30 @@ def shared_meta(
     }
 
 
+def _tell_skipped(dataset: Mapping[str, Any], *, quiet: bool) -> None:
+    """Lists what --skip-bad left out; a lookup that is reused knows nothing of it."""
+    skipped = dataset.get("skipped", [])
+    if not skipped:
+        return
+    n_all = dataset["n_images"] + len(skipped)
+    say(f"Skipped {len(skipped)} of {n_all} images of {dataset['split']}:", quiet=quiet)
+    for one in skipped[:MOST_TOLD]:
+        say(f"  {one['reason']}", quiet=quiet)
+    if len(skipped) > MOST_TOLD:
+        say(f"  ... all {len(skipped)} are in run.json.", quiet=quiet)
+
+
 def describe(dataset: Dataset, role: str) -> dict[str, Any]:
     """What run.json says of a dataset."""
     return {
         "role": role,
-        "name": dataset.root.name,
+        "name": dataset.title,
         "root": str(dataset.root.absolute()),
         "split": dataset.split,
         "digest": dataset.digest,
         "n_images": len(dataset),
+        "layout": dataset.layout,
+        "skipped": [{"image": one.name, "reason": one.reason} for one in dataset.skipped],
     }
 
 
@@ -91,6 +109,9 @@ def recorded(
             handlers.append(_log_into(folders[-1].path / "log.txt"))
         typed = " ".join(public(word) for word in sys.argv[1:])
         log.info("semseg-cli %s, torch %s: %s", __version__, torch.__version__, typed)
+        for dataset in shared["datasets"]:
+            for bad in dataset.get("skipped", []):
+                log.info("skipped %s of %s: %s", bad["image"], dataset["split"], bad["reason"])
         if store is not None:
             tracking.start(store, folders)
         yield folders

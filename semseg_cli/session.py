@@ -48,6 +48,7 @@ class Session:
     setup: Setup
     encoder: Encoder
     given_stats: dict[str, torch.Tensor]
+    progress: Progress = silent
 
     @property
     def pipeline(self) -> Pipeline:
@@ -75,6 +76,10 @@ class Session:
             preprocessing=self.encoder.vit.preprocessing,
             n_images=n_images,
             n_classes=head.n_classes if head else None,
+            data_format=self.setup.data_format,
+            background=self.setup.background,
+            skip_bad=self.setup.skip_bad,
+            progress=self.progress,
         )
         if head and len(dataset.class_names) != head.n_classes:
             raise SemsegError(
@@ -149,14 +154,15 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     cache = cache_folder(setup.cache_dir)
     if setup.imgs.root == world_folder(cache):
         ensure_world(cache, progress)
-    check_layout(setup.imgs.root, setup.imgs.split if needs_head else setup.lookup_split)
+    split = setup.imgs.split if needs_head else setup.lookup_split
+    check_layout(setup.imgs.root, split, setup.data_format)
     sae = saes.load(str(setup.sae_ckpt), device, setup.sae_format)
     head = load_head(str(setup.seg_ckpt)).to(device) if needs_head else None
     vit = load_backbone(setup, device)
     encoder = Encoder(vit=vit, layer=setup.vit_layer, sae=sae)
     if head:
         encoder = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=head)
-    session = Session(setup, encoder, load_stats(setup, sae))
+    session = Session(setup, encoder, load_stats(setup, sae), progress)
     # Opened here, so that a bad split or class is told before a run begins.
     session.classes_of(session.dataset if needs_head else session.lookup_dataset)
     return session

@@ -20,15 +20,12 @@ from semseg_cli.data import (
     Preprocessing,
     check_layout,
     even_subset,
-    get_patch_i,
-    get_patch_mask,
     image_tensor,
     label_tensor,
     open_dataset,
-    patch_modes,
-    patch_pixels,
 )
 from semseg_cli.errors import SemsegError
+from semseg_cli.patches import get_patch_i, get_patch_mask, patch_modes, patch_pixels
 
 
 @pytest.fixture

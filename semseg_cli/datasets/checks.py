@@ -1,0 +1,92 @@
+"""Whether the files of a split can be used: all, or those that can, with the others listed."""
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from semseg_cli.datasets.layout import Entry, Found
+from semseg_cli.errors import SemsegError
+from semseg_cli.pictures import check_pair, read_pair
+from semseg_cli.progress import Progress, silent
+
+log = logging.getLogger("semseg_cli")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that is left out, and the sentence that says why."""
+
+    name: str
+    reason: str
+
+
+def require_whole(found: Found, indices: Sequence[int]) -> None:
+    """Refuses a split with an unpaired file, or with headers that do not fit among the wanted.
+
+    Raises:
+        SemsegError: names the first such file.
+    """
+    reasons = [reason for entry in found.entries if (reason := _unpaired(entry))]
+    if reasons:
+        raise SemsegError(f"{reasons[0]} ({len(reasons)} such files): {found.rule}.")
+    for i in indices:
+        entry = found.entries[i]
+        assert entry.image is not None
+        assert entry.mask is not None
+        check_pair(entry.image, entry.mask, found.labels)
+
+
+def sort_out(
+    found: Found, indices: Sequence[int], progress: Progress = silent
+) -> tuple[list[int], tuple[Skipped, ...]]:
+    """The wanted indices whose files are good, and the others with their reasons.
+
+    Every wanted file is decoded whole here, so that nothing is found bad later: which images are
+    left out is decided once, and the others keep their indices.
+
+    Raises:
+        SemsegError: none is good; the sentence is the first one's.
+    """
+    advance = progress("checking images", len(indices))
+    good: list[int] = []
+    skipped: list[Skipped] = []
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        entries = [found.entries[i] for i in indices]
+        reasons = pool.map(lambda entry: _problem(entry, found), entries)
+        try:
+            for i, entry, reason in zip(indices, entries, reasons, strict=True):
+                if reason is None:
+                    good.append(i)
+                else:
+                    skipped.append(Skipped(entry.name, reason))
+                    log.warning("skipped %s: %s", entry.name, reason)
+                advance(1)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    if not good:
+        raise SemsegError(f"None of the {len(indices)} images can be used: {skipped[0].reason}")
+    return good, tuple(skipped)
+
+
+def _problem(entry: Entry, found: Found) -> str | None:
+    reason = _unpaired(entry)
+    if reason:
+        return f"{reason}: {found.rule}."
+    assert entry.image is not None
+    assert entry.mask is not None
+    try:
+        read_pair(entry.image, entry.mask, found.labels)
+    except SemsegError as error:
+        return str(error)
+    return None
+
+
+def _unpaired(entry: Entry) -> str | None:
+    if entry.image is None and entry.mask is None:
+        return f"{entry.name} has neither image nor mask"
+    if entry.image is None:
+        return f"{entry.mask} has no image"
+    return f"{entry.image} has no mask" if entry.mask is None else None
