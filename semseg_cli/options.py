@@ -5,7 +5,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from rich.markup import escape
@@ -20,6 +20,8 @@ SOURCES = {
     "preset": "Named settings: " + ", ".join(preset_names()) + " (demo if you name no input).",
     "config": "TOML file with one key per option; options and SEMSEG_* variables win over it.",
 }
+
+WIDEST = 30  # of a column of choices in the help
 
 
 class SettingsCommand(TyperCommand):
@@ -118,6 +120,7 @@ def _parameter(entry: Entry) -> inspect.Parameter:
     option = typer.Option(
         entry.flag if is_flag or bool not in (kind, *get_args(kind)) else _switch(entry),
         help=escape(entry.field.metadata["help"]),
+        metavar=_metavar(entry),
         envvar=f"SEMSEG_{entry.key.upper()}",
         rich_help_panel=entry.panel,
         show_envvar=False,
@@ -128,6 +131,12 @@ def _parameter(entry: Entry) -> inspect.Parameter:
         default=default if default is not MISSING else inspect.Parameter.empty,
         annotation=Annotated[kind, option],
     )
+
+
+def _metavar(entry: Entry) -> str | None:
+    """A short stand-in where the choices would not leave room for anything else."""
+    choices = get_args(entry.field.type) if get_origin(entry.field.type) is Literal else ()
+    return "NAME" if len("|".join(map(str, choices))) > WIDEST else None
 
 
 def _switch(entry: Entry) -> str:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 
+from semseg_cli import console
 from semseg_cli import sae as saes
 from semseg_cli.config import Setup
 from semseg_cli.data import Dataset, Loader, check_layout, open_dataset
@@ -17,8 +18,10 @@ from semseg_cli.pipeline import Pipeline, check_fit
 from semseg_cli.presets import INPUTS, cache_folder
 from semseg_cli.progress import Progress, silent
 from semseg_cli.sae import SparseAutoencoder
-from semseg_cli.stats import NAMES, cached_stats, check_stats, load_stat
+from semseg_cli.stats import NAMES, cached_stats, check_stats, load_stat, own_scaling
 from semseg_cli.vit import Backbone, load_vit
+
+CENTRING_IMAGES = 8
 
 
 def find_device(name: str) -> torch.device:
@@ -129,11 +132,13 @@ def open_session(setup: Setup, progress: Progress = silent) -> Session:
     if setup.imgs.root == world_folder(cache):
         ensure_world(cache, progress)
     check_layout(setup.imgs.root, setup.imgs.split)
-    sae = saes.load(str(setup.sae_ckpt), device, setup.sae_format)
+    sae = saes.load_undecided(str(setup.sae_ckpt), device, setup.sae_format, setup.sae_centre_input)
     head = load_head(str(setup.seg_ckpt)).to(device)
     vit = load_backbone(setup, device)
     check_fit(vit, setup.vit_layer, sae, head)
     given = load_stats(setup, sae)
+    if sae.centres_input is None:
+        sae = _decide_centring(setup, vit, head, sae, given)
     dataset = _open(setup, vit, head, setup.imgs.split, setup.images)
     classes = find_classes(setup.classes, dataset.class_names)
     pipeline = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=head)
@@ -159,7 +164,35 @@ def load_stats(setup: Setup, sae: SparseAutoencoder) -> dict[str, torch.Tensor]:
     """The statistics that the settings name, checked against the autoencoder."""
     sources = {name: getattr(setup, name) for name in NAMES}
     given = {n: load_stat(n, source) for n, source in sources.items() if source is not None}
-    return check_stats(given, sae.d_model, sae.d_sae)
+    return own_scaling(check_stats(given, sae.d_model, sae.d_sae), sae)
+
+
+@torch.inference_mode()
+def _decide_centring(
+    setup: Setup,
+    vit: Backbone,
+    head: SegmentationHead,
+    sae: SparseAutoencoder,
+    given: dict[str, torch.Tensor],
+) -> SparseAutoencoder:
+    """The encoding rule that reconstructs a few images of the lookup split better."""
+    few = _open(
+        setup,
+        vit,
+        head,
+        setup.lookup_split,
+        min(CENTRING_IMAGES, setup.lookup_images or CENTRING_IMAGES),
+    )
+    loader = Loader(few, setup.batch_size, 0)
+    tokens = torch.cat([vit.prefix(batch.images_bchw, setup.vit_layer) for batch in loader])
+    x_nd = tokens[:, vit.n_prefix_tokens :].reshape(-1, vit.d_model).float()
+    mean_d = given.get("act_mean", x_nd.mean(dim=0)).to(x_nd)
+    deviation = (x_nd - mean_d).norm(dim=1).mean() / vit.d_model**0.5
+    norm = float(given.get("act_norm", deviation))
+    as_is, centred = (sae.recentred(rule).scaled(mean_d, norm) for rule in (False, True))
+    chosen, sentence = saes.choose_centring(as_is, centred, x_nd)
+    console.say(sentence)
+    return chosen
 
 
 def check_expectations(setup: Setup, vit: Backbone) -> None:

@@ -140,6 +140,13 @@ def check_stats(given: dict[str, Tensor], d_model: int, d_sae: int) -> dict[str,
     return given
 
 
+def own_scaling(given: dict[str, Tensor], sae: SparseAutoencoder) -> dict[str, Tensor]:
+    """The given statistics, with no input scaling where the autoencoder's format has its own."""
+    if sae.needs_scaling:
+        return dict(given)
+    return {"act_mean": torch.zeros(sae.d_model), "act_norm": torch.tensor(1.0), **given}
+
+
 def cached_stats(
     given: dict[str, Tensor],
     vit: Backbone,
@@ -153,6 +160,7 @@ def cached_stats(
 
     The images are opened only if something is missing.
     """
+    given = own_scaling(given, sae)
     if all(name in given for name in NAMES):
         return _from_tensors(given)
     loader = open_loader()
@@ -213,7 +221,7 @@ def compute_stats(
     frequencies need both, so residuals are kept in a temporary file where either is missing: the
     ViT runs once.
     """
-    given = dict(given or {})
+    given = own_scaling(given or {}, sae)
     with _residuals(vit, layer, loader, scratch, progress, not _has_scaling(given)) as chunks:
         if "act_mean" not in given:
             given["act_mean"] = _mean(chunks()).float()
