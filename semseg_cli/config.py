@@ -105,7 +105,7 @@ class Model(Settings):
     )
     vit_layer: int = option(11, "Residual stream after this many blocks, counted from 1.", ge=1)
     sae_ckpt: str | None = option(
-        None, "Trained sparse autoencoder: file, folder, or hf://owner/repo/path.", path=True
+        None, "Trained sparse autoencoder: file, folder, or hf:// path.", path=True
     )
     sae_format: SaeFormat = option(
         "auto",

@@ -23,6 +23,7 @@ from semseg_cli.data import Loader
 from semseg_cli.errors import SemsegError
 from semseg_cli.progress import Progress, silent
 from semseg_cli.sae import SparseAutoencoder
+from semseg_cli.sae.saelens import frequencies
 from semseg_cli.vit import Backbone
 
 NAMES = ("act_mean", "act_norm", "sparsity", "top_values")
@@ -121,7 +122,8 @@ _READERS: dict[str, Callable[[Path, str], Tensor]] = {
 
 
 def check_stats(given: dict[str, Tensor], d_model: int, d_sae: int) -> dict[str, Tensor]:
-    """The given statistics in their shapes; top values are reduced to their maximum.
+    """The given statistics in their shapes; top values are reduced to their maximum, and firing
+    frequencies below 0 are SAELens' logarithms.
 
     Raises:
         SemsegError: one has the wrong length, or the norm is not positive.
@@ -129,6 +131,8 @@ def check_stats(given: dict[str, Tensor], d_model: int, d_sae: int) -> dict[str,
     given = dict(given)
     if "top_values" in given and given["top_values"].ndim > 1:
         given["top_values"] = given["top_values"].flatten(1).amax(dim=1)
+    if "sparsity" in given and bool((given["sparsity"] < 0).any()):
+        given["sparsity"] = frequencies(given["sparsity"])
     if "act_norm" in given and (given["act_norm"].numel() != 1 or float(given["act_norm"]) <= 0):
         raise SemsegError("The statistic act_norm must be one number above 0: check --act-norm.")
     for name, length in (("act_mean", d_model), ("sparsity", d_sae), ("top_values", d_sae)):

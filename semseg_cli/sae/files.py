@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -185,6 +185,15 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
+def safetensors_keys(path: Path) -> list[str]:
+    """The names of the tensors in a safetensors file; none where it is bad."""
+    try:
+        with safe_open(path, "pt") as file:
+            return sorted(file.keys())
+    except (OSError, SafetensorError):
+        return []
+
+
 def take(path: Path, state: dict[str, Tensor], names: Sequence[str]) -> list[Tensor]:
     """The named tensors in float32.
 
@@ -206,7 +215,7 @@ def keys_found(source: Source) -> str:
         path = source.folder / name
         try:
             if name.endswith(".safetensors"):
-                keys: Any = read_safetensors(path)
+                keys: Any = safetensors_keys(path)
             elif name.endswith(".json"):
                 keys = read_json(path)
             elif name.endswith(WEIGHT_FILES):
@@ -217,6 +226,6 @@ def keys_found(source: Source) -> str:
             if isinstance(error, PickledObject):
                 raise
             keys = None
-        known = isinstance(keys, dict) and keys
+        known = isinstance(keys, dict | list) and keys
         found.append(f"{name} ({listed(map(str, keys))})" if known else name)
     return "; ".join(found) or "nothing"

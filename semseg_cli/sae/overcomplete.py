@@ -11,7 +11,14 @@ from torch import Tensor
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.sae.activations import Activation, JumpReLU, Threshold, TopK
-from semseg_cli.sae.files import Source, listed, read_json, read_safetensors, take
+from semseg_cli.sae.files import (
+    Source,
+    listed,
+    read_json,
+    read_safetensors,
+    safetensors_keys,
+    take,
+)
 from semseg_cli.sae.model import SparseAutoencoder
 
 DICTIONARY = "dictionary._weights"
@@ -25,12 +32,7 @@ def recognises(source: Source) -> bool:
     found = source.matching(".safetensors")
     if len(found) != 1:
         return False
-    try:
-        return any(
-            key.startswith("dictionary.") for key in read_safetensors(source.folder / found[0])
-        )
-    except SemsegError:
-        return False
+    return any(key.startswith("dictionary.") for key in safetensors_keys(source.folder / found[0]))
 
 
 def read(source: Source) -> SparseAutoencoder:
