@@ -428,7 +428,7 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda folder: dictionary_learning(
             "AutoEncoder", lambda w: {"ae": linear(w), "step": 5, "optimizer": {}}
         )(folder, weights()),
-        r"backup from the middle of a training run \(step 5\)",
+        r"backup to resume training from \(step 5\)",
     ),
     "dl: not tensors": (
         lambda folder: dictionary_learning("AutoEncoder", lambda w: {"a": 1})(folder, weights()),
@@ -562,3 +562,40 @@ def test_a_silent_header_warns_only_where_nobody_decides(tmp_path: Path) -> None
         assert saes.load(path).centres_input is None
     assert saes.load_undecided(path).centres_input is None
     assert saes.load(path, centre_input="no").centres_input is False
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def test_the_page_has_a_section_for_every_format() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "formats.md").read_text("utf-8")
+    for name in FORMATS:
+        assert f"\n## {name}\n" in page
+        assert f"[`{name}`](#{name})" in page
+
+
+def test_the_export_on_the_page_is_what_is_read(tmp_path: Path) -> None:
+    """The code of the page runs on a module with overcomplete's names."""
+    page = (Path(__file__).parents[1] / "docs" / "formats.md").read_text("utf-8")
+    (code,) = [block for block in page.split("```") if "save_file(" in block]
+    CASES["overcomplete TopKSAE"].write(tmp_path, weights())
+    state = load_file(tmp_path / "sae.safetensors")
+    (tmp_path / "sae.safetensors").unlink()
+    expected = CASES["overcomplete TopKSAE"].encode(tokens(), weights())
+
+    class Exported:
+        def state_dict(self) -> dict[str, Tensor]:
+            # parameters, one of them not contiguous
+            return {
+                k: v.T.contiguous().T.requires_grad_() if v.ndim > 1 else v
+                for k, v in state.items()
+            }
+
+    exec(
+        code.removeprefix("python").replace(
+            '"sae.safetensors"', repr(str(tmp_path / "sae.safetensors"))
+        ),
+        {"sae": Exported()},
+    )
+    found = saes.load(tmp_path).encode(torch.from_numpy(tokens()))
+    torch.testing.assert_close(found, torch.from_numpy(expected).float(), rtol=1e-4, atol=1e-4)

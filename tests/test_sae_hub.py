@@ -47,6 +47,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cached:
         ("saelens jumprelu", "blocks.9", "/blocks.9/sae_weights.safetensors"),
         ("dl BatchTopKSAE", "trainer_0", "/trainer_0/"),
         ("sparsify", "", ""),
+        ("overcomplete TopKSAE", "", ""),
         ("prisma", "", ""),
     ],
 )

@@ -39,9 +39,9 @@ def _state(path: Path) -> State:
     found = read_torch(path)
     if isinstance(found, dict) and {"ae", "step"} <= set(found):
         raise SemsegError(
-            f"{path} is a backup from the middle of a training run (step {found['step']}), whose "
-            "biases are still in the units of the normalised activations: use the ae.pt that the "
-            "run wrote at its end."
+            f"{path} is a backup to resume training from (step {found['step']}): where training "
+            "normalises activations its biases are not scaled back; use the ae.pt that the run "
+            "wrote at its end."
         )
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
         raise SemsegError(f"{path} holds something other than a plain state dict of tensors.")

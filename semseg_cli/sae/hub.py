@@ -14,6 +14,7 @@ FOLDER_FILES = (
     dictionary_learning.CONFIG,
     dictionary_learning.WEIGHTS_FILE,
     sparsify.WEIGHTS_FILE,
+    "sae.json",
     "weights.pt",
 )
 """What is fetched of a folder: repositories often hold many autoencoders, and more."""
