@@ -19,7 +19,10 @@ Control = Literal["none", "shuffled"]
 Device = Literal["auto", "cpu", "cuda"]
 Format = Literal["table", "csv", "json", "markdown", "latex"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-SaeFormat = Literal["auto", "saev"]
+SaeFormat = Literal[
+    "auto", "saev", "saelens", "dictionary_learning", "sparsify", "overcomplete", "prisma"
+]
+CentreInput = Literal["auto", "yes", "no"]
 DataFormat = Literal["auto", "ade20k", "voc2012", "cityscapes", "coco-stuff", "toml"]
 
 
@@ -103,8 +106,19 @@ class Model(Settings):
         None, "Vision transformer: alias, Hugging Face id or local folder.", path=True
     )
     vit_layer: int = option(11, "Residual stream after this many blocks, counted from 1.", ge=1)
-    sae_ckpt: str | None = option(None, "Trained sparse autoencoder (file).", path=True)
-    sae_format: SaeFormat = option("auto", "Format of the autoencoder file; auto looks inside.")
+    sae_ckpt: str | None = option(
+        None, "Trained sparse autoencoder: file, folder, or hf:// path.", path=True
+    )
+    sae_format: SaeFormat = option(
+        "auto",
+        "Format of the autoencoder: auto (looks inside), saev, saelens, dictionary_learning, "
+        "sparsify, overcomplete, prisma.",
+    )
+    sae_centre_input: CentreInput = option(
+        "auto",
+        "Whether b_dec is subtracted before encoding; auto does what the format says, and measures "
+        "both where it does not.",
+    )
     seg_ckpt: str | None = option(
         None, "Trained linear segmentation head: file, or folder of *_step{n}.pt.", path=True
     )

@@ -46,12 +46,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class State:
-    """One batch at the autoencoder's layer: clean tokens, clean predictions, activations."""
+    """One batch at the autoencoder's layer: clean tokens, clean predictions, activations.
+
+    `scale_bt` is by how much each token's own scale stretches what a latent writes (None: 1).
+    """
 
     batch: Batch
     tokens_bnd: Float[Tensor, "b n d"]
     clean_bt: Int[Tensor, "b t"]
     acts: dict[int, Float[Tensor, "b t"]]
+    scale_bt: Float[Tensor, "b t"] | None
 
 
 def evaluate(
@@ -124,9 +128,11 @@ def _latents_read(interventions: Sequence[Intervention]) -> list[int]:
 @torch.inference_mode()
 def _clean_state(pipeline: Pipeline, batch: Batch, latents: list[int]) -> State:
     tokens_bnd = pipeline.residual(batch.images_bchw)
-    columns = pipeline.sae.columns(pipeline.patches(tokens_bnd), torch.tensor(latents).long())
+    patches_btd = pipeline.patches(tokens_bnd)
+    columns = pipeline.sae.columns(patches_btd, torch.tensor(latents).long())
     acts = dict(zip(latents, columns.unbind(dim=-1), strict=True))
-    return State(batch, tokens_bnd, pipeline.predict(tokens_bnd), acts)
+    scale_bt = pipeline.sae.token_scale(patches_btd)
+    return State(batch, tokens_bnd, pipeline.predict(tokens_bnd), acts, scale_bt)
 
 
 @torch.inference_mode()
@@ -140,7 +146,10 @@ def _coefficients(pipeline: Pipeline, edit: Edit, state: State) -> Float[Tensor,
     none = torch.zeros((), device=edit.values_kg.device).expand(b, t)
     ids = edit.reads.ids_kg
     acts = [state.acts[latent] if latent >= 0 else none for latent in ids.flatten().tolist()]
-    return edit.values_kg - torch.stack(acts, dim=-1).view(b, t, *ids.shape)
+    coefs_btkg = edit.values_kg - torch.stack(acts, dim=-1).view(b, t, *ids.shape)
+    if state.scale_bt is not None:
+        coefs_btkg = coefs_btkg * state.scale_bt[..., None, None]
+    return coefs_btkg
 
 
 def _steps(

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from semseg_cli.errors import SemsegError
-from semseg_cli.sae.formats import read_header, read_state
+from semseg_cli.sae.files import read_header, read_state
 from semseg_cli.typed import typed
 
 

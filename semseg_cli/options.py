@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from rich.markup import escape
@@ -22,6 +22,8 @@ SOURCES = {
     "preset": "Named settings: " + ", ".join(preset_names()) + " (demo if you name no input).",
     "config": "TOML file with one key per option; options and SEMSEG_* variables win over it.",
 }
+
+WIDEST = 30  # of a column of choices in the help
 
 
 class SettingsCommand(TyperCommand):
@@ -145,6 +147,7 @@ def _parameter(entry: Entry) -> inspect.Parameter:
     option = typer.Option(
         entry.flag if is_flag or bool not in (kind, *get_args(kind)) else _switch(entry),
         help=escape(entry.field.metadata["help"]),
+        metavar=_metavar(entry),
         # Typer splits a repeatable variable at spaces; ours may hold "painted wall, sky".
         envvar=None if is_repeated else f"SEMSEG_{entry.key.upper()}",
         rich_help_panel=entry.panel,
@@ -156,6 +159,12 @@ def _parameter(entry: Entry) -> inspect.Parameter:
         default=default if default is not MISSING else inspect.Parameter.empty,
         annotation=Annotated[kind, option],
     )
+
+
+def _metavar(entry: Entry) -> str | None:
+    """A short stand-in where the choices would not leave room for anything else."""
+    choices = get_args(entry.field.type) if get_origin(entry.field.type) is Literal else ()
+    return "NAME" if len("|".join(map(str, choices))) > WIDEST else None
 
 
 def _switch(entry: Entry) -> str:

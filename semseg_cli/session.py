@@ -1,6 +1,7 @@
 """From settings to loaded, mutually checked parts: the cheap checks first, the heavy files last."""
 
 import difflib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +19,11 @@ from semseg_cli.pipeline import Encoder, Pipeline
 from semseg_cli.presets import INPUTS, cache_folder
 from semseg_cli.progress import Progress, silent
 from semseg_cli.sae import SparseAutoencoder
-from semseg_cli.stats import NAMES, cached_stats, check_stats, load_stat
+from semseg_cli.stats import NAMES, cached_stats, check_stats, load_stat, own_scaling
 from semseg_cli.vit import Backbone, load_vit
+
+log = logging.getLogger("semseg_cli")
+CENTRING_IMAGES = 8
 
 
 def find_device(name: str) -> torch.device:
@@ -111,6 +115,25 @@ class Session:
             n_workers = 0 if is_on_cpu else min(16, os.cpu_count() or 1)
         return Loader(dataset, self.setup.batch_size, n_workers)
 
+    @torch.inference_mode()
+    def decide_centring(self) -> None:
+        """Takes the SAE's encoding rule that reconstructs a few lookup images better, and says so.
+
+        For files that do not tell whether they subtract `b_dec` from their input.
+        """
+        encoder, given = self.encoder, self.given_stats
+        n_images = min(CENTRING_IMAGES, self.setup.lookup_images or CENTRING_IMAGES)
+        loader = self.loader(self._open(self.setup.lookup_split, n_images))
+        parts = [encoder.patches(encoder.residual(batch.images_bchw)) for batch in loader]
+        x_nd = torch.cat(parts).flatten(0, 1)
+        mean_d = given.get("act_mean", x_nd.mean(dim=0)).to(x_nd)
+        deviation = (x_nd - mean_d).norm(dim=1).mean() / len(mean_d) ** 0.5
+        norm = float(given.get("act_norm", deviation))
+        as_is, centred = (encoder.sae.recentred(r).scaled(mean_d, norm) for r in (False, True))
+        chosen, sentence = saes.choose_centring(as_is, centred, x_nd)
+        log.warning("%s", sentence)
+        self.encoder = replace(encoder, sae=chosen)
+
     def complete(self, progress: Progress = silent) -> None:
         """Computes the SAE statistics that are missing, and sets the SAE's input scaling."""
         stats = cached_stats(
@@ -156,13 +179,15 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
         ensure_world(cache, progress)
     split = setup.imgs.split if needs_head else setup.lookup_split
     check_layout(setup.imgs.root, split, setup.data_format)
-    sae = saes.load(str(setup.sae_ckpt), device, setup.sae_format)
+    sae = saes.load_undecided(str(setup.sae_ckpt), device, setup.sae_format, setup.sae_centre_input)
     head = load_head(str(setup.seg_ckpt)).to(device) if needs_head else None
     vit = load_backbone(setup, device)
     encoder = Encoder(vit=vit, layer=setup.vit_layer, sae=sae)
     if head:
         encoder = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=head)
     session = Session(setup, encoder, load_stats(setup, sae), progress)
+    if sae.centres_input is None:
+        session.decide_centring()
     # Opened here, so that a bad split or class is told before a run begins.
     session.classes_of(session.dataset if needs_head else session.lookup_dataset)
     return session
@@ -188,7 +213,7 @@ def load_stats(setup: Setup, sae: SparseAutoencoder) -> dict[str, torch.Tensor]:
     """The statistics that the settings name, checked against the autoencoder."""
     sources = {name: getattr(setup, name) for name in NAMES}
     given = {n: load_stat(n, source) for n, source in sources.items() if source is not None}
-    return check_stats(given, sae.d_model, sae.d_sae)
+    return own_scaling(check_stats(given, sae.d_model, sae.d_sae), sae)
 
 
 def check_expectations(setup: Setup, vit: Backbone) -> None:

@@ -23,6 +23,7 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.files import cannot_write, make_folder, write_atomic
 from semseg_cli.progress import Progress, silent
 from semseg_cli.sae import SparseAutoencoder
+from semseg_cli.sae.saelens import frequencies
 from semseg_cli.vit import Backbone
 
 CHUNK_ROWS = 65536  # residuals read back at once
@@ -118,7 +119,8 @@ _READERS: dict[str, Callable[[Path, str], Tensor]] = {
 
 
 def check_stats(given: dict[str, Tensor], d_model: int, d_sae: int) -> dict[str, Tensor]:
-    """The given statistics in their shapes; top values are reduced to their maximum.
+    """The given statistics in their shapes; top values are reduced to their maximum, and firing
+    frequencies below 0 are SAELens' logarithms.
 
     Raises:
         SemsegError: one has the wrong length, or the norm is not positive.
@@ -126,6 +128,8 @@ def check_stats(given: dict[str, Tensor], d_model: int, d_sae: int) -> dict[str,
     given = dict(given)
     if "top_values" in given and given["top_values"].ndim > 1:
         given["top_values"] = given["top_values"].flatten(1).amax(dim=1)
+    if "sparsity" in given and bool((given["sparsity"] < 0).any()):
+        given["sparsity"] = frequencies(given["sparsity"])
     if "act_norm" in given and (given["act_norm"].numel() != 1 or float(given["act_norm"]) <= 0):
         raise SemsegError("The statistic act_norm must be one number above 0: check --act-norm.")
     for name, length in (("act_mean", d_model), ("sparsity", d_sae), ("top_values", d_sae)):
@@ -135,6 +139,13 @@ def check_stats(given: dict[str, Tensor], d_model: int, d_sae: int) -> dict[str,
                 f"check --{name.replace('_', '-')} against the SAE."
             )
     return given
+
+
+def own_scaling(given: dict[str, Tensor], sae: SparseAutoencoder) -> dict[str, Tensor]:
+    """The given statistics, with no input scaling where the autoencoder's format has its own."""
+    if sae.needs_scaling:
+        return dict(given)
+    return {"act_mean": torch.zeros(sae.d_model), "act_norm": torch.tensor(1.0), **given}
 
 
 def cached_stats(
@@ -150,6 +161,7 @@ def cached_stats(
 
     The images are opened only if something is missing.
     """
+    given = own_scaling(given, sae)
     if all(name in given for name in NAMES):
         return _from_tensors(given)
     loader = open_loader()
@@ -205,7 +217,7 @@ def compute_stats(
     frequencies need both, so residuals are kept in a temporary file where either is missing: the
     ViT runs once.
     """
-    given = dict(given or {})
+    given = own_scaling(given or {}, sae)
     with _residuals(vit, layer, loader, scratch, progress, not _has_scaling(given)) as chunks:
         if "act_mean" not in given:
             given["act_mean"] = _mean(chunks()).float()

@@ -44,7 +44,7 @@ from semseg_cli.interventions import rand_vec, set_latents
 from semseg_cli.lookup_table import Reused
 from semseg_cli.pipeline import Pipeline
 from semseg_cli.results import Report
-from semseg_cli.sae import Threshold, TopK
+from semseg_cli.sae import SparseAutoencoder, Threshold, TopK
 from semseg_cli.session import Session, find_device, open_session
 
 LATENTS = {1: 3, 2: 13, 4: 5, 5: 20}
@@ -272,6 +272,35 @@ def test_a_group_is_set_together_as_whole_models_do_it(session: Session) -> None
         torch.cat(clean), torch.cat(edited), n_classes=5, class_names=list("abcde")
     )[1:2]
     assert found.counts.to_class_results("abcde") == [expected]
+
+
+@pytest.mark.parametrize("token_norm", ["layer_norm", "constant_norm_rescale"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_autoencoder_that_normalises_each_token_is_edited_in_the_tokens_own_units(
+    session: Session, token_norm: str, protocol: Protocol
+) -> None:
+    """Against encode, set, decode and restore, token by token."""
+    parts = [getattr(session.pipeline.sae, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")]
+    sae = SparseAutoencoder(*parts, Threshold(), token_norm=token_norm).scaled(torch.ones(24), 1.5)
+    pipeline = replace(session.pipeline, sae=sae)
+    session = replace(session, encoder=pipeline)
+    found = measured(session, set_latents(pipeline, "m", -2.0, members({2: 13})), protocol)
+    clean, edited = [], []
+    for batch in session.loader(session.dataset):
+        tokens = pipeline.residual(batch.images_bchw)
+        z = sae.scale(pipeline.patches(tokens))
+        f = sae.encode(z)
+        moved = f.clone()
+        moved[..., 13] = -2.0 * pipeline.latent_stats.top_values[13]
+        delta = (sae.restore(sae.decode(moved), z) - sae.restore(sae.decode(f), z)) * sae.act_norm
+        if protocol == "label":
+            delta = delta * (batch.labels_bt == 2)[..., None]
+        clean.append(pipeline.predict(tokens))
+        edited.append(_predict_edited(pipeline, tokens, delta))
+    expected = compute_class_results(
+        torch.cat(clean), torch.cat(edited), n_classes=5, class_names=list("abcde")
+    )
+    assert found.counts.to_class_results("abcde") == expected[1:2]
 
 
 # --- draws ----------------------------------------------------------------------------------------

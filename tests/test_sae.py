@@ -14,6 +14,7 @@ from worlds import make_sae
 from semseg_cli import sae as saes
 from semseg_cli.errors import SemsegError
 from semseg_cli.sae import FORMATS, SparseAutoencoder, Threshold, TopK
+from semseg_cli.sae.model import WEIGHTS
 
 ACTIVATIONS = [Threshold(), Threshold(0.3), TopK(5)]
 LATENTS = torch.tensor([0, 7, 39, 7])
@@ -59,7 +60,7 @@ def test_saev_files_give_the_latents_and_reconstructions_of_saev(
 
 def test_legacy_files_subtract_b_dec_before_encoding(tmp_path: Path) -> None:
     made = make_sae()
-    state = {name: getattr(made, name) for name in saes.formats.WEIGHTS}
+    state = {name: getattr(made, name) for name in WEIGHTS}
     path = tmp_path / "sae.pt"
     write(path, {"d_vit": 24, "exp_factor": 2}, state)
     x = inputs()
@@ -168,14 +169,14 @@ def header(kind: Any = "Relu", params: Any = None, schema: int = 5) -> dict[str,
 
 def weights(**changes: Any) -> dict[str, Any]:
     made = make_sae()
-    return {**{name: getattr(made, name) for name in saes.formats.WEIGHTS}, **changes}
+    return {**{name: getattr(made, name) for name in WEIGHTS}, **changes}
 
 
 BAD_NAN = torch.full((40,), float("nan"))
 CASES: dict[str, tuple[Any, Any, str]] = {
     "NaN weights": (header(), weights(b_enc=BAD_NAN), "b_enc holds NaN or infinite"),
     "infinite weights": (header(), weights(b_enc=torch.full((40,), torch.inf)), "b_enc holds NaN"),
-    "other schema": (header(schema=4), weights(), "schema 4"),
+    "other schema": (header(schema=6), weights(), "schema 6"),
     "other activation": (header("Gated"), weights(), "activation 'Gated'"),
     "no activation": ({"schema": 5}, weights(), "no readable activation"),
     "activation of another shape": ({"schema": 5, "cfg": []}, weights(), "no readable activation"),

@@ -324,3 +324,37 @@ def test_top_values_are_reduced_to_their_maximum(shape: tuple[int, ...]) -> None
     top = torch.rand(shape)
     reduced = check_stats({"top_values": top}, 24, 40)["top_values"]
     assert torch.equal(reduced, torch.stack([row.max() for row in top]))
+
+
+# --- formats that bring their own normalisation ---------------------------------------------------
+
+
+def own_norm() -> SparseAutoencoder:
+    made = make_sae(seed=3)
+    return SparseAutoencoder(
+        made.W_enc, made.b_enc, made.W_dec, made.b_dec, token_norm="layer_norm", needs_scaling=False
+    )
+
+
+def test_an_autoencoder_with_its_own_normalisation_is_not_scaled(
+    vit: Backbone, loader: Loader, residuals: Tensor
+) -> None:
+    sae = own_norm()
+    stats = compute_stats(vit, LAYER, sae, loader)
+    assert stats.act_norm == 1.0
+    assert not stats.act_mean.any()
+    x = residuals.float()
+    normed = (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-5)
+    f = sae.activation(normed @ sae.W_enc + sae.b_enc)
+    torch.testing.assert_close(stats.top_values, f.amax(dim=0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(stats.sparsity, (f > 0).float().mean(dim=0), rtol=0, atol=4e-3)
+
+
+def test_a_given_scaling_is_kept_where_the_format_has_its_own(
+    vit: Backbone, loader: Loader, tmp_path: Path
+) -> None:
+    given = {"act_norm": torch.tensor(3.0)}
+    stats = cached_stats(given, vit, LAYER, own_norm(), lambda: loader, tmp_path)
+    assert (stats.act_norm, stats.act_mean.abs().sum()) == (3.0, 0.0)
+    again = cached_stats({}, vit, LAYER, own_norm(), lambda: loader, tmp_path)
+    assert again.act_norm == 1.0

@@ -1,6 +1,21 @@
-"""Sparse autoencoders: `load` a file, `save` one, and the model itself."""
+"""Sparse autoencoders: `load` a file or folder of any format, `save` one, and the model itself."""
 
-from semseg_cli.sae.formats import FORMATS, load, save
-from semseg_cli.sae.model import SparseAutoencoder, Threshold, TopK
+from semseg_cli.sae.activations import Activation, Gated, JumpReLU, Threshold, TopK
+from semseg_cli.sae.centring import choose_centring, reconstruction_error
+from semseg_cli.sae.formats import FORMATS, load, load_undecided, save
+from semseg_cli.sae.model import SparseAutoencoder
 
-__all__ = ["FORMATS", "SparseAutoencoder", "Threshold", "TopK", "load", "save"]
+__all__ = [
+    "FORMATS",
+    "Activation",
+    "Gated",
+    "JumpReLU",
+    "SparseAutoencoder",
+    "Threshold",
+    "TopK",
+    "choose_centring",
+    "load",
+    "load_undecided",
+    "reconstruction_error",
+    "save",
+]
