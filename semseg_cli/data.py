@@ -22,7 +22,7 @@ from torch.utils.data import Dataset as TorchDataset
 from semseg_cli import interrupts
 from semseg_cli.batches import Batch, Careful, Sample, collated
 from semseg_cli.datasets import check_layout, read_split, setting_of
-from semseg_cli.datasets.checks import Skipped, require_whole, sort_out
+from semseg_cli.datasets.checks import Skipped, require_whole, sort_out, warn_of
 from semseg_cli.errors import SemsegError
 from semseg_cli.labels import LabelMap
 from semseg_cli.patches import patch_modes, patch_pixels
@@ -176,7 +176,9 @@ def open_dataset(
     indices = even_subset(len(found.entries), n_images)
     skipped: tuple[Skipped, ...] = ()
     if skip_bad:
+        n_wanted = len(indices)
         indices, skipped = sort_out(found, indices, progress)
+        warn_of(skipped, n_wanted, split)
     else:
         require_whole(found, indices)
     used = [found.entries[i] for i in indices]

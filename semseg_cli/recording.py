@@ -26,7 +26,6 @@ from semseg_cli.session import Session
 from semseg_cli.store import public
 
 log = logging.getLogger("semseg_cli")
-MOST_TOLD = 10  # skipped images on stderr; run.json and log.txt have all
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,6 @@ def shared_meta(
     digests = {"sae": encoder.sae.digest, "vit": encoder.vit.digest}
     if isinstance(encoder, Pipeline):
         digests["head"] = encoder.head.digest
-    for one in datasets:
-        _tell_skipped(one, quiet=output.quiet)
     return {
         "experiment": output.experiment,
         "sweep_id": secrets.token_hex(6),
@@ -62,19 +59,6 @@ def shared_meta(
         "datasets": list(datasets),
         "digests": digests,
     }
-
-
-def _tell_skipped(dataset: Mapping[str, Any], *, quiet: bool) -> None:
-    """Lists what --skip-bad left out; a lookup that is reused knows nothing of it."""
-    skipped = dataset.get("skipped", [])
-    if not skipped:
-        return
-    n_all = dataset["n_images"] + len(skipped)
-    say(f"Skipped {len(skipped)} of {n_all} images of {dataset['split']}:", quiet=quiet)
-    for one in skipped[:MOST_TOLD]:
-        say(f"  {one['reason']}", quiet=quiet)
-    if len(skipped) > MOST_TOLD:
-        say(f"  ... all {len(skipped)} are in run.json.", quiet=quiet)
 
 
 def describe(dataset: Dataset, role: str) -> dict[str, Any]:

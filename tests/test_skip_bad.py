@@ -133,6 +133,9 @@ def test_the_command_counts_lists_and_logs_what_it_skips(world: World, terminal:
     refused = terminal.type("auto-feat", *options(world))
     assert refused.code == 1
     assert "--skip-bad" in refused.err
+    planned = terminal.type("auto-feat", *options(world), "--skip-bad", "--dry-run")
+    assert "Skipped 1 of 6 images of validation:" in planned.err
+    assert "images to evaluate: 5; to choose latents on: 6" in planned.out
     done = terminal.type("auto-feat", *options(world), "--skip-bad")
     assert done.code == 0, done.err
     assert "Skipped 1 of 6 images of validation:" in done.err
@@ -170,7 +173,7 @@ def test_many_bad_files_are_told_in_part_and_kept_whole(world: World, terminal: 
     assert done.code == 0, done.err
     assert "Skipped 20 of 26 images of validation:" in done.err
     assert len([line for line in done.err.splitlines() if " has no mask" in line]) == 10
-    assert "all 20 are in run.json" in done.err
+    assert "... and 10 more." in done.err
     (folder,) = terminal.runs()
     assert (folder / "log.txt").read_text().count("skipped x") == 20
     quiet = terminal.type("rand-vec", *options(world), "--skip-bad", "--quiet")

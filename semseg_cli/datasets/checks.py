@@ -11,6 +11,7 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.pictures import check_pair, read_pair
 from semseg_cli.progress import Progress, silent
 
+MOST_TOLD = 10  # skipped images that a user is told of; the dataset lists all
 log = logging.getLogger("semseg_cli")
 
 
@@ -61,7 +62,6 @@ def sort_out(
                     good.append(i)
                 else:
                     skipped.append(Skipped(entry.name, reason))
-                    log.warning("skipped %s: %s", entry.name, reason)
                 advance(1)
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -69,6 +69,17 @@ def sort_out(
     if not good:
         raise SemsegError(f"None of the {len(indices)} images can be used: {skipped[0].reason}")
     return good, tuple(skipped)
+
+
+def warn_of(skipped: Sequence[Skipped], n_all: int, split: str) -> None:
+    """Counts and lists what is left out."""
+    if not skipped:
+        return
+    log.warning("Skipped %d of %d images of %s:", len(skipped), n_all, split)
+    for one in skipped[:MOST_TOLD]:
+        log.warning("  %s", one.reason)
+    if len(skipped) > MOST_TOLD:
+        log.warning("  ... and %d more.", len(skipped) - MOST_TOLD)
 
 
 def _problem(entry: Entry, found: Found) -> str | None:
