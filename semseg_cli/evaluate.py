@@ -220,7 +220,8 @@ def _row_of_patch(edit: Edit, batch: Batch) -> Int64[Tensor, "b t"]:
     """The edit's row for each patch's own label; -1 where it has none and stays untouched."""
     if edit.is_shared:
         return torch.zeros_like(batch.labels_bt)
-    rows = torch.full((256,), -1, dtype=torch.int64)
+    n_labels = 1 + max(int(batch.labels_bt.max()), *edit.class_ids)
+    rows = torch.full((n_labels,), -1, dtype=torch.int64)
     rows[torch.tensor(edit.class_ids)] = torch.arange(len(edit.class_ids))
     return rows[batch.labels_bt]
 
