@@ -18,6 +18,7 @@ from semseg_cli.config import (
     RandFeat,
     RandVec,
     Setup,
+    Shown,
 )
 from semseg_cli.demo.seed import WORLD_SEED as SEED
 from semseg_cli.errors import SemsegError, UsageError
@@ -68,7 +69,7 @@ def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
 
 @app.command(RandVec.command, cls=SettingsCommand)
 @with_settings
-def rand_vec(method: RandVec, setup: Setup, output: Output) -> None:
+def rand_vec(method: RandVec, setup: Setup, output: Shown) -> None:
     """Control: push every patch along a random direction."""
     from semseg_cli.execute import intervene
 
@@ -77,7 +78,7 @@ def rand_vec(method: RandVec, setup: Setup, output: Output) -> None:
 
 @app.command(RandFeat.command, cls=SettingsCommand)
 @with_settings
-def rand_feat(method: RandFeat, setup: Setup, output: Output) -> None:
+def rand_feat(method: RandFeat, setup: Setup, output: Shown) -> None:
     """Control: set one random live latent per class."""
     from semseg_cli.execute import intervene
 
@@ -86,7 +87,7 @@ def rand_feat(method: RandFeat, setup: Setup, output: Output) -> None:
 
 @app.command(AutoFeat.command, cls=SettingsCommand)
 @with_settings
-def auto_feat(method: AutoFeat, setup: Setup, output: Output) -> None:
+def auto_feat(method: AutoFeat, setup: Setup, output: Shown) -> None:
     """Suppress each class's own latent and count what changes."""
     from semseg_cli.execute import intervene
 
@@ -95,7 +96,7 @@ def auto_feat(method: AutoFeat, setup: Setup, output: Output) -> None:
 
 @app.command(MeanDiff.command, cls=SettingsCommand)
 @with_settings
-def mean_diff(method: MeanDiff, setup: Setup, output: Output) -> None:
+def mean_diff(method: MeanDiff, setup: Setup, output: Shown) -> None:
     """Supervised baseline: take out each class's difference of means."""
     from semseg_cli.execute import intervene
 

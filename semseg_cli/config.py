@@ -366,6 +366,7 @@ class Output(Settings):
     tags: tuple[str, ...] = option((), "Tag KEY=VALUE of the run (repeatable).", flag="tag")
     no_track: bool = option(False, "Write the local run folder only, without MLflow.")
     format: Format = option("table", "Form of the printed results.")
+    no_plots: bool = option(False, "Draw nothing: no plots, no examples, no report.html.")
     quiet: bool = option(False, "No progress and no messages; the summary still prints.")
     dry_run: bool = option(False, "Say what would run, its size and estimated time; then stop.")
 
@@ -374,6 +375,23 @@ class Output(Settings):
         for tag in self.tags:
             if "=" not in tag or not tag.partition("=")[0].strip():
                 raise ValueError(f"tag is {tag!r}: give it as KEY=VALUE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown(Output):
+    """Where the results of an intervention go, and on which images it is shown."""
+
+    panel: ClassVar[str] = "Results"
+
+    examples: int = option(
+        0, "Show the edit on this many images of the most and the least selective class.",
+        ge=0, le=20,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.examples and self.no_plots:
+            raise ValueError(f"examples is {self.examples}: leave out --no-plots to draw them")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import pytest
 from _pytest.capture import CaptureFixture
 
 from semseg_cli.cli import app, run
-from semseg_cli.config import METHODS, Choose, Method, Output, Setup
+from semseg_cli.config import METHODS, Choose, Method, Setup, Shown
 from semseg_cli.flat import entries
 
 HEAVY = ("torch", "mlflow", "transformers", "pandas", "PIL", "matplotlib")
@@ -38,9 +38,14 @@ def test_settings_import_nothing_heavy() -> None:
     assert imported("from semseg_cli.config import Quantitative; Quantitative()") == set()
 
 
-def test_compare_on_a_missing_store_imports_no_torch() -> None:
+def test_compare_on_a_missing_store_imports_neither_torch_nor_matplotlib() -> None:
     code = "from semseg_cli.cli import run; run(['compare', '--tracking-uri', 'sqlite:///no.db'])"
-    assert not imported(code) & {"torch", "transformers"}
+    assert not imported(code) & {"torch", "transformers", "matplotlib"}
+
+
+def test_pictures_import_matplotlib_when_they_draw_and_torch_never() -> None:
+    assert not imported("import semseg_cli.gallery") & {"torch", "matplotlib"}
+    assert "matplotlib" in imported("import semseg_cli.figures")
 
 
 def call(*args: str) -> int:
@@ -74,7 +79,7 @@ def test_every_command_is_listed(capsys: CaptureFixture[str]) -> None:
 def test_every_setting_is_an_option(method: type[Method], capsys: CaptureFixture[str]) -> None:
     assert call(method.command, "--help") == 0
     out = capsys.readouterr().out
-    for cls in (method, Setup, Output):
+    for cls in (method, Setup, Shown):
         for entry in entries(cls):
             assert f"{entry.flag} " in out, entry.flag
 

@@ -21,12 +21,13 @@ from semseg_cli.config import (
     Selection,
     Settings,
     Setup,
+    Shown,
     default_of,
     narrow,
 )
 from semseg_cli.flat import entries
 
-CLASSES: list[type[Settings]] = [Setup, Choose, *METHODS, Output, Quantitative]
+CLASSES: list[type[Settings]] = [Setup, Choose, *METHODS, Output, Shown, Quantitative]
 FIELDS = [(cls, f) for cls in CLASSES for f in fields(cls)]
 IDS = [f"{cls.__name__}.{f.name}" for cls, f in FIELDS]
 
@@ -93,6 +94,11 @@ def test_every_option_has_a_help_text_and_a_panel(cls: type[Settings]) -> None:
         (Selection, {"top_k": 0}, "top_k is 0: give a number of at least 1"),
         (Data, {"label_threshold": 1.1}, r"label_threshold is 1\.1: give a number from 0 to 1"),
         (Setup, {"protocol": "both"}, "protocol is 'both': choose one of class, label"),
+        (
+            Shown,
+            {"examples": 3, "no_plots": True},
+            "examples is 3: leave out --no-plots to draw them",
+        ),
         (Output, {"tags": ("author",)}, "tag is 'author': give it as KEY=VALUE"),
         (Output, {"tags": ("a=b", " =c")}, "tag is ' =c'"),
     ],

@@ -10,10 +10,19 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semseg_cli.config import METHODS, AutoFeat, Choose, Output, Quantitative, Settings, Setup
+from semseg_cli.config import (
+    METHODS,
+    AutoFeat,
+    Choose,
+    Output,
+    Quantitative,
+    Settings,
+    Setup,
+    Shown,
+)
 from semseg_cli.flat import build, entries, flatten, item_type
 
-CLASSES: list[type[Settings]] = [Setup, Choose, *METHODS, Output, Quantitative]
+CLASSES: list[type[Settings]] = [Setup, Choose, *METHODS, Output, Shown, Quantitative]
 
 
 def value_of(f: Any) -> st.SearchStrategy[Any]:
@@ -29,7 +38,7 @@ def value_of(f: Any) -> st.SearchStrategy[Any]:
     elif kind is bool:
         made = st.booleans()
     elif kind is int:
-        made = st.integers(low or 0, 1000)
+        made = st.integers(low or 0, high or 1000)
     elif kind is float:
         made = st.floats(low if low is not None else -99, high if high is not None else 99,
                          exclude_min=f.metadata.get("gt") is not None)  # fmt: skip
@@ -51,6 +60,8 @@ def instances(cls: type[Settings]) -> st.SearchStrategy[Any]:
         made[f.name] = instances(f.type) if is_nested else value_of(f)  # type: ignore[arg-type]
     if "match" in made:  # some matches bound the scale
         made["match"] = st.just(cls().match)  # type: ignore[attr-defined]
+    if "no_plots" in made:  # excludes examples
+        made["no_plots"] = st.just(False)
     return st.builds(cls, **made)
 
 

@@ -1,0 +1,144 @@
+"""Example images of an intervention: the pipeline runs again on the few images that are shown."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from semseg_cli.counts import Counts
+from semseg_cli.data import Batch, Dataset
+from semseg_cli.edits import Edit, Intervention
+from semseg_cli.evaluate import (
+    _clean_state,
+    _coefficients,
+    _latents_read,
+    _predict_edited,
+    _row_of_patch,
+)
+from semseg_cli.experiment import Outcome
+from semseg_cli.panels import Example, example_figure
+from semseg_cli.pipeline import Pipeline
+from semseg_cli.results import ClassResults, Report
+from semseg_cli.session import Session
+
+
+def example_panels(session: Session, outcome: Outcome, n: int, folder: Path) -> None:
+    """Pictures of `n` images each of the classes with the largest and the smallest effect.
+
+    Of several draws the first is shown.
+
+    Args:
+        session: whose parts and images the outcome comes from.
+        outcome: one method at one scale.
+        n: images per class, at most.
+        folder: made where it does not exist; file names say effect, class, rank and image.
+    """
+    dataset = session.dataset
+    for effect, result in extreme_classes(outcome.report).items():
+        for rank, position in enumerate(best_images(outcome.counts, result.class_id, n), start=1):
+            example = _example(session, outcome, result, position, effect)
+            parts = (effect, result.class_name, str(rank), dataset.names[position])
+            name = "-".join(re.sub(r"[^A-Za-z0-9]+", "_", part)[:40] for part in parts)
+            example_figure(example, dataset.class_names, folder / f"{name}.png")
+
+
+def extreme_classes(report: Report) -> dict[str, ClassResults]:
+    """The classes of largest and smallest selectivity with at least `min_patches` patches.
+
+    A single such class is the largest one.
+    """
+    least = max(1, report.min_patches)
+    ranked = sorted(
+        (result for result in report.class_results if result.n_orig_patches >= least),
+        key=lambda result: (-result.selectivity, result.class_id),
+    )
+    ends = {"largest": ranked[:1], "smallest": ranked[1:][-1:]}
+    return {effect: found[0] for effect, found in ends.items() if found}
+
+
+def best_images(counts: Counts, class_id: int, n: int) -> list[int]:
+    """Positions of at most `n` images that show the class and others.
+
+    Whatever the edit did: first come the images of which the class covers closest to a half.
+    """
+    row = counts.class_ids.tolist().index(class_id)
+    n_own, n_others = counts.per_image[:, row, 0], counts.per_image[:, row, 2]
+    order = torch.argsort(torch.minimum(n_own, n_others), descending=True, stable=True)
+    return [position for position in order.tolist() if n_own[position] > 0][:n]
+
+
+def _example(
+    session: Session, outcome: Outcome, result: ClassResults, position: int, effect: str
+) -> Example:
+    dataset, edit, report = session.dataset, outcome.intervention.first, outcome.report
+    batch = _batch_of_one(dataset, position)
+    row = None if report.shared_edit else edit.class_ids.index(result.class_id)
+    clean_bt, edited_bt = edited_predictions(session.pipeline, edit, batch, row)
+    shape = [side // dataset.patch_size_px for side in batch.images_bchw.shape[2:]]
+    truth, before, after = (
+        values_bt[0].cpu().reshape(shape).numpy()
+        for values_bt in (batch.labels_bt, clean_bt, edited_bt)
+    )
+    return Example(
+        image_hwc=_pixels(batch, dataset),
+        truth=truth,
+        before=before,
+        after=after,
+        class_id=result.class_id,
+        title=(
+            f"{result.class_name}: {effect} selectivity ({result.selectivity:.3f}), "
+            f"{report.method} at scale {report.intervention_scale:g}, "
+            f"image {dataset.names[position]}"
+        ),
+    )
+
+
+def _batch_of_one(dataset: Dataset, position: int) -> Batch:
+    sample = dataset[position]
+    return Batch(
+        images_bchw=sample.image_chw[None],
+        labels_bt=sample.labels_t[None],
+        share_bt=sample.share_t[None],
+        positions_b=torch.tensor([sample.position]),
+        indices_b=torch.tensor([sample.index]),
+    )
+
+
+def _pixels(batch: Batch, dataset: Dataset) -> np.ndarray:
+    """The image as it was cropped, in 0..1, [height, width, 3]."""
+    image_hwc = batch.images_bchw[0].permute(1, 2, 0).cpu().numpy()
+    preprocessing = dataset.preprocessing
+    return (image_hwc * preprocessing.std + preprocessing.mean).clip(0, 1)
+
+
+@torch.inference_mode()
+def edited_predictions(
+    pipeline: Pipeline, edit: Edit, batch: Batch, row: int | None
+) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
+    """The predictions before and after an edit, as they are counted.
+
+    Args:
+        pipeline: the frozen parts.
+        edit: one draw of one method at one scale.
+        batch: the images.
+        row: the edit's row that every patch gets; None where one pair of predictions serves all
+            classes (the label protocol, shared edits).
+    """
+    state = _clean_state(pipeline, batch, _latents_read([Intervention((edit,))]))
+    rows_bt = _row_of_patch(edit, batch) if row is None else torch.full_like(batch.labels_bt, row)
+    rows_bt = rows_bt.to(pipeline.device)
+    is_edited_bt = rows_bt >= 0
+    rows_bt = rows_bt.clamp(min=0)
+    n_images, n_patches = rows_bt.shape
+    images = torch.arange(n_images, device=pipeline.device)[:, None]
+    patches = torch.arange(n_patches, device=pipeline.device)
+    coefs_btkg = _coefficients(pipeline, edit, state)
+    coefs_btg = coefs_btkg[images, patches, rows_bt] * is_edited_bt[..., None]
+    units_bkd = edit.units(batch.indices_b, pipeline.vit.d_model)
+    directions = None if edit.directions_kgd is None else edit.directions_kgd[rows_bt]
+    units = None if units_bkd is None else units_bkd[images, rows_bt]
+    delta_btd = edit.delta(coefs_btg, directions, units)
+    return state.clean_bt, _predict_edited(pipeline, state.tokens_bnd, delta_btd)
