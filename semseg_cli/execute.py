@@ -15,11 +15,13 @@ from semseg_cli.config import (
     Method,
     Output,
     Setup,
+    Shown,
     narrow,
 )
 from semseg_cli.demo.world import world_folder
 from semseg_cli.experiment import Outcome, choose_latents, method_name, run
 from semseg_cli.flat import entries
+from semseg_cli.gallery import add_all_pictures, add_examples
 from semseg_cli.interventions import needs_latents, needs_statistics
 from semseg_cli.lookup_table import Reused, lookup_text
 from semseg_cli.plan import make_plan
@@ -52,7 +54,7 @@ DEMO_NOTE = """This is the embedded demo world (drawn scenes, a tiny ViT): it sh
 not DINOv2. Bring your own: --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."""
 
 
-def intervene(setup: Setup, method: Method, output: Output) -> None:
+def intervene(setup: Setup, method: Method, output: Shown) -> None:
     """Runs one method at its scales: folders, tracking, tables."""
     store = _store(output)
     reused = _reused(method, output)
@@ -70,6 +72,7 @@ def intervene(setup: Setup, method: Method, output: Output) -> None:
             for folder, outcome in zip(folders, outcomes, strict=True):
                 write_outcome(folder, outcome, session.dataset)
                 write_stats(folder, session.encoder)
+            _draw(session, outcomes, folders, output)
     _print_outcomes(outcomes, folders, setup.min_patches, output)
     if store is not None:
         finish(folders)
@@ -95,6 +98,8 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
             for folder, scale in zip(folders, scales, strict=True):
                 folder.write("lookup.csv", lookup_text(chosen[scale]).encode())
                 write_stats(folder, session.encoder)
+            if not output.no_plots:
+                add_all_pictures(folders)
     for folder, scale in zip(folders, scales, strict=True):
         rows = [row.to_row() for row in chosen[scale]]
         title = f"Latents by class: {folder.meta['run_name']}"
@@ -103,6 +108,17 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
         finish(folders)
     use = [f"Use:     semseg-cli auto-feat --lookup {folder.path}" for folder in folders]
     _print_where(folders, store, output, use)
+
+
+def _draw(
+    session: Session, outcomes: Sequence[Outcome], folders: Sequence[RunFolder], output: Shown
+) -> None:
+    if output.no_plots:
+        return
+    if output.examples:
+        for folder, outcome in zip(folders, outcomes, strict=True):
+            add_examples(folder, session, outcome, output.examples)
+    add_all_pictures(folders)
 
 
 def _store(output: Output) -> str | None:

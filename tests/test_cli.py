@@ -17,7 +17,7 @@ from semseg_cli.results import Report
 
 FILES = {
     "report.json", "class_results.csv", "per_image.parquet", "change_matrix.parquet",
-    "settings.toml", "run.json", "log.txt",
+    "settings.toml", "run.json", "log.txt", "plots", "report.html",
 }  # fmt: skip
 
 
@@ -56,6 +56,7 @@ def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
     client = MlflowClient(f"sqlite:///{terminal.folder}/mlflow.db")
     stored = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert {"report.json", "class_results.json", "settings.toml", "results"} <= stored
+    assert {"plots", "report.html"} <= stored
 
 
 def test_auto_feat_flips_planted_classes_and_nothing_else(

@@ -78,6 +78,32 @@ def test_the_page_of_a_real_run_shows_real_intervals(terminal: Terminal, tiny_wo
     assert any(row["selectivity_lo"] < row["selectivity_hi"] for row in rows)
 
 
+# --- commands -----------------------------------------------------------------------------------
+
+
+def test_a_command_draws_and_shows_examples(terminal: Terminal, known_world: World) -> None:
+    args = ["auto-feat", "--scale=-3", "--scale=-1", "--examples", "1", "--no-track"]
+    assert terminal.type(*args, *options(known_world)).code == 0
+    for folder in map(RunFolder, terminal.runs()):
+        assert names(folder, "plots") == PLOTS
+        assert len(names(folder, "examples")) == 2
+        assert (folder.path / "report.html").read_text().count("data:image/png;base64,") == 6
+
+
+def test_a_command_draws_nothing_where_it_is_told_so(
+    terminal: Terminal, known_world: World
+) -> None:
+    (folder,) = folders_of(terminal, known_world, "auto-feat")
+    assert not (folder.path / "plots").exists()
+    assert not (folder.path / "report.html").exists()
+
+
+def test_a_lookup_makes_a_page(terminal: Terminal, known_world: World) -> None:
+    args = options(known_world, min_patches="", seg_ckpt="")
+    assert terminal.type("lookup", "--no-track", *args).code == 0
+    assert (terminal.runs()[0] / "report.html").exists()
+
+
 # --- failures -----------------------------------------------------------------------------------
 
 
