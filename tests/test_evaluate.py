@@ -281,8 +281,10 @@ def test_an_autoencoder_that_normalises_each_token_is_edited_in_the_tokens_own_u
     session: Session, token_norm: str, protocol: Protocol
 ) -> None:
     """Against encode, set, decode and restore, token by token."""
-    parts = [getattr(session.pipeline.sae, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")]
-    sae = SparseAutoencoder(*parts, Threshold(), token_norm=token_norm).scaled(torch.ones(24), 1.5)
+    own = session.pipeline.sae
+    sae = SparseAutoencoder(
+        own.W_enc, own.b_enc, own.W_dec, own.b_dec, Threshold(), token_norm=token_norm
+    ).scaled(torch.ones(24), 1.5)
     pipeline = replace(session.pipeline, sae=sae)
     session = replace(session, encoder=pipeline)
     found = measured(session, set_latents(pipeline, "m", -2.0, members({2: 13})), protocol)
