@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-VitFamily = Literal["dinov2"]
+VitFamily = Literal["dinov2", "dinov3", "clip", "siglip"]
 Protocol = Literal["class", "label"]
 Select = Literal["f1", "causal"]
 VectorMatch = Literal["none", "norm"]
@@ -83,6 +83,16 @@ def _check_number(setting: Field[Any], value: float) -> None:
         raise ValueError(f"{setting.name} is {value}: give a number of at most {high:g}")
 
 
+def to_size(name: str, value: int | str | None) -> tuple[int, int] | None:
+    """Height and width, from H or HxW; a ValueError names the field otherwise."""
+    if value is None:
+        return None
+    sides = str(value).lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise ValueError(f"{name} is {value!r}: give H or HxW in pixels, such as 448 or 320x512")
+    return int(sides[0]), int(sides[-1])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Imgs(Settings):
     """A dataset: a folder in a known layout and one of its splits."""
@@ -105,6 +115,9 @@ class Model(Settings):
     vit_ckpt: str | None = option(
         None, "Vision transformer: alias, Hugging Face id or local folder.", path=True
     )
+    image_size: int | str | None = option(
+        None, "Size that the transformer sees, H or HxW in pixels; else the checkpoint's own."
+    )
     vit_layer: int = option(11, "Residual stream after this many blocks, counted from 1.", ge=1)
     sae_ckpt: str | None = option(
         None, "Trained sparse autoencoder: file, folder, or hf:// path.", path=True
@@ -122,7 +135,9 @@ class Model(Settings):
     seg_ckpt: str | None = option(
         None, "Trained linear segmentation head: file, or folder of *_step{n}.pt.", path=True
     )
-    act_mean: str | None = option(None, "SAE input mean (file); else computed.", path=True)
+    act_mean: float | str | None = option(
+        None, "SAE input mean (file, or 0 for none); else computed.", path=True
+    )
     act_norm: float | str | None = option(
         None, "SAE input norm (number or file); else computed.", path=True
     )
@@ -141,6 +156,15 @@ class Model(Settings):
     patch_size_px: int | None = option(
         None, "Expected patch side in pixels; checked against the model.", ge=1
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        to_size("image_size", self.image_size)
+
+    @property
+    def image_hw(self) -> tuple[int, int] | None:
+        """Height and width of `image_size`."""
+        return to_size("image_size", self.image_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,32 +27,16 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.labels import LabelMap
 from semseg_cli.patches import patch_modes, patch_pixels
 from semseg_cli.pictures import read_pair
+from semseg_cli.preprocessing import Preprocessing
 from semseg_cli.progress import Progress, silent
 from semseg_cli.typed import typed
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """From a picture to a tensor: resize without keeping the aspect, centre crop, normalise."""
-
-    resize: tuple[int, int] = (256, 256)
-    crop: tuple[int, int] = (224, 224)
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-
-    def pixels(self, picture: Image.Image, resample: Image.Resampling) -> np.ndarray:
-        """The resized, cropped picture as a uint8 array."""
-        (height, width), (crop_h, crop_w) = self.resize, self.crop
-        top, left = (height - crop_h) // 2, (width - crop_w) // 2
-        small = picture.resize((width, height), resample)
-        return np.asarray(small.crop((left, top, left + crop_w, top + crop_h)))
-
-
 @typed
 def image_tensor(picture: Image.Image, preprocessing: Preprocessing) -> Float32[Tensor, "3 h w"]:
-    """The network's input: RGB, scaled to 0..1, then normalised."""
-    pixels = preprocessing.pixels(picture.convert("RGB"), Image.Resampling.BILINEAR)
-    scaled = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+    """The network's input: RGB, scaled (mostly to 0..1), then normalised."""
+    pixels = preprocessing.pixels(picture.convert("RGB"), preprocessing.resample)
+    scaled = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / preprocessing.divisor
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
     return ((scaled - mean) / std).contiguous()
 

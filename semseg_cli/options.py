@@ -44,7 +44,8 @@ class SettingsCommand(TyperCommand):
         named = {**variables, **given}
         values: dict[str, Any] = {}
         if any(param.name == "preset" for param in self.params):
-            values = layered(named.get("preset"), named.get("config"), named)
+            keys = [_key(param) for param in self.params]
+            values = layered(named.get("preset"), named.get("config"), named, keys)
         for param in self.params:
             if getattr(param, "multiple", False) and param.name in variables:
                 values[_key(param)] = _split(variables[param.name])

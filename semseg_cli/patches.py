@@ -9,9 +9,10 @@ from semseg_cli.typed import typed
 
 @typed
 def patch_pixels(labels_hw: Integer[Tensor, "h w"], patch_size_px: int) -> Integer[Tensor, "t px"]:
-    """The pixels of each patch, patches in row-major order."""
+    """The pixels of each patch, patches in row-major order; a rest at the end is in no patch."""
     n_rows, n_cols = (side // patch_size_px for side in labels_hw.shape)
-    grid = labels_hw.reshape(n_rows, patch_size_px, n_cols, patch_size_px)
+    covered = labels_hw[: n_rows * patch_size_px, : n_cols * patch_size_px]
+    grid = covered.reshape(n_rows, patch_size_px, n_cols, patch_size_px)
     return grid.permute(0, 2, 1, 3).reshape(n_rows * n_cols, patch_size_px**2)
 
 

@@ -195,7 +195,8 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
 
 def load_backbone(setup: Setup, device: torch.device) -> Backbone:
     """The ViT that the settings name, checked against what they expect of it."""
-    vit = load_vit(str(setup.vit_ckpt), setup.vit_family, device, getattr(torch, setup.dtype))
+    dtype = getattr(torch, setup.dtype)
+    vit = load_vit(str(setup.vit_ckpt), setup.vit_family, device, dtype, setup.image_hw)
     check_expectations(setup, vit)
     return vit
 

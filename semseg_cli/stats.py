@@ -119,8 +119,10 @@ _READERS: dict[str, Callable[[Path, str], Tensor]] = {
 
 
 def check_stats(given: dict[str, Tensor], d_model: int, d_sae: int) -> dict[str, Tensor]:
-    """The given statistics in their shapes; top values are reduced to their maximum, and firing
-    frequencies below 0 are SAELens' logarithms.
+    """The given statistics in their shapes.
+
+    Top values are reduced to their maximum, firing frequencies below 0 are SAELens' logarithms, a
+    mean of 0 holds for every dimension.
 
     Raises:
         SemsegError: one has the wrong length, or the norm is not positive.
@@ -130,6 +132,8 @@ def check_stats(given: dict[str, Tensor], d_model: int, d_sae: int) -> dict[str,
         given["top_values"] = given["top_values"].flatten(1).amax(dim=1)
     if "sparsity" in given and bool((given["sparsity"] < 0).any()):
         given["sparsity"] = frequencies(given["sparsity"])
+    if "act_mean" in given and given["act_mean"].ndim == 0 and not given["act_mean"]:
+        given["act_mean"] = torch.zeros(d_model)
     if "act_norm" in given and (given["act_norm"].numel() != 1 or float(given["act_norm"]) <= 0):
         raise SemsegError("The statistic act_norm must be one number above 0: check --act-norm.")
     for name, length in (("act_mean", d_model), ("sparsity", d_sae), ("top_values", d_sae)):

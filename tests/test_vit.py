@@ -210,4 +210,3 @@ def test_the_reference_alias_is_the_hub_id() -> None:
 def test_every_family_names_its_model_types() -> None:
     for family in FAMILIES.values():
         assert family.model_types
-        assert family.preprocessing.crop[0] <= family.preprocessing.resize[0]

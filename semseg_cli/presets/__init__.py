@@ -14,6 +14,7 @@ from semseg_cli.flat import Entry, entries, item_type
 # Naming one of these says that the user brings their own parts.
 INPUTS = ("vit_ckpt", "sae_ckpt", "seg_ckpt", "imgs_root")
 DEFAULT_PRESET = "demo"
+OPEN = "open"  # the table of a preset that holds what it leaves to the user
 KNOWN: dict[str, Entry] = {
     entry.key: entry for cls in (Setup, Choose, *METHODS, Output) for entry in entries(cls)
 }
@@ -32,14 +33,20 @@ def cache_folder(given: Path | str | None) -> Path:
     return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("semseg-cli"))
 
 
-def layered(preset: str | None, config: str | None, named: Mapping[str, Any]) -> dict[str, Any]:
+def layered(
+    preset: str | None,
+    config: str | None,
+    named: Mapping[str, Any],
+    keys: Collection[str] = KNOWN.keys(),
+) -> dict[str, Any]:
     """Key -> value from a settings file over a preset.
 
     Without either, and if `named` (what the user gave otherwise) has none of the inputs, this is
-    the demo world.
+    the demo world. `keys` are those that the command has.
 
     Raises:
-        UsageError: an unknown preset, file, key, or a value of the wrong type.
+        UsageError: an unknown preset, file, key, a value of the wrong type, or a key that the
+            preset leaves to the user and that is not given.
     """
     from_file = read_config(Path(config)) if config else {}
     preset = preset or from_file.pop("preset", None)
@@ -48,17 +55,30 @@ def layered(preset: str | None, config: str | None, named: Mapping[str, Any]) ->
     from_file.pop("preset", None)
     cache = named.get("cache_dir") or from_file.get("cache_dir")
     from_preset = read_preset(preset, cache_folder(cache)) if preset else {}
+    open_keys = from_preset.pop(OPEN, {})
+    given = from_file.keys() | {name for name, value in named.items() if value is not None}
+    missing = {key: hint for key, hint in open_keys.items() if key in keys and key not in given}
+    if missing:
+        wanted = " and ".join(f"--{k.replace('_', '-')} ({v})" for k, v in missing.items())
+        raise UsageError(f"The preset {preset} leaves a choice to you: add {wanted}.")
     return {**from_preset, **from_file}
 
 
 def read_preset(name: str, cache_dir: Path) -> dict[str, Any]:
-    """The settings of a preset, with its folders filled in."""
+    """The settings of a preset, with its folders filled in.
+
+    Under `open` are the keys that it leaves to the user, each with a hint.
+    """
     if name not in preset_names():
         raise UsageError(f"There is no preset {name!r}: choose one of {', '.join(preset_names())}.")
     from semseg_cli.demo.world import shipped_files, world_folder
 
     text = (resources.files(__name__) / f"{name}.toml").read_text("utf-8")
-    folders = {"weights": shipped_files().folder, "world": world_folder(cache_dir)}
+    folders = {
+        "weights": shipped_files().folder,
+        "world": world_folder(cache_dir),
+        "presets": Path(__file__).parent,
+    }
     values = tomllib.loads(text)
     return {key: _filled(value, folders) for key, value in values.items()}
 
@@ -107,7 +127,10 @@ def _allowed(kind: Any, entry: Entry) -> Collection[type]:
         return (int, float)
     if kind in (int, bool):
         return (kind,)
-    return (str, int, float) if "float" in str(entry.field.type) else (str,)
+    members = str(entry.field.type)  # of a union with str
+    if "float" in members:
+        return (str, int, float)
+    return (str, int) if "int" in members else (str,)
 
 
 def _beside(path: Path, key: str, value: Any) -> Any:

@@ -1,0 +1,87 @@
+"""A frozen vision transformer, split at a layer of its residual stream."""
+
+import hashlib
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from semseg_cli.preprocessing import Preprocessing, Size
+from semseg_cli.typed import typed
+from semseg_cli.vit.families import FAMILIES, to_side
+
+# Parts of a config that change what the model computes and leave no trace in its weights.
+COMPUTES = ("num_attention_heads", "hidden_act", "layer_norm_eps", "rope_theta")
+
+
+class Backbone(nn.Module):
+    """A frozen vision transformer, split at a layer. Layers count blocks from 1."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        family: str = "dinov2",
+        preprocessing: Preprocessing | None = None,
+    ) -> None:
+        super().__init__()
+        self.family = FAMILIES[family]
+        self.model = model.eval().requires_grad_(False)
+        config: Any = model.config
+        self.preprocessing = preprocessing or self.family.preprocessing(config)
+        self.d_model: int = config.hidden_size
+        self.n_layers: int = config.num_hidden_layers
+        self.patch_size_px: int = to_side(config.patch_size)
+        self.n_prefix_tokens: int = self.family.n_prefix_tokens(config)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, in order."""
+        return self.family.blocks(self.model)
+
+    @property
+    def n_patches_per_img(self) -> int:
+        """Patch tokens per preprocessed image."""
+        height, width = self.preprocessing.crop
+        return (height // self.patch_size_px) * (width // self.patch_size_px)
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all weights and of what else decides the output; other files may share it."""
+        digest = hashlib.blake2b(digest_size=16)
+        config = self.model.config
+        digest.update(repr([getattr(config, name, None) for name in COMPUTES]).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    @torch.inference_mode()
+    @typed
+    def prefix(self, images_bchw: Float[Tensor, "b c h w"], layer: int) -> Float[Tensor, "b n d"]:
+        """The residual stream of all tokens (CLS, registers, patches) after `layer` blocks."""
+        weight = next(self.model.parameters())
+        images = images_bchw.to(weight.device, weight.dtype)
+        height, width = images.shape[-2:]
+        return self._run(self.family.embed(self.model, images), 0, layer, (height, width))
+
+    @torch.inference_mode()
+    @typed
+    def tail(
+        self, tokens_bnd: Float[Tensor, "b n d"], layer: int, image_hw: Size | None = None
+    ) -> Float[Tensor, "b t d"]:
+        """Final-norm features of the patch tokens, from the residual after `layer` blocks.
+
+        `image_hw` is the size of the images that the tokens come from, where it is not that of
+        `preprocessing`; rotary position embeddings depend on it.
+        """
+        image_hw = image_hw or self.preprocessing.crop
+        tokens_bnd = self._run(tokens_bnd, layer, self.n_layers, image_hw)
+        return self.family.final_norm(self.model)(tokens_bnd[:, self.n_prefix_tokens :])
+
+    def _run(self, tokens_bnd: Tensor, first: int, last: int, image_hw: Size) -> Tensor:
+        inputs = self.family.block_inputs(self.model, tokens_bnd, image_hw)
+        for block in self.blocks[first:last]:
+            tokens_bnd = block(tokens_bnd, **inputs)
+        return tokens_bnd
