@@ -2,6 +2,9 @@
 
 import inspect
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -10,12 +13,15 @@ import pytest
 import torch
 from families import VARIANTS, make_dinov3, make_siglip, make_whole_clip, make_whole_siglip
 from torch import Tensor
-from worlds import make_head, make_sae
+from worlds import World, make_head, make_sae, slow_class_counts
 
+from semseg_cli import sae as saes
 from semseg_cli.config import VitFamily
 from semseg_cli.errors import SemsegError
+from semseg_cli.head import load_head
 from semseg_cli.pipeline import Pipeline
 from semseg_cli.preprocessing import Preprocessing
+from semseg_cli.quantitative import eval_auto_feat, get_latent_lookup, make_dataloader
 from semseg_cli.vit import ALIASES, FAMILIES, Backbone, load_vit, register_hook
 
 LAYERS = [0, 1, 2, 3]
@@ -178,6 +184,30 @@ def test_the_digest_knows_what_the_weights_do_not_show(name: str) -> None:
     assert Backbone(other, family).digest != one
 
 
+def test_the_engine_counts_what_edits_inside_the_whole_model_count(
+    name: str, tiny_world: World, tmp_path: Path
+) -> None:
+    family, make, _ = VARIANTS[name]
+    make(seed=4).save_pretrained(tmp_path / "vit")
+    changes: dict[str, Any] = {
+        "vit_family": family, "vit_ckpt": str(tmp_path / "vit"), "label_threshold": 0.2,
+        "lookup_split": "validation", "cache_dir": tmp_path,
+    }  # fmt: skip
+    cfg = tiny_world.quantitative(scale=-10.0, **changes)
+    sae, head = saes.load(str(cfg.sae_ckpt)), load_head(str(cfg.seg_ckpt))
+    report = eval_auto_feat(cfg, sae, head, make_dataloader(cfg))
+    lookup = get_latent_lookup(cfg, sae, make_dataloader(cfg)).tolist()
+    latents = {class_id: latent for class_id, latent in enumerate(lookup) if latent >= 0}
+    session = tiny_world.session(**changes)
+    slow = slow_class_counts(session.pipeline, session.loader(session.dataset), latents, cfg.scale)
+    assert [
+        (row.class_id, [row.n_orig_patches, row.n_changed_patches, row.n_other_patches,
+                        row.n_other_changed])
+        for row in report.class_results
+    ] == slow  # fmt: skip
+    assert sum(counts[1] + counts[3] for _, counts in slow) > 0
+
+
 # --- folders --------------------------------------------------------------------------------------
 
 
@@ -261,6 +291,39 @@ def test_aliases_are_hub_ids() -> None:
     assert ALIASES["dinov3_vitb16"] == "facebook/dinov3-vitb16-pretrain-lvd1689m"
     assert ALIASES["ViT-B/16"] == "openai/clip-vit-base-patch16"
     assert len(ALIASES) == sum(len(family.aliases) for family in FAMILIES.values())
+
+
+FROM_HUB = """
+from semseg_cli.errors import SemsegError
+from semseg_cli.vit import load_vit
+vit = load_vit("someone/clip-tiny", "clip")
+print(vit.digest, vit.preprocessing.mean[0])
+try:
+    load_vit("someone/else", "clip")
+except SemsegError as error:
+    print(error)
+"""
+
+
+def test_a_hub_id_loads_from_the_cache_offline_with_its_own_preprocessing(tmp_path: Path) -> None:
+    repository = tmp_path / "hub" / "models--someone--clip-tiny"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    model = make_whole_clip(seed=3)
+    model.save_pretrained(snapshot)
+    (snapshot / "preprocessor_config.json").write_text(json.dumps(CLIP_FILE))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_HUB],
+        capture_output=True, text=True, env={**os.environ, "HF_HOME": str(tmp_path),
+                                             "HF_HUB_CACHE": str(tmp_path / "hub"),
+                                             "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found, refused = done.stdout.splitlines()
+    assert found == f"{Backbone(model.vision_model, 'clip').digest} 0.1"
+    assert refused.startswith("The ViT someone/else cannot be loaded (")
+    assert "give an alias (ViT-B/32, " in refused
 
 
 # --- other image sizes ----------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from families import make_clip, make_dinov3, make_siglip
 from PIL import Image
 from torch import Tensor
 
-from semseg_cli.data import image_tensor, label_tensor, patch_pixels
+from semseg_cli.data import image_tensor, label_tensor
 from semseg_cli.errors import SemsegError
+from semseg_cli.patches import patch_pixels
 from semseg_cli.preprocessing import Preprocessing, fitted, from_published
 from semseg_cli.vit import FAMILIES
 

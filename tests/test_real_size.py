@@ -18,12 +18,13 @@ HERE = Path(semseg_cli.__file__).parents[1]  # the process starts elsewhere: it 
 MOST_GIB = 6.0
 D_MODEL, D_SAE = 768, 24_576
 MEASURED = """
-import json, resource, sys
+import json, sys
 from semseg_cli.cli import run
 try:
     run(sys.argv[1:])
 except SystemExit as ended:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    lines = dict(line.split(":") for line in open("/proc/self/status"))
+    peak = int(lines["VmHWM"].split()[0])
     print(json.dumps({"code": ended.code or 0, "peak_gib": peak / 2**20}))
 """
 
@@ -43,6 +44,7 @@ def write_parts(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to read the peak")
 def test_real_sizes_fit_in_6_gib(ade20k_sample: Path, tmp_path: Path) -> None:
     write_parts(tmp_path)
     done = subprocess.run(
@@ -58,7 +60,7 @@ def test_real_sizes_fit_in_6_gib(ade20k_sample: Path, tmp_path: Path) -> None:
     assert measured["code"] == 0, done.stderr
     print(f"peak: {measured['peak_gib']:.2f} GiB")
     assert measured["peak_gib"] < MOST_GIB
-    assert measured["peak_gib"] > 0.4  # the weights alone: it was this process that was measured
+    assert measured["peak_gib"] > 0.4  # what the weights alone take
     (run,) = (tmp_path / "runs").iterdir()
     report = json.loads((run / "report.json").read_text())
     row = report["class_results"][0]
