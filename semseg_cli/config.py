@@ -111,7 +111,9 @@ class Model(Settings):
 
     panel: ClassVar[str] = "Model"
 
-    vit_family: VitFamily = option("dinov2", "Family of the vision transformer.")
+    vit_family: VitFamily = option(
+        "dinov2", "Family of the vision transformer: dinov2, dinov3, clip, siglip."
+    )
     vit_ckpt: str | None = option(
         None, "Vision transformer: alias, Hugging Face id or local folder.", path=True
     )

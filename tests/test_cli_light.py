@@ -3,12 +3,13 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 from _pytest.capture import CaptureFixture
 
 from semseg_cli.cli import app, run
-from semseg_cli.config import METHODS, Choose, Method, Setup, Shown
+from semseg_cli.config import METHODS, Choose, Method, Setup, Shown, VitFamily
 from semseg_cli.flat import entries
 
 HEAVY = ("torch", "mlflow", "transformers", "pandas", "PIL", "matplotlib")
@@ -88,3 +89,12 @@ def test_lookup_has_the_options_of_a_choice(capsys: CaptureFixture[str]) -> None
     assert call("lookup", "--help") == 0
     out = capsys.readouterr().out
     assert all(f"{entry.flag} " in out for entry in entries(Choose))
+
+
+def test_many_choices_are_listed_in_the_help_text(capsys: CaptureFixture[str]) -> None:
+    """Beside the option they would leave no room for the names of other options."""
+    assert call("auto-feat", "--help") == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--vit-family NAME" in out
+    for family in get_args(VitFamily):
+        assert family in out.split("--vit-family")[1].split("--vit-ckpt")[0]

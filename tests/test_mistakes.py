@@ -50,7 +50,7 @@ WRONG_OPTIONS = {
         {"class": "wal"},
         "The class 'wal' is not in the dataset: did you mean wall?",
     ),
-    "unknown preset": ({"preset": "demon"}, "There is no preset 'demon': choose one of demo"),
+    "unknown preset": ({"preset": "demon"}, "There is no preset 'demon': choose one of "),
     "missing input": ({"sae_ckpt": ""}, "Missing --sae-ckpt: name them all, or take --preset demo"),
     "tag without value": ({"tag": "x"}, "--tag is 'x': give it as KEY=VALUE"),
 }
