@@ -23,7 +23,7 @@ SOURCES = {
     "config": "TOML file with one key per option; options and SEMSEG_* variables win over it.",
 }
 
-WIDEST = 30  # of a column of choices in the help
+WIDEST = 24  # of a column of choices in the help
 
 
 class SettingsCommand(TyperCommand):
