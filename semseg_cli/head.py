@@ -70,7 +70,13 @@ def load_head(path: str | Path) -> SegmentationHead:
 def _latest(path: Path) -> Path:
     if not path.is_dir():
         return path
-    steps = {int(m[1]): p for p in path.iterdir() if (m := re.search(r"_step(\d+)\.pt$", p.name))}
+    try:
+        found = [(re.search(r"_step(\d+)\.pt$", p.name), p) for p in path.iterdir()]
+    except OSError as error:
+        raise SemsegError(
+            f"The folder {path} cannot be read ({error.strerror}): check --seg-ckpt."
+        ) from error
+    steps = {int(match[1]): p for match, p in found if match}
     if not steps:
         raise SemsegError(f"The folder {path} holds no *_step<n>.pt file: check --seg-ckpt.")
     return steps[max(steps)]

@@ -64,7 +64,10 @@ class Backbone(nn.Module):
         weight = next(self.model.parameters())
         images = images_bchw.to(weight.device, weight.dtype)
         height, width = images.shape[-2:]
-        return self._run(self.family.embed(self.model, images), 0, layer, (height, width))
+        # The patch embedding is a convolution, which CUDA runs in TF32 unless told otherwise.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            tokens_bnd = self.family.embed(self.model, images)
+        return self._run(tokens_bnd, 0, layer, (height, width))
 
     @torch.inference_mode()
     @typed

@@ -50,6 +50,6 @@ def register_hook(
                 f"{tokens_bnd.shape[1] - vit.n_prefix_tokens} patch tokens"
             )
         before, patches = tokens_bnd[:, :-n_patches_per_img], tokens_bnd[:, -n_patches_per_img:]
-        return torch.cat([before, hook(patches)], dim=1)
+        return torch.cat([before, hook(patches).to(patches.dtype)], dim=1)
 
     return HookHandle(vit.blocks[layer - 1].register_forward_hook(edit))

@@ -34,8 +34,8 @@ def load_vit(
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    name = _find(ckpt, family)
     try:
+        name = _find(ckpt, family)
         model, lacking = _load(name, ckpt, family, dtype)
         preprocessing = _preprocessing(name, family, model.config)
         patch_size_px = to_side(model.config.patch_size)
@@ -86,12 +86,17 @@ def _load(name: str, ckpt: str, family: str, dtype: torch.dtype) -> tuple[Any, l
     """The vision model, and the names of weights that its file lacks."""
     from transformers import AutoConfig, AutoModel
 
-    config = AutoConfig.from_pretrained(name)
+    config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     if config.model_type not in FAMILIES[family].model_types:
         raise SemsegError(_wrong_family(ckpt, config.model_type, family))
     config = getattr(config, "vision_config", config)  # of a model that also reads text
     model, info = AutoModel.from_pretrained(
-        name, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
+        name,
+        config=config,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
     )
     return model, sorted(info["missing_keys"])
 
