@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import SemsegError, VersionError
 from semseg_cli.files import make_folder, write_atomic
 
 SCHEMA_VERSION = 1
@@ -234,7 +234,7 @@ class Report:
         if not isinstance(data, dict):
             raise SemsegError("The report is no JSON object: is it a report.json?")
         if data.get("schema_version") != SCHEMA_VERSION:
-            raise SemsegError(
+            raise VersionError(
                 f"The report has schema version {data.get('schema_version')!r}, this version of "
                 f"semseg-cli reads {SCHEMA_VERSION}: read it with the version that wrote it."
             )
