@@ -72,11 +72,20 @@ def row_names(runs: Sequence[TrackedRun]) -> list[str]:
 def differing(runs: Sequence[TrackedRun]) -> list[str]:
     """The settings that two of the runs have with different values.
 
+    Those in which runs of one method differ come first: names tell methods apart, but not these.
     Settings that change no result are left out, and a setting that only some methods have is no
     difference by itself.
     """
     harmless = _option_names(Output, Compute) - {"dtype", "seed"}
-    return [n for n in _params(runs) if n not in harmless and len(_values(runs, n)) > 1]
+    by_method: dict[str | None, list[TrackedRun]] = {}
+    for run in runs:
+        by_method.setdefault(run.tag("method"), []).append(run)
+
+    def is_told_by_method(name: str) -> bool:
+        return all(len(_values(alike, name)) < 2 for alike in by_method.values())
+
+    found = [n for n in _params(runs) if n not in harmless and len(_values(runs, n)) > 1]
+    return sorted(found, key=is_told_by_method)
 
 
 def _params(runs: Sequence[TrackedRun]) -> list[str]:

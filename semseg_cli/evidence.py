@@ -88,7 +88,8 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 def n_draws(run: TrackedRun) -> int:
     """How many draws the counts of a run are summed over."""
-    return int(run.metrics.get("n_draws", 1))
+    asked = parse_number(run.params.get("draws", ""))
+    return int(run.metrics.get("n_draws", asked if isinstance(asked, int) else 1))
 
 
 def min_patches(run: TrackedRun) -> int:

@@ -28,6 +28,7 @@ METHODS = {
     "auto-feat": "automatic-feature",
     "rand-feat": "random-feature",
     "rand-vec": "random-vector",
+    "mean-diff": "mean-difference",
 }
 
 

@@ -37,6 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, RunF
         "vec": {"command": "rand-vec", "changed": 20},
         "failed": {"status": "FAILED"},
         "elsewhere": {"experiment": "other", "changed": 80},
+        "mean": {"command": "mean-diff", "experiment": "third"},
     }
     folders = {
         name: stores.stored(uri, make_folder(root / "runs", **options))
@@ -95,7 +96,8 @@ def test_method_is_named_as_command_or_method(
     store: tuple[str, dict[str, RunFolder]], method: Any
 ) -> None:
     for name in (method.command, method.name):
-        rows = compare(Compare(tracking_uri=store[0], method=(name,))).rows
+        everywhere = ("semseg", "other", "third")
+        rows = compare(Compare(tracking_uri=store[0], method=(name,), experiment=everywhere)).rows
         assert {row["method"] for row in rows} == {method.name}
     assert COMMANDS[method.name] == method.command
 
@@ -180,6 +182,13 @@ def test_settings_that_change_no_result_are_no_difference() -> None:
     one = _run("a", batch_size="1", dump_to="x", n_workers="1", seed="1", scale="-2", top_k="3")
     two = _run("b", batch_size="2", dump_to="y", n_workers="2", seed="2", scale="-2.0")
     assert differing([one, two]) == ["seed"]
+
+
+def test_settings_that_tell_runs_of_one_method_apart_come_first() -> None:
+    other = {"semseg.method": "random-feature"}
+    runs = [_run("a", select="f1", draws="1"), _run("b", select="causal", draws="1")]
+    runs.append(_run("c", other, draws="5", select="f1"))
+    assert differing([*reversed(runs)]) == ["select", "draws"]
 
 
 def test_settings_that_do_not_fit_are_named() -> None:

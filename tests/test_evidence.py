@@ -19,6 +19,7 @@ from semseg_cli.compare import Compare, compare
 from semseg_cli.evidence import SAME, Artifacts, pair, run_values
 from semseg_cli.results import ClassResults, Report
 from semseg_cli.runs import RunFolder
+from semseg_cli.store import local_path
 from semseg_cli.tables import Table
 from semseg_cli.tracked import TrackedRun, from_folder
 
@@ -48,8 +49,10 @@ def parquet(counts: np.ndarray, images: Sequence[str], class_ids: Sequence[int])
 
 def report_of(counts: np.ndarray, class_ids: Sequence[int], base: Report) -> Report:
     rows = [
-        ClassResults(class_id, f"class {class_id}", *sums, {})
-        for class_id, sums in zip(class_ids, counts.sum(axis=0).tolist(), strict=True)
+        ClassResults(class_id, f"class {class_id}", n_orig, n_changed, n_other, n_rest, {})
+        for class_id, (n_orig, n_changed, n_other, n_rest) in zip(
+            class_ids, counts.sum(axis=0).tolist(), strict=True
+        )
     ]
     return replace(base, class_results=rows, n_images=len(counts), n_patches=64 * len(counts))
 
@@ -217,3 +220,12 @@ def test_draws_are_read_from_a_store_too(tmp_path: Path) -> None:
         metrics=run.metrics, artifacts=artifacts.parent.as_uri(),
     )  # fmt: skip
     assert Artifacts().null_range(stored) == Artifacts().null_range(run)
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [("file:///a%20b/c", "/a b/c"), ("/a/b", "/a/b"), ("", None), ("mlflow-artifacts:/1/2", None),
+     ("s3://bucket/x", None), ("file://elsewhere/a", None)],
+)  # fmt: skip
+def test_artifacts_on_this_machine_are_read_in_place(uri: str, path: str | None) -> None:
+    assert local_path(uri) == (Path(path) if path else None)
