@@ -114,9 +114,12 @@ def compare(
 ) -> None:
     """Put runs side by side; without RUNS, the newest finished one of each kind."""
     from semseg_cli.compare import compare as compare_runs
-    from semseg_cli.console import show
+    from semseg_cli.console import say, show, stdout
 
-    show(compare_runs(settings, runs or []), settings.output_format, settings.output)
+    table = compare_runs(settings, runs or [], stdout().width)
+    show(table, settings.output_format, settings.output, settings.precision)
+    if settings.plot is not None:
+        say(f"Wrote {settings.plot}")
 
 
 @app.command("upload")

@@ -1,61 +1,64 @@
-"""Runs side by side: one row each, what differs as columns, and what must be said about them.
+"""Runs side by side: one row each, what differs as columns. No torch, no mlflow."""
 
-No torch, no mlflow.
-"""
-
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
+from semseg_cli.candidates import Candidates
+from semseg_cli.caption import captions
 from semseg_cli.config import Compute, Output, Settings
-from semseg_cli.summary import METRICS, NAME, best_row, identical_note, present
-from semseg_cli.tables import Column, Table, cell
-from semseg_cli.tracked import TrackedRun, parse_number
+from semseg_cli.evidence import Artifacts, run_values
+from semseg_cli.summary import METRICS, NAME, best_row, present
+from semseg_cli.tables import GAP, Column, Row, Table, least_width, natural_width
+from semseg_cli.tracked import TrackedRun, setting_of
+from semseg_cli.view import View, arranged, check_columns
 
-# What must be the same for two runs to measure the same thing: tag, and how we call it.
-SAME = {
-    "digest.evaluation": "images",
-    "digest.sae": "SAE",
-    "digest.vit": "ViT",
-    "digest.head": "head",
-}
-WIDTH, NAME_WIDTH, GAP = 80, 14, 2
+STATUS = Column("status", "status", "text")
 
 
-def comparison(runs: Sequence[TrackedRun], left_out: Sequence[TrackedRun] = ()) -> Table:
-    """The table of these runs; settings that differ are columns, the rest is in the notes."""
-    names = row_names(runs)
-    settings = differing(runs)
-    rows = [
+def comparison(
+    chosen: Candidates, view: View, artifacts: Artifacts, limit: int | None = None
+) -> Table:
+    """The table of these runs; what they have in common is in the notes.
+
+    Where the width is limited, settings that differ and do not fit are named there too.
+    """
+    rows = comparison_rows(chosen, view, artifacts)
+    columns, hidden = _columns(chosen, view, rows, limit)
+    shown = arranged(rows, view)
+    notes = captions(chosen, rows, columns, artifacts)
+    if hidden:
+        notes.append(f"Also different, shown by --format csv: {', '.join(hidden)}.")
+    return Table(title(chosen.shown, len(shown)), columns, tuple(shown), tuple(notes),
+                 best_row(shown))  # fmt: skip
+
+
+def comparison_rows(chosen: Candidates, view: View, artifacts: Artifacts) -> list[dict[str, Any]]:
+    """Everything known of each run under the keys that CSV has."""
+    runs, settings = chosen.shown, _settings(chosen.shown, view)
+    values = run_values(runs, chosen.baselines, artifacts, view.resamples)
+    return [
         {
             "run": name,
             "method": run.tag("method"),
             "protocol": run.tag("protocol"),
             **{setting: setting_of(run, setting) for setting in settings},
             **{n: int(v) if n.startswith("n_") else v for n, v in run.metrics.items()},
+            **values[run.run_id],
             "experiment": run.experiment,
             "status": run.status,
             "started": run.started.isoformat(timespec="seconds"),
             "run_id": run.run_id,
         }
-        for run, name in zip(runs, names, strict=True)
+        for run, name in zip(runs, row_names(runs), strict=True)
     ]
-    columns, hidden = _columns(rows, settings)
-    notes = [*_constants(runs, rows), *warnings(runs, names), *_omitted(left_out)]
-    if hidden:
-        notes.append(f"Also different, shown by --format csv: {', '.join(hidden)}.")
-    return Table(_title(runs), columns, tuple(rows), tuple(notes), best_row(rows))
 
 
-def setting_of(run: TrackedRun, name: str) -> int | float | str | None:
-    """A parameter of a run, as a number where it is one: `mlflow run` logs "-2" for our "-2.0"."""
-    return parse_number(run.params.get(name, ""))
-
-
-def _title(runs: Sequence[TrackedRun]) -> str:
+def title(runs: Sequence[TrackedRun], n_rows: int) -> str:
     experiments = ", ".join(dict.fromkeys(run.experiment for run in runs))
     noun = "run" if len(runs) == 1 else "runs"
-    return f"{len(runs)} {noun} of experiment {experiments}"
+    count = f"{n_rows} of {len(runs)}" if n_rows < len(runs) else str(len(runs))
+    return f"{count} {noun} of experiment {experiments}"
 
 
 def row_names(runs: Sequence[TrackedRun]) -> list[str]:
@@ -69,12 +72,31 @@ def row_names(runs: Sequence[TrackedRun]) -> list[str]:
 def differing(runs: Sequence[TrackedRun]) -> list[str]:
     """The settings that two of the runs have with different values.
 
+    Those in which runs of one method differ come first: names tell methods apart, but not these.
     Settings that change no result are left out, and a setting that only some methods have is no
     difference by itself.
     """
     harmless = _option_names(Output, Compute) - {"dtype", "seed"}
-    every = dict.fromkeys(name for run in runs for name in run.params if name not in harmless)
-    return [name for name in every if len(_values(runs, name)) > 1]
+    by_method: dict[str | None, list[TrackedRun]] = {}
+    for run in runs:
+        by_method.setdefault(run.tag("method"), []).append(run)
+
+    def is_told_by_method(name: str) -> bool:
+        return all(len(_values(alike, name)) < 2 for alike in by_method.values())
+
+    found = [n for n in _params(runs) if n not in harmless and len(_values(runs, n)) > 1]
+    return sorted(found, key=is_told_by_method)
+
+
+def _params(runs: Sequence[TrackedRun]) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for name in run.params))
+
+
+def _settings(runs: Sequence[TrackedRun], view: View) -> list[str]:
+    """The settings that rows hold: those that differ, and those asked for."""
+    shown = differing(runs)
+    wanted = {*view.wanted_columns, (view.sort or "").removeprefix("-")}
+    return [name for name in _params(runs) if view.all_columns or name in shown or name in wanted]
 
 
 def _option_names(*groups: type[Settings]) -> set[str]:
@@ -86,77 +108,69 @@ def _values(runs: Iterable[TrackedRun], name: str) -> set[int | float | str | No
     return {setting_of(run, name) for run in runs if name in run.params}
 
 
-def _columns(rows: Sequence[Any], settings: Sequence[str]) -> tuple[tuple[Column, ...], list[str]]:
-    """The columns that fit beside each other at 80, and the names of the settings that do not."""
-    fixed = present(METRICS, rows)
-    free = WIDTH - NAME_WIDTH - sum(_width(column, rows) + GAP for column in fixed)
-    kept: list[Column] = []
+def _columns(
+    chosen: Candidates, view: View, rows: Sequence[Row], limit: int | None
+) -> tuple[tuple[Column, ...], list[str]]:
+    """The columns to show, and the names of the differing settings that have no place."""
+    known = _known(chosen, rows)
+    if view.wanted_columns:
+        check_columns(view.wanted_columns, known)
+        return (NAME, *(known[name] for name in view.wanted_columns if name != "run")), []
+    if view.all_columns:
+        return tuple(c for key, c in known.items() if not key.endswith(("_lo", "_hi"))), []
+    settings = [known[name] for name in differing(chosen.shown)]
+    states = [STATUS] if len({row["status"] for row in rows}) > 1 else []
+    fixed = present([*METRICS, *_compared(chosen)], rows)
+    macro = [column for column in fixed if column.key.startswith("macro")]
+    kept = [NAME, *states, *(column for column in fixed if column not in macro)]
     hidden = []
-    for name in settings:
-        column = Column(name, name.replace("_", "\n"), "setting")
-        free -= _width(column, rows) + GAP
-        if free >= 0:
+    for column in (*settings, *macro):
+        if limit is None or _width([*kept, column], rows, view) <= limit:
             kept.append(column)
-        else:
-            hidden.append(name)
-            free += _width(column, rows) + GAP
-    return (NAME, *kept, *fixed), hidden
+        elif column in settings:
+            hidden.append(column.key)
+    order = [NAME, *states, *settings, *METRICS[:3], *_compared(chosen), *METRICS[3:]]
+    return tuple(column for column in order if column in kept), hidden
 
 
-def _width(column: Column, rows: Sequence[Any]) -> int:
-    heads = [len(part) for part in column.header.split("\n")]
-    if column.kind != "setting":
-        return max(*heads, 6)
-    return max([*heads, *(len(cell(row[column.key], "setting")) for row in rows)])
-
-
-def _constants(runs: Sequence[TrackedRun], rows: Sequence[Any]) -> list[str]:
-    """What all runs have in common, as far as it is needed to read the numbers."""
-    said = {
-        "{} images": _only(row.get("n_images") for row in rows),
-        "{} classes": _only(row.get("n_classes") for row in rows),
-        "protocol {}": _only(run.tag("protocol") for run in runs),
-        "scale {}": _only(row.get("scale") for row in rows),
-        "latents by {}": _only(run.params["select"] for run in runs if "select" in run.params),
-        "chosen on the {} split": _only(run.params.get("lookup_split") for run in runs),
-    }
-    parts = [text.format(cell(v, "setting")) for text, v in said.items() if v is not None]
-    least = _only(run.params.get("min_patches") for run in runs)
-    macro = f"macro: mean over classes with at least {least} predicted patches."
+def _compared(chosen: Candidates) -> list[Column]:
+    """The columns of the difference to the baseline."""
+    words = chosen.baseline.split()
+    is_short = all(len(word) <= 11 for word in words) and len(words) <= 2
+    name = "\n".join(words) if is_short else "baseline"
     return [
-        *([f"All runs: {', '.join(parts)}."] if parts else []),
-        *([macro] if least is not None else []),
-    ]
+        Column("selectivity_difference", f"vs {name}" if len(name) < 8 else f"vs\n{name}",
+               "difference"),
+        Column("selectivity_p", "p", "p"),
+    ]  # fmt: skip
 
 
-def _only(values: Iterable[Any]) -> Any:
-    """The value that all share; None where they differ."""
-    distinct = set(values)
-    return distinct.pop() if len(distinct) == 1 else None
+def _known(chosen: Candidates, rows: Sequence[Row]) -> dict[str, Column]:
+    """Every key of the rows as a column."""
+    named = {column.key: column for column in (NAME, *METRICS, *_compared(chosen), STATUS)}
+    settings = {*_params(chosen.shown)} - set(named)
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: named.get(key) or _plain_column(key, rows, key in settings) for key in keys}
 
 
-def warnings(runs: Sequence[TrackedRun], names: Sequence[str]) -> list[str]:
-    """What keeps the numbers of these runs from meaning what they seem to."""
-
-    def naming(holds: Callable[[TrackedRun], bool]) -> list[str]:
-        return [name for run, name in zip(runs, names, strict=True) if holds(run)]
-
-    notes = []
-    if same := naming(lambda run: run.tag("pooled_telling") == "false"):
-        notes.append(identical_note(same))
-    if seen := naming(lambda run: run.tag("latents_on_evaluation") == "true"):
-        notes.append(f"{', '.join(seen)}: latents were chosen on the images evaluated.")
-    if unlike := [what for tag, what in SAME.items() if len({run.tag(tag) for run in runs}) > 1]:
-        notes.append(f"Not alike: the runs differ in {', '.join(unlike)}.")
-    if len({run.tag("protocol") for run in runs}) > 1:
-        notes.append("Not alike: the protocols count target and other in different ways.")
-    return notes
+def _plain_column(key: str, rows: Sequence[Row], is_setting: bool) -> Column:
+    values = [row[key] for row in rows if row.get(key) is not None]
+    header = key.replace("_", "\n")
+    if is_setting:
+        return Column(key, header, "setting")
+    if any(isinstance(value, str) for value in values):
+        return Column(key, header, "text")
+    if key.startswith("n_") or key == "scale":
+        return Column(key, header, "setting")
+    if key.startswith("p_") or key.endswith("_p"):
+        return Column(key, header, "p")
+    return Column(key, header, "difference" if key.endswith("_difference") else "ratio")
 
 
-def _omitted(runs: Sequence[TrackedRun]) -> list[str]:
-    if not runs:
-        return []
-    states = ", ".join(f"{run.name} {run.status}" for run in runs[:3])
-    more = ", ..." if len(runs) > 3 else ""
-    noun = "run" if len(runs) == 1 else "runs"
-    return [f"{len(runs)} unfinished {noun} left out: {states}{more}."]
+def _width(columns: Sequence[Column], rows: Sequence[Row], view: View) -> int:
+    """The width that the columns need at least; a name may wrap where rows have two lines."""
+    name, *others = columns
+    natural = min(14, natural_width(name, rows, view.precision))
+    is_high = any("selectivity_lo" in row for row in rows)
+    first = min(natural, least_width(name, rows)) if is_high else natural
+    return first + sum(GAP + natural_width(column, rows, view.precision) for column in others)

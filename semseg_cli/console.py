@@ -70,7 +70,9 @@ def _showing_warnings() -> Iterator[None]:
         log.removeHandler(handler)
 
 
-def show(table: Table, format: str = "table", output: Path | None = None) -> None:
+def show(
+    table: Table, format: str = "table", output: Path | None = None, precision: int = 3
+) -> None:
     """Prints a table on stdout, or writes it to a file.
 
     Raises:
@@ -78,11 +80,11 @@ def show(table: Table, format: str = "table", output: Path | None = None) -> Non
     """
     if output is None:
         out = stdout()
-        out.file.write(render(table, format, out))
+        out.file.write(render(table, format, out, precision))
         return
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(render(table, format), encoding="utf-8")
+        output.write_text(render(table, format, precision=precision), encoding="utf-8")
     except OSError as error:
         raise SemsegError(
             f"Cannot write {output} ({error.strerror}): give another --output."

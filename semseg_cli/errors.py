@@ -11,3 +11,7 @@ class UsageError(SemsegError):
 
 class StoreError(SemsegError):
     """The MLflow tracking store cannot be reached, read or written."""
+
+
+class VersionError(SemsegError):
+    """A file or run that another version of this program wrote, in a form unknown to this one."""

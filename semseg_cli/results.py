@@ -6,13 +6,13 @@ Integers are kept and divided last. An empty denominator gives 0.0. No torch in 
 import csv
 import io
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import SemsegError, VersionError
 from semseg_cli.files import make_folder, write_atomic
 
 SCHEMA_VERSION = 1
@@ -38,6 +38,9 @@ def _holds(value: Any, kind: Any) -> bool:
         return type(value) is kind
     if kind == dict[int, int]:
         return type(value) is dict and all(type(n) is int for pair in value.items() for n in pair)
+    if kind == dict[str, float]:
+        pairs = value.items() if type(value) is dict else [(None, None)]
+        return all(type(name) is str and type(number) is float for name, number in pairs)
     if kind == list[ClassResults]:
         return type(value) is list and all(type(item) is ClassResults for item in value)
     return value is None or type(value) is float  # float | None
@@ -111,6 +114,8 @@ class Report:
     edit_norm: float | None = None
     min_patches: int = 0
     shared_edit: bool = False
+    n_draws: int = 1
+    extra: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -122,6 +127,7 @@ class Report:
         )
 
     def _over_classes(self, reduce: Callable[[list[float]], Any], of: str, least: int) -> float:
+        least *= self.n_draws
         kept = [getattr(r, of) for r in self.class_results if r.n_orig_patches >= least]
         return float(reduce(kept)) if kept else 0.0
 
@@ -167,8 +173,7 @@ class Report:
         Where every class is counted from one pair of predictions, a changed patch is "other" for
         all remaining classes, so both ratios reduce to changed / all patches.
         """
-        n_counted = sum(r.n_orig_patches for r in self.class_results)
-        return self.shared_edit and n_counted == self.n_patches
+        return self.shared_edit and self._n_counted == self.n_patches * self.n_draws
 
     @property
     def is_pooled_telling(self) -> bool:
@@ -177,11 +182,15 @@ class Report:
         With one pair of predictions it does not: the two are identical, or nearly so where the
         classes without a row were predicted on a few patches only (here: at most 5%).
         """
-        n_counted = sum(r.n_orig_patches for r in self.class_results)
-        return not (self.shared_edit and n_counted >= 0.95 * self.n_patches)
+        n_all = self.n_patches * self.n_draws
+        return not (self.shared_edit and self._n_counted >= 0.95 * n_all)
+
+    @property
+    def _n_counted(self) -> int:
+        return sum(r.n_orig_patches for r in self.class_results)
 
     def metrics(self) -> dict[str, float]:
-        """The scalars of the report, as they are tracked."""
+        """The scalars of the report, as they are tracked; `extra` adds to them, changes none."""
         values = {
             "target_change": self.mean_target_change,
             "other_change": self.mean_other_change,
@@ -195,7 +204,11 @@ class Report:
             "n_images": float(self.n_images),
             "n_patches": float(self.n_patches),
         }
-        return values if self.edit_norm is None else {**values, "edit_norm": self.edit_norm}
+        if self.edit_norm is not None:
+            values["edit_norm"] = self.edit_norm
+        if self.n_draws > 1:
+            values["n_draws"] = float(self.n_draws)
+        return {**values, **{k: v for k, v in self.extra.items() if k not in values}}
 
     def to_csv_row(self) -> dict[str, str | float]:
         """The reference's row: method, and pooled means and deviations over classes."""
@@ -221,18 +234,23 @@ class Report:
         if not isinstance(data, dict):
             raise SemsegError("The report is no JSON object: is it a report.json?")
         if data.get("schema_version") != SCHEMA_VERSION:
-            raise SemsegError(
+            raise VersionError(
                 f"The report has schema version {data.get('schema_version')!r}, this version of "
                 f"semseg-cli reads {SCHEMA_VERSION}: read it with the version that wrote it."
             )
         try:
-            kept = {f.name: data[f.name] for f in fields(cls)}
+            kept = {f.name: data[f.name] for f in fields(cls) if f.name in data or not _is_new(f)}
             kept["class_results"] = [_class_from_dict(row) for row in kept["class_results"]]
             return cls(**kept)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SemsegError(
                 f"The report cannot be read ({error}): is it a report.json?"
             ) from error
+
+
+def _is_new(f: Field[Any]) -> bool:
+    """Whether reports of the same schema were written before the field came."""
+    return f.name in ("n_draws", "extra")
 
 
 def _class_from_dict(row: dict[str, Any]) -> ClassResults:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import SemsegError, VersionError
 from semseg_cli.files import make_folder, write_atomic
 from semseg_cli.results import SCHEMA_VERSION, Report
 
@@ -61,7 +61,7 @@ class RunFolder:
                 "--dump-to."
             )
         if meta.get("schema_version") != SCHEMA_VERSION:
-            raise SemsegError(
+            raise VersionError(
                 f"{self.path} has schema version {meta.get('schema_version')!r}, this version of "
                 f"semseg-cli reads {SCHEMA_VERSION}: use the version that wrote it."
             )

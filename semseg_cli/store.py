@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from semseg_cli.errors import StoreError
 
@@ -72,6 +72,14 @@ def artifact_location(uri: str, experiment: str) -> str | None:
         return None
     slug = "".join(c if c.isalnum() or c in "-_." else "-" for c in experiment).strip(".")
     return (path.parent / "mlartifacts" / (slug or "experiment")).as_uri()
+
+
+def local_path(artifact_uri: str) -> Path | None:
+    """The folder of artifacts that lie on this machine; None for those that have to be fetched."""
+    parts = urlsplit(artifact_uri)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Path(unquote(parts.path))
+    return Path(artifact_uri) if artifact_uri and not parts.scheme else None
 
 
 def ui_command(uri: str) -> str:

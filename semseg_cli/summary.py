@@ -7,11 +7,11 @@ from semseg_cli.tables import Column, Row, Table
 
 NAME = Column("run", "run", "text", elastic=True)
 METRICS = (
-    Column("target_change", "target"),
-    Column("other_change", "other"),
-    Column("selectivity", "selectivity"),
-    Column("macro_target_change", "macro\ntarget"),
-    Column("macro_other_change", "macro\nother"),
+    Column("target_change", "target", "estimate"),
+    Column("other_change", "other", "estimate"),
+    Column("selectivity", "selectivity", "estimate"),
+    Column("macro_target_change", "macro\ntarget", "estimate"),
+    Column("macro_other_change", "macro\nother", "estimate"),
     Column("edit_norm", "edit\nnorm"),
 )
 CLASS = Column("class_name", "class", "text", elastic=True)

@@ -11,13 +11,16 @@ from decimal import Decimal
 from typing import Any, Literal, get_args
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
 Format = Literal["table", "csv", "json", "markdown", "latex"]
+Kind = Literal["text", "ratio", "count", "setting", "estimate", "difference", "p"]
 FORMATS: tuple[str, ...] = get_args(Format)
+GAP, NAME_WIDTH = 2, 14
 SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
 Row = Mapping[str, Any]
 
@@ -26,13 +29,15 @@ Row = Mapping[str, Any]
 class Column:
     """A column shown of the rows: `key` finds its value, `header` may have two lines.
 
-    `kind`: text; ratio (fixed decimals); count; setting (a number as the user would type it).
+    `kind`: text; ratio (fixed decimals); count; setting (a number as the user would type it);
+    estimate (a ratio with its interval from the keys `KEY_lo` and `KEY_hi`, and stars by
+    `KEY_p_adjusted`); difference (an estimate with its sign); p (a p value).
     Where the width is short, elastic columns wrap and the others stay whole.
     """
 
     key: str
     header: str
-    kind: Literal["text", "ratio", "count", "setting"] = "ratio"
+    kind: Kind = "ratio"
     elastic: bool = False
 
 
@@ -41,7 +46,7 @@ class Table:
     """Rows, the columns shown of them, and notes below.
 
     CSV and JSON hold every key of the rows unrounded; the other formats hold the columns. `best`
-    names one cell (row number, key) to stand out.
+    names one cell (row number, key) to stand out, `strong` names more.
     """
 
     title: str
@@ -49,6 +54,11 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     best: tuple[int, str] | None = field(default=None)
+    strong: frozenset[tuple[int, str]] = frozenset()
+
+    def stands_out(self, number: int, key: str) -> bool:
+        """Whether a cell is emphasised."""
+        return (number, key) == self.best or (number, key) in self.strong
 
 
 def render(
@@ -76,8 +86,53 @@ def cell(value: Any, kind: str = "ratio", precision: int = 3) -> str:
         return " ".join(str(value).split())
     if kind == "setting":
         return plain_number(value)
+    if kind == "p" and value < 10**-precision:
+        return f"<{10**-precision:.{precision}f}"
     text = f"{value:.{0 if kind == 'count' else precision}f}"
-    return text.removeprefix("-") if not float(text) else text
+    text = text.removeprefix("-") if not float(text) else text
+    return f"+{text}" if kind == "difference" and float(text) > 0 else text
+
+
+def interval(row: Row, column: Column, precision: int = 3) -> str:
+    """The interval of an estimate, with one decimal less; empty where the row has none."""
+    ends = [row.get(f"{column.key}_{end}") for end in ("lo", "hi")]
+    if column.kind not in ("estimate", "difference") or any(cell(end) == "-" for end in ends):
+        return ""
+    short = [cell(end, precision=max(1, precision - 1)) for end in ends]
+    return "[" + ",".join(re.sub(r"^(-?)0\.", r"\1.", text) for text in short) + "]"
+
+
+def stars(p_value: float | None) -> str:
+    """One star below .05, two below .01, three below .001."""
+    return "*" * sum(p_value < level for level in (0.05, 0.01, 0.001)) if p_value else ""
+
+
+def cell_lines(row: Row, column: Column, precision: int = 3, *, has_stars: bool = False) -> str:
+    """A cell of the rich table: the value, and its interval below; stars never move the digits."""
+    marks = stars(row.get(f"{column.key}_p_adjusted"))
+    value = cell(row.get(column.key), column.kind, precision)
+    first = value + (f"{marks:3}" if has_stars else "")
+    below = interval(row, column, precision)
+    return f"{first}\n{below}{' ' * (3 * has_stars)}" if below else first
+
+
+def has_stars(rows: Sequence[Row], column: Column) -> bool:
+    """Whether some cell of the column carries stars."""
+    return any(stars(row.get(f"{column.key}_p_adjusted")) for row in rows)
+
+
+def natural_width(column: Column, rows: Sequence[Row], precision: int = 3) -> int:
+    """The width of a column that wraps nowhere."""
+    marked = has_stars(rows, column)
+    cells = [cell_lines(row, column, precision, has_stars=marked) for row in rows]
+    return max(cell_len(line) for text in (column.header, *cells) for line in text.split("\n"))
+
+
+def least_width(column: Column, rows: Sequence[Row]) -> int:
+    """The width that an elastic column can be shrunk to."""
+    texts = [column.header, *(cell(row.get(column.key), "text") for row in rows)]
+    longest = max((cell_len(word) for text in texts for word in text.split()), default=0)
+    return min(NAME_WIDTH, longest)
 
 
 def plain_number(value: float) -> str:
@@ -86,35 +141,66 @@ def plain_number(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def to_rich(table: Table, precision: int = 3) -> Group:
-    """The table as a rich renderable; cells are plain text, so brackets in names stay."""
-    grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for column in table.columns:
-        _add_column(grid, column)
-    for number, row in enumerate(table.rows):
-        grid.add_row(*(_rich_cell(table, number, row, c, precision) for c in table.columns))
+def to_rich(table: Table, precision: int = 3, width: int = 80) -> Group:
+    """The table as a rich renderable; cells are plain text, so brackets in names stay.
+
+    Columns that do not fit beside each other go into further grids, each with the first column.
+    """
     title = [Text(table.title, style="bold")] if table.title else []
     notes = [Padding(Text(note, style="dim"), (0, 0, 0, 0)) for note in table.notes]
-    return Group(*title, grid, *notes)
+    blocks = _blocks(table, precision, width)
+    grids = [part for columns in blocks for part in (Text(), _grid(table, columns, precision))]
+    return Group(*title, *grids[1:], *notes)
 
 
-def _add_column(grid: RichTable, column: Column) -> None:
+def _blocks(table: Table, precision: int, width: int) -> list[tuple[Column, ...]]:
+    if not table.columns:
+        return []
+    head, *rest = table.columns
+    free = width - min(least_width(head, table.rows), natural_width(head, table.rows, precision))
+    blocks: list[list[Column]] = [[]]
+    left = free
+    for column in rest:
+        needed = natural_width(column, table.rows, precision) + GAP
+        if blocks[-1] and needed > left:
+            blocks.append([])
+            left = free
+        blocks[-1].append(column)
+        left -= needed
+    return [(head, *block) for block in blocks]
+
+
+def _grid(table: Table, columns: Sequence[Column], precision: int) -> RichTable:
+    grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    is_long = len(columns) == 2  # a column that has a grid to itself may be as wide as it likes
+    for column in columns:
+        _add_column(grid, column, wraps=column.elastic or is_long)
+    marked = {column.key: has_stars(table.rows, column) for column in columns}
+    for number, row in enumerate(table.rows):
+        cells = [cell_lines(row, c, precision, has_stars=marked[c.key]) for c in columns]
+        styles = ["bold green" if table.stands_out(number, c.key) else "" for c in columns]
+        grid.add_row(*(_styled(*pair) for pair in zip(cells, styles, strict=True)))
+    return grid
+
+
+def _add_column(grid: RichTable, column: Column, *, wraps: bool) -> None:
     grid.add_column(
         Text(column.header),
         justify="left" if column.kind == "text" else "right",
-        no_wrap=not column.elastic,
+        no_wrap=not wraps,
         overflow="fold",
     )
 
 
-def _rich_cell(table: Table, number: int, row: Row, column: Column, precision: int) -> Text:
-    text = cell(row.get(column.key), column.kind, precision)
-    return Text(text, style="bold green" if table.best == (number, column.key) else "")
+def _styled(text: str, style: str) -> Text:
+    """The cell with its first line in the style."""
+    value, mark, below = text.partition("\n")
+    return Text(value, style=style) if not mark else Text.assemble((value, style), mark + below)
 
 
 def _rich_text(table: Table, console: Console, precision: int) -> str:
     with console.capture() as capture:
-        console.print(to_rich(table, precision))
+        console.print(to_rich(table, precision, console.width))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
@@ -130,10 +216,15 @@ def _csv(rows: Sequence[Row]) -> str:
 def _cells(table: Table, precision: int, escape: Any, strong: str) -> Iterable[list[str]]:
     for number, row in enumerate(table.rows):
         texts = [escape(cell(row.get(c.key), c.kind, precision)) for c in table.columns]
-        yield [
-            strong.replace("_", text) if table.best == (number, c.key) else text
+        values = [
+            strong.replace("_", text) if table.stands_out(number, c.key) else text
             for text, c in zip(texts, table.columns, strict=True)
         ]
+        rests = [
+            f"{stars(row.get(f'{c.key}_p_adjusted'))} {interval(row, c, precision)}".rstrip()
+            for c in table.columns
+        ]
+        yield [value + escape(rest) for value, rest in zip(values, rests, strict=True)]
 
 
 def _markdown(table: Table, precision: int) -> str:
@@ -180,4 +271,6 @@ _LATEX = {
 
 def _latex_text(text: str) -> str:
     escaped = "".join(_LATEX.get(sign, sign) for sign in text)
-    return f"${text}$" if re.fullmatch(r"-\d+(\.\d+)?", text) else escaped
+    if re.fullmatch(r"[-+]\d+(\.\d+)?", text):
+        return f"${text}$"
+    return re.sub(r"(?<=[\[{,}])-(?=[.\d])", "$-$", escaped)

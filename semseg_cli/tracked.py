@@ -22,7 +22,7 @@ from semseg_cli.tables import render
 
 TABLE = "class_results.json"
 # These go below results/ in the store; every other file keeps its place in the folder.
-RESULT_FILES = ("class_results.csv", "per_image.parquet", "change_matrix.parquet")
+RESULT_FILES = ("class_results.csv", "per_image.parquet", "change_matrix.parquet", "draws.csv")
 FINAL = ("FINISHED", "FAILED", "KILLED")
 
 
@@ -30,7 +30,8 @@ FINAL = ("FINISHED", "FAILED", "KILLED")
 class TrackedRun:
     """A run as a store, or a run folder, has it.
 
-    `source` is the address of the store, or the run folder itself.
+    `source` is the address of the store, or the run folder itself; `artifacts` is where a store
+    keeps the files of the run.
     """
 
     run_id: str
@@ -42,6 +43,7 @@ class TrackedRun:
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    artifacts: str = ""
 
     def tag(self, name: str) -> str | None:
         """The value of one of our own tags, given without its prefix `semseg.`."""
@@ -160,6 +162,11 @@ def parse_number(text: str) -> int | float | str | None:
             continue
         return value if math.isfinite(value) else None  # JSON has no NaN
     return text or None
+
+
+def setting_of(run: TrackedRun, name: str) -> int | float | str | None:
+    """A parameter of a run, as a number where it is one: `mlflow run` logs "-2" for our "-2.0"."""
+    return parse_number(run.params.get(name, ""))
 
 
 def describe(folder: RunFolder) -> str:

@@ -1,9 +1,15 @@
 """Run folders as a command leaves them, with made-up results."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from semseg_cli.bootstrap import COUNTED
 from semseg_cli.results import ClassResults, Report, write_csv
 from semseg_cli.runs import RunFolder, make_run_folder, now
 
@@ -22,6 +28,7 @@ METHODS = {
     "auto-feat": "automatic-feature",
     "rand-feat": "random-feature",
     "rand-vec": "random-vector",
+    "mean-diff": "mean-difference",
 }
 
 
@@ -61,8 +68,8 @@ def fill(folder: RunFolder, report: Report) -> None:
     (folder.path / "report.json").write_text(json.dumps(report.to_dict()))
     rows = [{**r.to_row(), "latent": 7 + r.class_id} for r in report.class_results]
     _write(folder.path / "class_results.csv", rows)
-    for name in ("per_image.parquet", "change_matrix.parquet"):
-        (folder.path / name).write_bytes(b"PAR1")
+    (folder.path / "per_image.parquet").write_bytes(per_image(report))
+    (folder.path / "change_matrix.parquet").write_bytes(b"PAR1")
     latents = [
         {"class_id": r.class_id, "class_name": r.class_name, "rank": 1, "latent": 7 + r.class_id,
          "chosen": 1, "threshold": 0.3, "f1": 0.9, "precision": 0.95, "recall": 0.85, "iou": 0.8,
@@ -70,6 +77,46 @@ def fill(folder: RunFolder, report: Report) -> None:
         for r in report.class_results
     ]  # fmt: skip
     _write(folder.path / "lookup.csv", latents)
+
+
+def per_image(report: Report) -> bytes:
+    """Counts per image that add up to the report's: patches spread evenly, changes come first."""
+    images = [f"image_{number}" for number in range(report.n_images)]
+    columns: dict[str, list[Any]] = {name: [] for name in ("image", "class_id", *COUNTED)}
+    for result in report.class_results:
+        orig = _even(result.n_orig_patches, len(images))
+        other = _even(result.n_other_patches, len(images))
+        columns["image"] += images
+        columns["class_id"] += [result.class_id] * len(images)
+        columns["n_orig_patches"] += orig
+        columns["n_changed_patches"] += _first(result.n_changed_patches, orig)
+        columns["n_other_patches"] += other
+        columns["n_other_changed"] += _first(result.n_other_changed, other)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def write_draws(folder: RunFolder, counts_dc4: np.ndarray, class_ids: Sequence[int]) -> None:
+    """draws.csv with these counts of every draw and class; class 0 is pooled."""
+    rows = [
+        {"draw": draw, "class_id": class_id, **dict(zip(COUNTED, counts.tolist(), strict=True))}
+        for draw, by_class in enumerate(counts_dc4)
+        for class_id, counts in zip(class_ids, by_class, strict=True)
+    ]
+    _write(folder.path / "draws.csv", rows)
+
+
+def _even(total: int, n: int) -> list[int]:
+    return [total // n + (i < total % n) for i in range(n)]
+
+
+def _first(total: int, room: list[int]) -> list[int]:
+    filled = []
+    for most in room:
+        filled.append(min(total, most))
+        total -= filled[-1]
+    return filled
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

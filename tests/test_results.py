@@ -54,6 +54,8 @@ def reports(draw: st.DrawFn) -> Report:
         edit_norm=draw(st.none() | numbers),
         protocol=draw(st.sampled_from(["class", "label"])),
         shared_edit=draw(st.booleans()),
+        n_draws=draw(st.integers(1, 50)),
+        extra=draw(st.dictionaries(st.text(max_size=5), numbers, max_size=3)),
     )
 
 
@@ -128,6 +130,11 @@ def test_a_wrong_type_in_class_results_is_refused(wrong: dict[str, Any]) -> None
         {"edit_norm": "long"},
         {"n_images": 1.5},
         {"shared_edit": 1},
+        {"n_draws": 2.0},
+        {"extra": None},
+        {"extra": {"selectivity_lo": "0.1"}},
+        {"extra": {"selectivity_lo": 1}},
+        {"extra": {1: 0.5}},
     ],
 )
 def test_a_wrong_type_in_a_report_is_refused(wrong: dict[str, Any]) -> None:
@@ -194,6 +201,35 @@ def test_json_of_another_shape_is_refused(data: Any) -> None:
 def test_metrics_hold_the_edit_norm_only_where_it_was_measured() -> None:
     assert report().metrics()["edit_norm"] == 1.5
     assert "edit_norm" not in report(edit_norm=None).metrics()
+
+
+def test_extra_metrics_are_tracked_and_change_no_other() -> None:
+    made = report(extra={"selectivity_lo": 0.25, "selectivity": 9.0})
+    assert made.metrics() == {**report().metrics(), "selectivity_lo": 0.25}
+
+
+def test_reports_from_before_draws_and_extra_are_read() -> None:
+    data = report().to_dict()
+    del data["n_draws"], data["extra"]
+    assert Report.from_dict(data) == report()
+
+
+def test_counts_of_several_draws_are_told_from_more_patches() -> None:
+    # Three draws count each patch three times: shares stay as they are.
+    once = report(min_patches=10, n_patches=40, shared_edit=True)
+    thrice = replace(
+        once,
+        n_draws=3,
+        class_results=[
+            ClassResults(r.class_id, r.class_name, 3 * r.n_orig_patches, 3 * r.n_changed_patches,
+                         3 * r.n_other_patches, 3 * r.n_other_changed, {})
+            for r in once.class_results
+        ],
+    )  # fmt: skip
+    assert thrice.metrics() == {**once.metrics(), "n_draws": 3.0}
+    assert (thrice.is_pooled_identical, thrice.is_pooled_telling) == (True, False)
+    assert replace(thrice, min_patches=11).macro_target_change == 0.5
+    assert not replace(thrice, n_patches=41).is_pooled_identical
 
 
 @pytest.mark.parametrize(

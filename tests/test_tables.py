@@ -17,7 +17,7 @@ from semseg_cli.summary import (
     lookup_table,
     summary_table,
 )
-from semseg_cli.tables import FORMATS, Column, Table, cell, plain_number, render
+from semseg_cli.tables import FORMATS, Column, Table, cell, plain_number, render, stars
 
 TABLE = Table(
     "Two classes",
@@ -197,3 +197,83 @@ def test_lookup_says_which_classes_have_no_latent() -> None:
     table = lookup_table([_lookup_row(1, -1), _lookup_row(1, 7)])
     assert "sand        -    0.3" in render(table)
     assert table.notes == ("1 without a latent: no clean patches in the lookup split.",)
+
+
+ESTIMATES = Table(
+    "Estimates",
+    (Column("name", "run", "text", elastic=True), Column("a", "a", "estimate"),
+     Column("d", "vs\nb", "difference"), Column("p", "p", "p")),
+    ({"name": "one run", "a": 0.957, "a_lo": 0.93, "a_hi": 1.0, "a_p_adjusted": 0.004,
+      "d": 0.5, "d_lo": -0.02, "d_hi": 0.6, "p": 0.0004},
+     {"name": "b", "a": 0.1, "d": -0.001, "d_lo": None, "d_hi": 0.1, "p": 0.25}),
+    strong=frozenset({(0, "a"), (1, "d")}),
+)  # fmt: skip
+
+
+def test_intervals_go_below_their_estimates() -> None:
+    assert render(ESTIMATES) == (
+        "Estimates\n"
+        "                                vs\n"
+        "run                  a           b       p\n"
+        "──────────────────────────────────────────\n"
+        "one run        0.957**      +0.500  <0.001\n"
+        "            [.93,1.00]  [-.02,.60]\n"
+        "b                0.100      -0.001   0.250\n"
+    )
+
+
+def test_intervals_follow_their_estimates_in_markdown_and_latex() -> None:
+    assert (
+        "| one run | **0.957**\\*\\* \\[.93,1.00\\] | +0.500 \\[-.02,.60\\] | \\<0.001 |\n"
+        "| b | 0.100 | **-0.001** | 0.250 |\n"
+    ) in render(ESTIMATES, "markdown")
+    assert (
+        "one run & \\textbf{0.957}** {[}.93,1.00{]} & $+0.500$ {[}$-$.02,.60{]} & "
+        "\\textless{}0.001 \\\\\nb & 0.100 & \\textbf{$-0.001$} & 0.250 \\\\\n"
+    ) in render(ESTIMATES, "latex")
+
+
+def test_only_the_value_of_a_cell_stands_out() -> None:
+    console = Console(
+        file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor"
+    )  # fmt: skip
+    text = render(ESTIMATES, "table", console)
+    assert "0.957" in text.split("\x1b[1;32m")[1]
+    assert "[.93,1.00]" not in text.split("\x1b[1;32m")[1].split("\x1b[0m")[0]
+
+
+def test_columns_that_do_not_fit_go_on_below() -> None:
+    columns = [Column("name", "name", "text", elastic=True)]
+    columns += [Column(f"c{i}", f"column_{i}", "text") for i in range(12)]
+    row = {"name": "a name", **{f"c{i}": f"value {i}" for i in range(12)}}
+    text = render(Table("Wide", tuple(columns), (row,)))
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("a name") == 2
+    assert all(f"value {i}" in text for i in range(12))
+
+
+@given(st.integers(1, 30), st.integers(10, 120))
+def test_no_column_is_lost_at_any_width(n_columns: int, width: int) -> None:
+    columns = [Column("name", "name", "text", elastic=True)]
+    columns += [Column(f"c{i}", f"c{i}", "count") for i in range(n_columns)]
+    row = {"name": "a", **{f"c{i}": 100 + i for i in range(n_columns)}}
+    console = Console(width=width, color_system=None)
+    words = render(Table("", tuple(columns), (row,)), "table", console).split()
+    assert all(str(100 + i) in words for i in range(n_columns))
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [(0.25, "difference", "+0.250"), (0.0, "difference", "0.000"), (-0.2, "difference", "-0.200"),
+     (0.0009, "p", "<0.001"), (0.001, "p", "0.001"), (1.0, "p", "1.000")],
+)  # fmt: skip
+def test_cells_of_differences_and_p_values(value: float, kind: str, text: str) -> None:
+    assert cell(value, kind) == text
+
+
+@pytest.mark.parametrize(
+    ("p_value", "marks"),
+    [(None, ""), (0.05, ""), (0.049, "*"), (0.009, "**"), (0.0009, "***"), (1.0, "")],
+)
+def test_stars_follow_p(p_value: float | None, marks: str) -> None:
+    assert stars(p_value) == marks

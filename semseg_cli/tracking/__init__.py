@@ -11,6 +11,7 @@ from semseg_cli.tracking.read import (
     find_lookup,
     find_run,
     find_runs,
+    read_artifact,
     read_artifact_text,
 )
 from semseg_cli.tracking.write import log_folder, run_link, start, upload
@@ -22,6 +23,7 @@ __all__ = [
     "find_runs",
     "log_folder",
     "probe",
+    "read_artifact",
     "read_artifact_text",
     "resolve_uri",
     "run_link",

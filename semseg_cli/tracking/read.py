@@ -50,8 +50,8 @@ def find_run(uri: str, wanted: str, kind: str = "intervention") -> TrackedRun:
     return pick(find_runs(uri, kind=kind), wanted)
 
 
-def read_artifact_text(run: TrackedRun, path: str) -> str:
-    """A text artifact of a run, from its store or its folder.
+def read_artifact(run: TrackedRun, path: str) -> bytes:
+    """An artifact of a run, from its store or its folder.
 
     Raises:
         StoreError: the run has no such artifact, or it cannot be fetched.
@@ -59,11 +59,21 @@ def read_artifact_text(run: TrackedRun, path: str) -> str:
     try:
         if isinstance(run.source, Path):
             local = path.removeprefix("results/")
-            return (run.source / (local if local in RESULT_FILES else path)).read_text("utf-8")
+            return (run.source / (local if local in RESULT_FILES else path)).read_bytes()
+        if (folder := store.local_path(run.artifacts)) is not None:
+            return (folder / path).read_bytes()
         with reporting(run.source), tempfile.TemporaryDirectory() as scratch:
             client = open_client(run.source, write=False)
-            return Path(client.download_artifacts(run.run_id, path, scratch)).read_text("utf-8")
+            return Path(client.download_artifacts(run.run_id, path, scratch)).read_bytes()
     except (OSError, StoreError) as error:
+        raise StoreError(f"{path} of run {run.name} cannot be read ({error}).") from error
+
+
+def read_artifact_text(run: TrackedRun, path: str) -> str:
+    """A text artifact of a run, as in `read_artifact`."""
+    try:
+        return read_artifact(run, path).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise StoreError(f"{path} of run {run.name} cannot be read ({error}).") from error
 
 
@@ -115,4 +125,5 @@ def _tracked(uri: str, run: Any, experiment: str) -> TrackedRun:
         params=run.data.params,
         metrics=run.data.metrics,
         tags=run.data.tags,
+        artifacts=run.info.artifact_uri,
     )
