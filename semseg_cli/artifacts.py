@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import save as to_safetensors
 
+from semseg_cli.bootstrap import COUNTED
 from semseg_cli.data import Dataset
 from semseg_cli.experiment import Outcome
 from semseg_cli.pipeline import Encoder
 from semseg_cli.runs import RunFolder
-
-COUNTED = ("n_orig_patches", "n_changed_patches", "n_other_patches", "n_other_changed")
 
 
 def write_stats(folder: RunFolder, encoder: Encoder) -> None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
+from semseg_cli.bootstrap import intervals
 from semseg_cli.config import Protocol
 from semseg_cli.counts import Counts
 from semseg_cli.data import Batch, Loader
@@ -240,6 +241,7 @@ def to_report(
 ) -> Report:
     """The report of an edit's counts."""
     n_images = len(measured.counts.per_image)
+    n_draws = len(measured.intervention.draws)
     n_per_row = int(measured.counts.per_draw[0, :1, [0, 2]].sum())
     return Report(
         method=measured.first.method,
@@ -252,4 +254,6 @@ def to_report(
         edit_norm=float(f"{ratio(measured.norm_sum, measured.n_edited):.6g}"),
         min_patches=min_patches,
         shared_edit=protocol == "label" or measured.first.is_shared,
+        n_draws=n_draws,
+        extra=intervals(measured.counts.per_image.numpy(), min_patches * n_draws),
     )

@@ -50,7 +50,7 @@ def extreme_classes(report: Report) -> dict[str, ClassResults]:
 
     A single such class is the largest one.
     """
-    least = max(1, report.min_patches)
+    least = report.least_patches
     ranked = sorted(
         (result for result in report.class_results if result.n_orig_patches >= least),
         key=lambda result: (-result.selectivity, result.class_id),

@@ -73,7 +73,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
                 write_outcome(folder, outcome, session.dataset)
                 write_stats(folder, session.encoder)
             _draw(session, outcomes, folders, output)
-    _print_outcomes(outcomes, folders, setup.min_patches, output)
+    _print_outcomes(outcomes, folders, output)
     if store is not None:
         finish(folders)
     _print_where(folders, store, output, _compare_commands(store, folders))
@@ -210,7 +210,7 @@ def _print_plan(session: Session, methods: Sequence[Method | Choose]) -> None:
 
 
 def _print_outcomes(
-    outcomes: Sequence[Outcome], folders: Sequence[RunFolder], min_patches: int, output: Output
+    outcomes: Sequence[Outcome], folders: Sequence[RunFolder], output: Output
 ) -> None:
     """The summary and the extreme classes of the best run; for machines, all classes of all."""
     names = [folder.meta["run_name"] for folder in folders]
@@ -228,7 +228,8 @@ def _print_outcomes(
     best = max(range(len(outcomes)), key=lambda i: outcomes[i].report.selectivity)
     which = names[best] if len(outcomes) > 1 else ""
     console.stdout().print()
-    console.show(extremes_table(class_rows(outcomes[best]), min_patches, which=which))
+    least = outcomes[best].report.least_patches
+    console.show(extremes_table(class_rows(outcomes[best]), least, which=which))
 
 
 def _compare_commands(store: str | None, folders: Sequence[RunFolder]) -> list[str]:

@@ -10,6 +10,7 @@ from semseg_cli.causal import select_causal, wanted_images
 from semseg_cli.config import AutoFeat, Choose, MeanDiff, Method, RandFeat, RandVec
 from semseg_cli.counts import Counts
 from semseg_cli.differences import Differences, mean_differences
+from semseg_cli.dose import dose_metrics
 from semseg_cli.edits import MAX_SCALE, Intervention, generator
 from semseg_cli.errors import SemsegError
 from semseg_cli.evaluate import evaluate, to_report
@@ -178,6 +179,17 @@ def _differences(session: Session, method: Method, progress: Progress) -> Differ
     return mean_differences(session.pipeline, loader, session.setup.label_threshold, progress)
 
 
+def _with_curves(reports: list[Report], n_scales: Sequence[int]) -> list[Report]:
+    """The reports, those of a method with several scales with its dose-response metrics."""
+    found, begin = [], 0
+    for n in n_scales:
+        of_method = reports[begin : begin + n]
+        curve = dose_metrics(of_method)
+        found += [replace(report, extra={**report.extra, **curve}) for report in of_method]
+        begin += n
+    return found
+
+
 def run(
     session: Session,
     methods: Sequence[Method],
@@ -202,6 +214,7 @@ def run(
         description=", ".join(method.command for method in methods),
     )
     reports = [to_report(m, names, setup.protocol, setup.min_patches) for m in all_measured]
+    reports = _with_curves(reports, [len(method.scale) for method in methods])
     return [
         Outcome(report, measured.counts, intervention, table)
         for report, measured, (intervention, table) in zip(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from semseg_cli.bootstrap import COUNTED, MEASURES, row_intervals
 from semseg_cli.console import say
 from semseg_cli.runs import RunFolder
 from semseg_cli.tracked import read_rows
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from semseg_cli.session import Session
 
 log = logging.getLogger("semseg_cli")
-COUNTED = ["n_orig_patches", "n_changed_patches", "n_other_patches", "n_other_changed"]
-MEASURES = ("target_change", "other_change", "selectivity")
-N_RESAMPLES = 2000
 Row = Mapping[str, Any]
 
 
@@ -100,13 +98,13 @@ def _charts(
 def _draw_classes(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
     from semseg_cli.figures import class_figure
 
-    class_figure(rows, path, folder.report().min_patches)
+    class_figure(rows, path, folder.report().least_patches)
 
 
 def _draw_extremes(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
     from semseg_cli.figures import extremes_figure
 
-    extremes_figure(rows, path, folder.report().min_patches)
+    extremes_figure(rows, path, folder.report().least_patches)
 
 
 def _draw_flows(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
@@ -152,7 +150,7 @@ def _counts(folder: RunFolder) -> tuple[list[int], np.ndarray]:
     """Class ids, and the four counts [images, classes, 4], of per_image.parquet."""
     frame = pd.read_parquet(folder.path / "per_image.parquet")
     class_ids = frame["class_id"].drop_duplicates().tolist()
-    return class_ids, frame[COUNTED].to_numpy(dtype=np.int64).reshape(-1, len(class_ids), 4)
+    return class_ids, frame[list(COUNTED)].to_numpy(dtype=np.int64).reshape(-1, len(class_ids), 4)
 
 
 def _columns(ends: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -162,32 +160,3 @@ def _columns(ends: Mapping[str, np.ndarray]) -> dict[str, float]:
         for end, value in zip(("lo", "hi"), pair, strict=True)
         if not np.isnan(value)
     }
-
-
-def row_intervals(
-    counts_bk4: np.ndarray, seed: int = 0, n_resamples: int = N_RESAMPLES
-) -> dict[str, np.ndarray]:
-    """Per measure the ends [rows, 2] of the 95% interval of each row: bootstrap over images.
-
-    NaN for fewer than two images, and where a row has no patches.
-    """
-    n_images, n_rows, _ = counts_bk4.shape
-    if n_images < 2:
-        return dict.fromkeys(MEASURES, np.full((n_rows, 2), np.nan))
-    weights = np.random.default_rng(seed).multinomial(
-        n_images, np.full(n_images, 1 / n_images), n_resamples
-    )
-    flat = weights.astype(float) @ counts_bk4.reshape(n_images, -1).astype(float)
-    orig, changed, other, other_changed = np.moveaxis(flat.reshape(n_resamples, n_rows, 4), 2, 0)
-    target, rest = _share(changed, orig), _share(other_changed, other)
-    drawn = {"target_change": target, "other_change": rest, "selectivity": target - rest}
-    return {name: _middle(values_rk) for name, values_rk in drawn.items()}
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-
-
-def _middle(values_rk: np.ndarray) -> np.ndarray:
-    columns = [column[~np.isnan(column)] for column in values_rk.T]
-    return np.array([np.percentile(c, (2.5, 97.5)) if len(c) else (np.nan,) * 2 for c in columns])

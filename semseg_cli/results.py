@@ -127,9 +127,13 @@ class Report:
         )
 
     def _over_classes(self, reduce: Callable[[list[float]], Any], of: str, least: int) -> float:
-        least *= self.n_draws
         kept = [getattr(r, of) for r in self.class_results if r.n_orig_patches >= least]
         return float(reduce(kept)) if kept else 0.0
+
+    @property
+    def least_patches(self) -> int:
+        """Original patches, over all draws, with which a class enters macro means and rankings."""
+        return max(1, self.min_patches) * self.n_draws
 
     @property
     def mean_target_change(self) -> float:
@@ -159,12 +163,12 @@ class Report:
     @property
     def macro_target_change(self) -> float:
         """Mean over classes with at least `min_patches` original patches."""
-        return self._over_classes(np.mean, "target_change", max(1, self.min_patches))
+        return self._over_classes(np.mean, "target_change", self.least_patches)
 
     @property
     def macro_other_change(self) -> float:
         """Mean over the same classes as `macro_target_change`."""
-        return self._over_classes(np.mean, "other_change", max(1, self.min_patches))
+        return self._over_classes(np.mean, "other_change", self.least_patches)
 
     @property
     def is_pooled_identical(self) -> bool:

@@ -178,7 +178,7 @@ def describe(folder: RunFolder) -> str:
         notes = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
         parts.append(render(summary_table({meta["run_name"]: report}, "", notes), "markdown"))
         rows = read_rows(folder.path / "class_results.csv")
-        parts.append(render(extremes_table(rows, report.min_patches), "markdown") if rows else "")
+        parts.append(render(extremes_table(rows, report.least_patches), "markdown") if rows else "")
     elif latents := read_rows(folder.path / "lookup.csv"):
         parts.append(render(lookup_table(latents[:100]), "markdown"))
     if meta["reason"]:
