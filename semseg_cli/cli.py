@@ -24,6 +24,7 @@ from semseg_cli.demo.seed import WORLD_SEED as SEED
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.interrupts import listen
 from semseg_cli.options import SettingsCommand, with_settings
+from semseg_cli.ui import Ui
 
 app = typer.Typer(
     name="semseg-cli",
@@ -117,6 +118,15 @@ def compare(
     from semseg_cli.console import show
 
     show(compare_runs(settings, runs or []), settings.output_format, settings.output)
+
+
+@app.command("ui", cls=SettingsCommand)
+@with_settings
+def ui(settings: Ui) -> None:
+    """Open the tracked runs in MLflow's web pages."""
+    from semseg_cli.ui import open_ui
+
+    open_ui(settings)
 
 
 @app.command("upload")

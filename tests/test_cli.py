@@ -68,7 +68,7 @@ def test_auto_feat_flips_planted_classes_and_nothing_else(
     assert report.mean_target_change == 1.0
     assert report.mean_other_change == 0.0
     assert "semseg-cli compare" in done.err
-    assert "mlflow ui --backend-store-uri" in done.err
+    assert "MLflow:  semseg-cli ui\n" in done.err
     assert " 1.000" in done.out
     assert max(map(len, done.out.splitlines())) <= 80
 

@@ -13,6 +13,8 @@ from semseg_cli.tracking.read import (
     find_runs,
     read_artifact_text,
 )
+from semseg_cli.tracking.system import system_metrics
+from semseg_cli.tracking.view import runs_page
 from semseg_cli.tracking.write import log_folder, run_link, start, upload
 
 __all__ = [
@@ -25,7 +27,9 @@ __all__ = [
     "read_artifact_text",
     "resolve_uri",
     "run_link",
+    "runs_page",
     "start",
+    "system_metrics",
     "ui_command",
     "upload",
 ]

@@ -14,6 +14,7 @@ from semseg_cli.runs import RunFolder
 from semseg_cli.tracked import (
     FINAL,
     TABLE,
+    class_metrics_of,
     class_table,
     describe,
     files_of,
@@ -23,8 +24,10 @@ from semseg_cli.tracked import (
     tags_of,
 )
 from semseg_cli.tracking.client import open_client, probe, reporting
+from semseg_cli.tracking.view import experiment_tags
 
-_MAX_PARAM, _MAX_TAG, _MAX_DIGEST, _MAX_BATCH = 6000, 8000, 36, 100
+_MAX_PARAM, _MAX_TAG, _MAX_DIGEST = 6000, 8000, 36
+_MAX_BATCH, _MAX_METRICS = 100, 800
 
 
 def start(uri: str, folders: Sequence[RunFolder]) -> None:
@@ -133,7 +136,8 @@ def _experiment_id(client: Any, uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return str(client.create_experiment(name, store.artifact_location(uri, name)))
+            location = store.artifact_location(uri, name)
+            return str(client.create_experiment(name, location, experiment_tags()))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -180,7 +184,8 @@ def _send(client: Any, run_id: str, folder: RunFolder) -> None:
     table = class_table(folder)
     if table is not None:
         tags["mlflow.loggedArtifacts"] = json.dumps([{"path": TABLE, "type": "table"}])
-    _log_values(client, run_id, metrics_of(folder), params, tags, ended)
+    metrics = metrics_of(folder) | class_metrics_of(folder)
+    _log_values(client, run_id, metrics, params, tags, ended)
     _log_datasets(client, run_id, meta["datasets"])
     _log_files(client, run_id, folder, {TABLE: table} if table is not None else {})
     client.set_terminated(run_id, status, ended)
@@ -212,14 +217,14 @@ def _log_values(
     tags: Mapping[str, str],
     time: int,
 ) -> None:
-    """Logs in batches: one by one, 600 values cost 25 s over HTTP. All metrics go in the first."""
+    """Logs in batches: one by one, 600 values cost 25 s over HTTP."""
     from mlflow.entities import Metric, Param
 
     values = [Metric(name, value, time, 0) for name, value in metrics.items()]
     rest = [Param(name, value) for name, value in params.items()]
-    client.log_batch(run_id, metrics=values, params=rest[:_MAX_BATCH])
-    for begin in range(_MAX_BATCH, len(rest), _MAX_BATCH):
-        client.log_batch(run_id, params=rest[begin : begin + _MAX_BATCH])
+    while values or rest:
+        client.log_batch(run_id, metrics=values[:_MAX_METRICS], params=rest[:_MAX_BATCH])
+        del values[:_MAX_METRICS], rest[:_MAX_BATCH]
     _tag(client, run_id, tags)
 
 
