@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,9 @@ def log_folder(folder: RunFolder) -> None:
     """
     meta = folder.meta
     uri, run_id = meta["tracking_uri"], meta["mlflow_run_id"]
+    if meta["status"] not in FINAL:
+        ended = datetime.fromtimestamp(_last_change(folder), UTC).isoformat(timespec="milliseconds")
+        folder.update(status="KILLED", reason="The process ended without saying how.", ended=ended)
     later = f"{folder.path} is kept whole, store it later with `semseg-cli upload {folder.path}`"
     if run_id is None:
         raise StoreError(f"No run was started in a tracking store: {later}.")
@@ -171,14 +175,10 @@ def _is_active(client: Any, run_id: str) -> bool:
 
 def _send(client: Any, run_id: str, folder: RunFolder) -> None:
     meta = folder.meta
-    status, reason = meta["status"], meta["reason"]
-    if status not in FINAL:
-        status, reason = "KILLED", "The process ended without saying how."
     ended = milliseconds(meta["ended"] or meta["created"])
     kept = client.get_run(run_id).data.params
     params, conflicts = _new_params(params_of(folder), kept)
     tags = tags_of(folder)
-    tags |= {"semseg.reason": reason} if reason else {}
     tags |= {"semseg.param_conflicts": conflicts} if conflicts else {}
     tags |= {"mlflow.note.content": describe(folder)}
     table = class_table(folder)
@@ -188,7 +188,12 @@ def _send(client: Any, run_id: str, folder: RunFolder) -> None:
     _log_values(client, run_id, metrics, params, tags, ended)
     _log_datasets(client, run_id, meta["datasets"])
     _log_files(client, run_id, folder, {TABLE: table} if table is not None else {})
-    client.set_terminated(run_id, status, ended)
+    client.set_terminated(run_id, meta["status"], ended)
+
+
+def _last_change(folder: RunFolder) -> float:
+    """When a file of the folder was last written, in seconds: how long its run lived at least."""
+    return max(path.stat().st_mtime for path in folder.path.iterdir())
 
 
 def _new_params(params: Mapping[str, str], kept: Mapping[str, str]) -> tuple[dict[str, str], str]:
@@ -250,7 +255,22 @@ def _log_datasets(client: Any, run_id: str, datasets: Sequence[Mapping[str, Any]
         tag = InputTag("mlflow.data.context", ", ".join(roles[key]))
         inputs[key] = DatasetInput(Dataset(*key, "local", source, profile=profile), [tag])
     if inputs:
-        client.log_inputs(run_id, list(inputs.values()))
+        _log_inputs(client, run_id, list(inputs.values()))
+
+
+def _log_inputs(client: Any, run_id: str, inputs: Sequence[Any], tries: int = 3) -> None:
+    """Logs datasets; again where another process stored the same one between MLflow's look for it
+    and its insertion.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.log_inputs(run_id, inputs)
+    except MlflowException as error:
+        is_duplicate = any(sign in str(error).lower() for sign in ("unique", "duplicate"))
+        if tries == 1 or not is_duplicate:
+            raise
+        _log_inputs(client, run_id, inputs, tries - 1)
 
 
 def _log_files(client: Any, run_id: str, folder: RunFolder, made: Mapping[str, str]) -> None:
