@@ -24,6 +24,7 @@ from semseg_cli.demo.seed import WORLD_SEED as SEED
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.interrupts import listen
 from semseg_cli.options import SettingsCommand, with_settings
+from semseg_cli.ui import Ui
 
 app = typer.Typer(
     name="semseg-cli",
@@ -120,6 +121,15 @@ def compare(
     show(table, settings.output_format, settings.output, settings.precision)
     if settings.plot is not None:
         say(f"Wrote {settings.plot}")
+
+
+@app.command("ui", cls=SettingsCommand)
+@with_settings
+def ui(settings: Ui) -> None:
+    """Open the tracked runs in MLflow's web pages."""
+    from semseg_cli.ui import open_ui
+
+    open_ui(settings)
 
 
 @app.command("upload")

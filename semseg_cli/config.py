@@ -6,6 +6,7 @@ command's help; `options.py` turns its fields into options, `Settings` checks th
 
 import math
 from dataclasses import MISSING, Field, dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
@@ -393,6 +394,12 @@ class Output(Settings):
     no_track: bool = option(False, "Write the local run folder only, without MLflow.")
     format: Format = option("table", "Form of the printed results.")
     no_plots: bool = option(False, "Draw nothing: no plots, no examples, no report.html.")
+    log_class_metrics: bool = option(
+        False, "Track the numbers of every class as metrics class/NAME/..., too."
+    )
+    system_metrics: bool = option(
+        False, "Track processor, memory, disk and GPU use as metrics system/... (needs psutil)."
+    )
     quiet: bool = option(False, "No progress and no messages; the summary still prints.")
     dry_run: bool = option(False, "Say what would run, its size and estimated time; then stop.")
 
@@ -401,6 +408,11 @@ class Output(Settings):
         for tag in self.tags:
             if "=" not in tag or not tag.partition("=")[0].strip():
                 raise ValueError(f"tag is {tag!r}: give it as KEY=VALUE")
+        for name in ("log_class_metrics", "system_metrics"):
+            if getattr(self, name) and self.no_track:
+                raise ValueError(f"{name} is about tracking: leave out --no-track")
+        if self.system_metrics and find_spec("psutil") is None:
+            raise ValueError("system_metrics needs psutil: run `pip install psutil`")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as exceptions, so that a run that is told to stop is marked as such."""
+"""Ctrl-C, SIGTERM and a closed terminal as exceptions: a run that is told to stop is marked so."""
 
 import signal
 import threading
@@ -8,20 +8,28 @@ from types import FrameType
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to stop (SIGTERM)."""
+    """The process was asked to stop (SIGTERM), or its terminal was closed (SIGHUP)."""
 
 
-_KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+_KINDS = {
+    signal.SIGINT: KeyboardInterrupt,
+    signal.SIGTERM: Terminated,
+    signal.SIGHUP: Terminated,
+}
 _asked: list[type[KeyboardInterrupt]] = []
 _holding: list[bool] = []
 
 
 def listen() -> None:
-    """From now on SIGINT and SIGTERM raise in the main thread, and `check` raises after them."""
+    """From now on these signals raise in the main thread, and `check` raises after them.
+
+    SIGHUP stays ignored where it is, as under `nohup`.
+    """
     _asked.clear()
     if threading.current_thread() is threading.main_thread():
         for number in _KINDS:
-            signal.signal(number, _stop)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _stop)
 
 
 def check() -> None:

@@ -30,7 +30,11 @@ class SettingsCommand(TyperCommand):
     """A command whose defaults come from the preset and the settings file."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Reads the files that the options name before the options themselves get their values."""
+        """Reads the files that the options name before the options themselves get their values.
+
+        `--imgs_root` stands for `--imgs-root`: `mlflow run -P imgs_root=...` spells it so.
+        """
+        args = [_dashed(arg) for arg in args]
         if not ctx.resilient_parsing:
             given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
             if "help" not in given:
@@ -64,6 +68,11 @@ def warn_of_unknown_variables() -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else "."
             print(f"semseg-cli: no option reads the variable {name}{hint}", file=sys.stderr)
+
+
+def _dashed(arg: str) -> str:
+    name, mark, value = arg.partition("=")
+    return name.replace("_", "-") + mark + value if name.startswith("--") else arg
 
 
 def _key(param: Any) -> str:

@@ -4,7 +4,7 @@ import logging
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,8 @@ def shared_meta(
         "tags": dict(tag.split("=", 1) for tag in output.tags),
         "datasets": list(datasets),
         "digests": digests,
+        "class_metrics": output.log_class_metrics,
+        "system_metrics": output.system_metrics,
     }
 
 
@@ -98,7 +100,8 @@ def recorded(
                 log.info("skipped %s of %s: %s", bad["image"], dataset["split"], bad["reason"])
         if store is not None:
             tracking.start(store, folders)
-        yield folders
+        with _system_metrics(folders[0]):
+            yield folders
     except BaseException as error:
         settle()
         reason = _reason(error)
@@ -112,6 +115,14 @@ def recorded(
             say(f"Stopped ({reason}): the run is marked as KILLED in\n{kept}", quiet=output.quiet)
         raise
     _end(folders, "FINISHED", None, handlers)
+
+
+def _system_metrics(folder: RunFolder) -> AbstractContextManager[None]:
+    """Tracks what the machine does as the first run of a command, where that is asked for."""
+    from semseg_cli import tracking
+
+    asked = folder.meta.get("system_metrics") and folder.meta["mlflow_run_id"]
+    return tracking.system_metrics(folder) if asked else nullcontext()
 
 
 def _reason(error: BaseException) -> str:

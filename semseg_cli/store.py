@@ -83,10 +83,12 @@ def local_path(artifact_uri: str) -> Path | None:
 
 
 def ui_command(uri: str) -> str:
-    """What to type, or to open in a browser, to see the runs of a store."""
-    if uri.startswith(("http://", "https://")):
-        return public(uri)
-    return f"mlflow ui --backend-store-uri {shlex.quote(public(uri))}"
+    """What to type to see the runs of a store in MLflow's UI, from this working directory."""
+    is_default = uri == f"sqlite:///{Path.cwd()}/mlflow.db" and not os.environ.get(
+        "MLFLOW_TRACKING_URI"
+    )
+    option = [] if is_default else ["--tracking-uri", public(uri)]
+    return shlex.join(["semseg-cli", "ui", *option])
 
 
 def check_sqlite(path: Path, *, write: bool) -> None:

@@ -8,6 +8,7 @@ import difflib
 import io
 import json
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from semseg_cli.tables import render
 TABLE = "class_results.json"
 # These go below results/ in the store; every other file keeps its place in the folder.
 RESULT_FILES = ("class_results.csv", "per_image.parquet", "change_matrix.parquet", "draws.csv")
+# The first columns of the table of classes in MLflow's UI; the others follow as they are.
+FIRST = ("class_name", "target_change", "other_change", "selectivity", "latent")
 FINAL = ("FINISHED", "FAILED", "KILLED")
 
 
@@ -97,6 +100,33 @@ def metrics_of(folder: RunFolder) -> dict[str, float]:
     return folder.report().metrics() if (folder.path / "report.json").exists() else {}
 
 
+def class_metrics_of(folder: RunFolder) -> dict[str, float]:
+    """The ratios of each class of a run, as metrics `class/NAME/...`; none unless asked for."""
+    if not folder.meta.get("class_metrics") or not (folder.path / "report.json").exists():
+        return {}
+    results = folder.report().class_results
+    names = [safe_name(result.class_name) for result in results]
+    unique = [
+        name if name and names.count(name) == 1 else f"id{result.class_id}"
+        for result, name in zip(results, names, strict=True)
+    ]
+    return {
+        f"class/{name}/{ratio}": getattr(result, ratio)
+        for result, name in zip(results, unique, strict=True)
+        for ratio in ("target_change", "other_change", "selectivity")
+    }
+
+
+def safe_name(text: str) -> str:
+    """A name as stores take it: letters, digits, `_`, `-` and `.` inside, joined by `_`."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.-")
+
+
+def without_details(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of the run as a whole: not those of classes or of the machine."""
+    return {name: value for name, value in metrics.items() if "/" not in name}
+
+
 def tags_of(folder: RunFolder) -> dict[str, str]:
     """Our tags of a run, and the user's."""
     meta = folder.meta
@@ -132,12 +162,18 @@ def files_of(folder: RunFolder) -> list[tuple[Path, str]]:
 def class_table(folder: RunFolder) -> str | None:
     """The rows of class_results.csv as MLflow's UI compares them; None where there are none.
 
-    The UI groups by the first column and compares the next.
+    The UI groups by the first column, compares the next, and shows every digit it is given.
     """
     rows = read_rows(folder.path / "class_results.csv")
     if not rows:
         return None
-    return json.dumps({"columns": list(rows[0]), "data": [list(row.values()) for row in rows]})
+    columns = sorted(rows[0], key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    data = [[_rounded(row[name]) for name in columns] for row in rows]
+    return json.dumps({"columns": columns, "data": data})
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -68,7 +68,7 @@ def test_auto_feat_flips_planted_classes_and_nothing_else(
     assert report.mean_target_change == 1.0
     assert report.mean_other_change == 0.0
     assert "semseg-cli compare" in done.err
-    assert "mlflow ui --backend-store-uri" in done.err
+    assert "MLflow:  semseg-cli ui\n" in done.err
     assert " 1.000" in done.out
     assert max(map(len, done.out.splitlines())) <= 80
 
@@ -229,6 +229,18 @@ def test_no_track_writes_the_folder_only_and_upload_finishes_it(
     done = terminal.type("compare", "--format", "csv")
     assert_done(done)
     assert "auto-feat x-2" in done.out
+
+
+def test_what_is_tracked_besides_is_asked_for(known_world: World, terminal: Terminal) -> None:
+    more = ["--log-class-metrics", "--system-metrics", "--scale", "-2", "--scale", "-3"]
+    assert_done(terminal.type("rand-feat", *options(known_world, max_freq=""), *more))
+    newer, first = (run.data.metrics for run in stored_runs(terminal, "semseg"))
+    for metrics in (newer, first):
+        assert "class/wall/target_change" in metrics
+    names = {name for name in {*newer, *first} if name.startswith("system/")}
+    assert "system/cpu_utilization_percentage" in names
+    assert names <= set(first) or names <= set(newer)
+    assert not (set(first) & set(newer) & names)  # one command, one machine
 
 
 def test_quiet_prints_the_tables_only(known_world: World, terminal: Terminal) -> None:

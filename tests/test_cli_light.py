@@ -14,7 +14,7 @@ from semseg_cli.flat import entries
 
 HEAVY = ("torch", "mlflow", "transformers", "pandas", "PIL", "matplotlib")
 METHOD_COMMANDS = tuple(method.command for method in METHODS)
-COMMANDS = ("lookup", *METHOD_COMMANDS, "compare", "upload", "demo")
+COMMANDS = ("lookup", *METHOD_COMMANDS, "compare", "ui", "upload", "demo")
 
 
 def imported(code: str) -> set[str]:
@@ -26,7 +26,9 @@ def imported(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("args", [["--help"], ["auto-feat", "--help"], ["compare", "--help"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["auto-feat", "--help"], ["compare", "--help"], ["ui", "--help"]]
+)
 def test_help_imports_nothing_heavy(args: Sequence[str]) -> None:
     assert imported(f"from semseg_cli.cli import run; run({list(args)!r})") == set()
 

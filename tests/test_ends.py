@@ -1,4 +1,4 @@
-"""How runs end: Ctrl-C, SIGTERM and failures leave a marked run and nothing half-written."""
+"""How runs end: signals, lost servers and failures leave a marked run and nothing half-written."""
 
 import json
 import os
@@ -6,12 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import mlflow_store as stores
 import pytest
 from commands import Terminal, options
 from mlflow.tracking import MlflowClient
 from worlds import World
+
+from semseg_cli.runs import RunFolder
 
 pytestmark = pytest.mark.slow
 
@@ -40,17 +45,24 @@ def wait_until_evaluating(terminal: Terminal, process: subprocess.Popen[str]) ->
     raise AssertionError("the run did not begin")
 
 
+def start_long_run(terminal: Terminal, world: World, workers: str) -> subprocess.Popen[str]:
+    """90 scales of 5 classes, one edited image at a time: minutes of work."""
+    scales = [arg for step in range(1, 91) for arg in ("--scale", str(step / 10))]
+    return start(terminal, "auto-feat", *options(world, batch_size="1", workers=workers), *scales)
+
+
 @pytest.mark.parametrize(
     ("number", "reason", "workers"),
-    [(signal.SIGINT, "interrupted", "2"), (signal.SIGTERM, "terminated", "0")],
+    [
+        (signal.SIGINT, "interrupted", "2"),
+        (signal.SIGTERM, "terminated", "0"),
+        (signal.SIGHUP, "terminated", "0"),
+    ],
 )
 def test_a_stopped_run_is_marked_as_killed(
     number: signal.Signals, reason: str, workers: str, tiny_world: World, terminal: Terminal
 ) -> None:
-    # 90 scales of 5 classes, one edited image at a time: minutes of work.
-    scales = [arg for step in range(1, 91) for arg in ("--scale", str(step / 10))]
-    args = options(tiny_world, batch_size="1", workers=workers)
-    process = start(terminal, "auto-feat", *args, *scales)
+    process = start_long_run(terminal, tiny_world, workers)
     folder = wait_until_evaluating(terminal, process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
@@ -65,3 +77,62 @@ def test_a_stopped_run_is_marked_as_killed(
     run = client.get_run(meta["mlflow_run_id"])
     assert run.info.status == "KILLED"
     assert run.data.tags["semseg.reason"] == reason
+
+
+def test_a_killed_run_can_be_told_and_uploaded(tiny_world: World, terminal: Terminal) -> None:
+    process = start_long_run(terminal, tiny_world, "0")
+    folder = wait_until_evaluating(terminal, process)
+    process.kill()
+    process.communicate(timeout=60)
+    begun = json.loads((folder / "run.json").read_text())
+    assert (begun["status"], begun["ended"]) == ("RUNNING", None)
+
+    for wanted in ([], [str(folder)]):
+        done = terminal.type("compare", *wanted)
+        assert (done.code, done.out) == (1, "")
+        assert "None of these runs has finished with results" in done.err
+        assert "RUNNING" in done.err
+    assert terminal.type("upload", str(folder)).code == 0
+    meta = json.loads((folder / "run.json").read_text())
+    assert (meta["status"], meta["uploaded"]) == ("KILLED", True)
+    run = MlflowClient(f"sqlite:///{terminal.folder}/mlflow.db").get_run(begun["mlflow_run_id"])
+    assert run.info.status == "KILLED"
+    assert run.data.tags["semseg.reason"] == "The process ended without saying how."
+    assert run.info.end_time > run.info.start_time
+    assert f"{meta['run_name']}: KILLED" in terminal.type("compare", str(folder)).err
+
+
+def test_a_server_killed_while_a_command_logs_loses_nothing(
+    tiny_world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = stores.free_port()
+    place = terminal.folder / "server"
+    place.mkdir()
+    args = ["auto-feat", *options(tiny_world), "--tracking-uri", f"http://127.0.0.1:{port}"]
+    with ExitStack() as alive, monkeypatch.context() as patch:
+        alive.enter_context(stores.server(place, port))
+        log_artifact, sent = MlflowClient.log_artifact, []
+
+        def log_and_kill(*args: Any, **kwargs: Any) -> None:
+            sent.append(args)
+            if len(sent) == 3:
+                alive.close()
+            log_artifact(*args, **kwargs)
+
+        patch.setattr(MlflowClient, "log_artifact", log_and_kill)
+        done = terminal.type(*args)
+    (folder,) = terminal.runs()
+    assert done.code == 1
+    assert f"semseg-cli upload {folder.relative_to(terminal.folder)}" in done.err
+    assert "Traceback" not in done.err
+    assert json.loads((folder / "run.json").read_text())["status"] == "FINISHED"
+    with stores.server(place, port):
+        assert terminal.type("upload", str(folder)).code == 0
+        assert terminal.type(*args).code == 0
+        after, normal = (stores.snapshot(RunFolder(path)) for path in terminal.runs())
+    for different in ("start", "end"):
+        assert after.pop(different)
+        assert normal.pop(different)
+    for different in ("semseg.sweep_id", "mlflow.note.content"):  # the note names the folder
+        assert after["tags"].pop(different) != normal["tags"].pop(different)
+    assert after == normal

@@ -13,7 +13,7 @@ from commands import Terminal, options
 from PIL import Image
 from worlds import World, make_head, make_sae
 
-from semseg_cli import runs
+from semseg_cli import config, runs
 from semseg_cli import sae as saes
 from semseg_cli.head import save_head
 
@@ -54,6 +54,23 @@ WRONG_OPTIONS = {
     "missing input": ({"sae_ckpt": ""}, "Missing --sae-ckpt: name them all, or take --preset demo"),
     "tag without value": ({"tag": "x"}, "--tag is 'x': give it as KEY=VALUE"),
 }
+
+
+@pytest.mark.parametrize("option", ["--system-metrics", "--log-class-metrics"])
+def test_what_is_only_tracked_needs_tracking(option: str, terminal: Terminal) -> None:
+    done = terminal.type("rand-vec", option, "--no-track")
+    assert (done.code, done.out) == (2, "")
+    assert f"Invalid value: {option} is about tracking: leave out --no-track." in done.err
+
+
+def test_system_metrics_say_what_they_need(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "find_spec", lambda name: None)
+    done = terminal.type("rand-vec", "--system-metrics")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.endswith("--system-metrics needs psutil: run `pip install psutil`.\n")
+    assert terminal.runs() == []
 
 
 @pytest.mark.parametrize(("changes", "sentence"), WRONG_OPTIONS.values(), ids=WRONG_OPTIONS.keys())

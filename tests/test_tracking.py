@@ -10,17 +10,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow_store as stores
 import pytest
-from run_folders import make_folder, make_report
+from run_folders import fill, make_folder, make_report
 
 import semseg_cli
 from semseg_cli import store, tracking
 from semseg_cli.errors import SemsegError, StoreError
+from semseg_cli.results import ClassResults
 from semseg_cli.runs import RunFolder
 
 
@@ -75,8 +78,16 @@ def test_artifacts_of_a_database_lie_beside_it() -> None:
 
 
 def test_ui_command_is_quoted_for_the_shell() -> None:
-    assert tracking.ui_command("sqlite:////a b/m.db").endswith("'sqlite:////a b/m.db'")
-    assert tracking.ui_command("http://tracker") == "http://tracker"
+    assert tracking.ui_command("sqlite:////a b/m.db") == (
+        "semseg-cli ui --tracking-uri 'sqlite:////a b/m.db'"
+    )
+
+
+def test_ui_command_is_short_for_the_store_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = tracking.resolve_uri(None)
+    assert tracking.ui_command(default) == "semseg-cli ui"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker")
+    assert tracking.ui_command(default) == f"semseg-cli ui --tracking-uri {default}"
 
 
 # Probing
@@ -167,17 +178,24 @@ def test_probe_restores_the_patience_of_http(uri: str, monkeypatch: pytest.Monke
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
 
 
+N_FIRST_USES = 20
 _FIRST_USES = """
 import sys, time
+from contextlib import nullcontext
 from pathlib import Path
-import mlflow.store.tracking.sqlalchemy_store  # so that the two meet at the store
 from mlflow_store import stored
 from run_folders import make_folder
-from semseg_cli import tracking
-root, me, other = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-for turn in range(3):
+from semseg_cli import store, tracking
+root, me, other, n_turns, lock = sys.argv[1:]
+root = Path(root)
+tracking.probe(f"sqlite:///{root}/{me}.db")  # imports MLflow: the two meet at the store
+if lock == "without":
+    store.opening = lambda path, write: nullcontext()
+for turn in range(int(n_turns)):
     (root / f"{turn}.{me}").touch()
+    until = time.monotonic() + 60
     while not (root / f"{turn}.{other}").exists():
+        assert time.monotonic() < until, "the other process has failed"
         time.sleep(0.001)
     uri = f"sqlite:///{root}/{turn}.db"
     tracking.probe(uri)
@@ -186,21 +204,70 @@ assert not {"torch", "transformers"} & set(sys.modules), "heavy"
 """
 
 
-@pytest.mark.slow
-def test_two_first_uses_at_once_succeed_and_say_nothing(tmp_path: Path) -> None:
+@pytest.fixture
+def quick_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: new stores wait for the disk most of their time."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+def use_first_at_once(root: Path, n_turns: int, lock: str = "with") -> list[tuple[int, str]]:
+    """Two processes use the same new store, `n_turns` times: exit code and output of each."""
     path = f"{Path(__file__).parent}:{Path(semseg_cli.__file__).parents[1]}"
     both = [
         subprocess.Popen(
-            [sys.executable, "-c", _FIRST_USES, str(tmp_path), *names],
+            [sys.executable, "-c", _FIRST_USES, str(root), *names, str(n_turns), lock],
             env={**os.environ, "PYTHONPATH": path}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
         for names in (("a", "b"), ("b", "a"))
     ]  # fmt: skip
-    assert [process.communicate(timeout=120)[0] for process in both] == ["", ""]
-    assert [process.returncode for process in both] == [0, 0]
-    for turn in range(3):
-        assert len(tracking.find_runs(f"sqlite:///{tmp_path}/{turn}.db")) == 2
+    said = [process.communicate(timeout=250)[0] for process in both]
+    return [(process.returncode, text) for process, text in zip(both, said, strict=True)]
+
+
+@pytest.mark.slow
+def test_two_first_uses_at_once_succeed_and_say_nothing(quick_disk: Path) -> None:
+    assert use_first_at_once(quick_disk, N_FIRST_USES) == [(0, ""), (0, "")]
+    for turn in range(N_FIRST_USES):
+        assert len(tracking.find_runs(f"sqlite:///{quick_disk}/{turn}.db")) == 2
+
+
+@pytest.mark.slow
+def test_the_lock_is_what_makes_first_uses_succeed(quick_disk: Path) -> None:
+    for attempt in range(5):
+        root = quick_disk / str(attempt)
+        root.mkdir()
+        ended = use_first_at_once(root, 1, "without")
+        if any(code for code, _ in ended):
+            return
+    raise AssertionError(f"five times nothing went wrong without the lock: {ended}")
+
+
+def test_a_dataset_that_another_process_has_just_stored_is_no_failure(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    real, refusals = mlflow.MlflowClient.log_inputs, [2]
+
+    def refuse_twice(*args: Any) -> None:
+        if refusals[0]:
+            refusals[0] -= 1
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets")
+        real(*args)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_inputs", refuse_twice)
+    folder = stores.stored(uri, make_folder(tmp_path / "runs"))
+    assert len(stores.snapshot(folder)["inputs"]) == 2
+    refusals[0] = 3
+    with pytest.raises(StoreError, match="UNIQUE constraint failed"):
+        tracking.log_folder(folder)
 
 
 # What is stored
@@ -245,9 +312,11 @@ def test_the_class_table_is_one_that_mlflow_reads(uri: str, tmp_path: Path) -> N
     folder = stores.stored(uri, make_folder(tmp_path / "runs"))
     experiment = folder.meta["mlflow_experiment_id"]
     table = MlflowClient(uri).load_table(experiment, "class_results.json")
-    assert list(table.columns[:3]) == ["class_name", "target_change", "other_change"]
+    first = ["class_name", "target_change", "other_change", "selectivity", "latent"]
+    assert list(table.columns[:5]) == first
     assert list(table["class_name"]) == ["sand", "sea [b t d]"]
     assert list(table["target_change"]) == [0.9, 0.5]
+    assert list(table["selectivity"]) == [0.86, 0.45]
 
 
 def test_report_comes_back_from_the_store(uri: str, tmp_path: Path) -> None:
@@ -311,6 +380,52 @@ def test_settings_are_flat_text(uri: str, tmp_path: Path) -> None:
     params = stores.snapshot(stores.stored(uri, make_folder(tmp_path / "r", settings=text)))
     kept = {"classes": "sand, sea", "quiet": "true", "deep.er.x": "1.5"}
     assert kept.items() <= params["params"].items()
+
+
+def test_classes_are_metrics_where_that_is_asked_for(uri: str, tmp_path: Path) -> None:
+    asked = stores.stored(uri, make_folder(tmp_path / "runs", class_metrics=True))
+    metrics = stores.snapshot(asked)["metrics"]
+    assert metrics["class/sand/target_change"] == 0.9
+    assert metrics["class/sea_b_t_d/selectivity"] == pytest.approx(0.45)
+    assert len(metrics) == len(make_report().metrics()) + 2 * 3
+    found = tracking.find_run(uri, asked.meta["mlflow_run_id"])
+    assert found.metrics == pytest.approx(make_report().metrics())
+
+
+def test_many_classes_fit_and_names_stay_apart(uri: str, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "runs", class_metrics=True)
+    names = ["a b", "a/b", "../..", "海", *(f"class {i}" for i in range(400))]
+    results = [ClassResults(i, name, 10, 5, 10, 1, {1: 5}) for i, name in enumerate(names, 1)]
+    fill(folder, replace(make_report(), class_results=results))
+    metrics = stores.snapshot(stores.stored(uri, folder))["metrics"]
+    assert len([name for name in metrics if name.startswith("class/")]) == 3 * len(names)
+    for name in ("id1", "id2", "id3", "id4", "class_399"):
+        assert f"class/{name}/other_change" in metrics
+
+
+def test_the_machine_is_tracked_until_the_block_ends(uri: str, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "runs", status=None)
+    tracking.start(uri, [folder])
+    with tracking.system_metrics(folder):
+        assert any(thread.name == "SystemMetricsMonitor" for thread in threading.enumerate())
+    assert not any(thread.name == "SystemMetricsMonitor" for thread in threading.enumerate())
+    metrics = stores.snapshot(folder)["metrics"]
+    assert metrics["system/system_memory_usage_megabytes"] > 0
+    assert tracking.find_run(uri, folder.meta["mlflow_run_id"]).metrics == {}
+
+
+def test_a_store_that_takes_no_system_metrics_is_logged_only(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import mlflow
+
+    folder = make_folder(tmp_path / "runs", status=None)
+    tracking.start(uri, [folder])
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", _no_space)
+    with tracking.system_metrics(folder):
+        pass
+    assert "system metrics: The tracking store" in caplog.text
+    assert "No space left" in caplog.text
 
 
 # Under `mlflow run`

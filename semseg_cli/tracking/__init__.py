@@ -14,6 +14,8 @@ from semseg_cli.tracking.read import (
     read_artifact,
     read_artifact_text,
 )
+from semseg_cli.tracking.system import system_metrics
+from semseg_cli.tracking.view import runs_page
 from semseg_cli.tracking.write import log_folder, run_link, start, upload
 
 __all__ = [
@@ -27,7 +29,9 @@ __all__ = [
     "read_artifact_text",
     "resolve_uri",
     "run_link",
+    "runs_page",
     "start",
+    "system_metrics",
     "ui_command",
     "upload",
 ]

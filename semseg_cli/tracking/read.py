@@ -8,7 +8,14 @@ from typing import Any
 from semseg_cli import store
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.runs import RunFolder
-from semseg_cli.tracked import RESULT_FILES, TrackedRun, from_folder, from_milliseconds, pick
+from semseg_cli.tracked import (
+    RESULT_FILES,
+    TrackedRun,
+    from_folder,
+    from_milliseconds,
+    pick,
+    without_details,
+)
 from semseg_cli.tracking.client import open_client, probe, reporting
 
 NO_RUNS = "make one with `semseg-cli auto-feat`"
@@ -25,22 +32,32 @@ def find_runs(
         SemsegError: the store, or an experiment, does not exist.
         StoreError: the store cannot be read, or does not understand the filter.
     """
+    check_exists(uri)
     path = store.sqlite_path(uri)
-    if path is not None and not path.exists():
-        raise SemsegError(f"There is no tracking store {path} and so no run: {NO_RUNS}.")
-    if path is None:
-        probe(uri)
-    else:
-        store.check_sqlite(path, write=False)
     if path is not None and not store.has_schema(path):
         return []
     whole = " and ".join(p for p in (f"tags.semseg.kind = '{kind}'", filter_string) if p)
     with reporting(uri):
         client = open_client(uri, write=False)
-        names = {e.experiment_id: e.name for e in _pages(client.search_experiments)}
+        names = {e.experiment_id: e.name for e in pages(client.search_experiments)}
         chosen = _chosen(names, experiments)
-        runs = _pages(client.search_runs, chosen, whole) if chosen else []
+        runs = pages(client.search_runs, chosen, whole) if chosen else []
         return [_tracked(uri, run, names[run.info.experiment_id]) for run in runs]
+
+
+def check_exists(uri: str) -> None:
+    """Raises a SemsegError unless there is a store; makes none.
+
+    Raises:
+        StoreError: the store is there but cannot be read, or does not answer.
+    """
+    path = store.sqlite_path(uri)
+    if path is None:
+        probe(uri)
+    elif not path.exists():
+        raise SemsegError(f"There is no tracking store {path} and so no run: {NO_RUNS}.")
+    else:
+        store.check_sqlite(path, write=False)
 
 
 def find_run(uri: str, wanted: str, kind: str = "intervention") -> TrackedRun:
@@ -92,7 +109,7 @@ def find_lookup(uri: str, wanted: str) -> TrackedRun:
     return pick(runs, wanted)
 
 
-def _pages(search: Any, *arguments: Any) -> list[Any]:
+def pages(search: Any, *arguments: Any) -> list[Any]:
     found: list[Any] = []
     token = None
     while True:
@@ -123,7 +140,7 @@ def _tracked(uri: str, run: Any, experiment: str) -> TrackedRun:
         started=from_milliseconds(run.info.start_time),
         source=uri,
         params=run.data.params,
-        metrics=run.data.metrics,
+        metrics=without_details(run.data.metrics),
         tags=run.data.tags,
         artifacts=run.info.artifact_uri,
     )

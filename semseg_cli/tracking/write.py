@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from semseg_cli.runs import RunFolder
 from semseg_cli.tracked import (
     FINAL,
     TABLE,
+    class_metrics_of,
     class_table,
     describe,
     files_of,
@@ -23,8 +25,10 @@ from semseg_cli.tracked import (
     tags_of,
 )
 from semseg_cli.tracking.client import open_client, probe, reporting
+from semseg_cli.tracking.view import experiment_tags
 
-_MAX_PARAM, _MAX_TAG, _MAX_DIGEST, _MAX_BATCH = 6000, 8000, 36, 100
+_MAX_PARAM, _MAX_TAG, _MAX_DIGEST = 6000, 8000, 36
+_MAX_BATCH, _MAX_METRICS = 100, 800
 
 
 def start(uri: str, folders: Sequence[RunFolder]) -> None:
@@ -54,6 +58,9 @@ def log_folder(folder: RunFolder) -> None:
     """
     meta = folder.meta
     uri, run_id = meta["tracking_uri"], meta["mlflow_run_id"]
+    if meta["status"] not in FINAL:
+        ended = datetime.fromtimestamp(_last_change(folder), UTC).isoformat(timespec="milliseconds")
+        folder.update(status="KILLED", reason="The process ended without saying how.", ended=ended)
     later = f"{folder.path} is kept whole, store it later with `semseg-cli upload {folder.path}`"
     if run_id is None:
         raise StoreError(f"No run was started in a tracking store: {later}.")
@@ -133,7 +140,8 @@ def _experiment_id(client: Any, uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return str(client.create_experiment(name, store.artifact_location(uri, name)))
+            location = store.artifact_location(uri, name)
+            return str(client.create_experiment(name, location, experiment_tags()))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -167,23 +175,25 @@ def _is_active(client: Any, run_id: str) -> bool:
 
 def _send(client: Any, run_id: str, folder: RunFolder) -> None:
     meta = folder.meta
-    status, reason = meta["status"], meta["reason"]
-    if status not in FINAL:
-        status, reason = "KILLED", "The process ended without saying how."
     ended = milliseconds(meta["ended"] or meta["created"])
     kept = client.get_run(run_id).data.params
     params, conflicts = _new_params(params_of(folder), kept)
     tags = tags_of(folder)
-    tags |= {"semseg.reason": reason} if reason else {}
     tags |= {"semseg.param_conflicts": conflicts} if conflicts else {}
     tags |= {"mlflow.note.content": describe(folder)}
     table = class_table(folder)
     if table is not None:
         tags["mlflow.loggedArtifacts"] = json.dumps([{"path": TABLE, "type": "table"}])
-    _log_values(client, run_id, metrics_of(folder), params, tags, ended)
+    metrics = metrics_of(folder) | class_metrics_of(folder)
+    _log_values(client, run_id, metrics, params, tags, ended)
     _log_datasets(client, run_id, meta["datasets"])
     _log_files(client, run_id, folder, {TABLE: table} if table is not None else {})
-    client.set_terminated(run_id, status, ended)
+    client.set_terminated(run_id, meta["status"], ended)
+
+
+def _last_change(folder: RunFolder) -> float:
+    """When a file of the folder was last written, in seconds: how long its run lived at least."""
+    return max(path.stat().st_mtime for path in folder.path.iterdir())
 
 
 def _new_params(params: Mapping[str, str], kept: Mapping[str, str]) -> tuple[dict[str, str], str]:
@@ -212,14 +222,14 @@ def _log_values(
     tags: Mapping[str, str],
     time: int,
 ) -> None:
-    """Logs in batches: one by one, 600 values cost 25 s over HTTP. All metrics go in the first."""
+    """Logs in batches: one by one, 600 values cost 25 s over HTTP."""
     from mlflow.entities import Metric, Param
 
     values = [Metric(name, value, time, 0) for name, value in metrics.items()]
     rest = [Param(name, value) for name, value in params.items()]
-    client.log_batch(run_id, metrics=values, params=rest[:_MAX_BATCH])
-    for begin in range(_MAX_BATCH, len(rest), _MAX_BATCH):
-        client.log_batch(run_id, params=rest[begin : begin + _MAX_BATCH])
+    while values or rest:
+        client.log_batch(run_id, metrics=values[:_MAX_METRICS], params=rest[:_MAX_BATCH])
+        del values[:_MAX_METRICS], rest[:_MAX_BATCH]
     _tag(client, run_id, tags)
 
 
@@ -245,7 +255,22 @@ def _log_datasets(client: Any, run_id: str, datasets: Sequence[Mapping[str, Any]
         tag = InputTag("mlflow.data.context", ", ".join(roles[key]))
         inputs[key] = DatasetInput(Dataset(*key, "local", source, profile=profile), [tag])
     if inputs:
-        client.log_inputs(run_id, list(inputs.values()))
+        _log_inputs(client, run_id, list(inputs.values()))
+
+
+def _log_inputs(client: Any, run_id: str, inputs: Sequence[Any], tries: int = 3) -> None:
+    """Logs datasets; again where another process stored the same one between MLflow's look for it
+    and its insertion.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.log_inputs(run_id, inputs)
+    except MlflowException as error:
+        is_duplicate = any(sign in str(error).lower() for sign in ("unique", "duplicate"))
+        if tries == 1 or not is_duplicate:
+            raise
+        _log_inputs(client, run_id, inputs, tries - 1)
 
 
 def _log_files(client: Any, run_id: str, folder: RunFolder, made: Mapping[str, str]) -> None:
