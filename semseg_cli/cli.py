@@ -12,13 +12,18 @@ from semseg_cli.compare import Compare
 from semseg_cli.config import (
     AutoFeat,
     Choose,
+    KeepStats,
     LookupSetup,
     MeanDiff,
     Output,
     RandFeat,
     RandVec,
+    Recorded,
     Setup,
     Shown,
+    StatsSetup,
+    Training,
+    TrainSetup,
 )
 from semseg_cli.demo.seed import WORLD_SEED as SEED
 from semseg_cli.errors import SemsegError, UsageError
@@ -102,6 +107,24 @@ def mean_diff(method: MeanDiff, setup: Setup, output: Shown) -> None:
     from semseg_cli.execute import intervene
 
     intervene(setup, method, output)
+
+
+@app.command("stats", cls=SettingsCommand)
+@with_settings
+def stats(keep: KeepStats, setup: StatsSetup, output: Recorded) -> None:
+    """Make the statistics of an autoencoder: mean, norm, firing, maxima."""
+    from semseg_cli.make_stats import make_stats
+
+    make_stats(setup, keep, output)
+
+
+@app.command("train-head", cls=SettingsCommand)
+@with_settings
+def train_head(training: Training, setup: TrainSetup, output: Recorded) -> None:
+    """Train a linear segmentation head: a sweep at once, the best is kept."""
+    from semseg_cli.train_head import train_head as train
+
+    train(setup, training, output)
 
 
 @app.command("compare", cls=SettingsCommand)

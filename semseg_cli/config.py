@@ -20,6 +20,7 @@ Control = Literal["none", "shuffled"]
 Device = Literal["auto", "cpu", "cuda"]
 Format = Literal["table", "csv", "json", "markdown", "latex"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+FeatureDtype = Literal["float16", "float32"]
 SaeFormat = Literal[
     "auto", "saev", "saelens", "dictionary_learning", "sparsify", "overcomplete", "prisma"
 ]
@@ -94,6 +95,14 @@ def to_size(name: str, value: int | str | None) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[-1])
 
 
+def check_suffix(name: str, path: Path | None, allowed: tuple[str, ...]) -> None:
+    """Refuses a file name that says another format than the allowed ones."""
+    if path is not None and path.suffix not in allowed:
+        raise ValueError(
+            f"{name} is {str(path)!r}: give a name that ends in {' or '.join(allowed)}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Imgs(Settings):
     """A dataset: a folder in a known layout and one of its splits."""
@@ -107,8 +116,8 @@ class Imgs(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model(Settings):
-    """The frozen parts: vision transformer, sparse autoencoder, segmentation head."""
+class Vit(Settings):
+    """The vision transformer, and what is expected of it."""
 
     panel: ClassVar[str] = "Model"
 
@@ -120,35 +129,6 @@ class Model(Settings):
     )
     image_size: int | str | None = option(
         None, "Size that the transformer sees, H or HxW in pixels; else the checkpoint's own."
-    )
-    vit_layer: int = option(11, "Residual stream after this many blocks, counted from 1.", ge=1)
-    sae_ckpt: str | None = option(
-        None, "Trained sparse autoencoder: file, folder, or hf:// path.", path=True
-    )
-    sae_format: SaeFormat = option(
-        "auto",
-        "Format of the autoencoder: auto (looks inside), saev, saelens, dictionary_learning, "
-        "sparsify, overcomplete, prisma.",
-    )
-    sae_centre_input: CentreInput = option(
-        "auto",
-        "Whether b_dec is subtracted before encoding; auto does what the format says, and measures "
-        "both where it does not.",
-    )
-    seg_ckpt: str | None = option(
-        None, "Trained linear segmentation head: file, or folder of *_step{n}.pt.", path=True
-    )
-    act_mean: float | str | None = option(
-        None, "SAE input mean (file, or 0 for none); else computed.", path=True
-    )
-    act_norm: float | str | None = option(
-        None, "SAE input norm (number or file); else computed.", path=True
-    )
-    sparsity: str | None = option(
-        None, "Firing frequency per latent (file); else computed.", path=True
-    )
-    top_values: str | None = option(
-        None, "Top activations per latent (file); else computed.", path=True
     )
     n_patches_per_img: int | None = option(
         None, "Expected patch tokens per image; checked against the model.", ge=1
@@ -171,13 +151,57 @@ class Model(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data(Settings):
-    """The images: those that are evaluated, and those that latents are chosen on."""
+class SaeModel(Vit):
+    """The vision transformer, and a sparse autoencoder of its residual stream."""
+
+    panel: ClassVar[str] = "Model"
+
+    vit_layer: int = option(11, "Residual stream after this many blocks, counted from 1.", ge=1)
+    sae_ckpt: str | None = option(
+        None, "Trained sparse autoencoder: file, folder, or hf:// path.", path=True
+    )
+    sae_format: SaeFormat = option(
+        "auto",
+        "Format of the autoencoder: auto (looks inside), saev, saelens, dictionary_learning, "
+        "sparsify, overcomplete, prisma.",
+    )
+    sae_centre_input: CentreInput = option(
+        "auto",
+        "Whether b_dec is subtracted before encoding; auto does what the format says, and measures "
+        "both where it does not.",
+    )
+    act_mean: float | str | None = option(
+        None, "SAE input mean (file, or 0 for none); else computed.", path=True
+    )
+    act_norm: float | str | None = option(
+        None, "SAE input norm (number or file); else computed.", path=True
+    )
+    sparsity: str | None = option(
+        None, "Firing frequency per latent (file); else computed.", path=True
+    )
+    top_values: str | None = option(
+        None, "Top activations per latent (file); else computed.", path=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(SaeModel):
+    """The frozen parts: vision transformer, sparse autoencoder, segmentation head."""
+
+    panel: ClassVar[str] = "Model"
+
+    seg_ckpt: str | None = option(
+        None, "Trained linear segmentation head: file, or folder of *_step{n}.pt.", path=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookupData(Settings):
+    """A dataset, and its images that anything is learnt or chosen on."""
 
     panel: ClassVar[str] = "Data"
 
     imgs: Imgs = field(default_factory=Imgs)
-    images: int | None = option(None, "Evaluate a fixed even subset of this many images.", ge=1)
     data_format: DataFormat = option(
         "auto", "Layout of the dataset folder; auto looks inside. toml: as its dataset.toml says."
     )
@@ -187,14 +211,33 @@ class Data(Settings):
     skip_bad: bool = option(
         False, "Leave out images whose files cannot be used; decodes all files first."
     )
-    lookup_split: str = option("training", "Split for SAE statistics and for choosing latents.")
+    lookup_split: str = option(
+        "training", "Split for SAE statistics, for choosing latents and for training heads."
+    )
     lookup_images: int | None = option(
         None, "Use a fixed even subset of this many images of the lookup split.", ge=1
     )
-    classes: tuple[str, ...] = option((), "Only this class (repeatable; name or id).", flag="class")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits(LookupData):
+    """The images to learn or choose on, and those to evaluate on."""
+
+    panel: ClassVar[str] = "Data"
+
+    images: int | None = option(None, "Evaluate a fixed even subset of this many images.", ge=1)
     label_threshold: float = option(
         0.9, "Share of a patch's pixels that must agree for a clean label.", ge=0.0, le=1.0
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Splits):
+    """The images, and the classes of them that matter."""
+
+    panel: ClassVar[str] = "Data"
+
+    classes: tuple[str, ...] = option((), "Only this class (repeatable; name or id).", flag="class")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,13 +276,23 @@ class Compute(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StatsSetup(Compute, LookupData, SaeModel):
+    """What the statistics of an autoencoder need. Fields come in the reverse order of the bases."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LookupSetup(Compute, Data, Model):
-    """What choosing latents needs. Fields come in the reverse order of the bases."""
+    """What choosing latents needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup(Compute, Measure, Data, Model):
     """Everything an experiment needs except the choice of the intervention."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSetup(Compute, Splits, Vit):
+    """What training heads needs: neither an autoencoder nor a head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -379,8 +432,8 @@ METHODS: tuple[type[Method], ...] = get_args(Method)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output(Settings):
-    """Where results go."""
+class Recorded(Settings):
+    """Where the folder of a run goes, what it is called, and what is said meanwhile."""
 
     panel: ClassVar[str] = "Results"
 
@@ -393,10 +446,6 @@ class Output(Settings):
     tags: tuple[str, ...] = option((), "Tag KEY=VALUE of the run (repeatable).", flag="tag")
     no_track: bool = option(False, "Write the local run folder only, without MLflow.")
     format: Format = option("table", "Form of the printed results.")
-    no_plots: bool = option(False, "Draw nothing: no plots, no examples, no report.html.")
-    log_class_metrics: bool = option(
-        False, "Track the numbers of every class as metrics class/NAME/..., too."
-    )
     system_metrics: bool = option(
         False, "Track processor, memory, disk and GPU use as metrics system/... (needs psutil)."
     )
@@ -408,11 +457,27 @@ class Output(Settings):
         for tag in self.tags:
             if "=" not in tag or not tag.partition("=")[0].strip():
                 raise ValueError(f"tag is {tag!r}: give it as KEY=VALUE")
-        for name in ("log_class_metrics", "system_metrics"):
-            if getattr(self, name) and self.no_track:
-                raise ValueError(f"{name} is about tracking: leave out --no-track")
+        if self.system_metrics and self.no_track:
+            raise ValueError("system_metrics is about tracking: leave out --no-track")
         if self.system_metrics and find_spec("psutil") is None:
             raise ValueError("system_metrics needs psutil: run `pip install psutil`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Recorded):
+    """Where results go, pictures among them."""
+
+    panel: ClassVar[str] = "Results"
+
+    no_plots: bool = option(False, "Draw nothing: no plots, no examples, no report.html.")
+    log_class_metrics: bool = option(
+        False, "Track the numbers of every class as metrics class/NAME/..., too."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.log_class_metrics and self.no_track:
+            raise ValueError("log_class_metrics is about tracking: leave out --no-track")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -430,6 +495,65 @@ class Shown(Output):
         super().__post_init__()
         if self.examples and self.no_plots:
             raise ValueError(f"examples is {self.examples}: leave out --no-plots to draw them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepStats(Settings):
+    """Where the statistics of an autoencoder go besides the run folder."""
+
+    panel: ClassVar[str] = "Statistics"
+
+    save: Path | None = option(None, "Write a copy to this .safetensors file.")
+    reference_names: Path | None = option(
+        None, "Write act_mean.pt, act_norm.pt, sparsity.pt, top_values.pt into this folder."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_suffix("save", self.save, (".safetensors",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Settings):
+    """How linear heads are trained: one per learning rate and weight decay, all at once."""
+
+    panel: ClassVar[str] = "Training"
+
+    lr: tuple[float, ...] = option(
+        (0.0003, 0.001, 0.003), "Learning rate of AdamW (repeatable).", gt=0.0, le=10.0
+    )
+    weight_decay: tuple[float, ...] = option(
+        (0.001, 0.1), "Weight decay of AdamW (repeatable).", ge=0.0, le=100.0
+    )
+    epochs: int = option(50, "Passes over the patches, at most.", ge=1)
+    patience: int = option(
+        5, "A head is done after so many epochs without a better validation mIoU.", ge=1
+    )
+    patches_per_step: int = option(4096, "Patches per step of the optimiser.", ge=1)
+    ignore_null: bool = option(
+        False, "Leave out patches labelled 0; else they are what channel 0 learns."
+    )
+    feature_dtype: FeatureDtype = option("float16", "Precision in which features are kept.")
+    memory_gib: float = option(
+        4.0, "Features of a split that take more go to a temporary file in the cache.", ge=0.0
+    )
+    save: Path | None = option(None, "Write the best head to this .pt or .safetensors file, too.")
+    resume: Path | None = option(None, "Go on from the last epoch of this run folder.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_suffix("save", self.save, (".pt", ".safetensors"))
+        for name in ("lr", "weight_decay"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"{name} is empty: give at least one number")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} is {values}: give each number once")
+
+    @property
+    def rates(self) -> tuple[tuple[float, float], ...]:
+        """(learning rate, weight decay) of each head."""
+        return tuple((lr, decay) for lr in self.lr for decay in self.weight_decay)
 
 
 @dataclass(frozen=True, kw_only=True)

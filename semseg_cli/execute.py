@@ -14,8 +14,10 @@ from semseg_cli.config import (
     MeanDiff,
     Method,
     Output,
+    Recorded,
     Setup,
     Shown,
+    TrainSetup,
     narrow,
 )
 from semseg_cli.demo.world import world_folder
@@ -56,10 +58,10 @@ not DINOv2. Bring your own: --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."
 
 def intervene(setup: Setup, method: Method, output: Shown) -> None:
     """Runs one method at its scales: folders, tracking, tables."""
-    store = _store(output)
+    store = open_store(output)
     reused = _reused(method, output)
     with console.progress_bars(quiet=output.quiet) as progress:
-        session = _open(setup, output, progress)
+        session = open_parts(setup, output, progress)
         if output.dry_run:
             _print_plan(session, [method])
             return
@@ -76,18 +78,18 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
     _print_outcomes(outcomes, folders, output)
     if store is not None:
         finish(folders)
-    _print_where(folders, store, output, _compare_commands(store, folders))
+    print_where(folders, store, output, _compare_commands(store, folders))
 
 
 def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
     """Chooses latents: a folder with lookup.csv per scale, tracking, a table."""
-    store = _store(output)
+    store = open_store(output)
     setup = narrow(base, Setup)
     # F1 does not depend on the scale: one table serves all.
     scales = choice.scale if choice.select == "causal" else choice.scale[:1]
     choice = narrow(choice, Choose, scale=scales)
     with console.progress_bars(quiet=output.quiet) as progress:
-        session = _open(setup, output, progress, needs_head=choice.select == "causal")
+        session = open_parts(setup, output, progress, needs_head=choice.select == "causal")
         if output.dry_run:
             _print_plan(session, [choice])
             return
@@ -107,7 +109,7 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
     if store is not None:
         finish(folders)
     use = [f"Use:     semseg-cli auto-feat --lookup {folder.path}" for folder in folders]
-    _print_where(folders, store, output, use)
+    print_where(folders, store, output, use)
 
 
 def _draw(
@@ -121,7 +123,7 @@ def _draw(
     add_all_pictures(folders)
 
 
-def _store(output: Output) -> str | None:
+def open_store(output: Recorded) -> str | None:
     """The tracking store, known to be reachable; None if nothing is tracked."""
     if output.no_track or output.dry_run:
         return None
@@ -130,11 +132,18 @@ def _store(output: Output) -> str | None:
     return uri
 
 
-def _open(setup: Setup, output: Output, progress: Progress, *, needs_head: bool = True) -> Session:
-    is_demo = setup.imgs.root == world_folder(cache_folder(setup.cache_dir))
-    if is_demo:
-        console.say(DEMO_NOTE, quiet=output.quiet)
+def open_parts(
+    setup: Setup, output: Recorded, progress: Progress, *, needs_head: bool = True
+) -> Session:
+    """The session of a command; in the demo world the user is told so."""
+    tell_of_demo(setup, output)
     return open_session(setup, progress, needs_head=needs_head)
+
+
+def tell_of_demo(setup: Setup | TrainSetup, output: Recorded) -> None:
+    """Says so where the images are those of the demo world."""
+    if setup.imgs.root == world_folder(cache_folder(setup.cache_dir)):
+        console.say(DEMO_NOTE, quiet=output.quiet)
 
 
 def _datasets(session: Session, method: Method) -> list[dict[str, Any]]:
@@ -247,9 +256,10 @@ def _compare_commands(store: str | None, folders: Sequence[RunFolder]) -> list[s
     return [f"Compare: {shlex.join(words)}"]
 
 
-def _print_where(
-    folders: Sequence[RunFolder], store: str | None, output: Output, commands: Sequence[str]
+def print_where(
+    folders: Sequence[RunFolder], store: str | None, output: Recorded, commands: Sequence[str]
 ) -> None:
+    """Where the results are, and the commands to go on with."""
     lines = ["", *(f"Results: {folder.path}" for folder in folders), *commands]
     if store is not None:
         lines.append(f"MLflow:  {ui_command(store)}")

@@ -131,7 +131,7 @@ def _as_option(message: str) -> str:
 
 
 def _sources(groups: dict[str, type[Settings]]) -> Iterator[inspect.Parameter]:
-    if not any(entry.key == "sae_ckpt" for cls in groups.values() for entry in entries(cls)):
+    if not any(entry.key == "vit_ckpt" for cls in groups.values() for entry in entries(cls)):
         return
     for name, text in SOURCES.items():
         option = typer.Option(

@@ -13,7 +13,7 @@ import tomli_w
 import torch
 
 from semseg_cli import __version__, tracking
-from semseg_cli.config import Output, Settings
+from semseg_cli.config import Output, Recorded, Settings
 from semseg_cli.console import say
 from semseg_cli.data import Dataset
 from semseg_cli.errors import SemsegError, StoreError
@@ -45,20 +45,27 @@ def settings_of(*parts: Settings, without: Sequence[str] = ()) -> dict[str, Any]
 
 
 def shared_meta(
-    session: Session, output: Output, datasets: Sequence[Mapping[str, Any]]
+    session: Session, output: Recorded, datasets: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What run.json says of every run of one command."""
     encoder = session.encoder
     digests = {"sae": encoder.sae.digest, "vit": encoder.vit.digest}
     if isinstance(encoder, Pipeline):
         digests["head"] = encoder.head.digest
+    return meta_of(output, datasets, digests)
+
+
+def meta_of(
+    output: Recorded, datasets: Sequence[Mapping[str, Any]], digests: Mapping[str, str]
+) -> dict[str, Any]:
+    """What run.json says of every run made of these datasets and models."""
     return {
         "experiment": output.experiment,
         "sweep_id": secrets.token_hex(6),
         "tags": dict(tag.split("=", 1) for tag in output.tags),
         "datasets": list(datasets),
-        "digests": digests,
-        "class_metrics": output.log_class_metrics,
+        "digests": dict(digests),
+        "class_metrics": isinstance(output, Output) and output.log_class_metrics,
         "system_metrics": output.system_metrics,
     }
 
@@ -79,7 +86,7 @@ def describe(dataset: Dataset, role: str) -> dict[str, Any]:
 
 @contextmanager
 def recorded(
-    planned: Sequence[Planned], shared: Mapping[str, Any], output: Output, store: str | None
+    planned: Sequence[Planned], shared: Mapping[str, Any], output: Recorded, store: str | None
 ) -> Iterator[list[RunFolder]]:
     """Runs a block as these runs, in new folders: logs into them and marks how they end.
 

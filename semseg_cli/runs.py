@@ -79,13 +79,16 @@ class RunFolder:
         """Writes one JSON file of the run, atomically."""
         self.write(name, json.dumps(data, indent=2, ensure_ascii=False).encode())
 
+    def read_json(self, name: str) -> Any:
+        """One JSON file of the run."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SemsegError(f"{self.path} has no readable {name} ({error}).") from error
+
     def report(self) -> Report:
         """The run's report."""
-        try:
-            data = json.loads((self.path / "report.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise SemsegError(f"{self.path} has no readable report.json ({error}).") from error
-        return Report.from_dict(data)
+        return Report.from_dict(self.read_json("report.json"))
 
 
 def make_run_folder(dump_to: Path, meta: Mapping[str, Any]) -> RunFolder:

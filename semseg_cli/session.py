@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 
 from semseg_cli import sae as saes
-from semseg_cli.config import Setup
+from semseg_cli.config import Setup, TrainSetup
 from semseg_cli.data import Dataset, Loader, check_layout, open_dataset
 from semseg_cli.demo.world import ensure_world, world_folder
 from semseg_cli.errors import SemsegError, UsageError
@@ -71,20 +71,10 @@ class Session:
         return self._open(self.setup.lookup_split, self.setup.lookup_images)
 
     def _open(self, split: str, n_images: int | None) -> Dataset:
-        assert self.setup.imgs.root is not None
         head = self.encoder.head if isinstance(self.encoder, Pipeline) else None
-        dataset = open_dataset(
-            self.setup.imgs.root,
-            split,
-            self.encoder.vit.patch_size_px,
-            preprocessing=self.encoder.vit.preprocessing,
-            n_images=n_images,
-            n_classes=head.n_classes if head else None,
-            data_format=self.setup.data_format,
-            background=self.setup.background,
-            skip_bad=self.setup.skip_bad,
-            progress=self.progress,
-        )
+        n_classes = head.n_classes if head else None
+        vit = self.encoder.vit
+        dataset = open_split(self.setup, vit, split, n_images, self.progress, n_classes=n_classes)
         if head and len(dataset.class_names) != head.n_classes:
             raise SemsegError(
                 f"The head knows {head.n_classes} classes (and null), the dataset "
@@ -109,11 +99,7 @@ class Session:
 
     def loader(self, dataset: Dataset) -> Loader:
         """Batches of a dataset, loaded as the settings say."""
-        n_workers = self.setup.n_workers
-        if n_workers is None:
-            is_on_cpu = self.encoder.device.type == "cpu"
-            n_workers = 0 if is_on_cpu else min(16, os.cpu_count() or 1)
-        return Loader(dataset, self.setup.batch_size, n_workers)
+        return make_loader(self.setup, dataset, self.encoder.device)
 
     @torch.inference_mode()
     def decide_centring(self) -> None:
@@ -149,6 +135,39 @@ class Session:
         self.encoder = replace(self.encoder, stats=stats)
 
 
+def open_split(
+    setup: Setup | TrainSetup,
+    vit: Backbone,
+    split: str,
+    n_images: int | None,
+    progress: Progress = silent,
+    *,
+    n_classes: int | None = None,
+) -> Dataset:
+    """A split of the settings' dataset, as the ViT sees it."""
+    assert setup.imgs.root is not None
+    return open_dataset(
+        setup.imgs.root,
+        split,
+        vit.patch_size_px,
+        preprocessing=vit.preprocessing,
+        n_images=n_images,
+        n_classes=n_classes,
+        data_format=setup.data_format,
+        background=setup.background,
+        skip_bad=setup.skip_bad,
+        progress=progress,
+    )
+
+
+def make_loader(setup: Setup | TrainSetup, dataset: Dataset, device: torch.device) -> Loader:
+    """Batches of a dataset, loaded as the settings say."""
+    n_workers = setup.n_workers
+    if n_workers is None:
+        n_workers = 0 if device.type == "cpu" else min(16, os.cpu_count() or 1)
+    return Loader(dataset, setup.batch_size, n_workers)
+
+
 def find_class(given: str, names: Sequence[str]) -> int:
     """The id of a class given by name or id.
 
@@ -171,14 +190,9 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     Raises:
         SemsegError: something is missing, unreadable, or does not fit the rest.
     """
-    _require_inputs(setup, needs_head)
-    assert setup.imgs.root is not None
+    require_inputs(setup, [name for name in INPUTS if needs_head or name != "seg_ckpt"])
     device = find_device(setup.device)
-    cache = cache_folder(setup.cache_dir)
-    if setup.imgs.root == world_folder(cache):
-        ensure_world(cache, progress)
-    split = setup.imgs.split if needs_head else setup.lookup_split
-    check_layout(setup.imgs.root, split, setup.data_format)
+    find_data(setup, [setup.imgs.split if needs_head else setup.lookup_split], progress)
     sae = saes.load_undecided(str(setup.sae_ckpt), device, setup.sae_format, setup.sae_centre_input)
     head = load_head(str(setup.seg_ckpt)).to(device) if needs_head else None
     vit = load_backbone(setup, device)
@@ -193,7 +207,19 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     return session
 
 
-def load_backbone(setup: Setup, device: torch.device) -> Backbone:
+def find_data(
+    setup: Setup | TrainSetup, splits: Sequence[str], progress: Progress = silent
+) -> None:
+    """Makes the demo world where it is asked for, and checks that the dataset has these splits."""
+    assert setup.imgs.root is not None
+    cache = cache_folder(setup.cache_dir)
+    if setup.imgs.root == world_folder(cache):
+        ensure_world(cache, progress)
+    for split in splits:
+        check_layout(setup.imgs.root, split, setup.data_format)
+
+
+def load_backbone(setup: Setup | TrainSetup, device: torch.device) -> Backbone:
     """The ViT that the settings name, checked against what they expect of it."""
     dtype = getattr(torch, setup.dtype)
     vit = load_vit(str(setup.vit_ckpt), setup.vit_family, device, dtype, setup.image_hw)
@@ -201,9 +227,9 @@ def load_backbone(setup: Setup, device: torch.device) -> Backbone:
     return vit
 
 
-def _require_inputs(setup: Setup, needs_head: bool) -> None:
+def require_inputs(setup: Setup | TrainSetup, needed: Sequence[str]) -> None:
+    """Refuses settings that leave out one of the needed `INPUTS`."""
     given = {**vars(setup), "imgs_root": setup.imgs.root}
-    needed = [name for name in INPUTS if needs_head or name != "seg_ckpt"]
     missing = [name for name in needed if given[name] is None]
     if missing:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
@@ -217,7 +243,7 @@ def load_stats(setup: Setup, sae: SparseAutoencoder) -> dict[str, torch.Tensor]:
     return own_scaling(check_stats(given, sae.d_model, sae.d_sae), sae)
 
 
-def check_expectations(setup: Setup, vit: Backbone) -> None:
+def check_expectations(setup: Setup | TrainSetup, vit: Backbone) -> None:
     """Refuses a model other than the user said it would be."""
     expected = {
         "n_patches_per_img": (setup.n_patches_per_img, vit.n_patches_per_img),

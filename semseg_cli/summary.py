@@ -146,3 +146,35 @@ def lookup_table(
 def _latent(row: Row) -> int | None:
     latent = row.get("latent")
     return None if latent is None or latent < 0 else latent
+
+
+SWEEP_COLUMNS = (
+    Column("lr", "learning\nrate", "setting"),
+    Column("weight_decay", "weight\ndecay", "setting"),
+    Column("miou", "mIoU"),
+    Column("accuracy", "pixel\naccuracy"),
+    Column("epoch", "epoch", "count"),
+)
+
+
+def sweep_table(rows: Sequence[Row], notes: Sequence[str] = ()) -> Table:
+    """One row per head of a sweep, each at its best epoch, from sweep.csv."""
+    return Table(
+        "Heads", SWEEP_COLUMNS, tuple(rows), notes=tuple(notes), best=best_row(rows, "miou")
+    )
+
+
+STATS_COLUMNS = (
+    Column("l0", "L0", "ratio"),
+    Column("dead_share", "dead"),
+    Column("n_alive", "alive\nlatents", "count"),
+    Column("d_sae", "latents", "count"),
+    Column("act_norm", "norm"),
+    Column("mean_norm", "length\nof mean"),
+    Column("n_images", "images", "count"),
+)
+
+
+def stats_table(row: Row, notes: Sequence[str] = ()) -> Table:
+    """An autoencoder on a dataset: one row."""
+    return Table("Statistics", STATS_COLUMNS, (row,), notes=tuple(notes))

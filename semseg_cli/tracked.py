@@ -18,9 +18,16 @@ from typing import Any
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.runs import RunFolder
-from semseg_cli.summary import ON_EVALUATION, extremes_table, lookup_table, summary_table
+from semseg_cli.summary import (
+    ON_EVALUATION,
+    extremes_table,
+    lookup_table,
+    summary_table,
+    sweep_table,
+)
 from semseg_cli.tables import render
 
+METRICS = "metrics.json"  # name -> number, of runs that make something
 TABLE = "class_results.json"
 # These go below results/ in the store; every other file keeps its place in the folder.
 RESULT_FILES = ("class_results.csv", "per_image.parquet", "change_matrix.parquet", "draws.csv")
@@ -96,8 +103,10 @@ def _text(value: Any) -> str:
 
 
 def metrics_of(folder: RunFolder) -> dict[str, float]:
-    """The scalars of a run's report; none for a run without one."""
-    return folder.report().metrics() if (folder.path / "report.json").exists() else {}
+    """The scalars of a run's report, or of its metrics.json; none for a run with neither."""
+    if (folder.path / "report.json").exists():
+        return folder.report().metrics()
+    return folder.read_json(METRICS) if (folder.path / METRICS).exists() else {}
 
 
 def class_metrics_of(folder: RunFolder) -> dict[str, float]:
@@ -217,6 +226,8 @@ def describe(folder: RunFolder) -> str:
         parts.append(render(extremes_table(rows, report.least_patches), "markdown") if rows else "")
     elif latents := read_rows(folder.path / "lookup.csv"):
         parts.append(render(lookup_table(latents[:100]), "markdown"))
+    elif heads := read_rows(folder.path / "sweep.csv"):
+        parts.append(render(sweep_table(heads), "markdown"))
     if meta["reason"]:
         parts.append(f"{meta['status']}: {meta['reason']}")
     return "\n\n".join(part.strip() for part in parts if part)

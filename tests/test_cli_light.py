@@ -9,12 +9,13 @@ import pytest
 from _pytest.capture import CaptureFixture
 
 from semseg_cli.cli import app, run
-from semseg_cli.config import METHODS, Choose, Method, Setup, Shown, VitFamily
+from semseg_cli.config import METHODS, Choose, Method, Setup, Shown, Training, VitFamily
 from semseg_cli.flat import entries
 
 HEAVY = ("torch", "mlflow", "transformers", "pandas", "PIL", "matplotlib")
 METHOD_COMMANDS = tuple(method.command for method in METHODS)
-COMMANDS = ("lookup", *METHOD_COMMANDS, "compare", "ui", "upload", "demo")
+MAKING = ("stats", "train-head")
+COMMANDS = ("lookup", *METHOD_COMMANDS, *MAKING, "compare", "ui", "upload", "demo")
 
 
 def imported(code: str) -> set[str]:
@@ -27,7 +28,8 @@ def imported(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "args", [["--help"], ["auto-feat", "--help"], ["compare", "--help"], ["ui", "--help"]]
+    "args",
+    [["--help"], *([c, "--help"] for c in ("auto-feat", *MAKING, "compare", "ui"))],
 )
 def test_help_imports_nothing_heavy(args: Sequence[str]) -> None:
     assert imported(f"from semseg_cli.cli import run; run({list(args)!r})") == set()
@@ -91,6 +93,15 @@ def test_lookup_has_the_options_of_a_choice(capsys: CaptureFixture[str]) -> None
     assert call("lookup", "--help") == 0
     out = capsys.readouterr().out
     assert all(f"{entry.flag} " in out for entry in entries(Choose))
+
+
+def test_train_head_has_the_options_of_a_training_and_none_of_an_autoencoder(
+    capsys: CaptureFixture[str],
+) -> None:
+    assert call("train-head", "--help") == 0
+    out = capsys.readouterr().out
+    assert all(f"{entry.flag} " in out for entry in entries(Training))
+    assert not any(name in out for name in ("--sae-ckpt", "--seg-ckpt", "--act-mean", "--class"))
 
 
 def test_many_choices_are_listed_in_the_help_text(capsys: CaptureFixture[str]) -> None:

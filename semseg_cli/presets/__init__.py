@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.config import METHODS, Choose, Output, Setup
+from semseg_cli.config import METHODS, Choose, KeepStats, Output, Setup, Training
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.flat import Entry, entries, item_type
 
@@ -16,7 +16,9 @@ INPUTS = ("vit_ckpt", "sae_ckpt", "seg_ckpt", "imgs_root")
 DEFAULT_PRESET = "demo"
 OPEN = "open"  # the table of a preset that holds what it leaves to the user
 KNOWN: dict[str, Entry] = {
-    entry.key: entry for cls in (Setup, Choose, *METHODS, Output) for entry in entries(cls)
+    entry.key: entry
+    for cls in (Setup, Choose, *METHODS, KeepStats, Training, Output)
+    for entry in entries(cls)
 }
 
 
