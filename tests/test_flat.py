@@ -62,6 +62,8 @@ def instances(cls: type[Settings]) -> st.SearchStrategy[Any]:
         made[f.name] = instances(f.type) if is_nested else value_of(f)  # type: ignore[arg-type]
     if "match" in made:  # some matches bound the scale
         made["match"] = st.just(cls().match)  # type: ignore[attr-defined]
+    if "no_track" in made:  # it excludes what is about tracking
+        made["no_track"] = st.just(False)
     if "no_plots" in made:  # excludes examples
         made["no_plots"] = st.just(False)
     return st.builds(cls, **made)
