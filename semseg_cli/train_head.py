@@ -55,7 +55,7 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
         make_folder(training.save.parent, "--save")
     with console.progress_bars(quiet=output.quiet) as progress:
         tell_of_demo(setup, output)
-        parts = open_parts(setup, progress)
+        parts = load_parts(setup, progress)
         storage = storage_of(setup, training)
         if output.dry_run:
             _print_plan(parts, training, storage)
@@ -76,7 +76,7 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
     print_where(folders, store, output, [f"Use:     --seg-ckpt {file}"])
 
 
-def open_parts(setup: TrainSetup, progress: Progress = silent) -> Parts:
+def load_parts(setup: TrainSetup, progress: Progress = silent) -> Parts:
     """Loads and checks what the settings name.
 
     Raises:

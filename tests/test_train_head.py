@@ -3,7 +3,9 @@
 import json
 import shutil
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +16,13 @@ from mlflow.tracking import MlflowClient
 from test_cli import assert_done, report_of, stored_runs
 from worlds import COLOURS, Pair, World, known_pairs, write_dataset
 
+from semseg_cli.checkpoint import save_checkpoint
 from semseg_cli.data import Loader, open_dataset
 from semseg_cli.errors import SemsegError
 from semseg_cli.features import Storage, training_patches, validation_images
 from semseg_cli.head import load_head
+from semseg_cli.head_training import Sweep
+from semseg_cli.runs import RunFolder
 from semseg_cli.vit import load_vit
 
 NO_SAE = {"sae_ckpt": "", "seg_ckpt": "", "vit_layer": "", "max_freq": "", "min_patches": ""}
@@ -114,6 +119,27 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(
     assert results(resumed) == results(whole)
     assert results(resumed) != results(half)
     assert "resume" not in tomllib.loads((resumed / "settings.toml").read_text())
+
+
+def test_a_stopped_run_can_be_resumed(
+    tiny_world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = ["--lr", "0.01", "--no-track"]
+    assert_done(train(terminal, tiny_world, *once))
+
+    def stop(folder: RunFolder, sweep: Sweep, settings: Mapping[str, Any]) -> None:
+        save_checkpoint(folder, sweep, settings)
+        if sweep.epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("semseg_cli.train_head.save_checkpoint", stop)
+        assert train(terminal, tiny_world, *once).code == 130
+    whole, stopped = terminal.runs()
+    assert RunFolder(stopped).meta["status"] == "KILLED"
+    assert not (stopped / "head.pt").exists()
+    assert_done(train(terminal, tiny_world, *once, "--resume", str(stopped)))
+    assert results(terminal.runs()[-1]) == results(whole)
 
 
 def test_the_batch_size_and_where_features_lie_change_nothing(
