@@ -14,15 +14,21 @@ from semseg_cli.config import (
     METHODS,
     AutoFeat,
     Choose,
+    KeepStats,
     Output,
     Quantitative,
+    Recorded,
     Settings,
     Setup,
     Shown,
+    StatsSetup,
+    Training,
+    TrainSetup,
 )
 from semseg_cli.flat import build, entries, flatten, item_type
 
-CLASSES: list[type[Settings]] = [Setup, Choose, *METHODS, Output, Shown, Quantitative]
+MADE: list[type[Settings]] = [StatsSetup, KeepStats, TrainSetup, Training, Recorded]
+CLASSES = [Setup, Choose, *METHODS, Output, Shown, Quantitative, *MADE]
 
 
 def value_of(f: Any) -> st.SearchStrategy[Any]:
@@ -66,6 +72,8 @@ def instances(cls: type[Settings]) -> st.SearchStrategy[Any]:
         made["no_track"] = st.just(False)
     if "no_plots" in made:  # excludes examples
         made["no_plots"] = st.just(False)
+    if "save" in made:  # its ending says the format
+        made["save"] = st.none() | st.just(Path("nowhere.safetensors"))
     return st.builds(cls, **made)
 
 
