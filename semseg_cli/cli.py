@@ -11,6 +11,7 @@ from semseg_cli import __version__
 from semseg_cli.compare import Compare
 from semseg_cli.config import (
     AutoFeat,
+    Checkup,
     Choose,
     KeepStats,
     LookupSetup,
@@ -107,6 +108,16 @@ def mean_diff(method: MeanDiff, setup: Setup, output: Shown) -> None:
     from semseg_cli.execute import intervene
 
     intervene(setup, method, output)
+
+
+@app.command("doctor", cls=SettingsCommand)
+@with_settings
+def doctor(setup: Setup, checkup: Checkup) -> None:
+    """Check everything that a run would use, and whether the parts fit each other."""
+    from semseg_cli.doctor import diagnose
+
+    if not diagnose(setup, checkup):
+        raise typer.Exit(1)
 
 
 @app.command("stats", cls=SettingsCommand)

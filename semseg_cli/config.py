@@ -432,24 +432,43 @@ METHODS: tuple[type[Method], ...] = get_args(Method)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded(Settings):
-    """Where the folder of a run goes, what it is called, and what is said meanwhile."""
+class Places(Settings):
+    """Where runs are written and tracked, and how results are printed."""
 
     panel: ClassVar[str] = "Results"
 
     dump_to: Path = option(Path("semseg-runs"), "Folder that receives one folder per run.")
-    experiment: str = option("semseg", "MLflow experiment.")
     tracking_uri: str | None = option(
         None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
     )
-    run_name: str | None = option(None, "Name of the run; else made from method and scale.")
-    tags: tuple[str, ...] = option((), "Tag KEY=VALUE of the run (repeatable).", flag="tag")
     no_track: bool = option(False, "Write the local run folder only, without MLflow.")
     format: Format = option("table", "Form of the printed results.")
+    quiet: bool = option(False, "No progress and no messages; the summary still prints.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkup(Places):
+    """What `doctor` looks at beside the settings of the run that follows."""
+
+    panel: ClassVar[str] = "Results"
+
+    probe_images: int = option(
+        8, "Images of each split on which the parts are tried together.", ge=1, le=256
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded(Places):
+    """Where the folder of a run goes, what it is called, and what is said meanwhile."""
+
+    panel: ClassVar[str] = "Results"
+
+    experiment: str = option("semseg", "MLflow experiment.")
+    run_name: str | None = option(None, "Name of the run; else made from method and scale.")
+    tags: tuple[str, ...] = option((), "Tag KEY=VALUE of the run (repeatable).", flag="tag")
     system_metrics: bool = option(
         False, "Track processor, memory, disk and GPU use as metrics system/... (needs psutil)."
     )
-    quiet: bool = option(False, "No progress and no messages; the summary still prints.")
     dry_run: bool = option(False, "Say what would run, its size and estimated time; then stop.")
 
     def __post_init__(self) -> None:

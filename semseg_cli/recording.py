@@ -13,6 +13,7 @@ import tomli_w
 import torch
 
 from semseg_cli import __version__, tracking
+from semseg_cli.checkup import copy_findings
 from semseg_cli.config import Output, Recorded, Settings
 from semseg_cli.console import say
 from semseg_cli.data import Dataset
@@ -99,6 +100,7 @@ def recorded(
         for one in planned:
             folders.append(make_run_folder(output.dump_to, {**shared, **one.meta}))
             folders[-1].write("settings.toml", tomli_w.dumps(dict(one.settings)).encode())
+            copy_findings(folders[-1], shared["digests"], one.settings)
             handlers.append(_log_into(folders[-1].path / "log.txt"))
         typed = " ".join(public(word) for word in sys.argv[1:])
         log.info("semseg-cli %s, torch %s: %s", __version__, torch.__version__, typed)

@@ -161,7 +161,9 @@ def _blocks(table: Table, precision: int, width: int) -> list[tuple[Column, ...]
     blocks: list[list[Column]] = [[]]
     left = free
     for column in rest:
-        needed = natural_width(column, table.rows, precision) + GAP
+        wraps = column.elastic and column.kind == "text"
+        whole = natural_width(column, table.rows, precision)
+        needed = GAP + (min(whole, least_width(column, table.rows)) if wraps else whole)
         if blocks[-1] and needed > left:
             blocks.append([])
             left = free

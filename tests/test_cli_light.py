@@ -15,7 +15,7 @@ from semseg_cli.flat import entries
 HEAVY = ("torch", "mlflow", "transformers", "pandas", "PIL", "matplotlib")
 METHOD_COMMANDS = tuple(method.command for method in METHODS)
 MAKING = ("stats", "train-head")
-COMMANDS = ("lookup", *METHOD_COMMANDS, *MAKING, "compare", "ui", "upload", "demo")
+COMMANDS = ("lookup", *METHOD_COMMANDS, *MAKING, "doctor", "compare", "ui", "upload", "demo")
 
 
 def imported(code: str) -> set[str]:

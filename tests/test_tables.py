@@ -277,3 +277,12 @@ def test_cells_of_differences_and_p_values(value: float, kind: str, text: str) -
 )
 def test_stars_follow_p(p_value: float | None, marks: str) -> None:
     assert stars(p_value) == marks
+
+
+def test_a_later_elastic_column_wraps_beside_the_others() -> None:
+    columns = (Column("a", "a", "text"), Column("b", "b", "text", elastic=True))
+    text = render(
+        Table("", (*columns, Column("n", "n", "count")), ({"a": "x", "b": "word " * 30},))
+    )
+    assert text.splitlines()[0].split() == ["a", "b", "n"]
+    assert max(map(len, text.splitlines())) <= 80

@@ -210,3 +210,10 @@ def test_the_reference_alias_is_the_hub_id() -> None:
 def test_every_family_names_its_model_types() -> None:
     for family in FAMILIES.values():
         assert family.model_types
+
+
+def test_residuals_are_the_prefix_of_every_layer() -> None:
+    vit, images = backbone(registers=2), torch.randn(2, 3, 224, 224)
+    for layer, tokens in enumerate(vit.residuals(images), start=1):
+        torch.testing.assert_close(tokens, vit.prefix(images, layer), rtol=0, atol=0)
+    assert layer == vit.n_layers

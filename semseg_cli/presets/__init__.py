@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.config import METHODS, Choose, KeepStats, Output, Setup, Training
+from semseg_cli.config import METHODS, Checkup, Choose, KeepStats, Output, Setup, Training
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.flat import Entry, entries, item_type
 
@@ -17,7 +17,7 @@ DEFAULT_PRESET = "demo"
 OPEN = "open"  # the table of a preset that holds what it leaves to the user
 KNOWN: dict[str, Entry] = {
     entry.key: entry
-    for cls in (Setup, Choose, *METHODS, KeepStats, Training, Output)
+    for cls in (Setup, Choose, *METHODS, KeepStats, Training, Output, Checkup)
     for entry in entries(cls)
 }
 

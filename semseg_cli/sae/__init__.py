@@ -2,7 +2,7 @@
 
 from semseg_cli.sae.activations import Activation, Gated, JumpReLU, Threshold, TopK
 from semseg_cli.sae.centring import choose_centring, reconstruction_error
-from semseg_cli.sae.formats import FORMATS, load, load_undecided, save
+from semseg_cli.sae.formats import FORMATS, format_name, load, load_undecided, save
 from semseg_cli.sae.model import SparseAutoencoder
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Threshold",
     "TopK",
     "choose_centring",
+    "format_name",
     "load",
     "load_undecided",
     "reconstruction_error",

@@ -94,6 +94,12 @@ def load_undecided(
     return sae.to(device)
 
 
+def format_name(path: str | Path, format: str = "auto") -> str:
+    """The name in `FORMATS` by which a file or folder would be read."""
+    found = _format(open_source(fetch(str(path))), format)
+    return next(name for name, known in FORMATS.items() if known is found)
+
+
 def _format(source: Source, name: str) -> Format:
     if name in FORMATS:
         return FORMATS[name]

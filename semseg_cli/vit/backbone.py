@@ -1,6 +1,7 @@
 """A frozen vision transformer, split at a layer of its residual stream."""
 
 import hashlib
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -68,6 +69,15 @@ class Backbone(nn.Module):
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             tokens_bnd = self.family.embed(self.model, images)
         return self._run(tokens_bnd, 0, layer, (height, width))
+
+    @torch.inference_mode()
+    def residuals(self, images_bchw: Tensor) -> Iterator[Tensor]:
+        """The residual stream [b, n, d] after each block, from layer 1 on; each block runs once."""
+        height, width = images_bchw.shape[-2:]
+        tokens_bnd = self.prefix(images_bchw, 0)
+        for layer in range(self.n_layers):
+            tokens_bnd = self._run(tokens_bnd, layer, layer + 1, (height, width))
+            yield tokens_bnd
 
     @torch.inference_mode()
     @typed

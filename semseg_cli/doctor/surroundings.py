@@ -1,0 +1,127 @@
+"""Checks of where a run writes, and of what it costs."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+
+from semseg_cli import store as stores
+from semseg_cli import tracking
+from semseg_cli.checkup import Finding
+from semseg_cli.config import AutoFeat, Choose
+from semseg_cli.doctor.patient import EVALUATION, LOOKUP, Patient, doubtful, good
+from semseg_cli.errors import SemsegError
+from semseg_cli.files import cannot_write
+from semseg_cli.lookup import THRESHOLDS
+from semseg_cli.plan import make_plan
+
+GIB = 2**30
+RUN_BYTES = 100 * 2**20  # a run folder with pictures, generously
+ACTIVATIONS = 12  # tensors as large as all tokens that a block holds at once, about
+
+
+def store(patient: Patient) -> Finding:
+    """Does the tracking store answer? A SQLite file is not made for asking."""
+    if patient.checkup.no_track:
+        return good("not tracked")
+    uri = stores.resolve_uri(patient.checkup.tracking_uri)
+    path = stores.sqlite_path(uri)
+    if path is not None and not path.exists():
+        stores.check_sqlite(path, write=True)
+        return good(f"new file {_short(path)}")
+    tracking.probe(uri)
+    return good(_short(path) if path else stores.public(uri))
+
+
+def run_folder(patient: Patient) -> Finding:
+    """Can run folders be made?"""
+    return _writable(patient.checkup.dump_to, "--dump-to")
+
+
+def cache_folder(patient: Patient) -> Finding:
+    """Can statistics be cached?"""
+    return _writable(patient.cache, "--cache-dir")
+
+
+def _writable(folder: Path, option: str) -> Finding:
+    there = _existing(folder)
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise cannot_write(folder, error, option) from error
+    return good(_short(folder))
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+
+
+def _short(path: Path) -> str:
+    """A path that leaves the table its width: the end of a long one."""
+    text = str(path)
+    return text if len(text) <= 40 else f"...{text[-37:]}"
+
+
+def disk(patient: Patient) -> Finding:
+    """Is there room for run folders, and for residuals while statistics are computed?"""
+    needs = {patient.checkup.dump_to: RUN_BYTES, patient.cache: _scratch_bytes(patient)}
+    for folder, n_bytes in needs.items():
+        free = shutil.disk_usage(_existing(folder)).free
+        if free < n_bytes:
+            raise SemsegError(
+                f"{folder} has {free / GIB:.1f} GiB free, {n_bytes / GIB:.1f} GiB are needed: free "
+                "some space, or give another --dump-to or --cache-dir, or fewer --lookup-images."
+            )
+    free = min(shutil.disk_usage(_existing(folder)).free for folder in needs)
+    return good(f"{free / GIB:.1f} GiB free, {sum(needs.values()) / GIB:.1f} GiB needed")
+
+
+def _scratch_bytes(patient: Patient) -> int:
+    if {"act_mean", "act_norm"} <= patient.given_stats.keys():
+        return 0
+    vit = patient.vit
+    return len(patient.datasets[LOOKUP]) * vit.n_patches_per_img * vit.d_model * 4
+
+
+def memory(patient: Patient) -> Finding:
+    """Is there memory for weights, a batch, a chunk of latents and the counts of the lookup?"""
+    vit, sae = patient.vit, patient.sae
+    weights = sum(t.numel() * t.element_size() for t in (*vit.parameters(), *sae.buffers()))
+    n_patches = patient.setup.batch_size * vit.n_patches_per_img
+    n_tokens = n_patches + patient.setup.batch_size * vit.n_prefix_tokens
+    batch = n_tokens * vit.d_model * 4 * ACTIVATIONS
+    latents = min(sae.chunk_rows, n_patches) * sae.d_sae * 4 * 2
+    n_labels = len(patient.datasets[EVALUATION].class_names) + 1
+    counts = 2 * n_labels * len(THRESHOLDS) * sae.d_sae * 8
+    needed, free = weights + batch + latents + counts, _free_memory(patient.device)
+    said = f"about {needed / GIB:.1f} GiB needed, {free / GIB:.1f} GiB free on {patient.device}"
+    if needed > free:
+        return doubtful(
+            said, "A run may not fit into memory: take a smaller --batch-size, or --dtype bfloat16."
+        )
+    return good(said, needed_bytes=needed, free_bytes=free)
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def time(patient: Patient) -> Finding:
+    """How long would auto-feat take, or lookup where there is no head?"""
+    method = AutoFeat() if patient.fitting_head else Choose()
+    plan = make_plan(patient.session(), [method])
+    name = AutoFeat.command if isinstance(method, AutoFeat) else "lookup"
+    took = f"{plan.seconds / 60:.1f} min" if plan.seconds >= 120 else f"{plan.seconds:.0f} s"
+    return good(
+        f"{name}: about {took}, {plan.n_prefixes} passes up to the layer, {plan.n_tails} after",
+        seconds=plan.seconds,
+    )
