@@ -19,7 +19,7 @@ from semseg_cli.lookup_table import LookupRow
 from semseg_cli.pipeline import Encoder
 from semseg_cli.progress import Progress, silent
 from semseg_cli.results import ratio
-from semseg_cli.stats import SaeStats
+from semseg_cli.sae_stats import SaeStats
 from semseg_cli.typed import typed
 
 log = logging.getLogger("semseg_cli")

@@ -21,8 +21,8 @@ from semseg_cli.recording import (
     settings_of,
     shared_meta,
 )
+from semseg_cli.sae_stats import NAMES, SaeStats
 from semseg_cli.session import Session
-from semseg_cli.stats import NAMES, SaeStats
 from semseg_cli.summary import stats_table
 from semseg_cli.tracked import METRICS
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from semseg_cli.errors import SemsegError
 from semseg_cli.head import SegmentationHead, argmax_logits
 from semseg_cli.sae import SparseAutoencoder
-from semseg_cli.stats import SaeStats
+from semseg_cli.sae_stats import SaeStats
 from semseg_cli.typed import typed
 from semseg_cli.vit import Backbone
 

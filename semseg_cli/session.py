@@ -19,7 +19,8 @@ from semseg_cli.pipeline import Encoder, Pipeline
 from semseg_cli.presets import INPUTS, cache_folder
 from semseg_cli.progress import Progress, silent
 from semseg_cli.sae import SparseAutoencoder
-from semseg_cli.stats import NAMES, cached_stats, check_stats, load_stat, own_scaling
+from semseg_cli.sae_stats import NAMES, check_stats, load_stat, own_scaling
+from semseg_cli.stats import cached_stats
 from semseg_cli.vit import Backbone, load_vit
 
 log = logging.getLogger("semseg_cli")

@@ -281,7 +281,7 @@ def test_a_full_disk_is_told_and_a_given_folder_stays(tmp_path):
 def test_the_shipped_files_fit_each_other():
     from semseg_cli import sae
     from semseg_cli.head import load_head
-    from semseg_cli.stats import NAMES, load_stat
+    from semseg_cli.sae_stats import NAMES, load_stat
     from semseg_cli.vit import load_vit
 
     files = world.shipped_files()

@@ -12,8 +12,8 @@ from worlds import FIRST_NAMES, PLANTED, World
 from semseg_cli.data import Loader
 from semseg_cli.lookup import THRESHOLDS, Detections, count_detections, rank_latents
 from semseg_cli.lookup_table import LookupRow, chosen_latents
+from semseg_cli.sae_stats import SaeStats
 from semseg_cli.session import Session
-from semseg_cli.stats import SaeStats
 
 N_CLASSES = 4
 NAMES = ["a", "b", "c", "d"]

@@ -13,7 +13,8 @@ from worlds import World
 from semseg_cli.config import KeepStats
 from semseg_cli.flat import entries
 from semseg_cli.make_stats import options_of
-from semseg_cli.stats import NAMES, compute_stats, load_stat
+from semseg_cli.sae_stats import NAMES, load_stat
+from semseg_cli.stats import compute_stats
 
 NOT_ASKED = {"seg_ckpt": "", "max_freq": "", "min_patches": ""}
 

@@ -13,7 +13,7 @@ from commands import Terminal, options
 from PIL import Image
 from worlds import World, make_head, make_sae
 
-from semseg_cli import config, runs
+from semseg_cli import runs
 from semseg_cli import sae as saes
 from semseg_cli.head import save_head
 
@@ -66,7 +66,7 @@ def test_what_is_only_tracked_needs_tracking(option: str, terminal: Terminal) ->
 def test_system_metrics_say_what_they_need(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config, "find_spec", lambda name: None)
+    monkeypatch.setattr("semseg_cli.config.output.find_spec", lambda name: None)
     done = terminal.type("rand-vec", "--system-metrics")
     assert (done.code, done.out) == (2, "")
     assert done.err.endswith("--system-metrics needs psutil: run `pip install psutil`.\n")

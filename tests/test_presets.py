@@ -12,7 +12,7 @@ from semseg_cli.config import Setup
 from semseg_cli.errors import UsageError
 from semseg_cli.flat import build
 from semseg_cli.presets import KNOWN, OPEN, layered, preset_names, read_preset
-from semseg_cli.stats import check_stats, load_stat
+from semseg_cli.sae_stats import check_stats, load_stat
 from semseg_cli.vit import ALIASES, FAMILIES
 
 REAL = ("dinov2-in1k", "dinov3-in1k", "clip-in1k")

@@ -34,7 +34,7 @@ from semseg_cli import sae as saes
 from semseg_cli.config import SaeFormat
 from semseg_cli.errors import SemsegError
 from semseg_cli.sae import FORMATS, SparseAutoencoder
-from semseg_cli.stats import check_stats
+from semseg_cli.sae_stats import check_stats
 
 
 def load(case: Case, folder: Path, **options: Any) -> SparseAutoencoder:

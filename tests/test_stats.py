@@ -13,16 +13,8 @@ from worlds import World, make_sae
 from semseg_cli.data import Loader, open_dataset
 from semseg_cli.errors import SemsegError
 from semseg_cli.sae import SparseAutoencoder, Threshold, TopK
-from semseg_cli.stats import (
-    NAMES,
-    SaeStats,
-    cached_stats,
-    check_space,
-    check_stats,
-    compute_stats,
-    load_stat,
-    save_stats,
-)
+from semseg_cli.sae_stats import NAMES, SaeStats, check_stats, load_stat, save_stats
+from semseg_cli.stats import cached_stats, check_space, compute_stats
 from semseg_cli.vit import Backbone, load_vit
 
 LAYER = 2

@@ -27,7 +27,8 @@ from semseg_cli.demo.world import (
 from semseg_cli.head import save_head
 from semseg_cli.progress import Progress, silent
 from semseg_cli.sae import save as save_sae
-from semseg_cli.stats import compute_stats, save_stats
+from semseg_cli.sae_stats import save_stats
+from semseg_cli.stats import compute_stats
 from semseg_cli.vit import Backbone
 
 _BATCH = 25

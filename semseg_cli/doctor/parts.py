@@ -12,8 +12,8 @@ from semseg_cli.demo.world import ensure_world, world_folder
 from semseg_cli.doctor.patient import EVALUATION, LOOKUP, Patient, bad, doubtful, good
 from semseg_cli.head import load_head
 from semseg_cli.presets import INPUTS
+from semseg_cli.sae_stats import NAMES
 from semseg_cli.session import check_expectations, find_class, find_device, load_stats
-from semseg_cli.stats import NAMES
 from semseg_cli.vit import load_vit
 
 
