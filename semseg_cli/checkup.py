@@ -102,37 +102,46 @@ def save_findings(
 ) -> None:
     """Keeps the findings in the cache folder, for runs with these parts and settings.
 
-    Also for runs without the head, as choosing latents by F1 is.
-
     Raises:
         SemsegError: the cache folder cannot be written.
     """
+    deciding = {key: settings[key] for key in DECIDING if key in settings}
     whole = {
         "version": __version__,
         "created": now(),
         "is_fit": is_fit(findings),
         "digests": dict(digests),
-        "settings": dict(settings),
+        "settings": deciding,
         "checks": [asdict(finding) for finding in findings],
     }
     data = json.dumps(whole, indent=2, ensure_ascii=False, default=str).encode()
-    headless = {name: digest for name, digest in digests.items() if name != "head"}
-    for key in (digests, headless):
-        path = kept_path(key, settings)
-        make_folder(path.parent, "--cache-dir")
-        write_atomic(path, data, "--cache-dir")
-
-
-def kept_path(digests: Mapping[str, str], settings: Mapping[str, Any]) -> Path:
-    """Where the findings on these parts and settings are kept."""
-    deciding = {key: settings.get(key) for key in DECIDING}
     key = hashlib.blake2b(repr((sorted(digests.items()), deciding)).encode(), digest_size=16)
-    return cache_folder(settings.get("cache_dir")) / "doctor" / f"{key.hexdigest()}.json"
+    folder = _kept_in(settings)
+    make_folder(folder, "--cache-dir")
+    write_atomic(folder / f"{key.hexdigest()}.json", data, "--cache-dir")
+
+
+def _kept_in(settings: Mapping[str, Any]) -> Path:
+    return cache_folder(settings.get("cache_dir")) / "doctor"
 
 
 def copy_findings(
     folder: RunFolder, digests: Mapping[str, str], settings: Mapping[str, Any]
 ) -> None:
-    """Stores with a run what `doctor` last found on the very same inputs, if it was asked."""
-    with suppress(OSError):
-        folder.write(FILE, kept_path(digests, settings).read_bytes())
+    """Stores with a run what `doctor` last found on its parts, if it was asked.
+
+    All parts and deciding settings that both sides name must be the same: a head made since, or
+    statistics computed since, do not matter.
+    """
+    found = [path for path in _kept_in(settings).glob("*.json") if not path.name.startswith(".")]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        with suppress(OSError, ValueError, KeyError):
+            data = path.read_bytes()
+            kept = json.loads(data)
+            if _agree(kept["digests"], digests) and _agree(kept["settings"], settings):
+                folder.write(FILE, data)
+                return
+
+
+def _agree(kept: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
+    return all(kept[key] == mine[key] for key in kept.keys() & mine.keys())

@@ -31,9 +31,7 @@ HEADERS = {"target_change": "target", "other_change": "other", "selectivity": "s
 Values = dict[str, dict[str, Any]]  # by class name
 
 
-def class_comparison(
-    chosen: Candidates, view: View, artifacts: Artifacts, limit: int | None = None
-) -> Table:
+def class_comparison(chosen: Candidates, view: View, artifacts: Artifacts) -> Table:
     """One row per class: all measures of one run, or the selectivity of several.
 
     Tables that are wider than the terminal go on below. Stars tell differences to the baseline,
@@ -129,8 +127,9 @@ def _compared(
     for name in MEASURES:
         for class_id, difference in zip(both.class_ids, made[name], strict=True):
             found[class_id] |= as_values(name, difference)
-        p_values = [found[class_id][f"{name}_p"] or 1.0 for class_id in tested]
-        for class_id, p_value in zip(tested, bootstrap.adjusted(p_values), strict=True):
+        defined = [c for c in tested if found[c][f"{name}_p"] is not None]
+        p_values = [found[class_id][f"{name}_p"] for class_id in defined]
+        for class_id, p_value in zip(defined, bootstrap.adjusted(p_values), strict=True):
             found[class_id][f"{name}_p_adjusted"] = p_value
     _add_draws(found, one_bc4, baseline, artifacts)
     return found

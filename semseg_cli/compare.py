@@ -35,8 +35,9 @@ def compare(settings: Compare, wanted: Sequence[str] = (), width: int = 80) -> T
     artifacts = Artifacts()
     if settings.plot is not None:
         plot(comparison_rows(chosen, settings, artifacts), settings.plot)
-    make = class_comparison if settings.per_class or settings.classes else comparison
-    return make(chosen, settings, artifacts, _limit(settings, width))
+    if settings.per_class or settings.classes:
+        return class_comparison(chosen, settings, artifacts)
+    return comparison(chosen, settings, artifacts, _limit(settings, width))
 
 
 def _limit(settings: Compare, width: int) -> int | None:

@@ -113,22 +113,32 @@ def alike(live: Tensor, values: Float[Tensor, " s"], latent: int) -> Tensor:
     return others[order[:n_kept]] if len(others) else live
 
 
-def mean_diff(
-    pipeline: Pipeline, method: MeanDiff, scale: float, latents: Groups, differences: Differences
-) -> Edit:
-    """Each class's mean difference, taken out at the automatic edit's length or by projection."""
-    if method.match == "norm":
-        auto = set_latents(pipeline, MeanDiff.name, scale, latents)
-        units_kd = differences.units_cd[list(auto.class_ids)].to(pipeline.device)
-        return replace(auto, towards=units_kd)
-    class_ids = tuple(sorted(latents))
-    units_kd = differences.units_cd[list(class_ids)].to(pipeline.device)
-    offsets_k = (differences.others_cd[list(class_ids)].to(pipeline.device) * units_kd).sum(dim=1)
+def mean_diff(pipeline: Pipeline, scale: float, latents: Groups, differences: Differences) -> Edit:
+    """Each class's mean difference, taken out at the length of the automatic edit."""
+    auto = set_latents(pipeline, MeanDiff.name, scale, latents)
+    units_kd = differences.units_cd[list(auto.class_ids)].to(pipeline.device)
+    return replace(auto, towards=units_kd)
+
+
+def project(pipeline: Pipeline, class_ids: Sequence[int], differences: Differences) -> Edit:
+    """Each patch's component along a class's mean difference set to that of the other classes.
+
+    Raises:
+        SemsegError: none of the classes has clean patches.
+    """
+    known = tuple(c for c in sorted(class_ids) if bool(differences.units_cd[c].any()))
+    if not known:
+        raise SemsegError(
+            "No class has clean patches in the lookup split: try more --lookup-images or a smaller "
+            "--label-threshold."
+        )
+    units_kd = differences.units_cd[list(known)].to(pipeline.device)
+    offsets_k = (differences.others_cd[list(known)].to(pipeline.device) * units_kd).sum(dim=1)
     return Edit(
         method=MeanDiff.name,
         scale=0.0,
-        class_ids=class_ids,
-        values_kg=torch.zeros(len(class_ids), 1, device=pipeline.device),
+        class_ids=known,
+        values_kg=torch.zeros(len(known), 1, device=pipeline.device),
         reads=Projections(units_kd, offsets_k),
         directions_kgd=units_kd[:, None],
     )
@@ -137,13 +147,13 @@ def mean_diff(
 def needs_latents(method: Method) -> bool:
     """Whether a method's edits depend on each class's looked-up latent."""
     match method:
-        case RandVec(match="none") | RandFeat(match="none"):
+        case RandVec(match="none") | RandFeat(match="none") | MeanDiff(match="project"):
             return False
     return True
 
 
 def needs_statistics(method: Method) -> bool:
-    """Whether a method reads latents at all; a plain random vector does not."""
+    """Whether a method reads latents at all; random vectors and projections do not."""
     return needs_latents(method) or isinstance(method, RandFeat)
 
 
@@ -175,9 +185,12 @@ def _at_scale(
         case AutoFeat():
             name = ingredients.name or AutoFeat.name
             return Intervention((set_latents(pipeline, name, scale, own),))
+        case MeanDiff(match="project"):
+            assert ingredients.differences is not None
+            return Intervention((project(pipeline, classes, ingredients.differences),))
         case MeanDiff():
             assert ingredients.differences is not None
-            return Intervention((mean_diff(pipeline, method, scale, own, ingredients.differences),))
+            return Intervention((mean_diff(pipeline, scale, own, ingredients.differences),))
         case RandFeat():
             draws = range(method.draws)
             return Intervention(

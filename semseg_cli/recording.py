@@ -14,7 +14,7 @@ import torch
 
 from semseg_cli import __version__, tracking
 from semseg_cli.checkup import copy_findings
-from semseg_cli.config import Output, Recorded, Settings
+from semseg_cli.config import Recorded, Settings, Shown
 from semseg_cli.console import say
 from semseg_cli.data import Dataset
 from semseg_cli.errors import SemsegError, StoreError
@@ -66,7 +66,7 @@ def meta_of(
         "tags": dict(tag.split("=", 1) for tag in output.tags),
         "datasets": list(datasets),
         "digests": dict(digests),
-        "class_metrics": isinstance(output, Output) and output.log_class_metrics,
+        "class_metrics": isinstance(output, Shown) and output.log_class_metrics,
         "system_metrics": output.system_metrics,
     }
 

@@ -202,6 +202,19 @@ def test_baselines_are_named_and_tracked(
     assert json.loads((terminal.runs()[0] / "run.json").read_text())["run_name"] == name
 
 
+def test_a_projection_chooses_no_latents(known_world: World, terminal: Terminal) -> None:
+    assert_done(terminal.type("mean-diff", *options(known_world), "--match", "project"))
+    (folder,) = terminal.runs()
+    assert not (folder / "lookup.csv").exists()
+    assert "select" not in tomllib.loads((folder / "settings.toml").read_text())
+    # Class 5 occurs nowhere: it has no mean.
+    assert [r.class_id for r in report_of(folder).class_results] == [1, 2, 3, 4]
+    args = [*options(known_world), "--match", "project", "--lookup", "x.csv"]
+    done = terminal.type("mean-diff", *args)
+    assert done.code == 2
+    assert "a projection uses no latents" in done.err
+
+
 def test_a_projection_has_no_scale(known_world: World, terminal: Terminal) -> None:
     args = ["--match", "project", "--scale", "1", "--scale", "2"]
     done = terminal.type("mean-diff", *options(known_world), *args)

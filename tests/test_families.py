@@ -269,14 +269,34 @@ def test_a_config_that_does_not_fit_the_weights_is_refused(name: str, tmp_path: 
         load_vit(str(tmp_path), family)
 
 
-def test_weights_that_would_be_unpickled_are_refused(name: str, tmp_path: Path) -> None:
+def test_plain_tensors_in_a_torch_file_load_and_anything_else_in_it_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older repositories have pytorch_model.bin only; it is read with weights_only=True."""
+    monkeypatch.setenv("DISABLE_SAFETENSORS_CONVERSION", "1")
     family, make, _ = VARIANTS[name]
     model = make()
     model.save_pretrained(tmp_path)
+    whole = load_vit(str(tmp_path), family)
     (tmp_path / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(SemsegError, match=r"cannot be loaded \(.*safetensors"):
+    assert load_vit(str(tmp_path), family).digest == whole.digest
+    torch.save({**model.state_dict(), "more": Unpickled()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(SemsegError, match="cannot be loaded"):
         load_vit(str(tmp_path), family)
+    assert not Unpickled.was_made
+
+
+class Unpickled:
+    """An object that says when it is made from a file."""
+
+    was_made = False
+
+    def __setstate__(self, state: object) -> None:
+        Unpickled.was_made = True
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"x": 1}
 
 
 def test_an_alias_of_another_family_is_refused_before_anything_loads() -> None:

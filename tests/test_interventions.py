@@ -356,6 +356,7 @@ def test_what_each_method_needs() -> None:
     assert not needs_latents(RandFeat())
     assert needs_latents(RandFeat(match="max"))
     assert needs_latents(MeanDiff())
+    assert not needs_latents(MeanDiff(match="project"))
     assert needs_latents(AutoFeat())
     assert needs_latents(RandVec(match="norm"))
 

@@ -84,5 +84,5 @@ def test_mlflow_run_fills_the_run_that_it_made(tiny_world: World, terminal: Term
     assert not any("-" in name for name in run.data.params)
     (folder,) = (terminal.folder / "out").iterdir()
     assert run.info.run_id in (folder / "run.json").read_text()
-    shown = terminal.type("compare", "--experiment", "Default")
+    shown = terminal.type("compare", "--experiment", "Default", "--format", "csv")
     assert (shown.code, str(run.info.run_name) in shown.out) == (0, True)

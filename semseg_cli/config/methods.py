@@ -137,6 +137,8 @@ class MeanDiff(LatentChoice, Scaled):
         super().__post_init__()
         if self.match == "project" and len(self.scale) > 1:
             raise ValueError("scale is given several times: a projection has none, leave it out")
+        if self.match == "project" and self.lookup is not None:
+            raise ValueError("lookup is given: a projection uses no latents, leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,14 +67,6 @@ class Output(Recorded):
     panel: ClassVar[str] = "Results"
 
     no_plots: bool = option(False, "Draw nothing: no plots, no examples, no report.html.")
-    log_class_metrics: bool = option(
-        False, "Track the numbers of every class as metrics class/NAME/..., too."
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.log_class_metrics and self.no_track:
-            raise ValueError("log_class_metrics is about tracking: leave out --no-track")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +75,9 @@ class Shown(Output):
 
     panel: ClassVar[str] = "Results"
 
+    log_class_metrics: bool = option(
+        False, "Track the numbers of every class as metrics class/NAME/..., too."
+    )
     examples: int = option(
         0, "Show the edit on this many images of the most and the least selective class.",
         ge=0, le=20,
@@ -90,5 +85,7 @@ class Shown(Output):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.log_class_metrics and self.no_track:
+            raise ValueError("log_class_metrics is about tracking: leave out --no-track")
         if self.examples and self.no_plots:
             raise ValueError(f"examples is {self.examples}: leave out --no-plots to draw them")

@@ -101,8 +101,9 @@ def classes(patient: Patient) -> Finding:
     if all(name.isdecimal() for name in names):
         return doubtful(
             f"{len(names)}, without names",
-            "The dataset has no class names, ids stand for them: add its class file (see "
-            "docs/datasets.md) to check that ids and head agree.",
+            "The dataset has no class names, ids stand for them: add its class file "
+            "(objectInfo150.txt, labels.txt, or `classes` in dataset.toml) to check that ids and "
+            "head agree.",
         )
     return good(f"{len(names)}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
 

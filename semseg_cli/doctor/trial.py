@@ -3,6 +3,7 @@
 import torch
 
 from semseg_cli.checkup import Finding
+from semseg_cli.confusion import count_pixels, segmentation
 from semseg_cli.doctor.fit import (
     GOOD,
     MEASURED,
@@ -144,30 +145,28 @@ def sparsity(patient: Patient) -> Finding:
 @torch.inference_mode()
 def head_accuracy(patient: Patient) -> Finding:
     """Does the head know the classes of clean patches?"""
-    n_labels = len(patient.datasets[EVALUATION].class_names) + 1
-    confusion = torch.zeros(n_labels, n_labels, dtype=torch.int64)
+    n_classes = len(patient.datasets[EVALUATION].class_names)
+    confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)
     head, vit = patient.fitting_head, patient.vit
     assert head is not None
     for batch in patient.probe(EVALUATION):
         tokens = vit.prefix(batch.images_bchw, vit.n_layers)
         predicted = argmax_logits(head(vit.tail(tokens, vit.n_layers).float())).cpu()
-        is_clean = (batch.share_bt >= patient.setup.label_threshold) & (batch.labels_bt > 0)
-        cells = batch.labels_bt[is_clean] * n_labels + predicted[is_clean]
-        confusion += torch.bincount(cells, minlength=n_labels**2).view_as(confusion)
+        is_clean = batch.share_bt >= patient.setup.label_threshold
+        confusion += count_pixels(batch.labels_bt[is_clean], predicted[is_clean], n_classes)
     return _judged(confusion)
 
 
 def _judged(confusion: torch.Tensor) -> Finding:
-    """Accuracy and mIoU (over the classes that occur) from labels by predictions."""
-    n, n_right = int(confusion.sum()), confusion.diagonal()
+    """Accuracy and mIoU over the classes that occur, from patches by label and prediction."""
+    n, measured = int(confusion.sum()), segmentation(confusion)
     if not n:
         return doubtful(
             "no clean patch", "Try more --probe-images, or a smaller --label-threshold."
         )
-    union = confusion.sum(dim=0) + confusion.sum(dim=1) - n_right
-    accuracy, miou = int(n_right.sum()) / n, float((n_right / union)[union > 0].mean())
+    accuracy, miou = measured.accuracy, measured.miou
     said = f"accuracy {accuracy:.3f}, mIoU {miou:.3f} on {n} clean patches"
-    bound = min(0.5, BETTER_THAN_CHANCE / (len(confusion) - 1))
+    bound = min(0.5, BETTER_THAN_CHANCE / len(confusion))
     if accuracy >= bound:
         return good(said, accuracy=accuracy, miou=miou)
     return doubtful(

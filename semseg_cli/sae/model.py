@@ -124,6 +124,8 @@ class SparseAutoencoder(nn.Module):
 
     def recentred(self, centres_input: bool) -> "SparseAutoencoder":
         """The same autoencoder, with or without b_dec subtracted before encoding."""
+        if centres_input == self.centres_input:
+            return self
         b_enc = self.b_enc
         if self.centres_input:
             b_enc = b_enc + _shift(self.b_dec, self.W_enc)

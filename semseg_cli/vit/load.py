@@ -94,7 +94,7 @@ def _load(name: str, ckpt: str, family: str, dtype: torch.dtype) -> tuple[Any, l
         name,
         config=config,
         dtype=dtype,
-        use_safetensors=True,
+        weights_only=True,
         trust_remote_code=False,
         output_loading_info=True,
     )
