@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from semseg_cli import tracking
-from semseg_cli.config import METHODS, Output, RandFeat, Settings, option
+from semseg_cli.config import MANUAL, METHODS, AutoFeat, Output, RandFeat, Settings, option
 from semseg_cli.errors import SemsegError, UsageError, VersionError
 from semseg_cli.evidence import listed
 from semseg_cli.results import SCHEMA_VERSION
@@ -92,13 +92,14 @@ def method_name(name: str) -> str:
         UsageError: there is no such method.
     """
     by_command = {command: method for method, command in COMMANDS.items()}
-    if name not in by_command and name not in COMMANDS:
-        raise UsageError(f"method is {name!r}: choose one of {', '.join(by_command)}")
+    if not _is_method(name):
+        choices = ", ".join([*by_command, MANUAL])
+        raise UsageError(f"--method is {name!r}: choose one of {choices}")
     return by_command.get(name, name)
 
 
 def _is_method(name: str) -> bool:
-    return name in COMMANDS or name in COMMANDS.values()
+    return name in COMMANDS or name in COMMANDS.values() or name == MANUAL
 
 
 def _is_folder(one: str) -> bool:
@@ -183,12 +184,12 @@ def _baselines(
     method = method_name(choice.baseline or RandFeat.command)
     fitting = [run for run in shown if run.tag("method") == method and has_ended(run, named=True)]
     if not fitting and choice.baseline is not None:
-        fitting = [_newest_of(method, choice, pool)]
+        fitting = _all_of(method, choice, pool)
     if not fitting:
         return "", {}
     by_scale = {run.metrics.get("scale"): run for run in reversed(fitting)}
     compared = {run.run_id: by_scale.get(run.metrics.get("scale"), fitting[0]) for run in shown}
-    return COMMANDS[method], compared
+    return COMMANDS.get(method, method), compared
 
 
 def _baseline_run(choice: RunChoice, name: str, known: Sequence[TrackedRun]) -> TrackedRun:
@@ -201,15 +202,15 @@ def _baseline_run(choice: RunChoice, name: str, known: Sequence[TrackedRun]) -> 
         return pick(tracking.find_runs(tracking.resolve_uri(choice.tracking_uri)), name)
 
 
-def _newest_of(method: str, choice: RunChoice, pool: Sequence[TrackedRun]) -> TrackedRun:
-    for run in pool:
-        if run.tag("method") == method and has_ended(run, named=False):
-            return run
-    command = COMMANDS[method]
-    raise SemsegError(
-        f"--baseline {choice.baseline} has no finished run to compare with: make one with "
-        f"`semseg-cli {command}`."
-    )
+def _all_of(method: str, choice: RunChoice, pool: Sequence[TrackedRun]) -> list[TrackedRun]:
+    """The finished runs of a method, newest first."""
+    found = [r for r in pool if r.tag("method") == method and has_ended(r, named=False)]
+    if not found:
+        raise SemsegError(
+            f"--baseline {choice.baseline} has no finished run in the store to compare with: make "
+            f"one with `semseg-cli {COMMANDS.get(method, AutoFeat.command)}`."
+        )
+    return found
 
 
 def _nothing(

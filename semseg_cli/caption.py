@@ -116,17 +116,24 @@ def _draws(chosen: Candidates, rows: Sequence[Row], artifacts: Artifacts) -> lis
     for baseline in {run.run_id: run for run in chosen.baselines.values()}.values():
         null = artifacts.null_range(baseline)
         against = [
-            f"{row['run']} p {cell(row['p_draws'], 'p')}"
+            f"{_as_good(row['p_draws'], n_draws(baseline))} as well as {row['run']} "
+            f"(p {cell(row['p_draws'], 'p')})"
             for run, row in zip(chosen.shown, rows, strict=True)
             if row.get("p_draws") is not None and chosen.baselines[run.run_id] is baseline
         ]
         if null is not None and against:
             low, middle, high = (cell(value) for value in null)
             notes.append(
-                f"Against the {n_draws(baseline)} draws of {baseline.name} (selectivity {middle}, "
-                f"95% from {low} to {high}): {listed(against)}."
+                f"Of the {n_draws(baseline)} draws of {baseline.name} (median selectivity "
+                f"{middle}, 95% from {low} to {high}) {listed(against)}."
             )
     return notes
+
+
+def _as_good(p_value: float, n: int) -> str:
+    """How many draws do as well, from the p value that counts the run itself among them."""
+    n_as_good = round(p_value * (n + 1)) - 1
+    return f"{n_as_good} {'does' if n_as_good == 1 else 'do'}"
 
 
 def few_images(runs: Sequence[TrackedRun]) -> str:

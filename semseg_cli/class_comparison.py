@@ -50,7 +50,10 @@ def class_comparison(chosen: Candidates, view: View, artifacts: Artifacts) -> Ta
             f"None of these runs has classes to show ({' '.join(artifacts.notes())}): compare "
             "them without --per-class, or give others."
         )
-    rows = arranged(_of_classes(every, view.classes), _sorted_by_default(view), prefixes[0])
+    rows = _of_classes(every, view.classes)
+    # A run may have none of the classes: a plain column name stands for the first that has one.
+    first = next((p for p in prefixes if any(f"{p}selectivity" in row for row in rows)), "")
+    rows = arranged(rows, _sorted_by_default(view), first)
     columns = _columns(rows, view, names, prefixes)
     of = names[0] if len(runs) == 1 else title(runs, len(runs))
     return Table(
@@ -166,12 +169,12 @@ def _rows(values: Sequence[Values], prefixes: Sequence[str]) -> list[dict[str, A
 
 def _of_classes(rows: Sequence[Row], wanted: Sequence[str]) -> list[Row]:
     known = [row["class_name"] for row in rows]
+    asked = {one.casefold() for one in wanted}
+    called = [{row["class_name"].casefold(), str(row["class_id"])} for row in rows]
     for one in wanted:
-        if one not in known and one not in [str(row["class_id"]) for row in rows]:
+        if not any(one.casefold() in names for names in called):
             raise UsageError(f"--class has no class {one!r}: choose of {listed(known, 12)}")
-    return [
-        row for row in rows if not wanted or {row["class_name"], str(row["class_id"])} & {*wanted}
-    ]
+    return [row for row, names in zip(rows, called, strict=True) if not wanted or names & asked]
 
 
 def _sorted_by_default(view: View) -> View:

@@ -115,7 +115,8 @@ def _columns(
     known = _known(chosen, rows)
     if view.wanted_columns:
         check_columns(view.wanted_columns, known)
-        return (NAME, *(known[name] for name in view.wanted_columns if name != "run")), []
+        wanted = [name for name in view.wanted_columns if name != "run"]
+        return (NAME, *(known.get(name) or Column(name, name) for name in wanted)), []
     if view.all_columns:
         return tuple(c for key, c in known.items() if not key.endswith(("_lo", "_hi"))), []
     settings = [known[name] for name in differing(chosen.shown)]

@@ -8,6 +8,7 @@ from typing import Any
 from semseg_cli import console, tracking
 from semseg_cli.artifacts import class_rows, write_outcome, write_stats
 from semseg_cli.config import (
+    MANUAL,
     Choose,
     LatentChoice,
     LookupSetup,
@@ -15,13 +16,14 @@ from semseg_cli.config import (
     Method,
     Output,
     Recorded,
+    Selection,
     Setup,
     Shown,
     TrainSetup,
     narrow,
 )
 from semseg_cli.demo.world import world_folder
-from semseg_cli.experiment import Outcome, choose_latents, method_name, run
+from semseg_cli.experiment import Outcome, check_reused, choose_latents, method_name, run
 from semseg_cli.flat import entries
 from semseg_cli.gallery import add_all_pictures, add_examples
 from semseg_cli.interventions import needs_latents, needs_statistics
@@ -65,6 +67,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
         if output.dry_run:
             _print_plan(session, [method])
             return
+        check_reused(session, method, reused)
         datasets = _datasets(session, method)
         datasets += [one.dataset for one in reused.values() if one.dataset]
         shared = {**shared_meta(session, output, datasets), "protocol": setup.protocol}
@@ -140,9 +143,14 @@ def open_parts(
     return open_session(setup, progress, needs_head=needs_head)
 
 
+def is_demo(setup: Setup | TrainSetup) -> bool:
+    """Whether the images are those of the demo world."""
+    return setup.imgs.root == world_folder(cache_folder(setup.cache_dir))
+
+
 def tell_of_demo(setup: Setup | TrainSetup, output: Recorded) -> None:
     """Says so where the images are those of the demo world."""
-    if setup.imgs.root == world_folder(cache_folder(setup.cache_dir)):
+    if is_demo(setup):
         console.say(DEMO_NOTE, quiet=output.quiet)
 
 
@@ -159,7 +167,9 @@ def _datasets(session: Session, method: Method) -> list[dict[str, Any]]:
 def _planned(
     setup: Setup, method: Method, scale: float, output: Output, reused: Mapping[str, Reused]
 ) -> Planned:
-    run_name = output.run_name or f"{method.command}{_variant(method)}"
+    name = method_name(method, reused)
+    called = "manual" if name == MANUAL else method.command
+    run_name = output.run_name or f"{called}{_variant(method)}"
     settings = narrow(method, type(method), scale=(scale,))
     if _is_projection(method):
         scale = 0.0
@@ -168,12 +178,18 @@ def _planned(
     meta = {
         "kind": "intervention",
         "command": method.command,
-        "method": method_name(method, reused),
+        "method": name,
         "scale": scale,
         "run_name": run_name,
     }
-    unused = () if needs_latents(method) else [entry.key for entry in entries(LatentChoice)]
-    return Planned(meta, settings_of(setup, settings, without=unused))
+    return Planned(meta, settings_of(setup, settings, without=_unused(method)))
+
+
+def _unused(method: Method) -> list[str]:
+    """The options on choosing latents, where nothing is chosen."""
+    if not needs_latents(method):
+        return [entry.key for entry in entries(LatentChoice)]
+    return [entry.key for entry in entries(Selection)] if method.lookup is not None else []
 
 
 def _variant(method: Method) -> str:
@@ -182,6 +198,8 @@ def _variant(method: Method) -> str:
     words = [str(getattr(method, n)) for n in ("match", "control") if _differs(method, plain, n)]
     if needs_latents(method) and method.lookup is None and _differs(method, plain, "select"):
         words.append(method.select)
+    if needs_latents(method) and method.lookup is None and method.top_k_group > 1:
+        words.append(f"top{method.top_k_group}")
     return "".join(f" {word}" for word in words)
 
 
@@ -237,8 +255,17 @@ def _print_outcomes(
     best = max(range(len(outcomes)), key=lambda i: outcomes[i].report.selectivity)
     which = names[best] if len(outcomes) > 1 else ""
     console.stdout().print()
-    least = outcomes[best].report.least_patches
-    console.show(extremes_table(class_rows(outcomes[best]), least, which=which))
+    report = outcomes[best].report
+    rows = [one_draw(row, report.n_draws) for row in class_rows(outcomes[best])]
+    console.show(extremes_table(rows, report.min_patches, which=which))
+
+
+def one_draw(row: Mapping[str, Any], n_draws: int) -> dict[str, Any]:
+    """A class's row with its patches counted once, however many draws there were."""
+    if n_draws == 1:
+        return dict(row)
+    kept = {key: value for key, value in row.items() if key != "n_changed_patches"}
+    return {**kept, "n_orig_patches": row["n_orig_patches"] // n_draws}
 
 
 def _compare_commands(store: str | None, folders: Sequence[RunFolder]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from semseg_cli.causal import select_causal, wanted_images
-from semseg_cli.config import AutoFeat, Choose, MeanDiff, Method, RandFeat, RandVec
+from semseg_cli.config import MANUAL, AutoFeat, Choose, MeanDiff, Method, RandFeat, RandVec
 from semseg_cli.counts import Counts
 from semseg_cli.differences import Differences, mean_differences
 from semseg_cli.dose import dose_metrics
@@ -33,7 +33,6 @@ from semseg_cli.progress import Progress, silent
 from semseg_cli.results import Report
 from semseg_cli.session import Session
 
-MANUAL = "manual-feature"
 Chooses = AutoFeat | RandVec | RandFeat | MeanDiff  # the methods that can choose latents
 
 
@@ -103,16 +102,33 @@ def latents_of(
 ) -> dict[float, Chosen]:
     """Per scale the latents that a method edits; reused ones where the settings name a lookup."""
     if method.lookup is not None:
-        text = reused[method.lookup].text
-        names, d_sae = session.dataset.class_names, session.pipeline.sae.d_sae
-        groups = read_lookup(text, names, d_sae, method.lookup)
-        _check_reused(groups, session.classes_of(session.dataset), method.scale)
-        _check_same_sae(reused[method.lookup], session.encoder.sae.digest)
-        return dict.fromkeys(method.scale, Chosen(groups, text))
+        groups = reused_groups(session, method, reused)
+        return dict.fromkeys(method.scale, Chosen(groups, reused[method.lookup].text))
     chosen = choose_latents(session, method, progress)
     return {
         scale: Chosen(chosen_latents(rows), lookup_text(rows)) for scale, rows in chosen.items()
     }
+
+
+def check_reused(session: Session, method: Method, reused: Mapping[str, Reused]) -> None:
+    """Refuses a lookup that does not fit, before a run begins."""
+    if needs_latents(method) and method.lookup is not None:
+        reused_groups(session, method, reused)
+
+
+def reused_groups(session: Session, method: Chooses, reused: Mapping[str, Reused]) -> Groups:
+    """The latents that a lookup names for each class.
+
+    Raises:
+        SemsegError: the lookup fits neither the dataset nor the SAE, or names nothing of use.
+    """
+    assert method.lookup is not None
+    found = reused[method.lookup]
+    names, d_sae = session.dataset.class_names, session.encoder.sae.d_sae
+    groups = read_lookup(found.text, names, d_sae, method.lookup)
+    _check_reused(groups, session.classes_of(session.dataset), method.scale)
+    _check_same_sae(found, session.encoder.sae.digest)
+    return groups
 
 
 def _check_reused(groups: Groups, class_ids: Sequence[int], scales: Sequence[float]) -> None:

@@ -113,10 +113,11 @@ def warn_of_left_out(
     best = {row.class_id: row.f1 for row in rows if row.rank == 1}
     worse = [row for row in every if row.f1 > best.get(row.class_id, 0.0)]
     if worse:
+        most = max(row.frequency for row in worse)
         log.warning(
-            "For %d of %d classes the latent with the best F1 is left out, since it fires on %g or "
-            "more of the patches; --max-freq says how often is too often.",
-            len(worse), len(every), max_freq,
+            "For %d of %d classes the latent with the best F1 is left out,\nsince it fires on %g "
+            "or more of the patches: try --max-freq %.2g to let it in.",
+            len(worse), len(every), max_freq, min(1.0, math.ceil(most * 100 + 1) / 100),
         )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """`train-head`: linear segmentation heads on frozen features, and the best of them as a file."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from semseg_cli.checkpoint import load_checkpoint, save_checkpoint
 from semseg_cli.config import Recorded, Training, TrainSetup
 from semseg_cli.data import Dataset
 from semseg_cli.errors import SemsegError
-from semseg_cli.execute import open_store, print_where, tell_of_demo
+from semseg_cli.execute import is_demo, open_store, print_where, tell_of_demo
 from semseg_cli.features import Storage, training_patches, validation_images
 from semseg_cli.files import cannot_write, make_folder
 from semseg_cli.head import SegmentationHead, save_head
@@ -73,7 +74,8 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
     if store is not None:
         finish(folders)
     file = training.save or folders[0].path / "head.pt"
-    print_where(folders, store, output, [f"Use:     --seg-ckpt {file}"])
+    preset = "--preset demo " if is_demo(setup) else ""
+    print_where(folders, store, output, [f"Use:     {preset}--seg-ckpt {shlex.quote(str(file))}"])
 
 
 def load_parts(setup: TrainSetup, progress: Progress = silent) -> Parts:

@@ -67,7 +67,8 @@ class View(Settings):
 
 def check_columns(names: Iterable[str], known: Iterable[str], option: str = "columns") -> None:
     """Raises a UsageError for a name that is no column, with those that come close."""
-    known = list(dict.fromkeys(known))
+    # Columns that only some comparisons have (p without a baseline, say) are empty elsewhere.
+    known = list(dict.fromkeys([*known, *SHORT.values()]))
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, [*known, *SHORT], cutoff=0.5)
@@ -92,7 +93,8 @@ def arranged(
         known = [key for row in kept for key in row]
         found = sorted(keys & set(known), key=len)
         if not found:
-            check_columns([name], known, "sort")
+            check_columns([SHORT.get(name, name)], known, "sort")
+            return kept[: view.top]
         falls = not view.sort.startswith("-")
         there = [row for row in kept if row.get(found[-1]) not in (None, "")]
         there.sort(key=lambda row: _rank(row[found[-1]]), reverse=falls)

@@ -179,6 +179,8 @@ def test_a_table_written_by_hand_is_the_manual_feature(
     assert report.method == "manual-feature"
     assert [result.class_name for result in report.class_results] == ["wall", "sky"]
     assert "4+9" in (folder / "class_results.csv").read_text()
+    assert json.loads((folder / "run.json").read_text())["run_name"] == "manual x-2"
+    assert "select" not in tomllib.loads((folder / "settings.toml").read_text())
     (run,) = stored_runs(terminal, "semseg")
     assert run.data.tags["semseg.method"] == "manual-feature"
     assert_done(terminal.type("compare"))
@@ -190,7 +192,9 @@ def test_a_table_written_by_hand_is_the_manual_feature(
         ("mean-diff", [], "mean-diff x-2"),
         ("mean-diff", ["--match", "project"], "mean-diff project"),
         ("auto-feat", ["--control", "shuffled"], "auto-feat shuffled x-2"),
-        ("auto-feat", ["--top-k-group", "2"], "auto-feat x-2"),
+        ("auto-feat", ["--top-k-group", "2"], "auto-feat top2 x-2"),
+        ("auto-feat", ["--select", "causal"], "auto-feat causal x-2"),
+        ("rand-vec", ["--match", "norm"], "rand-vec norm x-2"),
     ],
 )
 def test_baselines_are_named_and_tracked(

@@ -97,7 +97,38 @@ def test_runs_are_judged_against_the_draws(here: Terminal) -> None:
     p_value = float(rows["auto-feat x-2"]["p_draws"])
     assert p_value in [n / (N_DRAWS + 1) for n in range(1, N_DRAWS + 2)]
     text = " ".join(here.type("compare").out.split())
-    assert f"Against the {N_DRAWS} draws of rand-feat x-2 (selectivity" in text
+    n_as_good = round(p_value * (N_DRAWS + 1)) - 1
+    assert f"Of the {N_DRAWS} draws of rand-feat x-2 (median selectivity" in text
+    verb = "does" if n_as_good == 1 else "do"
+    assert f"{n_as_good} {verb} as well as auto-feat x-2 (p {p_value:.3f})" in text
+
+
+def test_a_run_without_the_class_shows_nothing_for_it(
+    here: Terminal, tiny_world: World, place: Place
+) -> None:
+    args = options(tiny_world, **{"class": "tree"})
+    done = here.type("auto-feat", *args, "--no-track", "--quiet", "--dump-to", "apart")
+    assert done.code == 0, done.err
+    (apart,) = (here.folder / "apart").iterdir()
+    other = str(place.runs["auto-feat"])
+    for order in ([str(apart), other], [other, str(apart)]):
+        done = here.type("compare", *order, "--class", "SKY", "--format", "csv")
+        assert done.code == 0, done.err
+        (row,) = shown(done)
+        assert row["class_name"] == "sky"
+
+
+def test_a_column_that_needs_a_baseline_is_empty_without_one(here: Terminal) -> None:
+    args = ["--method", "auto-feat", "--columns", "target,p", "--sort", "p"]
+    done = here.type("compare", *args)
+    assert done.code == 0, done.err
+    assert "auto-feat x-2" in done.out
+
+
+def test_manual_runs_can_be_asked_for(here: Terminal) -> None:
+    done = here.type("compare", "--method", "manual-feature")
+    assert done.code == 1
+    assert "--method manual-feature" in done.err
 
 
 @pytest.mark.parametrize("more", [[], ["--per-class"]])

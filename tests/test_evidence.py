@@ -182,8 +182,8 @@ def test_a_run_is_judged_against_the_draws_of_its_baseline(tmp_path: Path) -> No
     assert "p_draws" not in table.rows[1]
     low, high = np.percentile(np.arange(19) / 100, [2.5, 97.5])
     assert (
-        f"Against the 19 draws of rand-feat x-2 (selectivity 0.090, 95% from {low:.3f} to "
-        f"{high:.3f}): auto-feat x-2 p 0.050."
+        f"Of the 19 draws of rand-feat x-2 (median selectivity 0.090, 95% from {low:.3f} to "
+        f"{high:.3f}) 0 do as well as auto-feat x-2 (p 0.050)."
     ) in table.notes
 
 

@@ -295,6 +295,7 @@ def test_a_bad_lookup_is_told(text: str, sentence: str, world: World, terminal: 
     done = terminal.type("auto-feat", *options(world, lookup="mine.csv"))
     assert done.code == 1
     assert sentence in done.err
+    assert terminal.runs() == []  # told before a run begins
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

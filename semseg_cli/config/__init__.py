@@ -42,6 +42,7 @@ from semseg_cli.config.making import (
     Training,
 )
 from semseg_cli.config.methods import (
+    MANUAL,
     METHODS,
     AutoFeat,
     Choose,
@@ -71,6 +72,7 @@ from semseg_cli.config.reference import (
 )
 
 __all__ = [
+    "MANUAL",
     "METHODS",
     "AutoFeat",
     "CentreInput",

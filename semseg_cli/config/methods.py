@@ -148,3 +148,4 @@ class Choose(Selection, Scaled):
 
 Method = RandVec | RandFeat | AutoFeat | MeanDiff
 METHODS: tuple[type[Method], ...] = get_args(Method)
+MANUAL = "manual-feature"  # what auto-feat is called with latents that a user wrote down
