@@ -1,0 +1,29 @@
+"""The same counts on a GPU as on a CPU, in float32. Runs only where there is a CUDA device."""
+
+import pytest
+import torch
+from worlds import World
+
+from semseg_cli.config import METHODS, Protocol
+from semseg_cli.experiment import run
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.command)
+@pytest.mark.parametrize("protocol", ["class", "label"])
+def test_a_gpu_counts_what_a_cpu_counts(
+    method: type, protocol: Protocol, known_world: World
+) -> None:
+    settings = method(max_freq=1.0)
+    counts = []
+    for device in ("cpu", "cuda"):
+        session = known_world.session(device=device, protocol=protocol)
+        (outcome,) = run(session, [settings], {})
+        counts.append(outcome.counts)
+    on_cpu, on_gpu = counts
+    assert torch.equal(on_cpu.per_image, on_gpu.per_image)
+    assert torch.equal(on_cpu.matrix, on_gpu.matrix)
