@@ -203,7 +203,7 @@ def demo_build(
     folder: Annotated[Path, typer.Argument(help="New or empty folder.")] = Path("demo-world"),
     seed: Annotated[int, typer.Option(help="Seed of the scenes and of the training.")] = SEED,
 ) -> None:
-    """Train the demo world from scratch (about 4 minutes on 2 cores)."""
+    """Train the demo world from scratch (2 to 4 minutes on 2 cores)."""
     from semseg_cli import console
     from semseg_cli.demo.recipe import build
 
