@@ -1,6 +1,7 @@
 """The linear segmentation head: final-norm patch features -> class logits."""
 
 import hashlib
+import io
 import json
 import re
 from pathlib import Path
@@ -9,10 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.files import write_atomic
 from semseg_cli.sae.files import read_header, read_state
 from semseg_cli.typed import typed
 
@@ -106,14 +108,18 @@ def _from_state(
     return head
 
 
-def save_head(path: str | Path, head: nn.Linear) -> None:
-    """Writes a head in the format that the file's ending names (.pt or .safetensors)."""
+def save_head(path: str | Path, head: nn.Linear, option: str = "--dump-to") -> None:
+    """Writes a head in the format that the file's ending names (.pt or .safetensors), atomically.
+
+    Raises:
+        SemsegError: it cannot be written; the sentence names the option to change.
+    """
     path = Path(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
     if path.suffix == ".safetensors":
-        save_file(state, path)
+        write_atomic(path, to_safetensors(state), option)
         return
     header = {"in_features": head.in_features, "out_features": head.out_features}
-    with path.open("wb") as file:
-        file.write(json.dumps(header).encode() + b"\n")
-        torch.save(state, file)
+    file = io.BytesIO()
+    torch.save(state, file)
+    write_atomic(path, json.dumps(header).encode() + b"\n" + file.getvalue(), option)

@@ -14,6 +14,19 @@ from semseg_cli.typed import typed
 from semseg_cli.vit import Backbone
 
 
+def require_width(part: str, reads: int, has: int, option: str) -> None:
+    """Refuses a part that reads another width than the ViT has.
+
+    Raises:
+        SemsegError: it does.
+    """
+    if reads != has:
+        raise SemsegError(
+            f"The {part} reads width {reads}, the ViT has width {has}: check {option} against "
+            "--vit-ckpt."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
     """From images to latents: ViT up to a layer, autoencoder, statistics.
@@ -35,11 +48,7 @@ class Encoder:
                 f"Layer {self.layer} does not exist: the ViT has layers 1 to {self.vit.n_layers}; "
                 "check --vit-layer."
             )
-        if self.sae.d_model != self.vit.d_model:
-            raise SemsegError(
-                f"The SAE reads width {self.sae.d_model}, the ViT has width {self.vit.d_model}: "
-                "check --sae-ckpt against --vit-ckpt."
-            )
+        require_width("SAE", self.sae.d_model, self.vit.d_model, "--sae-ckpt")
 
     @property
     def latent_stats(self) -> SaeStats:
@@ -71,11 +80,7 @@ class Pipeline(Encoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.head.in_features != self.vit.d_model:
-            raise SemsegError(
-                f"The head reads width {self.head.in_features}, the ViT has width "
-                f"{self.vit.d_model}: check --seg-ckpt against --vit-ckpt."
-            )
+        require_width("head", self.head.in_features, self.vit.d_model, "--seg-ckpt")
 
     @torch.inference_mode()
     @typed

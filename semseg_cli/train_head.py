@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,8 +15,8 @@ from semseg_cli.data import Dataset
 from semseg_cli.errors import SemsegError
 from semseg_cli.execute import is_demo, open_store, print_where, tell_of_demo
 from semseg_cli.features import Storage, training_patches, validation_images
-from semseg_cli.files import cannot_write, make_folder
-from semseg_cli.head import SegmentationHead, save_head
+from semseg_cli.files import make_folder
+from semseg_cli.head import save_head
 from semseg_cli.head_training import Best, Sweep, train_heads
 from semseg_cli.presets import cache_folder
 from semseg_cli.progress import Progress, silent
@@ -69,7 +68,7 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
             best = best_of(sweep)
             _write(folders[0], sweep, best, parts.validation)
             if training.save is not None:
-                write_head(training.save, best.to_head(), "--save")
+                save_head(training.save, best.to_head(), "--save")
     console.show(sweep_table(sweep_rows(sweep), _notes(best, parts.validation)), output.format)
     if store is not None:
         finish(folders)
@@ -202,7 +201,7 @@ def class_rows(best: Best, dataset: Dataset) -> list[dict[str, Any]]:
 
 def _write(folder: RunFolder, sweep: Sweep, best: Best, dataset: Dataset) -> None:
     for name in ("head.pt", "head.safetensors"):
-        write_head(folder.path / name, best.to_head())
+        save_head(folder.path / name, best.to_head())
     rows, winner = sweep_rows(sweep), sweep.winner
     assert winner is not None, "a best head is one of the sweep"
     folder.write("sweep.csv", pd.DataFrame(rows).to_csv(index=False).encode())
@@ -210,20 +209,6 @@ def _write(folder: RunFolder, sweep: Sweep, best: Best, dataset: Dataset) -> Non
     folder.write("classes.csv", classes.to_csv(index=False).encode())
     metrics = {**rows[winner], "n_epochs": sweep.epoch}
     folder.write_json(METRICS, {name: float(value) for name, value in metrics.items()})
-
-
-def write_head(path: Path, head: SegmentationHead, option: str = "--dump-to") -> None:
-    """Writes a head as its ending says, whole or not at all.
-
-    Raises:
-        SemsegError: it cannot be written.
-    """
-    partial = path.with_name(f".part-{path.name}")
-    try:
-        save_head(partial, head)
-        partial.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error, option) from error
 
 
 def _notes(best: Best, dataset: Dataset) -> Sequence[str]:

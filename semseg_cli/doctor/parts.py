@@ -10,7 +10,9 @@ from semseg_cli.checkup import Finding, NotApplicableError
 from semseg_cli.data import check_layout, open_dataset
 from semseg_cli.demo.world import ensure_world, world_folder
 from semseg_cli.doctor.patient import EVALUATION, LOOKUP, Patient, bad, doubtful, good
+from semseg_cli.errors import SemsegError
 from semseg_cli.head import load_head
+from semseg_cli.pipeline import require_width
 from semseg_cli.presets import INPUTS
 from semseg_cli.sae_stats import NAMES
 from semseg_cli.session import check_expectations, find_class, find_device, load_stats
@@ -140,18 +142,19 @@ def tokens(patient: Patient) -> Finding:
     )
 
 
+def _width(part: str, reads: int, has: int, option: str) -> Finding:
+    try:
+        require_width(part, reads, has, option)
+    except SemsegError as error:
+        return bad(f"{part} {reads}, ViT {has}", str(error))
+    return good(f"{reads}, as the ViT")
+
+
 def head_width(patient: Patient) -> Finding:
     """Does the head read what the ViT gives?"""
     if patient.head is None:
         raise NotApplicableError("--seg-ckpt")
-    reads, has = patient.head.in_features, patient.vit.d_model
-    if reads != has:
-        return bad(
-            f"head {reads}, ViT {has}",
-            f"The head reads width {reads}, the ViT has width {has}: check --seg-ckpt against "
-            "--vit-ckpt.",
-        )
-    return good(f"{reads}, as the ViT")
+    return _width("head", patient.head.in_features, patient.vit.d_model, "--seg-ckpt")
 
 
 def sae(patient: Patient) -> Finding:
@@ -167,14 +170,7 @@ def sae(patient: Patient) -> Finding:
 
 def sae_width(patient: Patient) -> Finding:
     """Does the SAE read what the ViT gives?"""
-    reads, has = patient.sae.d_model, patient.vit.d_model
-    if reads != has:
-        return bad(
-            f"SAE {reads}, ViT {has}",
-            f"The SAE reads width {reads}, the ViT has width {has}: check --sae-ckpt against "
-            "--vit-ckpt.",
-        )
-    return good(f"{reads}, as the ViT")
+    return _width("SAE", patient.sae.d_model, patient.vit.d_model, "--sae-ckpt")
 
 
 def sae_layer(patient: Patient) -> Finding:
