@@ -8,7 +8,7 @@ import hashlib
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from semseg_cli import interrupts
-from semseg_cli.batches import Batch, Careful, Sample, collated
+from semseg_cli.batches import Batch, Careful, KnownSample, Sample, collated
 from semseg_cli.datasets import check_layout, read_split, setting_of
 from semseg_cli.datasets.checks import Skipped, require_whole, sort_out, warn_of
 from semseg_cli.errors import SemsegError
@@ -65,7 +65,7 @@ def class_tensor(
 
 
 @dataclass(frozen=True)
-class Dataset(TorchDataset):
+class Dataset(TorchDataset[Sample | KnownSample]):
     """Images and masks of one split, or of a fixed even subset of it.
 
     `names` are unique and do not depend on where the dataset is; `skipped` lists the images of the
@@ -111,16 +111,35 @@ class Dataset(TorchDataset):
         )
 
     @cached_property
+    def contents(self) -> tuple[str, ...]:
+        """A digest of the bytes of each image and its mask."""
+        pairs = zip(self.images, self.masks, strict=True)
+        return tuple(_digest_of(*map(_version_of, pair)) for pair in pairs)
+
+    @cached_property
     def digest(self) -> str:
         """A digest of the names and contents of all files in use, and of what labels mean."""
         meaning = (self.class_names, self.labels.offset, self.labels.ignored)
-        digest = hashlib.blake2b(repr(meaning).encode(), digest_size=16)
-        for name, *pair in zip(self.names, self.images, self.masks, strict=True):
-            digest.update(name.encode())
-            for path in pair:
-                digest.update(path.name.encode())
-                digest.update(path.read_bytes())
-        return digest.hexdigest()
+        files = [
+            (image.name, mask.name) for image, mask in zip(self.images, self.masks, strict=True)
+        ]
+        parts = (meaning, self.names, files, self.contents)
+        return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def _version_of(path: Path) -> tuple[Path, int, int]:
+    """A file as it is now: path, bytes, time of its last change."""
+    found = path.stat()
+    return path, found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=2**17)
+def _digest_of(*versions: tuple[Path, int, int]) -> str:
+    """A digest of the bytes of these files, read once per process."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path, n_bytes, _ in versions:
+        digest.update(n_bytes.to_bytes(8, "big") + path.read_bytes())
+    return digest.hexdigest()
 
 
 def open_dataset(
@@ -196,19 +215,34 @@ class Loader:
         SemsegError: while iterating, for a file that cannot be read or a label beyond the classes.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, n_workers: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        n_workers: int = 0,
+        *,
+        pin_memory: bool = False,
+    ) -> None:
         self.dataset = dataset
-        self._loader = DataLoader(
-            Careful(dataset),
-            batch_size,
-            num_workers=n_workers,
-            collate_fn=collated,
-            worker_init_fn=_leave_signals_to_parent,
-        )
+        self.batch_size = batch_size
+        self.n_workers = n_workers
+        self.pin_memory = pin_memory
 
     def __iter__(self) -> Iterator[Batch]:
+        return self.batches(self.dataset)
+
+    def batches(self, samples: TorchDataset[Sample | KnownSample]) -> Iterator[Batch]:
+        """Batches of the dataset's images, taken from `samples`."""
+        loader = DataLoader(
+            Careful(samples),
+            self.batch_size,
+            num_workers=self.n_workers,
+            collate_fn=collated,
+            worker_init_fn=_leave_signals_to_parent,
+            pin_memory=self.pin_memory,
+        )
         with interrupts.held():  # forking runs callbacks that drop exceptions
-            batches = iter(self._loader)
+            batches = iter(loader)
         for batch in batches:
             if isinstance(batch, SemsegError):
                 raise batch

@@ -35,10 +35,10 @@ def mean_differences(
     sums = torch.zeros(n_labels, encoder.vit.d_model, dtype=torch.float64, device=encoder.device)
     counts = torch.zeros(n_labels, dtype=torch.float64, device=encoder.device)
     advance = progress("mean differences", len(dataset))
-    for batch in loader:
+    for batch, tokens_bnd in encoder.residuals(loader):
         is_clean_bt = (batch.share_bt >= label_threshold).to(encoder.device)
         labels_n = batch.labels_bt.to(encoder.device)[is_clean_bt]
-        patches_nd = encoder.patches(encoder.residual(batch.images_bchw))[is_clean_bt]
+        patches_nd = encoder.patches(tokens_bnd)[is_clean_bt]
         sums.index_add_(0, labels_n, patches_nd.double())
         counts.index_add_(0, labels_n, torch.ones_like(labels_n, dtype=torch.float64))
         advance(len(batch))

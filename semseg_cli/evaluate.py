@@ -94,8 +94,8 @@ def evaluate(
     ]
     advance = progress(description, n_images + sum(_n_tails(m, protocol) for m in all_measured))
     latents = _latents_read(interventions)
-    for batch in loader:
-        state = _clean_state(pipeline, batch, latents)
+    for batch, tokens_bnd in pipeline.residuals(loader):
+        state = _clean_state(pipeline, batch, tokens_bnd, latents)
         advance(len(batch))
         for measured in all_measured:
             for edit in measured.intervention.draws:
@@ -127,8 +127,7 @@ def _latents_read(interventions: Sequence[Intervention]) -> list[int]:
 
 
 @torch.inference_mode()
-def _clean_state(pipeline: Pipeline, batch: Batch, latents: list[int]) -> State:
-    tokens_bnd = pipeline.residual(batch.images_bchw)
+def _clean_state(pipeline: Pipeline, batch: Batch, tokens_bnd: Tensor, latents: list[int]) -> State:
     patches_btd = pipeline.patches(tokens_bnd)
     columns = pipeline.sae.columns(patches_btd, torch.tensor(latents).long())
     acts = dict(zip(latents, columns.unbind(dim=-1), strict=True))

@@ -127,7 +127,8 @@ def edited_predictions(
         row: the edit's row that every patch gets; None where one pair of predictions serves all
             classes (the label protocol, shared edits).
     """
-    state = _clean_state(pipeline, batch, _latents_read([Intervention((edit,))]))
+    tokens_bnd = pipeline.residual(batch.images_bchw)
+    state = _clean_state(pipeline, batch, tokens_bnd, _latents_read([Intervention((edit,))]))
     rows_bt = _row_of_patch(edit, batch) if row is None else torch.full_like(batch.labels_bt, row)
     rows_bt = rows_bt.to(pipeline.device)
     is_edited_bt = rows_bt >= 0

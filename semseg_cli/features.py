@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Int64, Integer
 from torch import Tensor
 
-from semseg_cli.data import Dataset, Loader, class_tensor
+from semseg_cli.data import Dataset, class_tensor
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import cannot_write, make_folder
 from semseg_cli.pictures import read_pair
 from semseg_cli.progress import Progress, silent
+from semseg_cli.residuals import Residuals
 from semseg_cli.stats import check_space
 from semseg_cli.vit import Backbone
 
@@ -72,8 +73,7 @@ class ValidationImages:
 
 @contextmanager
 def training_patches(
-    vit: Backbone,
-    loader: Loader,
+    residuals: Residuals,
     storage: Storage,
     label_threshold: float,
     *,
@@ -85,24 +85,25 @@ def training_patches(
     Raises:
         SemsegError: there is none, or no room for their features.
     """
-    n_most = len(loader.dataset) * vit.n_patches_per_img
-    advance = progress("features to train on", len(loader.dataset))
+    vit, dataset = residuals.vit, residuals.loader.dataset
+    n_most = len(dataset) * vit.n_patches_per_img
+    advance = progress("features to train on", len(dataset))
     labels: list[Tensor] = []
     n_rows = 0
     with storage.rows(n_most, vit.d_model) as rows_nd:
-        for batch in loader:
+        for batch, tokens_bnd in residuals:
             wanted_bt = batch.share_bt >= label_threshold
             if ignore_null:
                 wanted_bt &= batch.labels_bt > 0
             labels.append(batch.labels_bt[wanted_bt])
-            found_nd = _features(vit, batch.images_bchw, storage.dtype)[wanted_bt]
+            found_nd = _features(vit, tokens_bnd, storage.dtype)[wanted_bt]
             rows_nd[n_rows : n_rows + len(found_nd)] = found_nd
             n_rows += len(found_nd)
             advance(len(batch))
         labels_n = torch.cat(labels)
         if not bool((labels_n > 0).any()):
             raise SemsegError(
-                f"No patch of the {loader.dataset.split} split has a clean label: lower "
+                f"No patch of the {dataset.split} split has a clean label: lower "
                 "--label-threshold, or check --lookup-split."
             )
         yield TrainingPatches(rows_nd[:n_rows], labels_n)
@@ -110,14 +111,15 @@ def training_patches(
 
 @contextmanager
 def validation_images(
-    vit: Backbone, loader: Loader, storage: Storage, progress: Progress = silent
+    residuals: Residuals, storage: Storage, progress: Progress = silent
 ) -> Iterator[ValidationImages]:
     """All patches of all images, with the labels of their pixels.
 
     Raises:
         SemsegError: no pixel has a class, or there is no room for the features.
     """
-    dataset, n_patches = loader.dataset, vit.n_patches_per_img
+    vit, dataset = residuals.vit, residuals.loader.dataset
+    n_patches = vit.n_patches_per_img
     patch = vit.patch_size_px
     grid = tuple(side // patch for side in vit.preprocessing.crop)
     height, width = (side * patch for side in grid)
@@ -126,8 +128,8 @@ def validation_images(
     advance = progress("features to validate on", len(dataset))
     with storage.rows(len(dataset) * n_patches, vit.d_model) as rows_nd:
         x_btd = rows_nd.view(len(dataset), n_patches, vit.d_model)
-        for batch in loader:
-            x_btd[batch.positions_b] = _features(vit, batch.images_bchw, storage.dtype)
+        for batch, tokens_bnd in residuals:
+            x_btd[batch.positions_b] = _features(vit, tokens_bnd, storage.dtype)
             for position in batch.positions_b.tolist():
                 labels_bhw[position] = pixel_labels(dataset, position)[:height, :width].to(kind)
             advance(len(batch))
@@ -146,9 +148,9 @@ def pixel_labels(dataset: Dataset, position: int) -> Int64[Tensor, "h w"]:
 
 
 @torch.inference_mode()
-def _features(vit: Backbone, images_bchw: Tensor, dtype: torch.dtype) -> Tensor:
-    """Final-norm features [b t d] of a batch, on the CPU."""
-    x_btd = vit.tail(vit.prefix(images_bchw, vit.n_layers), vit.n_layers).to(dtype).cpu()
+def _features(vit: Backbone, tokens_bnd: Tensor, dtype: torch.dtype) -> Tensor:
+    """Final-norm features [b t d], from the residual after the last layer, on the CPU."""
+    x_btd = vit.tail(tokens_bnd, vit.n_layers).to(dtype).cpu()
     if not bool(torch.isfinite(x_btd).all()):
         raise SemsegError(
             f"The ViT gives features that {str(dtype).removeprefix('torch.')} cannot hold: take "

@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-import os
+import secrets
 from pathlib import Path
 
 from semseg_cli.errors import SemsegError
@@ -14,7 +14,7 @@ def write_atomic(path: Path, data: bytes, option: str = "--dump-to") -> None:
     Raises:
         SemsegError: it cannot be written; the sentence names the option to change.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # of no other writer
     try:
         partial.write_bytes(data)
         partial.replace(path)

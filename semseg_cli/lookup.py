@@ -76,13 +76,13 @@ def count_detections(
     sae, dataset = encoder.sae, loader.dataset
     detections = Detections(len(dataset), len(dataset.class_names), sae.d_sae, encoder.device)
     advance = progress("lookup", len(dataset))
-    for batch in loader:
+    for batch, tokens_bnd in encoder.residuals(loader):
         is_clean_bt = batch.share_bt >= label_threshold
         images_n = batch.positions_b[:, None].expand_as(is_clean_bt)[is_clean_bt]
         detections.occurs[images_n, batch.labels_bt[is_clean_bt]] = True
         is_clean_bt = is_clean_bt.to(encoder.device)
         labels_n = batch.labels_bt.to(encoder.device)[is_clean_bt]
-        patches_nd = encoder.patches(encoder.residual(batch.images_bchw))[is_clean_bt]
+        patches_nd = encoder.patches(tokens_bnd)[is_clean_bt]
         parts = zip(patches_nd.split(sae.chunk_rows), labels_n.split(sae.chunk_rows), strict=True)
         for part_nd, part_n in parts:
             detections.add(sae.encode(sae.scale(part_nd)), part_n)

@@ -6,8 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from semseg_cli.activations import ActivationCache
+from semseg_cli.data import Loader
 from semseg_cli.errors import SemsegError
 from semseg_cli.head import SegmentationHead, argmax_logits
+from semseg_cli.residuals import Residuals
 from semseg_cli.sae import SparseAutoencoder
 from semseg_cli.sae_stats import SaeStats
 from semseg_cli.typed import typed
@@ -31,7 +34,8 @@ def require_width(part: str, reads: int, has: int, option: str) -> None:
 class Encoder:
     """From images to latents: ViT up to a layer, autoencoder, statistics.
 
-    `stats` is None where no latent is used (plain random vectors).
+    `stats` is None where no latent is used (plain random vectors), `cache` where no residuals are
+    kept.
 
     Raises:
         SemsegError: the layer does not exist, or the widths do not go together.
@@ -41,6 +45,7 @@ class Encoder:
     layer: int
     sae: SparseAutoencoder
     stats: SaeStats | None = None
+    cache: ActivationCache | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.layer <= self.vit.n_layers:
@@ -65,6 +70,10 @@ class Encoder:
     def residual(self, images_bchw: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """All tokens of the residual stream at the autoencoder's layer."""
         return self.vit.prefix(images_bchw, self.layer)
+
+    def residuals(self, loader: Loader) -> Residuals:
+        """The same for all images of a loader, batch by batch; kept ones are read."""
+        return Residuals(self.vit, self.layer, loader, self.cache)
 
     @typed
     def patches(self, tokens_bnd: Float[Tensor, "b n d"]) -> Float[Tensor, "b t d"]:

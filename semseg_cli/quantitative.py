@@ -31,6 +31,7 @@ from semseg_cli.results import ClassResults, Report, save
 from semseg_cli.sae import SparseAutoencoder
 from semseg_cli.session import (
     Session,
+    activation_cache,
     find_device,
     load_backbone,
     load_stats,
@@ -94,10 +95,10 @@ def get_latent_lookup(
     cfg = filled(cfg)
     device = find_device(cfg.device)
     vit, sae = load_backbone(cfg, device), sae.to(device)
-    encoder = Encoder(vit=vit, layer=cfg.vit_layer, sae=sae)
+    encoder = Encoder(vit=vit, layer=cfg.vit_layer, sae=sae, cache=activation_cache(cfg))
     given = load_stats(cfg, sae)
-    cache = cache_folder(cfg.cache_dir)
-    stats = cached_stats(given, vit, cfg.vit_layer, sae, lambda: dataloader, cache)
+    folder = cache_folder(cfg.cache_dir)
+    stats = cached_stats(given, sae, lambda: encoder.residuals(dataloader), folder)
     sae.scaled(stats.act_mean, stats.act_norm)
     encoder = replace(encoder, stats=stats)
     detections = count_detections(encoder, dataloader, cfg.label_threshold)
@@ -121,7 +122,8 @@ def _evaluate(
     setup = narrow(cfg, Quantitative, imgs=Imgs(root=dataset.root, split=dataset.split))
     device = find_device(setup.device)
     vit, sae, clf = load_backbone(setup, device), sae.to(device), clf.to(device)
-    pipeline = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=clf)
+    cache = activation_cache(setup)
+    pipeline = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=clf, cache=cache)
     session = Session(setup, pipeline, load_stats(setup, sae))
     session.dataset = dataset
     chosen = narrow(cfg, method, scale=(cfg.scale,))

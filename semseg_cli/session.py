@@ -10,6 +10,8 @@ from functools import cached_property
 import torch
 
 from semseg_cli import sae as saes
+from semseg_cli.activations import ActivationCache
+from semseg_cli.cache_entries import activations_folder
 from semseg_cli.config import Setup, TrainSetup
 from semseg_cli.data import Dataset, Loader, check_layout, open_dataset
 from semseg_cli.demo.world import ensure_world, world_folder
@@ -111,7 +113,7 @@ class Session:
         encoder, given = self.encoder, self.given_stats
         n_images = min(CENTRING_IMAGES, self.setup.lookup_images or CENTRING_IMAGES)
         loader = self.loader(self._open(self.setup.lookup_split, n_images))
-        parts = [encoder.patches(encoder.residual(batch.images_bchw)) for batch in loader]
+        parts = [encoder.patches(tokens_bnd) for _, tokens_bnd in encoder.residuals(loader)]
         x_nd = torch.cat(parts).flatten(0, 1)
         mean_d = given.get("act_mean", x_nd.mean(dim=0)).to(x_nd)
         deviation = (x_nd - mean_d).norm(dim=1).mean() / len(mean_d) ** 0.5
@@ -125,10 +127,8 @@ class Session:
         """Computes the SAE statistics that are missing, and sets the SAE's input scaling."""
         stats = cached_stats(
             self.given_stats,
-            self.encoder.vit,
-            self.encoder.layer,
             self.encoder.sae,
-            lambda: self.loader(self.lookup_dataset),
+            lambda: self.encoder.residuals(self.loader(self.lookup_dataset)),
             cache_folder(self.setup.cache_dir),
             progress,
         )
@@ -166,7 +166,16 @@ def make_loader(setup: Setup | TrainSetup, dataset: Dataset, device: torch.devic
     n_workers = setup.n_workers
     if n_workers is None:
         n_workers = 0 if device.type == "cpu" else min(16, os.cpu_count() or 1)
-    return Loader(dataset, setup.batch_size, n_workers)
+    pin_memory = device.type == "cuda"
+    return Loader(dataset, setup.batch_size, n_workers, pin_memory=pin_memory)
+
+
+def activation_cache(setup: Setup | TrainSetup) -> ActivationCache | None:
+    """Where the settings keep residuals; None if they do not."""
+    if setup.no_cache:
+        return None
+    folder = activations_folder(cache_folder(setup.cache_dir))
+    return ActivationCache(folder, int(setup.cache_limit * 2**30), str(setup.vit_ckpt))
 
 
 def find_class(given: str, names: Sequence[str]) -> int:
@@ -197,9 +206,10 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     sae = saes.load_undecided(str(setup.sae_ckpt), device, setup.sae_format, setup.sae_centre_input)
     head = load_head(str(setup.seg_ckpt)).to(device) if needs_head else None
     vit = load_backbone(setup, device)
-    encoder = Encoder(vit=vit, layer=setup.vit_layer, sae=sae)
+    cache = activation_cache(setup)
+    encoder = Encoder(vit=vit, layer=setup.vit_layer, sae=sae, cache=cache)
     if head:
-        encoder = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=head)
+        encoder = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, cache=cache, head=head)
     session = Session(setup, encoder, load_stats(setup, sae), progress)
     if sae.centres_input is None:
         session.decide_centring()

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from semseg_cli.data import Loader
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import cannot_write, make_folder
 from semseg_cli.progress import Progress, silent
+from semseg_cli.residuals import Residuals
 from semseg_cli.sae import SparseAutoencoder
 from semseg_cli.sae_stats import (
     NAMES,
@@ -26,17 +26,14 @@ from semseg_cli.sae_stats import (
     own_scaling,
     save_stats,
 )
-from semseg_cli.vit import Backbone
 
 CHUNK_ROWS = 65536  # residuals read back at once
 
 
 def cached_stats(
     given: dict[str, Tensor],
-    vit: Backbone,
-    layer: int,
     sae: SparseAutoencoder,
-    open_loader: Callable[[], Loader],
+    open_residuals: Callable[[], Residuals],
     cache_dir: Path,
     progress: Progress = silent,
 ) -> SaeStats:
@@ -47,11 +44,11 @@ def cached_stats(
     given = own_scaling(given, sae)
     if all(name in given for name in NAMES):
         return from_tensors(given)
-    loader = open_loader()
-    dataset = loader.dataset
+    residuals = open_residuals()
+    vit, dataset = residuals.vit, residuals.loader.dataset
     key = hashlib.blake2b(digest_size=16)
     dtype = next(vit.parameters()).dtype
-    parts = (vit.digest, layer, dtype, vit.preprocessing, sae.digest, dataset.digest)
+    parts = (vit.digest, residuals.layer, dtype, vit.preprocessing, sae.digest, dataset.digest)
     key.update(repr(parts).encode())
     for name in sorted(given):
         key.update(name.encode() + given[name].numpy().tobytes())
@@ -63,7 +60,7 @@ def cached_stats(
         except SemsegError:
             path.unlink(missing_ok=True)  # a damaged file is as good as none
     make_folder(path.parent, "--cache-dir")  # before anything is computed
-    stats = compute_stats(vit, layer, sae, loader, given, cache_dir, progress)
+    stats = compute_stats(residuals, sae, given, cache_dir, progress)
     save_stats(path, stats)
     return stats
 
@@ -77,22 +74,21 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def compute_stats(
-    vit: Backbone,
-    layer: int,
+    residuals: Residuals,
     sae: SparseAutoencoder,
-    loader: Loader,
     given: dict[str, Tensor] | None = None,
     scratch: Path | None = None,
     progress: Progress = silent,
 ) -> SaeStats:
-    """All four statistics over every patch of the loader's images; given ones are kept.
+    """All four statistics over every patch of the residuals' images; given ones are kept.
 
     `act_norm` is the mean L2 norm of x - mean, divided by sqrt(d). It needs the mean first and the
-    frequencies need both, so residuals are kept in a temporary file where either is missing: the
-    ViT runs once.
+    frequencies need both. The ViT runs once: where no cache keeps the residuals, a temporary file
+    does.
     """
     given = own_scaling(given or {}, sae)
-    with _residuals(vit, layer, loader, scratch, progress, not _has_scaling(given)) as chunks:
+    is_once = "act_mean" in given and "act_norm" in given
+    with _patches(residuals, scratch, progress, keep=not is_once) as chunks:
         if "act_mean" not in given:
             given["act_mean"] = _mean(chunks()).float()
         if "act_norm" not in given:
@@ -106,30 +102,26 @@ def compute_stats(
     return from_tensors(given)
 
 
-def _has_scaling(given: dict[str, Tensor]) -> bool:
-    return "act_mean" in given and "act_norm" in given
-
-
 Chunks = Iterator[Float[Tensor, "n d"]]
 
 
 @contextmanager
-def _residuals(
-    vit: Backbone, layer: int, loader: Loader, scratch: Path | None, progress: Progress, keep: bool
+def _patches(
+    residuals: Residuals, scratch: Path | None, progress: Progress, *, keep: bool
 ) -> Iterator[Callable[[], Chunks]]:
     """A function that yields the patch residuals [n, d] in chunks, as often as it is called."""
+    vit, dataset = residuals.vit, residuals.loader.dataset
 
     def compute() -> Chunks:
-        advance = progress("statistics", len(loader.dataset))
-        for batch in loader:
-            tokens = vit.prefix(batch.images_bchw, layer)
-            yield tokens[:, vit.n_prefix_tokens :].reshape(-1, vit.d_model).float()
+        advance = progress("statistics", len(dataset))
+        for batch, tokens_bnd in residuals:
+            yield tokens_bnd[:, vit.n_prefix_tokens :].reshape(-1, vit.d_model).float()
             advance(len(batch))
 
-    if not keep:
+    if not keep or residuals.is_kept:
         yield compute
         return
-    n_rows = len(loader.dataset) * vit.n_patches_per_img
+    n_rows = len(dataset) * vit.n_patches_per_img
     if scratch is not None:
         scratch.mkdir(parents=True, exist_ok=True)
     folder = scratch or Path(tempfile.gettempdir())

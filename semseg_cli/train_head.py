@@ -21,8 +21,10 @@ from semseg_cli.head_training import Best, Sweep, train_heads
 from semseg_cli.presets import cache_folder
 from semseg_cli.progress import Progress, silent
 from semseg_cli.recording import Planned, describe, finish, meta_of, recorded, settings_of
+from semseg_cli.residuals import Residuals
 from semseg_cli.runs import RunFolder
 from semseg_cli.session import (
+    activation_cache,
     find_data,
     find_device,
     load_backbone,
@@ -151,12 +153,14 @@ def _train(
     progress: Progress,
 ) -> None:
     settings = decisive(setup, training, parts)
-    loaders = [make_loader(setup, d, parts.device) for d in (parts.training, parts.validation)]
-    threshold, no_null = setup.label_threshold, training.ignore_null
-    learn = training_patches(
-        parts.vit, loaders[0], storage, threshold, ignore_null=no_null, progress=progress
+    cache = activation_cache(setup)
+    learnt, judged = (
+        Residuals(parts.vit, parts.vit.n_layers, make_loader(setup, dataset, parts.device), cache)
+        for dataset in (parts.training, parts.validation)
     )
-    with learn as patches, validation_images(parts.vit, loaders[1], storage, progress) as images:
+    threshold, no_null = setup.label_threshold, training.ignore_null
+    learn = training_patches(learnt, storage, threshold, ignore_null=no_null, progress=progress)
+    with learn as patches, validation_images(judged, storage, progress) as images:
         train_heads(
             sweep,
             patches,

@@ -28,7 +28,7 @@ def test_the_file_holds_what_the_engine_computes(tiny_world: World, terminal: Te
     (folder,) = terminal.runs()
     session = tiny_world.session()
     encoder, loader = session.encoder, session.loader(session.lookup_dataset)
-    expected = compute_stats(encoder.vit, encoder.layer, encoder.sae, loader).to_tensors()
+    expected = compute_stats(encoder.residuals(loader), encoder.sae).to_tensors()
     for path in (folder / "stats.safetensors", Path("made/stats.safetensors")):
         made = load_file(path)
         assert made.keys() == expected.keys() == set(NAMES)

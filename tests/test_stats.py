@@ -12,6 +12,7 @@ from worlds import World, make_sae
 
 from semseg_cli.data import Loader, open_dataset
 from semseg_cli.errors import SemsegError
+from semseg_cli.residuals import Residuals
 from semseg_cli.sae import SparseAutoencoder, Threshold, TopK
 from semseg_cli.sae_stats import NAMES, SaeStats, check_stats, load_stat, save_stats
 from semseg_cli.stats import cached_stats, check_space, compute_stats
@@ -57,7 +58,7 @@ def test_one_pass_gives_the_formulas(
     vit: Backbone, loader: Loader, residuals: Tensor, activation: Threshold | TopK
 ) -> None:
     sae = make_sae(activation=activation, seed=3)
-    stats = compute_stats(vit, LAYER, sae, loader)
+    stats = compute_stats(Residuals(vit, LAYER, loader), sae)
     assert_same(stats, by_formula(residuals, sae))
     assert torch.equal(stats.sparsity == 0, stats.top_values == 0)
 
@@ -67,7 +68,7 @@ def test_a_latent_that_never_fires_has_frequency_and_maximum_zero(
 ) -> None:
     sae = make_sae(seed=3)
     sae.b_enc[5] = -1e4
-    stats = compute_stats(vit, LAYER, sae, loader)
+    stats = compute_stats(Residuals(vit, LAYER, loader), sae)
     assert (float(stats.sparsity[5]), float(stats.top_values[5])) == (0.0, 0.0)
 
 
@@ -85,7 +86,7 @@ def test_given_values_are_kept_and_the_rest_follows_from_them(
     }
     given = {name: possible[name] for name in names}
     sae = make_sae(seed=3)
-    found = compute_stats(vit, LAYER, sae, loader, given).to_tensors()
+    found = compute_stats(Residuals(vit, LAYER, loader), sae, given).to_tensors()
     for name, value in given.items():
         assert torch.equal(found[name], value)
     expected = by_formula(residuals, sae, **given).to_tensors()
@@ -97,17 +98,17 @@ def test_given_values_are_kept_and_the_rest_follows_from_them(
 def test_the_batch_size_does_not_matter(
     vit: Backbone, loader: Loader, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = compute_stats(vit, LAYER, make_sae(), loader)
+    expected = compute_stats(Residuals(vit, LAYER, loader), make_sae())
     monkeypatch.setattr("semseg_cli.sae.model.CHUNK_ELEMENTS", 1)
     other = Loader(loader.dataset, batch_size)
-    assert_same(compute_stats(vit, LAYER, make_sae(), other), expected)
+    assert_same(compute_stats(Residuals(vit, LAYER, other), make_sae()), expected)
 
 
 def test_the_vit_runs_once_and_nothing_is_left_in_the_scratch_folder(
     vit: Backbone, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n_images = count_images(vit, monkeypatch)
-    compute_stats(vit, LAYER, make_sae(), loader, scratch=tmp_path / "scratch")
+    compute_stats(Residuals(vit, LAYER, loader), make_sae(), scratch=tmp_path / "scratch")
     assert n_images == [3, 3, 1]
     assert list((tmp_path / "scratch").iterdir()) == []
 
@@ -136,7 +137,7 @@ def count_images(vit: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def cached(
     vit: Backbone, loader: Loader, cache: Path, sae: SparseAutoencoder | None = None, **given: Any
 ) -> SaeStats:
-    return cached_stats(given, vit, LAYER, sae or make_sae(), lambda: loader, cache)
+    return cached_stats(given, sae or make_sae(), lambda: Residuals(vit, LAYER, loader), cache)
 
 
 def test_a_second_run_reads_the_cache_and_runs_no_image(
@@ -157,10 +158,10 @@ def test_complete_statistics_open_no_image_at_all(vit: Backbone, tmp_path: Path)
         "top_values": torch.zeros(40),
     }
 
-    def no_loader() -> Loader:
+    def no_images() -> Residuals:
         raise AssertionError("the images were opened")
 
-    assert cached_stats(given, vit, LAYER, make_sae(), no_loader, tmp_path).act_norm == 1.0
+    assert cached_stats(given, make_sae(), no_images, tmp_path).act_norm == 1.0
 
 
 def test_other_inputs_have_another_cache_entry(
@@ -172,7 +173,7 @@ def test_other_inputs_have_another_cache_entry(
     cached(vit, loader, tmp_path, act_norm=torch.tensor(3.0))
     other = Loader(open_dataset(tiny_world.data, "training", 32, n_images=2), 3)
     cached(vit, other, tmp_path)
-    cached_stats({}, vit, 1, make_sae(), lambda: loader, tmp_path)
+    cached_stats({}, make_sae(), lambda: Residuals(vit, 1, loader), tmp_path)
     assert len(list((tmp_path / "stats").iterdir())) == 6
 
 
@@ -332,7 +333,7 @@ def test_an_autoencoder_with_its_own_normalisation_is_not_scaled(
     vit: Backbone, loader: Loader, residuals: Tensor
 ) -> None:
     sae = own_norm()
-    stats = compute_stats(vit, LAYER, sae, loader)
+    stats = compute_stats(Residuals(vit, LAYER, loader), sae)
     assert stats.act_norm == 1.0
     assert not stats.act_mean.any()
     x = residuals.float()
@@ -346,7 +347,7 @@ def test_a_given_scaling_is_kept_where_the_format_has_its_own(
     vit: Backbone, loader: Loader, tmp_path: Path
 ) -> None:
     given = {"act_norm": torch.tensor(3.0)}
-    stats = cached_stats(given, vit, LAYER, own_norm(), lambda: loader, tmp_path)
+    stats = cached_stats(given, own_norm(), lambda: Residuals(vit, LAYER, loader), tmp_path)
     assert (stats.act_norm, stats.act_mean.abs().sum()) == (3.0, 0.0)
-    again = cached_stats({}, vit, LAYER, own_norm(), lambda: loader, tmp_path)
+    again = cached_stats({}, own_norm(), lambda: Residuals(vit, LAYER, loader), tmp_path)
     assert again.act_norm == 1.0

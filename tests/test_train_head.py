@@ -22,6 +22,7 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.features import Storage, training_patches, validation_images
 from semseg_cli.head import load_head
 from semseg_cli.head_training import Sweep
+from semseg_cli.residuals import Residuals
 from semseg_cli.runs import RunFolder
 from semseg_cli.vit import load_vit
 
@@ -181,7 +182,9 @@ def test_only_clean_patches_are_learnt_from(tiny_world: World, tmp_path: Path) -
     for ignore_null in (False, True):
         wanted = (batch.share_bt >= 0.9) & (batch.labels_bt >= int(ignore_null))
         assert 0 < int(wanted.sum()) < wanted.numel()
-        with training_patches(vit, loader, storage, 0.9, ignore_null=ignore_null) as patches:
+        with training_patches(
+            Residuals(vit, vit.n_layers, loader), storage, 0.9, ignore_null=ignore_null
+        ) as patches:
             assert torch.equal(patches.labels_n, batch.labels_bt[wanted])
             torch.testing.assert_close(patches.x_nd, hidden[wanted], rtol=1e-4, atol=1e-4)
 
@@ -191,7 +194,9 @@ def test_a_spilt_split_is_the_same_and_leaves_no_file(tiny_world: World, tmp_pat
     loader = Loader(open_dataset(tiny_world.data, "validation", 32), batch_size=4)
     found = []
     for most in (0, 2**30):
-        with validation_images(vit, loader, Storage(torch.float16, most, tmp_path)) as images:
+        with validation_images(
+            Residuals(vit, vit.n_layers, loader), Storage(torch.float16, most, tmp_path)
+        ) as images:
             found.append((images.x_btd.clone(), images.labels_bhw))
     assert torch.equal(found[0][0], found[1][0])
     assert found[0][1].shape == (6, 224, 224)
@@ -204,7 +209,9 @@ def test_pixels_and_patches_have_the_same_labels(tiny_world: World, tmp_path: Pa
     vit = load_vit(str(tiny_world.folder / "vit"))
     dataset = open_dataset(tiny_world.data, "validation", 32)
     storage = Storage(torch.float32, 2**30, tmp_path)
-    with validation_images(vit, Loader(dataset, batch_size=4), storage) as images:
+    with validation_images(
+        Residuals(vit, vit.n_layers, Loader(dataset, batch_size=4)), storage
+    ) as images:
         for position, labels_hw in enumerate(images.labels_bhw):
             modes, _ = patch_modes(patch_pixels(labels_hw, 32))
             assert torch.equal(modes, dataset[position].labels_t)

@@ -186,7 +186,11 @@ class Compute(Settings):
     )  # fmt: skip
     seed: int = option(42, "Seed of all random draws.", ge=0)
     cache_dir: Path | None = option(
-        None, "Folder for computed statistics and the demo world (your user cache folder)."
+        None, "Folder for activations, statistics and the demo world (your user cache folder)."
+    )
+    no_cache: bool = option(False, "Neither read nor keep activations on disk.")
+    cache_limit: float = option(
+        32.0, "Most GiB of activations on disk; those not used for longest go first.", ge=0.0
     )
 
 

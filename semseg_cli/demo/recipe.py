@@ -26,6 +26,7 @@ from semseg_cli.demo.world import (
 )
 from semseg_cli.head import save_head
 from semseg_cli.progress import Progress, silent
+from semseg_cli.residuals import Residuals
 from semseg_cli.sae import save as save_sae
 from semseg_cli.sae_stats import save_stats
 from semseg_cli.stats import compute_stats
@@ -95,7 +96,9 @@ def _build_models(
     dataset = open_dataset(world, "training", backbone.patch_size_px)
     loader = Loader(dataset, _BATCH)
     layer = recipe.vit.sae_layer
-    save_stats(files.stats, compute_stats(backbone, layer, sae, loader, progress=progress))
+    save_stats(
+        files.stats, compute_stats(Residuals(backbone, layer, loader), sae, progress=progress)
+    )
 
 
 def _learning_scenes(recipe: Recipe, seed: int, progress: Progress) -> Scenes:

@@ -1,0 +1,186 @@
+"""The activation cache: residuals and patch labels on disk, so that an image goes through the ViT
+once, ever.
+
+An entry belongs to everything that a residual depends on beside the image: weights, layer,
+preprocessing, precision, libraries, and what the labels mean. In it every image has a file of its
+own, named by the contents of image and mask: subsets, other runs and other processes share it.
+"""
+
+import hashlib
+import logging
+import shutil
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from semseg_cli.batches import KnownSample, Sample
+from semseg_cli.cache_entries import file_of, make_room, names_in, open_entry
+from semseg_cli.data import Dataset
+from semseg_cli.errors import SemsegError
+from semseg_cli.files import make_folder, write_atomic
+from semseg_cli.vit import Backbone
+
+log = logging.getLogger("semseg_cli")
+FORMAT = 1  # of the files; another one is another entry
+HEADER_BYTES = 512  # more than a file has beside its tensors
+
+
+@dataclass(frozen=True)
+class ActivationCache:
+    """Where residuals are kept, how many bytes of them at most, and what to call their ViT."""
+
+    folder: Path
+    max_bytes: int
+    model: str
+
+    def entry(self, vit: Backbone, layer: int, dataset: Dataset) -> "CacheEntry":
+        """What is known of these images after this layer; it keeps more where there is room."""
+        about: dict[str, str | int] = {
+            "model": self.model,
+            "layer": layer,
+            "dtype": str(_dtype(vit)).removeprefix("torch."),
+            "image_size": "x".join(map(str, vit.preprocessing.crop)),
+            "dataset": dataset.title,
+            "split": dataset.split,
+        }
+        path = self.folder / _key(vit, layer, dataset)
+        entry = CacheEntry(path, vit, dataset)
+        n_missing = len(set(dataset.contents) - names_in(path))
+        entry.keeps = self._is_open(path, about, n_missing * entry.n_bytes)
+        return entry
+
+    def _is_open(self, path: Path, about: Mapping[str, str | int], n_bytes: int) -> bool:
+        """Whether files of so many bytes may be added; says why not."""
+        try:
+            make_folder(path, "--cache-dir")
+            open_entry(path, about)
+            if n_bytes:
+                self._require_room(path, n_bytes)
+        except SemsegError as error:
+            log.warning("Activations are not kept: %s", error)
+            return False
+        return True
+
+    def _require_room(self, path: Path, n_bytes: int) -> None:
+        free = shutil.disk_usage(path).free
+        if free < n_bytes:
+            raise SemsegError(
+                f"{self.folder} has {free / 2**30:.1f} GiB free, {n_bytes / 2**30:.1f} GiB are "
+                "needed: free some space, give another --cache-dir, or --no-cache."
+            )
+        if not make_room(self.folder, path, n_bytes, self.max_bytes):
+            raise SemsegError(
+                f"these images need {n_bytes / 2**30:.1f} GiB more, --cache-limit is "
+                f"{self.max_bytes / 2**30:.1f} GiB: make it larger, or give --no-cache."
+            )
+
+
+class CacheEntry:
+    """The kept residuals of a dataset's images. `keeps` says whether new ones are written."""
+
+    keeps: bool = False
+
+    def __init__(self, path: Path, vit: Backbone, dataset: Dataset) -> None:
+        self.path = path
+        self._names = dataset.contents
+        self._dataset = dataset
+        n_patches = vit.n_patches_per_img
+        self._form = {
+            "tokens": ((vit.n_prefix_tokens + n_patches, vit.d_model), _dtype(vit)),
+            "labels": ((n_patches,), torch.int64),
+            "share": ((n_patches,), torch.float64),
+        }
+
+    @property
+    def n_bytes(self) -> int:
+        """The size of one image's file, a little too large."""
+        sizes = (torch.Size(shape).numel() * kind.itemsize for shape, kind in self._form.values())
+        return sum(sizes) + HEADER_BYTES
+
+    def read(self, position: int) -> KnownSample | None:
+        """An image's residual and labels; None where they are not known or the file is damaged."""
+        path = file_of(self.path, self._names[position])
+        try:
+            with safe_open(path, "pt") as file:
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                told = (file.metadata() or {}).get("crc32")
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, OSError) as error:
+            self._forget(path, str(error))
+            return None
+        form = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in found.items()}
+        if form != self._form or told != _checksum(found):
+            self._forget(path, "its checksum or form is another")
+            return None
+        index = self._dataset.indices[position]
+        return KnownSample(found["tokens"], found["labels"], found["share"], position, index)
+
+    def _forget(self, path: Path, why: str) -> None:
+        log.warning("The activations in %s are damaged (%s): they are computed anew.", path, why)
+        path.unlink(missing_ok=True)
+
+    def write(self, position: int, tokens_nd: Tensor, labels_t: Tensor, share_t: Tensor) -> None:
+        """Keeps an image's residual and labels, whole or not at all; a full disk ends the keeping.
+
+        Two processes may write the same image: both write the same numbers.
+        """
+        if not self.keeps:
+            return
+        tensors = {"tokens": tokens_nd, "labels": labels_t, "share": share_t}
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        path = file_of(self.path, self._names[position])
+        try:
+            make_folder(path.parent, "--cache-dir")
+            write_atomic(path, to_safetensors(tensors, {"crc32": _checksum(tensors)}))
+        except SemsegError as error:
+            self.keeps = False
+            log.warning("No more activations are kept: %s", error)
+
+
+@dataclass(frozen=True)
+class Known(TorchDataset[Sample | KnownSample]):
+    """A dataset's images: what is kept of them, else the image itself."""
+
+    dataset: Dataset
+    entry: CacheEntry
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, position: int) -> Sample | KnownSample:
+        return self.entry.read(position) or self.dataset[position]
+
+
+def _dtype(vit: Backbone) -> torch.dtype:
+    return next(vit.parameters()).dtype
+
+
+def _key(vit: Backbone, layer: int, dataset: Dataset) -> str:
+    """A digest of all that decides a residual and its labels, beside the image and its mask."""
+    import PIL
+    import transformers
+
+    weight = next(vit.parameters())
+    labels = dataset.labels
+    parts = (
+        FORMAT,
+        *(vit.digest, layer, vit.preprocessing, weight.dtype, weight.device.type),
+        *(torch.__version__, transformers.__version__, PIL.__version__),
+        *(labels.class_names, labels.offset, labels.ignored, dataset.patch_size_px),
+        *(dataset.layout, dataset.split),
+    )
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    parts = (tensors[name].reshape(-1).view(torch.uint8) for name in sorted(tensors))
+    sums = (zlib.crc32(part.numpy().data) for part in parts)
+    return " ".join(f"{value:08x}" for value in sums)

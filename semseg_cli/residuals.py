@@ -1,0 +1,69 @@
+"""The residual stream of a dataset's images, batch by batch: from the cache, else computed."""
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from semseg_cli.activations import ActivationCache, CacheEntry, Known
+from semseg_cli.batches import Batch
+from semseg_cli.data import Loader
+from semseg_cli.vit import Backbone
+
+
+class Residuals:
+    """All tokens of the residual stream after a layer, for every image of a loader.
+
+    With a cache, kept residuals are read and new ones are kept.
+    """
+
+    def __init__(
+        self, vit: Backbone, layer: int, loader: Loader, cache: ActivationCache | None = None
+    ) -> None:
+        self.vit = vit
+        self.layer = layer
+        self.loader = loader
+        self._cache = cache
+
+    @cached_property
+    def _entry(self) -> CacheEntry | None:
+        if self._cache is None:
+            return None
+        return self._cache.entry(self.vit, self.layer, self.loader.dataset)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what is iterated once needs no forward pass again."""
+        return self._entry is not None and self._entry.keeps
+
+    def __iter__(self) -> Iterator[tuple[Batch, Tensor]]:
+        """Batches with their tokens [b n d], where and in what precision the ViT computes."""
+        entry = self._entry
+        dataset = self.loader.dataset
+        for batch in self.loader.batches(Known(dataset, entry) if entry else dataset):
+            tokens_bnd = self._tokens(batch)
+            for row in batch.unknown_rows if self.is_kept else ():
+                assert entry is not None
+                entry.write(
+                    int(batch.positions_b[row]),
+                    tokens_bnd[row],
+                    batch.labels_bt[row],
+                    batch.share_bt[row],
+                )
+            yield batch, tokens_bnd
+
+    @torch.inference_mode()
+    def _tokens(self, batch: Batch) -> Tensor:
+        if batch.known_knd is None:
+            return self.vit.prefix(batch.images_bchw, self.layer)
+        weight = next(self.vit.parameters())
+        known_knd = batch.known_knd.to(weight.device, non_blocking=True)
+        if len(known_knd) == len(batch):
+            return known_knd
+        tokens_bnd = known_knd.new_empty(len(batch), *known_knd.shape[1:])
+        is_unknown_b = torch.zeros(len(batch), dtype=torch.bool)
+        is_unknown_b[batch.unknown_rows] = True
+        tokens_bnd[~is_unknown_b] = known_knd
+        tokens_bnd[is_unknown_b] = self.vit.prefix(batch.images_bchw, self.layer)
+        return tokens_bnd
