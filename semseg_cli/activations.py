@@ -139,7 +139,8 @@ class CacheEntry:
         path = file_of(self.path, self._names[position])
         try:
             make_folder(path.parent, "--cache-dir")
-            write_atomic(path, to_safetensors(tensors, {"crc32": _checksum(tensors)}))
+            data = to_safetensors(tensors, {"crc32": _checksum(tensors)})
+            write_atomic(path, data, "--cache-dir")
         except SemsegError as error:
             self.keeps = False
             log.warning("No more activations are kept: %s", error)

@@ -13,6 +13,7 @@ from semseg_cli.config import (
     AutoFeat,
     Checkup,
     Choose,
+    Format,
     KeepStats,
     LookupSetup,
     MeanDiff,
@@ -43,10 +44,12 @@ app = typer.Typer(
 )
 demo = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
 app.add_typer(demo, name="demo")
+cache = typer.Typer(help="The activations kept on disk.", no_args_is_help=True)
+app.add_typer(cache, name="cache")
 
 
 CacheDir = Annotated[
-    Path | None, typer.Option(envvar="SEMSEG_CACHE_DIR", help="Folder of the generated scenes.")
+    Path | None, typer.Option(envvar="SEMSEG_CACHE_DIR", help="Else your user cache folder.")
 ]
 
 
@@ -210,6 +213,30 @@ def demo_build(
     with console.progress_bars() as progress:
         made = build(folder, seed, progress)
     console.say(f"Wrote {made}; run it with: semseg-cli auto-feat --config {made}/demo.toml")
+
+
+@cache.command("list")
+def cache_list(
+    cache_dir: CacheDir = None,
+    format: Annotated[Format, typer.Option(help="Form of the printed table.")] = "table",
+) -> None:
+    """List what is kept: ViT, layer, images, size, last use."""
+    from semseg_cli.cache_commands import list_cache
+
+    list_cache(cache_dir, format)
+
+
+@cache.command("clear")
+def cache_clear(
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="Entries by (the beginning of) their ids.")
+    ] = None,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Remove entries; without IDS, all of them. Whatever is missed later is computed anew."""
+    from semseg_cli.cache_commands import clear_cache
+
+    clear_cache(cache_dir, ids or [])
 
 
 def run(args: list[str] | None = None) -> None:

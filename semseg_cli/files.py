@@ -19,9 +19,10 @@ def write_atomic(path: Path, data: bytes, option: str = "--dump-to") -> None:
         partial.write_bytes(data)
         partial.replace(path)
     except OSError as error:
+        raise cannot_write(path, error, option) from error
+    finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise cannot_write(path, error, option) from error
 
 
 def make_folder(path: Path, option: str = "--dump-to") -> None:

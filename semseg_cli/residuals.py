@@ -63,7 +63,7 @@ class Residuals:
             return known_knd
         tokens_bnd = known_knd.new_empty(len(batch), *known_knd.shape[1:])
         is_unknown_b = torch.zeros(len(batch), dtype=torch.bool)
-        is_unknown_b[batch.unknown_rows] = True
+        is_unknown_b[list(batch.unknown_rows)] = True
         tokens_bnd[~is_unknown_b] = known_knd
         tokens_bnd[is_unknown_b] = self.vit.prefix(batch.images_bchw, self.layer)
         return tokens_bnd

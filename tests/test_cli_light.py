@@ -15,7 +15,17 @@ from semseg_cli.flat import entries
 HEAVY = ("torch", "mlflow", "transformers", "pandas", "PIL", "matplotlib")
 METHOD_COMMANDS = tuple(method.command for method in METHODS)
 MAKING = ("stats", "train-head")
-COMMANDS = ("lookup", *METHOD_COMMANDS, *MAKING, "doctor", "compare", "ui", "upload", "demo")
+COMMANDS = (
+    "lookup",
+    *METHOD_COMMANDS,
+    *MAKING,
+    "doctor",
+    "compare",
+    "ui",
+    "upload",
+    "demo",
+    "cache",
+)
 
 
 def imported(code: str) -> set[str]:
@@ -46,6 +56,11 @@ def test_settings_import_nothing_heavy() -> None:
 def test_compare_on_a_missing_store_imports_neither_torch_nor_matplotlib() -> None:
     code = "from semseg_cli.cli import run; run(['compare', '--tracking-uri', 'sqlite:///no.db'])"
     assert not imported(code) & {"torch", "transformers", "matplotlib"}
+
+
+def test_listing_the_cache_imports_nothing_heavy() -> None:
+    code = "from semseg_cli.cli import run; run(['cache', 'list', '--cache-dir', 'none'])"
+    assert imported(code) == set()
 
 
 def test_pictures_import_matplotlib_when_they_draw_and_torch_never() -> None:

@@ -1,0 +1,68 @@
+"""`cache list` and `cache clear`: what the activation cache holds. No torch."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from semseg_cli import console
+from semseg_cli.cache_entries import (
+    Kept,
+    activations_folder,
+    chosen_entries,
+    kept_entries,
+    remove,
+)
+from semseg_cli.presets import cache_folder
+from semseg_cli.tables import Column, Row, Table
+
+COLUMNS = (
+    Column("id", "id", "text"),
+    Column("vit", "ViT", "text", elastic=True),
+    Column("layer", "layer", "count"),
+    Column("images_of", "images of", "text", elastic=True),
+    Column("n_images", "images", "count"),
+    Column("gib", "GiB"),
+    Column("used", "last used", "text"),
+)
+
+
+def list_cache(cache_dir: Path | None, format: str) -> None:
+    """Prints the entries of the activation cache, the last used first."""
+    folder = activations_folder(cache_folder(cache_dir))
+    kept = kept_entries(folder)
+    total = _gib(sum(one.n_bytes for one in kept))
+    notes = (f"{len(kept)} entries, {total:.3f} GiB in {folder}.",)
+    console.show(Table("Activations", COLUMNS, tuple(map(_row, kept)), notes), format)
+
+
+def _row(kept: Kept) -> Row:
+    about = kept.about
+    return {
+        "id": kept.id,
+        "vit": Path(about.get("model", "?")).name,
+        "layer": about.get("layer"),
+        "images_of": f"{about.get('dataset', '?')} {about.get('split', '')}",
+        "n_images": kept.n_images,
+        "gib": _gib(kept.n_bytes),
+        "used": datetime.fromtimestamp(kept.used).isoformat(" ", "minutes"),
+        **{key: about.get(key) for key in ("dtype", "image_size")},
+        "n_bytes": kept.n_bytes,
+        "path": str(kept.path),
+    }
+
+
+def clear_cache(cache_dir: Path | None, ids: Sequence[str]) -> None:
+    """Removes entries of the activation cache by the beginning of their ids; all without any.
+
+    Raises:
+        UsageError: an id fits no entry, or several.
+    """
+    chosen = chosen_entries(activations_folder(cache_folder(cache_dir)), ids)
+    for kept in chosen:
+        remove(kept)
+    freed = _gib(sum(kept.n_bytes for kept in chosen))
+    console.say(f"Removed {len(chosen)} entries of activations, {freed:.3f} GiB.")
+
+
+def _gib(n_bytes: int) -> float:
+    return n_bytes / 2**30
