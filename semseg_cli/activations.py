@@ -50,11 +50,17 @@ class ActivationCache:
             "dataset": dataset.title,
             "split": dataset.split,
         }
-        path = self.folder / _key(vit, layer, dataset)
-        entry = CacheEntry(path, vit, dataset)
-        n_missing = len(set(dataset.contents) - names_in(path))
-        entry.keeps = self._is_open(path, about, n_missing * entry.n_bytes)
+        entry = self._entry(vit, layer, dataset)
+        entry.keeps = self._is_open(entry.path, about, entry.n_missing * entry.n_bytes)
         return entry
+
+    def missing(self, vit: Backbone, layer: int, dataset: Dataset) -> tuple[int, int]:
+        """How many of these images are not known, and the bytes that they would take."""
+        entry = self._entry(vit, layer, dataset)
+        return entry.n_missing, entry.n_missing * entry.n_bytes
+
+    def _entry(self, vit: Backbone, layer: int, dataset: Dataset) -> "CacheEntry":
+        return CacheEntry(self.folder / _key(vit, layer, dataset), vit, dataset)
 
     def _is_open(self, path: Path, about: Mapping[str, str | int], n_bytes: int) -> bool:
         """Whether files of so many bytes may be added; says why not."""
@@ -103,6 +109,11 @@ class CacheEntry:
         """The size of one image's file, a little too large."""
         sizes = (torch.Size(shape).numel() * kind.itemsize for shape, kind in self._form.values())
         return sum(sizes) + HEADER_BYTES
+
+    @property
+    def n_missing(self) -> int:
+        """How many images have no file now."""
+        return len(set(self._names) - names_in(self.path))
 
     def read(self, position: int) -> KnownSample | None:
         """An image's residual and labels; None where they are not known or the file is damaged."""

@@ -16,7 +16,10 @@ SAMPLE_IMAGES = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """Numbers of images that go through the ViT up to the layer, and of passes after it."""
+    """Numbers of images that go through the ViT up to the layer, and of passes after it.
+
+    `kept_bytes` are those that activations would newly take on disk; None without a cache.
+    """
 
     n_images: int
     n_lookup_images: int
@@ -24,15 +27,18 @@ class Plan:
     n_prefixes: int
     n_tails: int
     seconds: float
+    kept_bytes: int | None
 
     def lines(self) -> list[str]:
         """The plan in words."""
         minutes = self.seconds / 60
         took = f"{minutes:.1f} minutes" if minutes >= 2 else f"{self.seconds:.0f} s"
+        kept = "none" if self.kept_bytes is None else f"{self.kept_bytes / 2**30:.2f} GiB"
         return [
             f"images to evaluate: {self.n_images}; to choose latents on: {self.n_lookup_images}",
             f"classes: {self.n_classes}",
             f"passes up to the layer: {self.n_prefixes}; passes after it: {self.n_tails}",
+            f"activations to keep on disk: {kept}",
             f"estimated time: {took} on {{device}} (from {SAMPLE_IMAGES} images or fewer)",
         ]
 
@@ -47,17 +53,30 @@ def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     n_lookup = len(session.lookup_dataset) if looks_up or needs_stats else 0
     n_images = len(session.dataset) if evaluates else 0
     n_differences = sum(isinstance(m, MeanDiff) for m in methods)
-    n_prefixes = n_lookup * (len(looks_up) + needs_stats + n_differences) + n_images
+    n_passes = len(looks_up) + needs_stats + n_differences
     n_tails = sum(_edits_per_image(m, n_classes, session) for m in evaluates) * n_images
     n_tails += n_images  # the clean prediction
     for method in looks_up:
         if method.select == "causal":
             per_row = min(2 * method.select_images, n_lookup)
             n_tails += per_row * method.top_k * n_classes * len(method.scale) + n_lookup
-            n_prefixes += n_lookup
+            n_passes += 1
+    used = [(session.lookup_dataset, n_passes)] if n_lookup else []
+    used += [(session.dataset, 1)] if evaluates else []
+    n_prefixes, kept_bytes = _prefixes(session, used)
     prefix, tail = _measure(session, dataset)
     seconds = n_prefixes * prefix + n_tails * tail
-    return Plan(n_images, n_lookup, n_classes, n_prefixes, n_tails, seconds)
+    return Plan(n_images, n_lookup, n_classes, n_prefixes, n_tails, seconds, kept_bytes)
+
+
+def _prefixes(session: Session, used: Sequence[tuple[Dataset, int]]) -> tuple[int, int | None]:
+    """Passes up to the layer over these datasets, so many times each, and bytes that are kept."""
+    encoder, cache = session.encoder, session.encoder.cache
+    if cache is None:
+        return sum(len(dataset) * n_times for dataset, n_times in used), None
+    different = {dataset.digest: dataset for dataset, _ in used}.values()
+    missing = [cache.missing(encoder.vit, encoder.layer, dataset) for dataset in different]
+    return sum(n for n, _ in missing), sum(n_bytes for _, n_bytes in missing)
 
 
 def _looks_up(method: Method | Choose) -> bool:

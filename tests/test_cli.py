@@ -226,13 +226,23 @@ def test_a_projection_has_no_scale(known_world: World, terminal: Terminal) -> No
     assert "a projection has none" in done.err
 
 
-def test_dry_run_says_the_size_and_leaves_nothing(known_world: World, terminal: Terminal) -> None:
-    done = terminal.type("auto-feat", *options(known_world), "--dry-run")
+def test_dry_run_says_the_size_and_leaves_nothing(
+    known_world: World, terminal: Terminal, tmp_path: Path
+) -> None:
+    args = ["auto-feat", *options(known_world, cache_dir=str(tmp_path / "cache"))]
+    done = terminal.type(*args, "--dry-run", "--no-cache")
     assert_done(done)
     # 4 images for statistics, 4 for the lookup, 3 evaluated; 3 clean tails and 5 classes x 3 images
     assert "passes up to the layer: 11; passes after it: 18" in done.out
+    assert "keep on disk: none" in done.out
     assert "estimated time" in done.out
     assert terminal.runs() == []
+    done = terminal.type(*args, "--dry-run")
+    assert "passes up to the layer: 7; passes after it: 18" in done.out
+    assert "keep on disk: 0.00 GiB" in done.out
+    assert not (tmp_path / "cache" / "activations").exists()
+    assert_done(terminal.type(*args, "--no-track", "--no-plots"))
+    assert "passes up to the layer: 0; passes after" in terminal.type(*args, "--dry-run").out
 
 
 def test_no_track_writes_the_folder_only_and_upload_finishes_it(

@@ -63,7 +63,7 @@ class Backbone(nn.Module):
     def prefix(self, images_bchw: Float[Tensor, "b c h w"], layer: int) -> Float[Tensor, "b n d"]:
         """The residual stream of all tokens (CLS, registers, patches) after `layer` blocks."""
         weight = next(self.model.parameters())
-        images = images_bchw.to(weight.device, weight.dtype)
+        images = images_bchw.to(weight.device, weight.dtype, non_blocking=True)
         height, width = images.shape[-2:]
         # The patch embedding is a convolution, which CUDA runs in TF32 unless told otherwise.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
