@@ -59,6 +59,11 @@ class ActivationCache:
         entry = self._entry(vit, layer, dataset)
         return entry.n_missing, entry.n_missing * entry.n_bytes
 
+    def deepest_whole(self, vit: Backbone, dataset: Dataset) -> int | None:
+        """The last layer of which all of these images are known; None if there is no such layer."""
+        layers = range(vit.n_layers, 0, -1)
+        return next((n for n in layers if self._entry(vit, n, dataset).n_missing == 0), None)
+
     def _entry(self, vit: Backbone, layer: int, dataset: Dataset) -> "CacheEntry":
         return CacheEntry(self.folder / _key(vit, layer, dataset), vit, dataset)
 

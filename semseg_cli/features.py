@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Int64, Integer
 from torch import Tensor
 
-from semseg_cli.data import Dataset, class_tensor
+from semseg_cli.activations import ActivationCache
+from semseg_cli.data import Dataset, Loader, class_tensor
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import cannot_write, make_folder
 from semseg_cli.pictures import read_pair
@@ -71,6 +72,13 @@ class ValidationImages:
     grid: tuple[int, int]
 
 
+def residuals_for_head(vit: Backbone, loader: Loader, cache: ActivationCache | None) -> Residuals:
+    """Residuals from which final-norm features are made: of the last layer, or of an earlier one
+    where those are kept already."""
+    kept = cache.deepest_whole(vit, loader.dataset) if cache else None
+    return Residuals(vit, kept or vit.n_layers, loader, cache)
+
+
 @contextmanager
 def training_patches(
     residuals: Residuals,
@@ -96,7 +104,7 @@ def training_patches(
             if ignore_null:
                 wanted_bt &= batch.labels_bt > 0
             labels.append(batch.labels_bt[wanted_bt])
-            found_nd = _features(vit, tokens_bnd, storage.dtype)[wanted_bt]
+            found_nd = _features(residuals, tokens_bnd, storage.dtype)[wanted_bt]
             rows_nd[n_rows : n_rows + len(found_nd)] = found_nd
             n_rows += len(found_nd)
             advance(len(batch))
@@ -129,7 +137,7 @@ def validation_images(
     with storage.rows(len(dataset) * n_patches, vit.d_model) as rows_nd:
         x_btd = rows_nd.view(len(dataset), n_patches, vit.d_model)
         for batch, tokens_bnd in residuals:
-            x_btd[batch.positions_b] = _features(vit, tokens_bnd, storage.dtype)
+            x_btd[batch.positions_b] = _features(residuals, tokens_bnd, storage.dtype)
             for position in batch.positions_b.tolist():
                 labels_bhw[position] = pixel_labels(dataset, position)[:height, :width].to(kind)
             advance(len(batch))
@@ -148,9 +156,9 @@ def pixel_labels(dataset: Dataset, position: int) -> Int64[Tensor, "h w"]:
 
 
 @torch.inference_mode()
-def _features(vit: Backbone, tokens_bnd: Tensor, dtype: torch.dtype) -> Tensor:
-    """Final-norm features [b t d], from the residual after the last layer, on the CPU."""
-    x_btd = vit.tail(tokens_bnd, vit.n_layers).to(dtype).cpu()
+def _features(residuals: Residuals, tokens_bnd: Tensor, dtype: torch.dtype) -> Tensor:
+    """Final-norm features [b t d] of some residuals, on the CPU."""
+    x_btd = residuals.vit.tail(tokens_bnd, residuals.layer).to(dtype).cpu()
     if not bool(torch.isfinite(x_btd).all()):
         raise SemsegError(
             f"The ViT gives features that {str(dtype).removeprefix('torch.')} cannot hold: take "

@@ -14,14 +14,13 @@ from semseg_cli.config import Recorded, Training, TrainSetup
 from semseg_cli.data import Dataset
 from semseg_cli.errors import SemsegError
 from semseg_cli.execute import is_demo, open_store, print_where, tell_of_demo
-from semseg_cli.features import Storage, training_patches, validation_images
+from semseg_cli.features import Storage, residuals_for_head, training_patches, validation_images
 from semseg_cli.files import make_folder
 from semseg_cli.head import save_head
 from semseg_cli.head_training import Best, Sweep, train_heads
 from semseg_cli.presets import cache_folder
 from semseg_cli.progress import Progress, silent
 from semseg_cli.recording import Planned, describe, finish, meta_of, recorded, settings_of
-from semseg_cli.residuals import Residuals
 from semseg_cli.runs import RunFolder
 from semseg_cli.session import (
     activation_cache,
@@ -155,7 +154,7 @@ def _train(
     settings = decisive(setup, training, parts)
     cache = activation_cache(setup)
     learnt, judged = (
-        Residuals(parts.vit, parts.vit.n_layers, make_loader(setup, dataset, parts.device), cache)
+        residuals_for_head(parts.vit, make_loader(setup, dataset, parts.device), cache)
         for dataset in (parts.training, parts.validation)
     )
     threshold, no_null = setup.label_threshold, training.ignore_null

@@ -449,19 +449,26 @@ def test_a_head_is_trained_on_kept_residuals(
 ) -> None:
     named = {"vit_ckpt": str(own_world.folder / "vit"), "imgs_root": str(own_world.data)}
     words = [part for key, value in named.items() for part in (f"--{key.replace('_', '-')}", value)]
-    words += ["--cache-dir", str(tmp_path / "c"), "--no-track", "--epochs", "2"]
-    assert terminal.type("train-head", *words).code == 0
-    (first,) = terminal.runs()
+    words += ["--no-track", "--epochs", "2", "--batch-size", "4"]
+    first, later = ["--cache-dir", str(tmp_path / "a")], ["--cache-dir", str(tmp_path / "b")]
+    assert terminal.type("train-head", *words, *first).code == 0
+    filled = options(own_world, cache_dir=str(tmp_path / "b"))
+    assert terminal.type("auto-feat", *filled, "--no-track", "--no-plots").code == 0
+    n_entries = len(kept_entries(tmp_path / "b" / "activations"))
 
     def refused(*_: object) -> Tensor:
         raise AssertionError("the ViT ran")
 
     monkeypatch.setattr(Backbone, "prefix", refused)
-    done = terminal.type("train-head", *words)
-    assert done.code == 0, done.err
-    second = terminal.runs()[-1]
-    assert second != first
-    assert (second / "sweep.csv").read_text() == (first / "sweep.csv").read_text()
+    for place in (first, later):  # the last layer is kept; an earlier one is
+        done = terminal.type("train-head", *words, *place)
+        assert done.code == 0, done.err
+    swept = [
+        (run / "sweep.csv").read_text() for run in terminal.runs() if (run / "sweep.csv").exists()
+    ]
+    assert len(swept) == 3
+    assert len(set(swept)) == 1
+    assert len(kept_entries(tmp_path / "b" / "activations")) == n_entries
 
 
 def test_entries_are_listed_and_cleared(
