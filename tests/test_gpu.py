@@ -1,10 +1,12 @@
 """The same counts on a GPU as on a CPU, in float32. Runs only where there is a CUDA device."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from worlds import World
 
-from semseg_cli.config import METHODS, Protocol
+from semseg_cli.config import METHODS, AutoFeat, Protocol
 from semseg_cli.experiment import run
 
 pytestmark = [
@@ -27,3 +29,18 @@ def test_a_gpu_counts_what_a_cpu_counts(
     on_cpu, on_gpu = counts
     assert torch.equal(on_cpu.per_image, on_gpu.per_image)
     assert torch.equal(on_cpu.matrix, on_gpu.matrix)
+
+
+def test_kept_residuals_of_a_gpu_are_read_from_pinned_memory(
+    known_world: World, tmp_path: Path
+) -> None:
+    settings = {"device": "cuda", "no_cache": False, "cache_dir": tmp_path, "n_workers": 2}
+    counts = []
+    for _ in range(2):
+        session = known_world.session(**settings)
+        assert session.loader(session.dataset).pin_memory
+        (outcome,) = run(session, [AutoFeat(max_freq=1.0)], {})
+        counts.append(outcome.counts.per_image)
+    on_cpu = run(known_world.session(device="cpu"), [AutoFeat(max_freq=1.0)], {})[0]
+    assert torch.equal(counts[0], counts[1])
+    assert torch.equal(counts[0], on_cpu.counts.per_image)
