@@ -51,7 +51,6 @@ def select_causal(
     loader: Loader,
     is_wanted: Bool[Tensor, "n_images rows"],
     *,
-    rows_per_pass: int,
     n_chosen: int = 1,
     progress: Progress = silent,
 ) -> dict[float, list[LookupRow]]:
@@ -63,7 +62,6 @@ def select_causal(
         scales: at which the latents will be set; the choice is made for each by itself.
         loader: the images that judge some row.
         is_wanted: which of them judge which row.
-        rows_per_pass: edited images per forward pass.
         n_chosen: latents per class that are marked as chosen.
         progress: told about clean and edited images.
     """
@@ -75,7 +73,6 @@ def select_causal(
         loader,
         n_classes=len(loader.dataset.class_names),
         is_wanted=is_wanted,
-        rows_per_pass=rows_per_pass,
         progress=progress,
         description="causal selection",
     )

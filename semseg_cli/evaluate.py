@@ -68,7 +68,6 @@ def evaluate(
     n_classes: int,
     class_ids: Sequence[int] | None = None,
     is_wanted: Bool[Tensor, "n_images rows"] | None = None,
-    rows_per_pass: int = 128,
     progress: Progress = silent,
     description: str = "edits",
 ) -> list[Measured]:
@@ -82,7 +81,6 @@ def evaluate(
         n_classes: C of the dataset.
         class_ids: the classes counted where one edit serves all (default: all).
         is_wanted: which rows to run on which images (class protocol; default: all).
-        rows_per_pass: how many edited images go through the rest of the network at once.
         progress: told about clean and edited images.
         description: what the progress calls this.
     """
@@ -99,7 +97,7 @@ def evaluate(
         advance(len(batch))
         for measured in all_measured:
             for edit in measured.intervention.draws:
-                for n_done in _steps(pipeline, state, measured, edit, protocol, rows_per_pass):
+                for n_done in _steps(pipeline, state, measured, edit, protocol):
                     advance(n_done)
     return all_measured
 
@@ -124,6 +122,12 @@ def _latents_read(interventions: Sequence[Intervention]) -> list[int]:
     reads = [edit.reads for one in interventions for edit in one.draws]
     ids = {i for r in reads if isinstance(r, Latents) for i in r.ids_kg.flatten().tolist()}
     return sorted(ids - {-1})
+
+
+def n_latents_held(interventions: Sequence[Intervention]) -> int:
+    """Of how many latents (or settings of an edit) a number is held for each patch of a batch."""
+    n_settings = (edit.values_kg.numel() for one in interventions for edit in one.draws)
+    return max(len(_latents_read(interventions)), *n_settings)
 
 
 @torch.inference_mode()
@@ -153,23 +157,16 @@ def _coefficients(pipeline: Pipeline, edit: Edit, state: State) -> Float[Tensor,
 
 
 def _steps(
-    pipeline: Pipeline,
-    state: State,
-    measured: Measured,
-    edit: Edit,
-    protocol: Protocol,
-    rows_per_pass: int,
+    pipeline: Pipeline, state: State, measured: Measured, edit: Edit, protocol: Protocol
 ) -> Iterator[int]:
     """Runs one edit on one batch; yields how many edited images are done after each pass."""
     if protocol == "class" and not edit.is_shared:
-        return _run_rows(pipeline, state, measured, edit, rows_per_pass)
-    return _run_pair(pipeline, state, measured, edit, rows_per_pass)
+        return _run_rows(pipeline, state, measured, edit)
+    return _run_pair(pipeline, state, measured, edit)
 
 
 @torch.inference_mode()
-def _run_rows(
-    pipeline: Pipeline, state: State, measured: Measured, edit: Edit, rows_per_pass: int
-) -> Iterator[int]:
+def _run_rows(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) -> Iterator[int]:
     """The class protocol: every wanted (image, row) goes through the network by itself."""
     batch = state.batch
     coefs_btkg = _coefficients(pipeline, edit, state)
@@ -178,23 +175,21 @@ def _run_rows(
     if measured.is_wanted is not None:
         wanted = measured.is_wanted[batch.positions_b]
     pairs = torch.nonzero(wanted)
-    for part in pairs.split(rows_per_pass) if len(pairs) else ():
+    for part in pairs.split(pipeline.rows_per_pass()) if len(pairs) else ():
         images_p, rows_p = part.to(pipeline.device).unbind(dim=1)
-        directions = None if edit.directions_kgd is None else edit.directions_kgd[rows_p][:, None]
-        units = None if units_bkd is None else units_bkd[images_p, rows_p][:, None]
-        delta_ptd = edit.delta(coefs_btkg[images_p, :, rows_p], directions, units)
-        edited_pt = _predict_edited(pipeline, state.tokens_bnd[images_p], delta_ptd)
+        coefs_ptg = coefs_btkg[images_p, :, rows_p]
+        edited_pt, norms_pt = _predict_part(
+            pipeline, state, edit, units_bkd, images_p, rows_p[:, None], coefs_ptg
+        )
         positions_p = batch.positions_b.to(pipeline.device)[images_p]
         clean_pt = state.clean_bt[images_p]
         measured.counts.add_rows(positions_p, rows_p, clean_pt, edited_pt, edit.draw)
-        measured.add_norm(delta_ptd.norm(dim=2))
+        measured.add_norm(norms_pt)
         yield len(part)
 
 
 @torch.inference_mode()
-def _run_pair(
-    pipeline: Pipeline, state: State, measured: Measured, edit: Edit, rows_per_pass: int
-) -> Iterator[int]:
+def _run_pair(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) -> Iterator[int]:
     """One edit of the whole image, all rows counted from it: the label protocol, shared edits."""
     batch = state.batch
     rows_bt = _row_of_patch(edit, batch).to(pipeline.device)
@@ -202,18 +197,41 @@ def _run_pair(
     rows_bt = rows_bt.clamp(min=0)
     coefs_btkg = _coefficients(pipeline, edit, state)
     units_bkd = edit.units(batch.indices_b, pipeline.vit.d_model)
-    for part in torch.arange(len(batch), device=pipeline.device).split(rows_per_pass):
+    n_most = pipeline.rows_per_pass(n_directions=edit.values_kg.shape[1])
+    for part in torch.arange(len(batch), device=pipeline.device).split(n_most):
         own_pt = rows_bt[part]
         images, patches = part[:, None], torch.arange(own_pt.shape[1], device=part.device)
         coefs_ptg = coefs_btkg[images, patches, own_pt] * is_edited_bt[part][..., None]
-        directions = None if edit.directions_kgd is None else edit.directions_kgd[own_pt]
-        units = None if units_bkd is None else units_bkd[images, own_pt]
-        delta_ptd = edit.delta(coefs_ptg, directions, units)
-        edited_pt = _predict_edited(pipeline, state.tokens_bnd[part], delta_ptd)
+        edited_pt, norms_pt = _predict_part(
+            pipeline, state, edit, units_bkd, part, own_pt, coefs_ptg
+        )
         positions_p = batch.positions_b.to(pipeline.device)[part]
         measured.counts.add_pair(positions_p, state.clean_bt[part], edited_pt, edit.draw)
-        measured.add_norm(delta_ptd.norm(dim=2)[is_edited_bt[part]])
+        measured.add_norm(norms_pt[is_edited_bt[part]])
         yield len(part)
+
+
+@typed
+def _predict_part(
+    pipeline: Pipeline,
+    state: State,
+    edit: Edit,
+    units_bkd: Float[Tensor, "b k d"] | None,
+    images_p: Int64[Tensor, " p"],
+    rows_pr: Int64[Tensor, "p r"],
+    coefs_ptg: Float[Tensor, "p t g"],
+) -> tuple[Int[Tensor, "p t"], Float[Tensor, "p t"]]:
+    """Edited predictions of some images, and the length of the edit at each patch.
+
+    `rows_pr` has one row of the edit per image, or one per patch.
+    """
+    directions = None if edit.directions_kgd is None else edit.directions_kgd[rows_pr]
+    units = None if units_bkd is None else units_bkd[images_p[:, None], rows_pr]
+    delta_ptd = edit.delta(coefs_ptg, directions, units)
+    norms_pt = delta_ptd.norm(dim=2)
+    tokens_pnd = _edited(pipeline, state.tokens_bnd, images_p, delta_ptd)
+    del directions, units, delta_ptd  # as large as the tokens: the blocks need the room
+    return pipeline.predict(tokens_pnd), norms_pt
 
 
 def _row_of_patch(edit: Edit, batch: Batch) -> Int64[Tensor, "b t"]:
@@ -226,13 +244,18 @@ def _row_of_patch(edit: Edit, batch: Batch) -> Int64[Tensor, "b t"]:
     return rows[batch.labels_bt]
 
 
+@torch.inference_mode()
 @typed
-def _predict_edited(
-    pipeline: Pipeline, tokens_pnd: Float[Tensor, "p n d"], delta_ptd: Float[Tensor, "p t d"]
-) -> Int[Tensor, "p t"]:
-    tokens_pnd = tokens_pnd.clone()
+def _edited(
+    pipeline: Pipeline,
+    tokens_bnd: Float[Tensor, "b n d"],
+    images_p: Int64[Tensor, " p"],
+    delta_ptd: Float[Tensor, "p t d"],
+) -> Float[Tensor, "p n d"]:
+    """The tokens of these images with their patches moved; the only copy that an edit needs."""
+    tokens_pnd = tokens_bnd[images_p]
     tokens_pnd[:, pipeline.vit.n_prefix_tokens :] += delta_ptd.to(tokens_pnd.dtype)
-    return pipeline.predict(tokens_pnd)
+    return tokens_pnd
 
 
 def to_report(

@@ -14,8 +14,8 @@ from semseg_cli.edits import Edit, Intervention
 from semseg_cli.evaluate import (
     _clean_state,
     _coefficients,
+    _edited,
     _latents_read,
-    _predict_edited,
     _row_of_patch,
 )
 from semseg_cli.experiment import Outcome
@@ -142,4 +142,5 @@ def edited_predictions(
     directions = None if edit.directions_kgd is None else edit.directions_kgd[rows_bt]
     units = None if units_bkd is None else units_bkd[images, rows_bt]
     delta_btd = edit.delta(coefs_btg, directions, units)
-    return state.clean_bt, _predict_edited(pipeline, state.tokens_bnd, delta_btd)
+    edited_bnd = _edited(pipeline, state.tokens_bnd, images[:, 0], delta_btd)
+    return state.clean_bt, pipeline.predict(edited_bnd)

@@ -13,7 +13,7 @@ from semseg_cli.differences import Differences, mean_differences
 from semseg_cli.dose import dose_metrics
 from semseg_cli.edits import MAX_SCALE, Intervention, generator
 from semseg_cli.errors import SemsegError
-from semseg_cli.evaluate import evaluate, to_report
+from semseg_cli.evaluate import evaluate, n_latents_held, to_report
 from semseg_cli.interventions import (
     Groups,
     Ingredients,
@@ -86,9 +86,8 @@ def choose_latents(
         session.pipeline,
         rows,
         choice.scale,
-        session.loader(dataset.subset(used.nonzero().flatten().tolist())),
+        session.loader(dataset.subset(used.nonzero().flatten().tolist()), len(rows)),
         wanted_by_row[used],
-        rows_per_pass=setup.batch_size,
         n_chosen=n_chosen,
         progress=progress,
     )
@@ -218,14 +217,14 @@ def run(
     """
     setup, names = session.setup, session.dataset.class_names
     prepared = [pair for m in methods for pair in prepare(session, m, reused, progress)]
+    interventions = [intervention for intervention, _ in prepared]
     all_measured = evaluate(
         session.pipeline,
-        [intervention for intervention, _ in prepared],
-        session.loader(session.dataset),
+        interventions,
+        session.loader(session.dataset, n_latents_held(interventions)),
         setup.protocol,
         n_classes=len(names),
         class_ids=session.classes_of(session.dataset),
-        rows_per_pass=setup.batch_size,
         progress=progress,
         description=", ".join(method.command for method in methods),
     )

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from semseg_cli.activations import ActivationCache
+from semseg_cli.budget import in_passes
 from semseg_cli.data import Loader
 from semseg_cli.errors import SemsegError
 from semseg_cli.head import SegmentationHead, argmax_logits
@@ -99,6 +100,14 @@ class Pipeline(Encoder):
         Raises:
             SemsegError: the network overflowed.
         """
+        return in_passes(self._predict, tokens_bnd, self.rows_per_pass())
+
+    def rows_per_pass(self, n_directions: int = 1) -> int:
+        """How many edited images go through the rest of the network at once."""
+        vit = self.vit
+        return vit.budget.rows_per_pass(vit.network, self.head.out_features, n_directions)
+
+    def _predict(self, tokens_bnd: Tensor) -> Tensor:
         logits = self.head(self.vit.tail(tokens_bnd, self.layer).float())
         if not bool(torch.isfinite(logits).all()):
             raise SemsegError(

@@ -95,6 +95,7 @@ def get_latent_lookup(
     cfg = filled(cfg)
     device = find_device(cfg.device)
     vit, sae = load_backbone(cfg, device), sae.to(device)
+    sae.budget = vit.budget
     encoder = Encoder(vit=vit, layer=cfg.vit_layer, sae=sae, cache=activation_cache(cfg))
     given = load_stats(cfg, sae)
     folder = cache_folder(cfg.cache_dir)
@@ -122,6 +123,7 @@ def _evaluate(
     setup = narrow(cfg, Quantitative, imgs=Imgs(root=dataset.root, split=dataset.split))
     device = find_device(setup.device)
     vit, sae, clf = load_backbone(setup, device), sae.to(device), clf.to(device)
+    sae.budget = vit.budget
     cache = activation_cache(setup)
     pipeline = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=clf, cache=cache)
     session = Session(setup, pipeline, load_stats(setup, sae))

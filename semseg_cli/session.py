@@ -11,6 +11,7 @@ import torch
 
 from semseg_cli import sae as saes
 from semseg_cli.activations import ActivationCache
+from semseg_cli.budget import make_budget
 from semseg_cli.cache_entries import activations_folder
 from semseg_cli.config import Setup, TrainSetup
 from semseg_cli.data import Dataset, Loader, check_layout, open_dataset
@@ -100,9 +101,9 @@ class Session:
         """Whether SAE statistics have to be computed, or read from the cache."""
         return not all(name in self.given_stats for name in NAMES)
 
-    def loader(self, dataset: Dataset) -> Loader:
-        """Batches of a dataset, loaded as the settings say."""
-        return make_loader(self.setup, dataset, self.encoder.device)
+    def loader(self, dataset: Dataset, n_latents: int = 0) -> Loader:
+        """Batches of a dataset, loaded as the settings say; `n_latents` latents are held."""
+        return make_loader(self.setup, dataset, self.encoder.vit, n_latents)
 
     @torch.inference_mode()
     def decide_centring(self) -> None:
@@ -161,13 +162,17 @@ def open_split(
     )
 
 
-def make_loader(setup: Setup | TrainSetup, dataset: Dataset, device: torch.device) -> Loader:
-    """Batches of a dataset, loaded as the settings say."""
+def make_loader(
+    setup: Setup | TrainSetup, dataset: Dataset, vit: Backbone, n_latents: int = 0
+) -> Loader:
+    """Batches of a dataset for a ViT, loaded as the settings say; `n_latents` latents are held."""
+    device = next(vit.parameters()).device
     n_workers = setup.n_workers
     if n_workers is None:
         n_workers = 0 if device.type == "cpu" else min(16, os.cpu_count() or 1)
     pin_memory = device.type == "cuda"
-    return Loader(dataset, setup.batch_size, n_workers, pin_memory=pin_memory)
+    batch_size = min(setup.batch_size, vit.budget.images_held(vit.network, n_latents))
+    return Loader(dataset, batch_size, n_workers, pin_memory=pin_memory)
 
 
 def activation_cache(setup: Setup | TrainSetup) -> ActivationCache | None:
@@ -206,6 +211,7 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     sae = saes.load_undecided(str(setup.sae_ckpt), device, setup.sae_format, setup.sae_centre_input)
     head = load_head(str(setup.seg_ckpt)).to(device) if needs_head else None
     vit = load_backbone(setup, device)
+    sae.budget = vit.budget
     cache = activation_cache(setup)
     encoder = Encoder(vit=vit, layer=setup.vit_layer, sae=sae, cache=cache)
     if head:
@@ -235,6 +241,7 @@ def load_backbone(setup: Setup | TrainSetup, device: torch.device) -> Backbone:
     dtype = getattr(torch, setup.dtype)
     vit = load_vit(str(setup.vit_ckpt), setup.vit_family, device, dtype, setup.image_hw)
     check_expectations(setup, vit)
+    vit.budget = make_budget(setup.memory_budget, device)
     return vit
 
 

@@ -154,7 +154,7 @@ def _train(
     settings = decisive(setup, training, parts)
     cache = activation_cache(setup)
     learnt, judged = (
-        residuals_for_head(parts.vit, make_loader(setup, dataset, parts.device), cache)
+        residuals_for_head(parts.vit, make_loader(setup, dataset, parts.vit), cache)
         for dataset in (parts.training, parts.validation)
     )
     threshold, no_null = setup.label_threshold, training.ignore_null

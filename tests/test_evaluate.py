@@ -38,7 +38,7 @@ from semseg_cli.config import (
 from semseg_cli.counts import compute_class_results
 from semseg_cli.edits import Edit, Intervention
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.evaluate import Measured, _predict_edited, _row_of_patch, evaluate, to_report
+from semseg_cli.evaluate import Measured, _edited, _row_of_patch, evaluate, to_report
 from semseg_cli.experiment import Outcome, run
 from semseg_cli.head import save_head
 from semseg_cli.interventions import rand_vec, set_latents
@@ -217,7 +217,7 @@ def test_only_patch_tokens_are_edited(session: Session) -> None:
 def test_editing_does_not_change_the_tokens_it_is_given(session: Session) -> None:
     tokens = torch.randn(2, 3 + 49, 24)
     before = tokens.clone()
-    _predict_edited(session.pipeline, tokens, torch.ones(2, 49, 24))
+    _edited(session.pipeline, tokens, torch.tensor([0, 1]), torch.ones(2, 49, 24))
     assert torch.equal(tokens, before)
 
 
@@ -268,7 +268,7 @@ def test_a_group_is_set_together_as_whole_models_do_it(session: Session) -> None
             moved[..., latent] = -2.0 * pipeline.latent_stats.top_values[latent]
         delta = (pipeline.sae.decode(moved) - pipeline.sae.decode(f)) * pipeline.sae.act_norm
         clean.append(pipeline.predict(tokens))
-        edited.append(_predict_edited(pipeline, tokens, delta))
+        edited.append(pipeline.predict(_edited(pipeline, tokens, torch.arange(len(tokens)), delta)))
     (expected,) = compute_class_results(
         torch.cat(clean), torch.cat(edited), n_classes=5, class_names=list("abcde")
     )[1:2]
@@ -299,7 +299,7 @@ def test_an_autoencoder_that_normalises_each_token_is_edited_in_the_tokens_own_u
         if protocol == "label":
             delta = delta * (batch.labels_bt == 2)[..., None]
         clean.append(pipeline.predict(tokens))
-        edited.append(_predict_edited(pipeline, tokens, delta))
+        edited.append(pipeline.predict(_edited(pipeline, tokens, torch.arange(len(tokens)), delta)))
     expected = compute_class_results(
         torch.cat(clean), torch.cat(edited), n_classes=5, class_names=list("abcde")
     )
@@ -406,14 +406,6 @@ def test_batch_size_and_workers_do_not_change_a_report(
 ) -> None:
     session = tiny_world.session(protocol=protocol, batch_size=batch_size, n_workers=n_workers)
     assert_same(outcomes(session, *every_method()), base[protocol])
-
-
-@pytest.mark.parametrize("rows_per_pass", [1, 3, 1000])
-def test_rows_per_pass_do_not_change_the_counts(session: Session, rows_per_pass: int) -> None:
-    edit = set_latents(session.pipeline, "m", -2.0, members(LATENTS))
-    for protocol in PROTOCOLS:
-        few = measured(session, edit, protocol, rows_per_pass=rows_per_pass)
-        assert totals_of(few.counts) == totals_of(measured(session, edit, protocol).counts)
 
 
 def test_one_pass_over_several_methods_is_each_method_alone(

@@ -12,6 +12,7 @@ from torch import Tensor
 from worlds import make_sae
 
 from semseg_cli import sae as saes
+from semseg_cli.budget import Budget
 from semseg_cli.errors import SemsegError
 from semseg_cli.sae import FORMATS, SparseAutoencoder, Threshold, TopK
 from semseg_cli.sae.model import WEIGHTS
@@ -129,11 +130,12 @@ def test_columns_are_those_of_the_full_encoding(activation: Threshold | TopK) ->
     assert sae.columns(x, LATENTS[:0]).shape == (3, 4, 0)
 
 
-def test_columns_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    sae, x = scaled(TopK(5)), inputs(150)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
+def test_columns_do_not_depend_on_chunks(activation: Threshold | TopK) -> None:
+    sae, x = scaled(activation), inputs(150)
     at_once = sae.columns(x, LATENTS)
-    monkeypatch.setattr("semseg_cli.sae.model.CHUNK_ELEMENTS", 1)
-    assert sae.chunk_rows == 64
+    sae.budget = Budget(1)
+    assert sae.chunk_rows == 1
     torch.testing.assert_close(sae.columns(x, LATENTS), at_once, rtol=1e-5, atol=1e-6)
 
 

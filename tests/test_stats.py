@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from worlds import World, make_sae
 
+from semseg_cli.budget import Budget
 from semseg_cli.data import Loader, open_dataset
 from semseg_cli.errors import SemsegError
 from semseg_cli.residuals import Residuals
@@ -95,13 +96,12 @@ def test_given_values_are_kept_and_the_rest_follows_from_them(
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
-def test_the_batch_size_does_not_matter(
-    vit: Backbone, loader: Loader, batch_size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_batch_size_does_not_matter(vit: Backbone, loader: Loader, batch_size: int) -> None:
     expected = compute_stats(Residuals(vit, LAYER, loader), make_sae())
-    monkeypatch.setattr("semseg_cli.sae.model.CHUNK_ELEMENTS", 1)
+    sae = make_sae()
+    sae.budget = Budget(1)
     other = Loader(loader.dataset, batch_size)
-    assert_same(compute_stats(Residuals(vit, LAYER, other), make_sae()), expected)
+    assert_same(compute_stats(Residuals(vit, LAYER, other), sae), expected)
 
 
 def test_the_vit_runs_once_and_nothing_is_left_in_the_scratch_folder(

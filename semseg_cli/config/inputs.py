@@ -179,7 +179,13 @@ class Compute(Settings):
 
     device: Device = option("auto", "Device; auto takes CUDA where there is one.")
     dtype: Dtype = option("float32", "Precision of the ViT; float32 is the exact mode.")
-    batch_size: int = option(128, "Images, or edited images, per forward pass.", ge=1)
+    batch_size: int = option(
+        128, "Images per batch, at most: fewer where --memory-budget holds no more.", ge=1
+    )
+    memory_budget: float | None = option(
+        None, "GiB for activations (1 on a CPU, a quarter of what is free on a GPU): it decides "
+        "how many images and edited images go through at once.", gt=0.0,
+    )  # fmt: skip
     n_workers: int | None = option(
         None, "Image loading processes (0 on a CPU, else one per core up to 16).",
         flag="workers", ge=0,

@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from semseg_cli.budget import Budget, in_passes
 from semseg_cli.errors import SemsegError
 from semseg_cli.sae.activations import Activation, Threshold, TopK
 from semseg_cli.sae.token_norm import TOKEN_NORMS
 from semseg_cli.typed import typed
 
 CLAMP = 1e5  # symmetric: the reference's lower bound of -1e-5 zeroed almost every negative value
-CHUNK_ELEMENTS = 2**26  # activations held at once while encoding: 256 MiB in float32
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 
@@ -50,6 +50,8 @@ class SparseAutoencoder(nn.Module):
     """Share of training tokens on which each latent fired, where the file says so."""
     hook_name: str | None = None
     """Where in its model the autoencoder was trained, where the file says so."""
+    budget: Budget = Budget()
+    """Decides how many patches are encoded at once."""
 
     def __init__(
         self,
@@ -140,6 +142,7 @@ class SparseAutoencoder(nn.Module):
             needs_scaling=self.needs_scaling,
         )
         made.firing_frequency, made.hook_name = self.firing_frequency, self.hook_name
+        made.budget = self.budget
         return made.scaled(self.act_mean, float(self.act_norm))
 
     @typed
@@ -203,18 +206,23 @@ class SparseAutoencoder(nn.Module):
         if not len(latents_k):
             return x.new_zeros(*x.shape[:-1], 0)
         if self.activation.is_elementwise:
-            z = self._normalised(self.scale(x))
-            pre = z @ self.W_enc[:, latents_k] + self.b_enc[latents_k]
-            return self.activation.select(latents_k)(pre)
-        rows = x.reshape(-1, self.d_model)
-        chunks = rows.split(self.chunk_rows)
-        kept = torch.cat([self.encode(self.scale(chunk))[:, latents_k] for chunk in chunks])
+            weight, bias = self.W_enc[:, latents_k], self.b_enc[latents_k]
+            activation = self.activation.select(latents_k)
+
+            def encode(x_nd: Tensor) -> Tensor:
+                return activation(self._normalised(self.scale(x_nd)) @ weight + bias)
+        else:
+
+            def encode(x_nd: Tensor) -> Tensor:
+                return self.encode(self.scale(x_nd))[:, latents_k]
+
+        kept = in_passes(encode, x.reshape(-1, self.d_model), self.chunk_rows)
         return kept.reshape(*x.shape[:-1], len(latents_k))
 
     @property
     def chunk_rows(self) -> int:
-        """How many tokens to encode at once, so that memory stays bounded."""
-        return max(64, CHUNK_ELEMENTS // self.d_sae)
+        """How many tokens to encode at once, so that memory stays within the budget."""
+        return self.budget.patches_encoded(self.d_sae)
 
     @typed
     def directions(self, latents_k: Int64[Tensor, " k"]) -> Float[Tensor, "k d"]:
@@ -226,7 +234,11 @@ class SparseAutoencoder(nn.Module):
     def token_scale(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"] | None:
         """By what each raw residual's own size multiplies `directions`; None is 1 everywhere."""
         norm = TOKEN_NORMS[self.token_norm]
-        return None if norm is None else norm.scale(self.scale(x))[..., 0]
+        if norm is None:
+            return None
+        rows = x.reshape(-1, self.d_model)
+        scales = in_passes(lambda x_nd: norm.scale(self.scale(x_nd))[:, 0], rows, self.chunk_rows)
+        return scales.reshape(x.shape[:-1])
 
 
 def _shift(b_dec: Tensor, W_enc: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from semseg_cli.budget import Budget, Network, in_passes
 from semseg_cli.preprocessing import Preprocessing, Size
 from semseg_cli.typed import typed
 from semseg_cli.vit.families import FAMILIES, to_side
@@ -19,6 +20,9 @@ COMPUTES = ("num_attention_heads", "hidden_act", "layer_norm_eps", "rope_theta")
 
 class Backbone(nn.Module):
     """A frozen vision transformer, split at a layer. Layers count blocks from 1."""
+
+    budget: Budget = Budget()
+    """Decides how many images go through blocks at once."""
 
     def __init__(
         self,
@@ -48,6 +52,24 @@ class Backbone(nn.Module):
         return (height // self.patch_size_px) * (width // self.patch_size_px)
 
     @cached_property
+    def network(self) -> Network:
+        """The sizes that decide how much memory an image takes."""
+        config: Any = self.model.config
+        weight = next(self.model.parameters())
+        linear = (part for part in self.blocks[0].modules() if isinstance(part, nn.Linear))
+        widened = [part.out_features for part in linear if part.out_features > self.d_model]
+        height, width = self.preprocessing.crop
+        is_fused = getattr(config, "_attn_implementation", None) != "eager"
+        return Network(
+            n_tokens=self.n_prefix_tokens + self.n_patches_per_img,
+            d_model=self.d_model,
+            d_hidden=sum(widened) or self.d_model,
+            n_score_heads=0 if is_fused else config.num_attention_heads,
+            n_pixels=3 * height * width,
+            itemsize=weight.dtype.itemsize,
+        )
+
+    @cached_property
     def digest(self) -> str:
         """A digest of all weights and of what else decides the output; other files may share it."""
         digest = hashlib.blake2b(digest_size=16)
@@ -62,6 +84,10 @@ class Backbone(nn.Module):
     @typed
     def prefix(self, images_bchw: Float[Tensor, "b c h w"], layer: int) -> Float[Tensor, "b n d"]:
         """The residual stream of all tokens (CLS, registers, patches) after `layer` blocks."""
+        n_most = self.budget.images_per_pass(self.network)
+        return in_passes(lambda part: self._prefix(part, layer), images_bchw, n_most)
+
+    def _prefix(self, images_bchw: Tensor, layer: int) -> Tensor:
         weight = next(self.model.parameters())
         images = images_bchw.to(weight.device, weight.dtype, non_blocking=True)
         height, width = images.shape[-2:]
@@ -89,7 +115,11 @@ class Backbone(nn.Module):
         `image_hw` is the size of the images that the tokens come from, where it is not that of
         `preprocessing`; rotary position embeddings depend on it.
         """
-        image_hw = image_hw or self.preprocessing.crop
+        size = image_hw or self.preprocessing.crop
+        n_most = self.budget.images_per_pass(self.network)
+        return in_passes(lambda part: self._tail(part, layer, size), tokens_bnd, n_most)
+
+    def _tail(self, tokens_bnd: Tensor, layer: int, image_hw: Size) -> Tensor:
         tokens_bnd = self._run(tokens_bnd, layer, self.n_layers, image_hw)
         return self.family.final_norm(self.model)(tokens_bnd[:, self.n_prefix_tokens :])
 
