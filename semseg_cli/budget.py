@@ -17,8 +17,9 @@ SHARE_OF_GPU = 0.25  # of what is free
 # small: passes of half the size take three quarters of the time.
 LARGEST_ON_CPU = 32 * 2**20
 SLACK = 1.25  # of what a pass makes: memory that is free, but in pieces
-# Per latent of a patch: float32, its comparison with 0, and two indices where it is active.
-BYTES_PER_LATENT = 24
+# Per latent of a patch: before and after the activation, with TopK a copy more, as float32; then
+# what counts which are active.
+BYTES_PER_LATENT = 16
 
 
 @dataclass(frozen=True)

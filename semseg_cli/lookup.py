@@ -24,6 +24,7 @@ from semseg_cli.typed import typed
 
 log = logging.getLogger("semseg_cli")
 THRESHOLDS = (0.0, 0.1, 0.3, 1.0)  # active means strictly greater
+SCATTERED = 2**16  # active latents
 
 
 class Detections:
@@ -45,18 +46,27 @@ class Detections:
 
     @typed
     def add(self, f_ns: Float[Tensor, "n s"], labels_n: Int64[Tensor, " n"]) -> None:
-        """Counts patches: one scatter over the active latents."""
+        """Counts patches: scatters over the active latents, so many at once as caches hold."""
         n_labels, n_thresholds, d_sae = self.passed.shape
         self.n += torch.bincount(labels_n, minlength=n_labels)
-        rows, latents = torch.nonzero(f_ns > 0, as_tuple=True)
-        n_passed = torch.bucketize(f_ns[rows, latents], self.thresholds)
-        cells = (labels_n[rows] * n_thresholds + n_passed - 1) * d_sae + latents
-        self.passed.view(-1).index_add_(0, cells, torch.ones_like(cells))
+        flat, one = f_ns.reshape(-1), torch.ones_like(self.n[0])
+        for active in torch.nonzero(flat > 0)[:, 0].split(SCATTERED):
+            rows = active // d_sae
+            n_passed = torch.bucketize(flat[active], self.thresholds)
+            cells = (labels_n[rows] * n_thresholds + n_passed - 1 - rows) * d_sae + active
+            self.passed.view(-1).index_add_(0, cells, one.expand_as(cells))
 
     @property
     def tp(self) -> Int64[Tensor, "c k s"]:
-        """Detected patches [C + 1, thresholds, S]: who passes a threshold passes all lower ones."""
-        return self.passed.flip(1).cumsum(1).flip(1)
+        """Detected patches [C + 1, thresholds, S], of all latents."""
+        return self.tp_of(torch.arange(self.passed.shape[2]))
+
+    def tp_of(self, latents_l: Int64[Tensor, " l"]) -> Int64[Tensor, "c k l"]:
+        """Detected patches of some latents: who passes a threshold passes all lower ones."""
+        tp_ckl = self.passed[:, :, latents_l.to(self.passed.device)]
+        for k in range(len(THRESHOLDS) - 2, -1, -1):
+            tp_ckl[:, k] += tp_ckl[:, k + 1]
+        return tp_ckl
 
     def merge(self, other: "Detections") -> None:
         """Adds the counts of other images."""
@@ -146,7 +156,7 @@ def rank_latents(
     # In the statistics' own precision: 0.01 in float32 is a little less than 0.01.
     bound = frequency_s.dtype.type(max_freq)
     candidates = np.flatnonzero((frequency_s > 0) & (frequency_s < bound))
-    tp_cks = detections.tp.cpu().numpy()[:, :, candidates]
+    tp_cks = detections.tp_of(torch.from_numpy(candidates)).cpu().numpy()
     active_ks = tp_cks.sum(axis=0)
     rows = []
     for class_id, n_class in enumerate(detections.n.tolist()):
