@@ -101,6 +101,14 @@ class Budget:
         """Patches that are encoded at once."""
         return self._fitting(d_sae * BYTES_PER_LATENT, d_sae * 4)
 
+    def n_bytes_used(self, network: Network, batch_size: int, n_outputs: int, d_sae: int) -> int:
+        """What a run takes of the budget: a batch, and the largest of its passes."""
+        batch = min(batch_size, self.images_held(network, n_outputs))
+        images = self.images_per_pass(network) * network.image_bytes
+        rows = self.rows_per_pass(network, n_outputs) * network.row_bytes(n_outputs, 1)
+        encoded = self.patches_encoded(d_sae) * d_sae * BYTES_PER_LATENT
+        return batch * network.held_bytes(n_outputs) + max(images, rows, encoded)
+
     def _fitting(self, n_bytes: int, of_largest: int = 0) -> int:
         n = self.n_bytes // 2 // n_bytes
         if self.largest is not None and of_largest:

@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from semseg_cli.config import Choose, MeanDiff, Method, RandVec
 from semseg_cli.data import Dataset
 from semseg_cli.interventions import needs_latents
+from semseg_cli.pipeline import Encoder
 from semseg_cli.session import Session
 
 SAMPLE_IMAGES = 8
@@ -102,12 +104,18 @@ def _measure(session: Session, dataset: Dataset) -> tuple[float, float]:
     batch = next(iter(session.loader(dataset)))
     images = batch.images_bchw[:n_images]
     tokens = encoder.residual(images)
-    latents = torch.arange(encoder.sae.d_sae)
     loading = _seconds(load)
     prefix = _seconds(lambda: encoder.residual(images))
-    encoding = _seconds(lambda: encoder.sae.columns(encoder.patches(tokens), latents))
+    encoding = _seconds(lambda: _encode(encoder, tokens))
     tail = _seconds(lambda: encoder.vit.tail(tokens, encoder.layer))
     return (loading + prefix + encoding) / n_images, tail / len(images)
+
+
+@torch.inference_mode()
+def _encode(encoder: Encoder, tokens_bnd: Tensor) -> None:
+    sae = encoder.sae
+    for part_nd in encoder.patches(tokens_bnd).flatten(0, 1).split(sae.chunk_rows):
+        sae.encode(sae.scale(part_nd))
 
 
 def _seconds(work: Callable[[], object]) -> float:

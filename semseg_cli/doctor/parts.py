@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 
 from semseg_cli import sae as saes
+from semseg_cli.budget import make_budget
 from semseg_cli.checkup import Finding, NotApplicableError
 from semseg_cli.data import check_layout, open_dataset
 from semseg_cli.demo.world import ensure_world, world_folder
@@ -115,6 +116,7 @@ def vit(patient: Patient) -> Finding:
     setup = patient.setup
     ckpt, dtype = str(patient.given("vit_ckpt")), getattr(torch, setup.dtype)
     found = load_vit(ckpt, setup.vit_family, patient.device, dtype, setup.image_hw)
+    found.budget = make_budget(setup.memory_budget, patient.device)
     patient.vit = found
     return good(f"{setup.vit_family}, {found.n_layers} layers, width {found.d_model}")
 
@@ -163,6 +165,7 @@ def sae(patient: Patient) -> Finding:
     patient.sae = saes.load_undecided(
         path, patient.device, setup.sae_format, setup.sae_centre_input
     )
+    patient.sae.budget = make_budget(setup.memory_budget, patient.device)
     kind = type(patient.sae.activation).__name__
     name = saes.format_name(path, setup.sae_format)
     return good(f"{name}, width {patient.sae.d_model}, {patient.sae.d_sae} latents, {kind}")

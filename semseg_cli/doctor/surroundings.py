@@ -19,7 +19,6 @@ from semseg_cli.plan import make_plan
 
 GIB = 2**30
 RUN_BYTES = 100 * 2**20  # a run folder with pictures, generously
-ACTIVATIONS = 12  # tensors as large as all tokens that a block holds at once, about
 
 
 def store(patient: Patient) -> Finding:
@@ -87,20 +86,21 @@ def _scratch_bytes(patient: Patient) -> int:
 
 
 def memory(patient: Patient) -> Finding:
-    """Is there memory for weights, a batch, a chunk of latents and the counts of the lookup?"""
+    """Is there memory for weights, activations and the counts of the lookup?"""
     vit, sae = patient.vit, patient.sae
     weights = sum(t.numel() * t.element_size() for t in (*vit.parameters(), *sae.buffers()))
-    n_patches = patient.setup.batch_size * vit.n_patches_per_img
-    n_tokens = n_patches + patient.setup.batch_size * vit.n_prefix_tokens
-    batch = n_tokens * vit.d_model * 4 * ACTIVATIONS
-    latents = min(sae.chunk_rows, n_patches) * sae.d_sae * 4 * 2
-    n_labels = len(patient.datasets[EVALUATION].class_names) + 1
-    counts = 2 * n_labels * len(THRESHOLDS) * sae.d_sae * 8
-    needed, free = weights + batch + latents + counts, _free_memory(patient.device)
+    n_classes = len(patient.datasets[EVALUATION].class_names)
+    activations = vit.budget.n_bytes_used(
+        vit.network, patient.setup.batch_size, n_classes + 1, sae.d_sae
+    )
+    counts = 2 * (n_classes + 1) * len(THRESHOLDS) * sae.d_sae * 8
+    needed, free = weights + activations + counts, _free_memory(patient.device)
     said = f"about {needed / GIB:.1f} GiB needed, {free / GIB:.1f} GiB free on {patient.device}"
     if needed > free:
         return doubtful(
-            said, "A run may not fit into memory: take a smaller --batch-size, or --dtype bfloat16."
+            said,
+            "A run may not fit into memory: give a smaller --memory-budget (in GiB), or "
+            "--dtype bfloat16.",
         )
     return good(said, needed_bytes=needed, free_bytes=free)
 
