@@ -408,6 +408,20 @@ def test_batch_size_and_workers_do_not_change_a_report(
     assert_same(outcomes(session, *every_method()), base[protocol])
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("memory_budget", [1e-6, 2e-3, 4.0])
+def test_the_memory_budget_does_not_change_a_report(
+    tiny_world: World,
+    base: dict[Protocol, list[Outcome]],
+    protocol: Protocol,
+    memory_budget: float,
+) -> None:
+    session = tiny_world.session(protocol=protocol, memory_budget=memory_budget, batch_size=128)
+    rows = session.pipeline.rows_per_pass()
+    assert rows == 1 if memory_budget == 1e-6 else rows > 1
+    assert_same(outcomes(session, *every_method()), base[protocol])
+
+
 def test_one_pass_over_several_methods_is_each_method_alone(
     tiny_world: World, base: dict[Protocol, list[Outcome]]
 ) -> None:

@@ -44,6 +44,7 @@ WRONG_OPTIONS = {
     "scale infinite": ({"scale": "inf"}, "--scale is inf: give a finite number"),
     "no images": ({"images": "0"}, "--images is 0: give a number of at least 1"),
     "batch of none": ({"batch_size": "0"}, "--batch-size is 0"),
+    "no memory": ({"memory_budget": "0"}, "--memory-budget is 0.0: give a number above 0"),
     "threshold above 1": ({"label_threshold": "1.5"}, "--label-threshold is 1.5"),
     "frequency of 0": ({"max_freq": "0"}, "--max-freq is 0.0: give a number"),
     "unknown class": (

@@ -1,0 +1,82 @@
+"""Run as a process of its own: does some work within a budget, prints by how much memory grew.
+
+python memory_peak.py WORK MIB [largest]: WORK is one of WORKS; with `largest` the bound on single
+tensors holds, as on a CPU, else the budget alone decides.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from worlds import make_head, make_sae, make_vit, members, random_pairs, write_dataset
+
+from semseg_cli.budget import LARGEST_ON_CPU, Budget
+from semseg_cli.data import Loader, open_dataset
+from semseg_cli.edits import Intervention
+from semseg_cli.evaluate import evaluate, n_latents_held
+from semseg_cli.interventions import set_latents
+from semseg_cli.lookup import count_detections
+from semseg_cli.pipeline import Pipeline
+from semseg_cli.sae_stats import SaeStats
+from semseg_cli.vit import Backbone
+
+D_MODEL, D_SAE, N_CLASSES, N_IMAGES = 384, 6144, 20, 24
+SIZES = {"hidden_size": D_MODEL, "num_hidden_layers": 2, "num_attention_heads": 6, "mlp_ratio": 4}
+WORKS = ("class", "label", "lookup")
+
+
+def memory(key: str) -> int:
+    """Bytes that this process has (VmRSS), or had at most (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def make_pipeline(budget: Budget) -> Pipeline:
+    """A random pipeline of half the width of a ViT-B, with as many tokens."""
+    vit = Backbone(make_vit(registers=4, patch_size=14, **SIZES))
+    sae = make_sae(D_MODEL, D_SAE)
+    sae.W_dec *= 1e-3
+    vit.budget = sae.budget = budget
+    stats = SaeStats(torch.zeros(D_MODEL), 1.0, torch.full((D_SAE,), 0.001), torch.ones(D_SAE))
+    head = make_head(D_MODEL, N_CLASSES)
+    return Pipeline(vit=vit, layer=1, sae=sae, head=head, stats=stats)
+
+
+def work(name: Any, pipeline: Pipeline, loader: Loader) -> None:
+    """Looks latents up, or edits one per class in a protocol."""
+    if name == "lookup":
+        count_detections(pipeline, loader, 0.0)
+        return
+    evaluate(pipeline, [intervention(pipeline)], loader, name, n_classes=N_CLASSES)
+
+
+def intervention(pipeline: Pipeline) -> Intervention:
+    """One latent per class."""
+    latents = members({c: 7 * c for c in range(1, N_CLASSES + 1)})
+    return Intervention((set_latents(pipeline, "m", -2.0, latents),))
+
+
+def main(name: str, mib: str, *largest: str) -> None:
+    """Warms up on a single image, then measures."""
+    torch.set_num_threads(1)
+    budget = Budget(int(float(mib) * 2**20), LARGEST_ON_CPU if largest else None)
+    pipeline = make_pipeline(budget)
+    n_latents = 0 if name == "lookup" else n_latents_held([intervention(pipeline)])
+    n_images = min(N_IMAGES, budget.images_held(pipeline.vit.network, n_latents))
+    with tempfile.TemporaryDirectory() as folder:
+        write_dataset(Path(folder), {"validation": random_pairs(N_IMAGES, 1, 5)}, names=None)
+        dataset = open_dataset(Path(folder), "validation", 14, n_classes=N_CLASSES)
+        work(name, pipeline, Loader(dataset.subset([0]), 1))
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+        before = memory("VmRSS")
+        work(name, pipeline, Loader(dataset, n_images))
+    growth = memory("VmHWM") - before
+    rows, patches = pipeline.rows_per_pass(), pipeline.sae.chunk_rows
+    print(json.dumps({"growth": growth, "images": n_images, "rows": rows, "patches": patches}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
