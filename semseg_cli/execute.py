@@ -25,6 +25,7 @@ from semseg_cli.config import (
 from semseg_cli.demo.world import world_folder
 from semseg_cli.experiment import Outcome, check_reused, choose_latents, method_name, run
 from semseg_cli.flat import entries
+from semseg_cli.flips import FLIP_RATE, flip_note
 from semseg_cli.gallery import add_all_pictures, add_examples
 from semseg_cli.interventions import needs_latents, needs_statistics
 from semseg_cli.lookup_table import Reused, lookup_text
@@ -78,7 +79,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
                 write_outcome(folder, outcome, session.dataset)
                 write_stats(folder, session.encoder)
             _draw(session, outcomes, folders, output)
-    _print_outcomes(outcomes, folders, output)
+    _print_outcomes(outcomes, folders, output, setup.dtype)
     if store is not None:
         finish(folders)
     print_where(folders, store, output, _compare_commands(store, folders))
@@ -237,7 +238,7 @@ def _print_plan(session: Session, methods: Sequence[Method | Choose]) -> None:
 
 
 def _print_outcomes(
-    outcomes: Sequence[Outcome], folders: Sequence[RunFolder], output: Output
+    outcomes: Sequence[Outcome], folders: Sequence[RunFolder], output: Output, dtype: str
 ) -> None:
     """The summary and the extreme classes of the best run; for machines, all classes of all."""
     names = [folder.meta["run_name"] for folder in folders]
@@ -251,6 +252,9 @@ def _print_outcomes(
         return
     reports = {name: outcome.report for name, outcome in zip(names, outcomes, strict=True)}
     notes = [ON_EVALUATION] if is_chosen_on_evaluation(folders[0]) else []
+    first = outcomes[0].report
+    if FLIP_RATE in first.extra:
+        notes.append(flip_note(dtype, first.extra[FLIP_RATE], first.n_images))
     console.show(summary_table(reports, notes=notes))
     best = max(range(len(outcomes)), key=lambda i: outcomes[i].report.selectivity)
     which = names[best] if len(outcomes) > 1 else ""

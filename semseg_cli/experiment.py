@@ -14,6 +14,7 @@ from semseg_cli.dose import dose_metrics
 from semseg_cli.edits import MAX_SCALE, Intervention, generator
 from semseg_cli.errors import SemsegError
 from semseg_cli.evaluate import evaluate, n_latents_held, to_report
+from semseg_cli.flips import flip_metrics
 from semseg_cli.interventions import (
     Groups,
     Ingredients,
@@ -217,6 +218,7 @@ def run(
     """
     setup, names = session.setup, session.dataset.class_names
     prepared = [pair for m in methods for pair in prepare(session, m, reused, progress)]
+    flips = flip_metrics(session, progress)
     interventions = [intervention for intervention, _ in prepared]
     all_measured = evaluate(
         session.pipeline,
@@ -229,6 +231,7 @@ def run(
         description=", ".join(method.command for method in methods),
     )
     reports = [to_report(m, names, setup.protocol, setup.min_patches) for m in all_measured]
+    reports = [replace(report, extra={**report.extra, **flips}) for report in reports]
     reports = _with_curves(reports, [len(method.scale) for method in methods])
     return [
         Outcome(report, measured.counts, intervention, table)
