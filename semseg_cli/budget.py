@@ -13,13 +13,12 @@ from torch import Tensor
 
 GIB = 2**30
 SHARE_OF_GPU = 0.25  # of what is free
-# Above it the C library maps the memory of every tensor anew, page by page, and caches are too
-# small: passes of half the size take three quarters of the time.
+# Larger passes mostly took longer per row: 128 rows of a ViT-B by a fifth or more.
 LARGEST_ON_CPU = 32 * 2**20
 SLACK = 1.25  # of what a pass makes: memory that is free, but in pieces
 # Per latent of a patch: before and after the activation, with TopK a copy more, as float32; then
-# what counts which are active.
-BYTES_PER_LATENT = 16
+# what counts which are active (at most 15 were measured); and slack.
+BYTES_PER_LATENT = 20
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Run as a process of its own: does some work within a budget, prints by how much memory grew.
 
-python memory_peak.py WORK MIB [largest]: WORK is one of WORKS; with `largest` the bound on single
-tensors holds, as on a CPU, else the budget alone decides.
+python memory_peak.py WORK MIB [largest]: WORK is a key of N_IMAGES; with `largest` the bound on
+single tensors holds, as on a CPU, else the budget alone decides.
 """
 
 import json
@@ -23,9 +23,9 @@ from semseg_cli.pipeline import Pipeline
 from semseg_cli.sae_stats import SaeStats
 from semseg_cli.vit import Backbone
 
-D_MODEL, D_SAE, N_CLASSES, N_IMAGES = 384, 6144, 20, 24
+D_MODEL, D_SAE, N_CLASSES = 384, 6144, 20
+N_IMAGES = {"class": 24, "label": 96, "lookup": 96}  # enough batches for the peak to stay as it is
 SIZES = {"hidden_size": D_MODEL, "num_hidden_layers": 2, "num_attention_heads": 6, "mlp_ratio": 4}
-WORKS = ("class", "label", "lookup")
 
 
 def memory(key: str) -> int:
@@ -65,9 +65,9 @@ def main(name: str, mib: str, *largest: str) -> None:
     budget = Budget(int(float(mib) * 2**20), LARGEST_ON_CPU if largest else None)
     pipeline = make_pipeline(budget)
     n_latents = 0 if name == "lookup" else n_latents_held([intervention(pipeline)])
-    n_images = min(N_IMAGES, budget.images_held(pipeline.vit.network, n_latents))
+    n_images = min(N_IMAGES[name], budget.images_held(pipeline.vit.network, n_latents))
     with tempfile.TemporaryDirectory() as folder:
-        write_dataset(Path(folder), {"validation": random_pairs(N_IMAGES, 1, 5)}, names=None)
+        write_dataset(Path(folder), {"validation": random_pairs(N_IMAGES[name], 1, 5)}, names=None)
         dataset = open_dataset(Path(folder), "validation", 14, n_classes=N_CLASSES)
         work(name, pipeline, Loader(dataset.subset([0]), 1))
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here

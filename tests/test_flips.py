@@ -145,7 +145,7 @@ def test_a_command_in_float32_says_nothing_of_flips(terminal: Terminal, tiny_wor
 def test_a_second_comparison_reads_both_precisions_from_the_cache(
     tiny_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = tiny_world.session(dtype="bfloat16", cache_dir=tmp_path)
+    session = tiny_world.session(dtype="bfloat16", cache_dir=tmp_path, no_cache=False)
     first = flip_rate(session)
     monkeypatch.setattr(Backbone, "prefix", None)
     assert flip_rate(session) == first
