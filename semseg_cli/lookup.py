@@ -50,7 +50,8 @@ class Detections:
         n_labels, n_thresholds, d_sae = self.passed.shape
         self.n += torch.bincount(labels_n, minlength=n_labels)
         flat, one = f_ns.reshape(-1), torch.ones_like(self.n[0])
-        for active in torch.nonzero(flat > 0)[:, 0].split(SCATTERED):
+        for found in torch.nonzero(flat)[:, 0].split(SCATTERED):
+            active = found[flat[found] > 0]  # some activations keep negative values
             rows = active // d_sae
             n_passed = torch.bucketize(flat[active], self.thresholds)
             cells = (labels_n[rows] * n_thresholds + n_passed - 1 - rows) * d_sae + active

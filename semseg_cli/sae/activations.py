@@ -40,7 +40,7 @@ class Threshold(Activation):
     value: float = 0.0
 
     def __call__(self, pre: Tensor) -> Tensor:
-        return torch.where(pre > max(self.value, 0.0), pre, 0.0)
+        return torch.nn.functional.threshold(pre, max(self.value, 0.0), 0.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -160,7 +160,11 @@ class SparseAutoencoder(nn.Module):
     @typed
     def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch s"]:
         """Latents of the autoencoder's input."""
-        return self.activation(self._normalised(x) @ self.W_enc + self.b_enc)
+        return self.activation(self._pre(x, self.W_enc, self.b_enc))
+
+    def _pre(self, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Pre-activations; as one fused operation, since they are as large as the latents."""
+        return torch.nn.functional.linear(self._normalised(z), weight.T, bias)
 
     def _normalised(self, z: Tensor) -> Tensor:
         norm = TOKEN_NORMS[self.token_norm]
@@ -210,7 +214,7 @@ class SparseAutoencoder(nn.Module):
             activation = self.activation.select(latents_k)
 
             def encode(x_nd: Tensor) -> Tensor:
-                return activation(self._normalised(self.scale(x_nd)) @ weight + bias)
+                return activation(self._pre(self.scale(x_nd), weight, bias))
         else:
 
             def encode(x_nd: Tensor) -> Tensor:
