@@ -1,15 +1,15 @@
 """The command line. Commands are short; what they do lives below."""
 
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from semseg_cli import __version__
+from semseg_cli import __version__, ranks
 from semseg_cli.compare import Compare
 from semseg_cli.config import (
+    METHODS,
     AutoFeat,
     Checkup,
     Choose,
@@ -28,7 +28,8 @@ from semseg_cli.config import (
     TrainSetup,
 )
 from semseg_cli.demo.seed import WORLD_SEED as SEED
-from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.endings import run_to_end
+from semseg_cli.errors import UsageError
 from semseg_cli.interrupts import listen
 from semseg_cli.options import SettingsCommand, with_settings
 from semseg_cli.ui import Ui
@@ -46,6 +47,7 @@ demo = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
 app.add_typer(demo, name="demo")
 cache = typer.Typer(help="The activations kept on disk.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
+SHARED = ("lookup", "stats", *(method.command for method in METHODS))  # work for several ranks
 
 
 CacheDir = Annotated[
@@ -61,11 +63,17 @@ def _version(is_asked: bool) -> None:
 
 @app.callback()
 def main(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Is this sparse-autoencoder latent really, and only, about this class?"""
+    name = context.invoked_subcommand
+    if ranks.n_ranks() > 1 and name not in SHARED:
+        raise UsageError(
+            f"`{name}` is work for one process: run `semseg-cli {name}` without torchrun."
+        )
 
 
 @app.command("lookup", cls=SettingsCommand)
@@ -244,14 +252,4 @@ def run(args: list[str] | None = None) -> None:
     listen()
     logging.getLogger("semseg_cli").addHandler(logging.NullHandler())
     logging.raiseExceptions = False  # a full disk must not print over the one sentence
-    try:
-        app(args=args)
-    except UsageError as error:
-        _fail(str(error), 2)
-    except SemsegError as error:
-        _fail(str(error), 1)
-
-
-def _fail(sentence: str, code: int) -> None:
-    print(f"semseg-cli: {sentence}", file=sys.stderr)
-    sys.exit(code)
+    run_to_end(lambda: app(args=args))

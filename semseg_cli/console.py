@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from semseg_cli import interrupts
+from semseg_cli import interrupts, ranks
 from semseg_cli.errors import SemsegError
 from semseg_cli.progress import Advance, Progress, silent
 from semseg_cli.tables import Table, render
@@ -105,7 +105,8 @@ class Rate(ProgressColumn):
 def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
     """Progress with rate and time left on a terminal; nothing elsewhere, or if quiet.
 
-    Either way tasks are logged by their start, and are where a Ctrl-C is noticed at the latest.
+    Either way tasks are logged by their start, and are where a Ctrl-C or the failure of another
+    rank is noticed at the latest.
     """
     console = stderr()
     if quiet:
@@ -142,6 +143,7 @@ def _logged(progress: Progress) -> Progress:
 
         def checked(n: int) -> None:
             interrupts.check()
+            ranks.check()
             advance(n)
 
         return checked

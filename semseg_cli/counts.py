@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Int, Int64
 from torch import Tensor
 
+from semseg_cli.collectives import all_sum, gather_counts
 from semseg_cli.results import ClassResults
 from semseg_cli.typed import typed
 
@@ -31,17 +32,24 @@ class Counts:
 
     `per_image` [n_images, rows, 4] holds original, changed, other and other-changed patches,
     `matrix` [rows, classes] where the changed patches of the row's class went. Both add up all
-    draws of the edit; `per_draw` [draws, rows, 4] has each by itself, summed over images.
+    draws of the edit; `per_draw` [draws, rows, 4] has each by itself, summed over images. On one
+    of several ranks, `per_image` has its own images only, the first at position `begin`.
     """
 
     def __init__(
-        self, class_ids: Sequence[int], n_images: int, n_classes: int, n_draws: int = 1
+        self,
+        class_ids: Sequence[int],
+        n_images: int,
+        n_classes: int,
+        n_draws: int = 1,
+        begin: int = 0,
     ) -> None:
         self.per_draw = torch.zeros(n_draws, len(class_ids), 4, dtype=torch.int64)
         self.class_ids = torch.tensor(class_ids, dtype=torch.int64)
         self.per_image = torch.zeros(n_images, len(class_ids), 4, dtype=torch.int64)
         self.matrix = torch.zeros(len(class_ids), n_classes, dtype=torch.int64)
         self.n_classes = n_classes
+        self.begin = begin
 
     @typed
     def add_rows(
@@ -63,7 +71,7 @@ class Counts:
             (~is_own & is_changed).sum(dim=1),
         )
         found, rows = torch.stack(columns, dim=1).cpu(), rows_p.cpu()
-        self.per_image.index_put_((images_p.cpu(), rows), found, accumulate=True)
+        self.per_image.index_put_((images_p.cpu() - self.begin, rows), found, accumulate=True)
         self.per_draw[draw].index_put_((rows,), found, accumulate=True)
         cells = (rows_p[:, None] * self.n_classes + mod_pt - 1)[is_own & is_changed]
         flow = torch.bincount(cells, minlength=self.matrix.numel())
@@ -85,16 +93,18 @@ class Counts:
         columns = (n_orig, n_changed, orig_bt.shape[1] - n_orig, n_other_changed)
         own = self.class_ids - 1
         found = torch.stack(columns, dim=2)[:, own]
-        self.per_image[images_b.cpu()] += found
+        self.per_image[images_b.cpu() - self.begin] += found
         self.per_draw[draw] += found.sum(dim=0)
         flow.diagonal(dim1=1, dim2=2).zero_()
         self.matrix += flow.sum(dim=0)[own]
 
-    def merge(self, other: "Counts") -> None:
-        """Adds the counts of another part of the same images and rows."""
-        self.per_image += other.per_image
-        self.per_draw += other.per_draw
-        self.matrix += other.matrix
+    def add_ranks(self, n_images: int) -> None:
+        """Adds the counts of the other ranks' images.
+
+        All ranks have the same sums; `per_image` has all `n_images` on the lead only.
+        """
+        all_sum(self.per_draw, self.matrix)
+        self.per_image = gather_counts(self.per_image, n_images)
 
     def to_class_results(self, class_names: Sequence[str]) -> list[ClassResults]:
         """One entry per row, in the order of the rows."""
@@ -110,7 +120,7 @@ class Counts:
             )
             for class_id, (n_orig, n_changed, n_other, n_other_changed), flow in zip(
                 self.class_ids.tolist(),
-                self.per_image.sum(dim=0).tolist(),
+                self.per_draw.sum(dim=0).tolist(),
                 self.matrix.tolist(),
                 strict=True,
             )

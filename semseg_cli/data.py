@@ -6,7 +6,7 @@ used or skipped, so that random draws can belong to images.
 
 import hashlib
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from semseg_cli import interrupts
+from semseg_cli import interrupts, ranks
 from semseg_cli.batches import Batch, Careful, KnownSample, Sample, collated
 from semseg_cli.datasets import check_layout, read_split, setting_of
 from semseg_cli.datasets.checks import Skipped, require_whole, sort_out, warn_of
@@ -102,18 +102,35 @@ class Dataset(TorchDataset[Sample | KnownSample]):
 
     def subset(self, positions: Sequence[int]) -> "Dataset":
         """Some of the images; they keep their indices in the split."""
-        return replace(
+        made = replace(
             self,
             names=tuple(self.names[i] for i in positions),
             images=tuple(self.images[i] for i in positions),
             masks=tuple(self.masks[i] for i in positions),
             indices=tuple(self.indices[i] for i in positions),
         )
+        if "contents" in self.__dict__:
+            made.__dict__["contents"] = tuple(self.contents[i] for i in positions)
+        return made
 
     @cached_property
     def contents(self) -> tuple[str, ...]:
         """A digest of the bytes of each image and its mask."""
-        pairs = zip(self.images, self.masks, strict=True)
+        return self._contents_of(range(len(self)))
+
+    def share_contents(self) -> None:
+        """Lets every rank read its own images to know the contents of all.
+
+        Raises:
+            SemsegError: the ranks do not see the same images.
+        """
+        ranks.require_same(f"images of the {self.split} split", repr((self.names, self.indices)))
+        own = ranks.shard(len(self))
+        parts = ranks.from_all("contents", " ".join(self._contents_of(own)).encode())
+        self.__dict__["contents"] = tuple(one for part in parts for one in part.decode().split())
+
+    def _contents_of(self, positions: Iterable[int]) -> tuple[str, ...]:
+        pairs = ((self.images[i], self.masks[i]) for i in positions)
         return tuple(_digest_of(*map(_version_of, pair)) for pair in pairs)
 
     @cached_property
@@ -211,6 +228,8 @@ def even_subset(n_all: int, n_wanted: int | None) -> list[int]:
 class Loader:
     """Batches of a dataset, in order; the same images whatever the batch size or worker count.
 
+    `positions` are those of a rank's own images (default: all); batches count within the dataset.
+
     Raises:
         SemsegError: while iterating, for a file that cannot be read or a label beyond the classes.
     """
@@ -222,8 +241,10 @@ class Loader:
         n_workers: int = 0,
         *,
         pin_memory: bool = False,
+        positions: range | None = None,
     ) -> None:
         self.dataset = dataset
+        self.positions = range(len(dataset)) if positions is None else positions
         self.batch_size = batch_size
         self.n_workers = n_workers
         self.pin_memory = pin_memory
@@ -236,6 +257,7 @@ class Loader:
         loader = DataLoader(
             Careful(samples),
             self.batch_size,
+            sampler=self.positions,
             num_workers=self.n_workers,
             collate_fn=collated,
             worker_init_fn=_leave_signals_to_parent,

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semseg_cli.collectives import all_sum
 from semseg_cli.data import Loader
 from semseg_cli.errors import SemsegError
 from semseg_cli.pipeline import Encoder
@@ -34,7 +35,7 @@ def mean_differences(
     n_labels = len(dataset.class_names) + 1
     sums = torch.zeros(n_labels, encoder.vit.d_model, dtype=torch.float64, device=encoder.device)
     counts = torch.zeros(n_labels, dtype=torch.float64, device=encoder.device)
-    advance = progress("mean differences", len(dataset))
+    advance = progress("mean differences", len(loader.positions))
     for batch, tokens_bnd in encoder.residuals(loader):
         is_clean_bt = (batch.share_bt >= label_threshold).to(encoder.device)
         labels_n = batch.labels_bt.to(encoder.device)[is_clean_bt]
@@ -42,6 +43,7 @@ def mean_differences(
         sums.index_add_(0, labels_n, patches_nd.double())
         counts.index_add_(0, labels_n, torch.ones_like(labels_n, dtype=torch.float64))
         advance(len(batch))
+    all_sum(sums, counts)
     if not int(counts.sum()):
         raise SemsegError("No patch of the lookup split is clean: lower --label-threshold.")
     own = sums / counts.clamp(min=1)[:, None]

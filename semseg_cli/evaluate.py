@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from semseg_cli.bootstrap import intervals
+from semseg_cli.collectives import all_sum
 from semseg_cli.config import Protocol
 from semseg_cli.counts import Counts
 from semseg_cli.data import Batch, Loader
@@ -44,6 +45,14 @@ class Measured:
         self.norm_sum += float(norms.double().sum())
         self.n_edited += norms.numel()
 
+    def add_ranks(self, n_images: int) -> None:
+        """Adds what the other ranks measured; see `Counts.add_ranks`."""
+        norm_sum = torch.tensor(self.norm_sum, dtype=torch.float64)
+        n_edited = torch.tensor(self.n_edited)
+        all_sum(norm_sum, n_edited)
+        self.norm_sum, self.n_edited = float(norm_sum), int(n_edited)
+        self.counts.add_ranks(n_images)
+
 
 @dataclass(frozen=True)
 class State:
@@ -73,6 +82,8 @@ def evaluate(
 ) -> list[Measured]:
     """The counts of every intervention over all images of the loader, in one pass over the data.
 
+    Of several ranks each runs its own images; the lead has the counts of all.
+
     Args:
         pipeline: the frozen parts.
         interventions: what to do; several methods, scales and draws share the pass.
@@ -84,13 +95,13 @@ def evaluate(
         progress: told about clean and edited images.
         description: what the progress calls this.
     """
-    n_images = len(loader.dataset)
+    own = loader.positions
     counted = class_ids or range(1, n_classes + 1)
     all_measured = [
-        Measured(one, _new_counts(one, counted, n_images, n_classes), is_wanted)
-        for one in interventions
+        Measured(one, _new_counts(one, counted, own, n_classes), is_wanted) for one in interventions
     ]
-    advance = progress(description, n_images + sum(_n_tails(m, protocol) for m in all_measured))
+    n_tails = sum(_n_tails(measured, own, protocol) for measured in all_measured)
+    advance = progress(description, len(own) + n_tails)
     latents = _latents_read(interventions)
     for batch, tokens_bnd in pipeline.residuals(loader):
         state = _clean_state(pipeline, batch, tokens_bnd, latents)
@@ -99,23 +110,25 @@ def evaluate(
             for edit in measured.intervention.draws:
                 for n_done in _steps(pipeline, state, measured, edit, protocol):
                     advance(n_done)
+    for measured in all_measured:
+        measured.add_ranks(len(loader.dataset))
     return all_measured
 
 
 def _new_counts(
-    intervention: Intervention, counted: Sequence[int], n_images: int, n_classes: int
+    intervention: Intervention, counted: Sequence[int], own: range, n_classes: int
 ) -> Counts:
     first = intervention.first
     rows = counted if first.is_shared else first.class_ids
-    return Counts(rows, n_images, n_classes, len(intervention.draws))
+    return Counts(rows, len(own), n_classes, len(intervention.draws), begin=own.start)
 
 
-def _n_tails(measured: Measured, protocol: Protocol) -> int:
+def _n_tails(measured: Measured, own: range, protocol: Protocol) -> int:
     """How many edited images go through the rest of the network."""
     if measured.is_wanted is not None:
-        return int(measured.is_wanted.sum())
+        return int(measured.is_wanted[own.start : own.stop].sum())
     per_draw = len(measured.first.class_ids) if protocol == "class" else 1
-    return len(measured.counts.per_image) * per_draw * len(measured.intervention.draws)
+    return len(own) * per_draw * len(measured.intervention.draws)
 
 
 def _latents_read(interventions: Sequence[Intervention]) -> list[int]:

@@ -23,6 +23,7 @@ from semseg_cli.config import (
     narrow,
 )
 from semseg_cli.demo.world import world_folder
+from semseg_cli.endings import together
 from semseg_cli.experiment import Outcome, check_reused, choose_latents, method_name, run
 from semseg_cli.flat import entries
 from semseg_cli.flips import FLIP_RATE, flip_note
@@ -32,6 +33,7 @@ from semseg_cli.lookup_table import Reused, lookup_text
 from semseg_cli.plan import make_plan
 from semseg_cli.presets import cache_folder
 from semseg_cli.progress import Progress
+from semseg_cli.ranks import from_lead, is_lead, n_ranks
 from semseg_cli.recording import (
     Planned,
     describe,
@@ -59,6 +61,7 @@ DEMO_NOTE = """This is the embedded demo world (drawn scenes, a tiny ViT): it sh
 not DINOv2. Bring your own: --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."""
 
 
+@together()
 def intervene(setup: Setup, method: Method, output: Shown) -> None:
     """Runs one method at its scales: folders, tracking, tables."""
     store = open_store(output)
@@ -70,6 +73,9 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
             return
         check_reused(session, method, reused)
         datasets = _datasets(session, method)
+        if not is_lead():
+            run(session, [method], reused, progress)
+            return
         datasets += [one.dataset for one in reused.values() if one.dataset]
         shared = {**shared_meta(session, output, datasets), "protocol": setup.protocol}
         planned = [_planned(setup, method, scale, output, reused) for scale in method.scale]
@@ -85,6 +91,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
     print_where(folders, store, output, _compare_commands(store, folders))
 
 
+@together()
 def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
     """Chooses latents: a folder with lookup.csv per scale, tracking, a table."""
     store = open_store(output)
@@ -97,7 +104,11 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
         if output.dry_run:
             _print_plan(session, [choice])
             return
-        shared = shared_meta(session, output, [describe(session.lookup_dataset, "lookup")])
+        datasets = [describe(session.lookup_dataset, "lookup")]
+        if not is_lead():
+            choose_latents(session, choice, progress)
+            return
+        shared = shared_meta(session, output, datasets)
         planned = [_planned_lookup(base, choice, scale, output) for scale in scales]
         with recorded(planned, shared, output, store) as folders:
             chosen = choose_latents(session, choice, progress)
@@ -128,8 +139,8 @@ def _draw(
 
 
 def open_store(output: Recorded) -> str | None:
-    """The tracking store, known to be reachable; None if nothing is tracked."""
-    if output.no_track or output.dry_run:
+    """The tracking store, known to be reachable; None where this process tracks nothing."""
+    if output.no_track or output.dry_run or not is_lead():
         return None
     uri = resolve_uri(output.tracking_uri)
     tracking.probe(uri)
@@ -228,13 +239,17 @@ def _planned_lookup(base: LookupSetup, choice: Choose, scale: float, output: Out
 def _reused(method: Method, output: Output) -> dict[str, Reused]:
     """The lookup that the method's settings name, read before anything heavy loads."""
     source = method.lookup
-    return {source: read_reused(source, output.tracking_uri)} if source else {}
+    if not source:
+        return {}
+    text = from_lead("lookup", lambda: read_reused(source, output.tracking_uri).to_json())
+    return {source: Reused.from_json(text)}
 
 
 def _print_plan(session: Session, methods: Sequence[Method | Choose]) -> None:
-    out = console.stdout()
+    out, device = console.stdout(), session.encoder.device
+    where = f"{n_ranks()} x {device.type}" if n_ranks() > 1 else device
     for line in make_plan(session, methods).lines():
-        out.print(line.format(device=session.encoder.device), markup=False)
+        out.print(line.format(device=where), markup=False)
 
 
 def _print_outcomes(

@@ -31,6 +31,7 @@ from semseg_cli.lookup_table import (
     read_lookup,
 )
 from semseg_cli.progress import Progress, silent
+from semseg_cli.ranks import is_lead
 from semseg_cli.results import Report
 from semseg_cli.session import Session
 
@@ -214,7 +215,7 @@ def run(
 ) -> list[Outcome]:
     """One outcome per method and scale, all from one pass over the evaluated images.
 
-    `reused` has every lookup that the methods name.
+    `reused` has every lookup that the methods name. Of several ranks only the lead has outcomes.
     """
     setup, names = session.setup, session.dataset.class_names
     prepared = [pair for m in methods for pair in prepare(session, m, reused, progress)]
@@ -230,6 +231,8 @@ def run(
         progress=progress,
         description=", ".join(method.command for method in methods),
     )
+    if not is_lead():
+        return []
     reports = [to_report(m, names, setup.protocol, setup.min_patches) for m in all_measured]
     reports = [replace(report, extra={**report.extra, **flips}) for report in reports]
     reports = _with_curves(reports, [len(method.scale) for method in methods])

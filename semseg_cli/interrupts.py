@@ -18,6 +18,7 @@ _KINDS = {
 }
 _asked: list[type[KeyboardInterrupt]] = []
 _holding: list[bool] = []
+_deaf: list[bool] = []
 
 
 def listen() -> None:
@@ -26,6 +27,7 @@ def listen() -> None:
     SIGHUP stays ignored where it is, as under `nohup`.
     """
     _asked.clear()
+    _deaf.clear()
     if threading.current_thread() is threading.main_thread():
         for number in _KINDS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
@@ -53,13 +55,20 @@ def held() -> Iterator[None]:
     check()
 
 
-def settle() -> None:
-    """What was asked for is being done: cleaning up is not interrupted again by `check`."""
+def settle(*, is_final: bool = False) -> None:
+    """What was asked for is being done: cleaning up is not interrupted again by `check`.
+
+    Nor, if it is final, by another SIGTERM: a scheduler and torchrun send one each.
+    """
     _asked.clear()
+    if is_final:
+        _deaf.append(True)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     kind = _KINDS[signal.Signals(number)]
+    if _deaf and kind is Terminated:
+        return
     _asked.append(kind)
     if not _holding:
         raise kind

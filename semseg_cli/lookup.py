@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from semseg_cli.collectives import all_max, all_sum
 from semseg_cli.data import Loader
 from semseg_cli.lookup_table import LookupRow
 from semseg_cli.pipeline import Encoder
@@ -69,11 +70,10 @@ class Detections:
             tp_ckl[:, k] += tp_ckl[:, k + 1]
         return tp_ckl
 
-    def merge(self, other: "Detections") -> None:
-        """Adds the counts of other images."""
-        self.n += other.n
-        self.passed += other.passed
-        self.occurs |= other.occurs
+    def add_ranks(self) -> None:
+        """Adds the counts of the other ranks' images; then all ranks have the same."""
+        all_sum(self.n, self.passed)
+        all_max(self.occurs.view(torch.uint8))
 
 
 @torch.inference_mode()
@@ -86,7 +86,7 @@ def count_detections(
     """Detections over all clean patches of the images; only clean patches are encoded."""
     sae, dataset = encoder.sae, loader.dataset
     detections = Detections(len(dataset), len(dataset.class_names), sae.d_sae, encoder.device)
-    advance = progress("lookup", len(dataset))
+    advance = progress("lookup", len(loader.positions))
     for batch, tokens_bnd in encoder.residuals(loader):
         is_clean_bt = batch.share_bt >= label_threshold
         images_n = batch.positions_b[:, None].expand_as(is_clean_bt)[is_clean_bt]
@@ -98,6 +98,7 @@ def count_detections(
         for part_nd, part_n in parts:
             detections.add(sae.encode(sae.scale(part_nd)), part_n)
         advance(len(batch))
+    detections.add_ranks()
     return detections
 
 

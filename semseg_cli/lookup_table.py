@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -62,6 +63,15 @@ class Reused:
     dataset: dict[str, Any] | None = None
     sae_digest: str | None = None
     is_manual: bool = False
+
+    def to_json(self) -> bytes:
+        """For the other ranks."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Reused":
+        """From `to_json`."""
+        return cls(**json.loads(text))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from torch import Tensor
 from semseg_cli import console
 from semseg_cli.artifacts import write_stats
 from semseg_cli.config import KeepStats, Recorded, Setup, StatsSetup, narrow
+from semseg_cli.endings import together
 from semseg_cli.execute import open_parts, open_store, print_where
 from semseg_cli.files import make_folder, write_atomic
+from semseg_cli.ranks import is_lead
 from semseg_cli.recording import (
     Planned,
     describe,
@@ -29,13 +31,15 @@ from semseg_cli.tracked import METRICS
 UNUSED = ("imgs_split",)  # of the options that name a dataset
 
 
+@together()
 def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
     """Computes the statistics of an autoencoder on the lookup split, or takes them from the cache.
 
     They go into a run folder, and where `keep` says.
     """
     store = open_store(output)
-    _make_folders(keep)
+    if is_lead():
+        _make_folders(keep)
     setup = narrow(base, Setup)
     with console.progress_bars(quiet=output.quiet) as progress:
         session = open_parts(setup, output, progress, needs_head=False)
@@ -46,7 +50,11 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
                 f"images: {len(dataset)}; given: {', '.join(given) or 'nothing'}"
             )
             return
-        shared = shared_meta(session, output, [describe(dataset, "lookup")])
+        datasets = [describe(dataset, "lookup")]
+        if not is_lead():
+            session.complete(progress)
+            return
+        shared = shared_meta(session, output, datasets)
         planned = [_planned(base, keep, output)]
         with recorded(planned, shared, output, store) as folders:
             session.complete(progress)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from semseg_cli.config import Choose, MeanDiff, Method, RandVec
-from semseg_cli.data import Dataset
+from semseg_cli.data import Dataset, Loader
 from semseg_cli.interventions import needs_latents
 from semseg_cli.pipeline import Encoder
+from semseg_cli.ranks import n_ranks
 from semseg_cli.session import Session
 
 SAMPLE_IMAGES = 8
@@ -67,7 +68,7 @@ def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     used += [(session.dataset, 1)] if evaluates else []
     n_prefixes, kept_bytes = _prefixes(session, used)
     prefix, tail = _measure(session, dataset)
-    seconds = n_prefixes * prefix + n_tails * tail
+    seconds = (n_prefixes * prefix + n_tails * tail) / n_ranks()
     return Plan(n_images, n_lookup, n_classes, n_prefixes, n_tails, seconds, kept_bytes)
 
 
@@ -101,8 +102,7 @@ def _measure(session: Session, dataset: Dataset) -> tuple[float, float]:
         for position in range(n_images):
             _ = dataset[position]
 
-    batch = next(iter(session.loader(dataset)))
-    images = batch.images_bchw[:n_images]
+    images = next(iter(Loader(dataset, n_images))).images_bchw
     tokens = encoder.residual(images)
     loading = _seconds(load)
     prefix = _seconds(lambda: encoder.residual(images))

@@ -17,11 +17,13 @@ from semseg_cli.checkup import copy_findings
 from semseg_cli.config import Recorded, Settings, Shown
 from semseg_cli.console import say
 from semseg_cli.data import Dataset
+from semseg_cli.endings import explained
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.files import cannot_write
 from semseg_cli.flat import flatten
 from semseg_cli.interrupts import Terminated, settle
 from semseg_cli.pipeline import Pipeline
+from semseg_cli.ranks import n_ranks
 from semseg_cli.runs import RunFolder, make_run_folder, now
 from semseg_cli.session import Session
 from semseg_cli.store import public
@@ -111,8 +113,9 @@ def recorded(
             tracking.start(store, folders)
         with _system_metrics(folders[0]):
             yield folders
-    except BaseException as error:
-        settle()
+    except BaseException as caught:
+        settle(is_final=n_ranks() > 1)
+        error = explained(caught)
         reason = _reason(error)
         status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
         log.error("%s: %s", status, reason)
@@ -122,6 +125,8 @@ def recorded(
         if status == "KILLED" and folders:
             kept = "\n".join(str(folder.path) for folder in folders)
             say(f"Stopped ({reason}): the run is marked as KILLED in\n{kept}", quiet=output.quiet)
+        if error is not caught:
+            raise error from caught
         raise
     _end(folders, "FINISHED", None, handlers)
 

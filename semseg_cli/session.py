@@ -9,6 +9,7 @@ from functools import cached_property
 
 import torch
 
+from semseg_cli import ranks
 from semseg_cli import sae as saes
 from semseg_cli.activations import ActivationCache
 from semseg_cli.budget import make_budget
@@ -43,7 +44,22 @@ def find_device(name: str) -> torch.device:
             "CUDA is not available: check the driver and that torch is a CUDA build, or use "
             "--device cpu."
         )
+    if name == "cuda" and ranks.n_ranks() > 1:
+        return _own_gpu()
     return torch.device(name)
+
+
+def _own_gpu() -> torch.device:
+    """This rank's GPU, from now on the current one."""
+    n_gpus, n_local = torch.cuda.device_count(), ranks.n_local_ranks()
+    if n_local > n_gpus:
+        raise SemsegError(
+            f"This machine has {n_gpus} GPUs for {n_local} ranks: take torchrun --nproc-per-node "
+            f"{n_gpus}, or --device cpu."
+        )
+    device = torch.device("cuda", ranks.local_rank())
+    torch.cuda.set_device(device)
+    return device
 
 
 @dataclass
@@ -84,6 +100,8 @@ class Session:
                 f"The head knows {head.n_classes} classes (and null), the dataset "
                 f"{len(dataset.class_names)}: check --seg-ckpt against --imgs-root."
             )
+        if ranks.is_joined():
+            dataset.share_contents()
         return dataset
 
     def classes_of(self, dataset: Dataset) -> list[int]:
@@ -102,7 +120,10 @@ class Session:
         return not all(name in self.given_stats for name in NAMES)
 
     def loader(self, dataset: Dataset, n_latents: int = 0) -> Loader:
-        """Batches of a dataset, loaded as the settings say; `n_latents` latents are held."""
+        """Batches of this rank's images of a dataset, loaded as the settings say.
+
+        `n_latents` latents are held.
+        """
         return make_loader(self.setup, dataset, self.encoder.vit, n_latents)
 
     @torch.inference_mode()
@@ -113,7 +134,7 @@ class Session:
         """
         encoder, given = self.encoder, self.given_stats
         n_images = min(CENTRING_IMAGES, self.setup.lookup_images or CENTRING_IMAGES)
-        loader = self.loader(self._open(self.setup.lookup_split, n_images))
+        loader = Loader(self._open(self.setup.lookup_split, n_images), self.setup.batch_size)
         parts = [encoder.patches(tokens_bnd) for _, tokens_bnd in encoder.residuals(loader)]
         x_nd = torch.cat(parts).flatten(0, 1)
         mean_d = given.get("act_mean", x_nd.mean(dim=0)).to(x_nd)
@@ -122,7 +143,9 @@ class Session:
         as_is, centred = (encoder.sae.recentred(r).scaled(mean_d, norm) for r in (False, True))
         chosen, sentence = saes.choose_centring(as_is, centred, x_nd)
         log.warning("%s", sentence)
-        self.encoder = replace(encoder, sae=chosen)
+        # Another kind of machine may measure otherwise: the lead's choice holds for all ranks.
+        takes_centred = ranks.from_lead("centring", lambda: b"yes" if chosen is centred else b"")
+        self.encoder = replace(encoder, sae=centred if takes_centred else as_is)
 
     def complete(self, progress: Progress = silent) -> None:
         """Computes the SAE statistics that are missing, and sets the SAE's input scaling."""
@@ -165,14 +188,19 @@ def open_split(
 def make_loader(
     setup: Setup | TrainSetup, dataset: Dataset, vit: Backbone, n_latents: int = 0
 ) -> Loader:
-    """Batches of a dataset for a ViT, loaded as the settings say; `n_latents` latents are held."""
+    """Batches of this rank's images of a dataset for a ViT, loaded as the settings say.
+
+    `n_latents` latents are held.
+    """
     device = next(vit.parameters()).device
     n_workers = setup.n_workers
     if n_workers is None:
-        n_workers = 0 if device.type == "cpu" else min(16, os.cpu_count() or 1)
+        n_cores = max(1, (os.cpu_count() or 1) // ranks.n_local_ranks())
+        n_workers = 0 if device.type == "cpu" else min(16, n_cores)
     pin_memory = device.type == "cuda"
     batch_size = min(setup.batch_size, vit.budget.images_held(vit.network, n_latents))
-    return Loader(dataset, batch_size, n_workers, pin_memory=pin_memory)
+    own = ranks.shard(len(dataset))
+    return Loader(dataset, batch_size, n_workers, pin_memory=pin_memory, positions=own)
 
 
 def activation_cache(setup: Setup | TrainSetup) -> ActivationCache | None:
@@ -217,6 +245,8 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     if head:
         encoder = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, cache=cache, head=head)
     session = Session(setup, encoder, load_stats(setup, sae), progress)
+    digests = [vit.digest, sae.digest, head.digest if head else None]
+    ranks.require_same("models", repr(digests))
     if sae.centres_input is None:
         session.decide_centring()
     # Opened here, so that a bad split or class is told before a run begins.
@@ -231,7 +261,8 @@ def find_data(
     assert setup.imgs.root is not None
     cache = cache_folder(setup.cache_dir)
     if setup.imgs.root == world_folder(cache):
-        ensure_world(cache, progress)
+        ranks.from_lead("demo world", lambda: str(ensure_world(cache, progress)).encode())
+        ensure_world(cache, progress)  # on another machine it is not there yet
     for split in splits:
         check_layout(setup.imgs.root, split, setup.data_format)
 

@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
+from safetensors.torch import load as from_safetensors
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from semseg_cli.collectives import all_max, all_sum
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import cannot_write, make_folder
 from semseg_cli.progress import Progress, silent
+from semseg_cli.ranks import from_lead, is_lead
 from semseg_cli.residuals import Residuals
 from semseg_cli.sae import SparseAutoencoder
 from semseg_cli.sae_stats import (
@@ -26,6 +30,7 @@ from semseg_cli.sae_stats import (
     own_scaling,
     save_stats,
 )
+from semseg_cli.vit import Backbone
 
 CHUNK_ROWS = 65536  # residuals read back at once
 
@@ -53,16 +58,24 @@ def cached_stats(
     for name in sorted(given):
         key.update(name.encode() + given[name].numpy().tobytes())
     path = cache_dir / "stats" / f"{key.hexdigest()}.safetensors"
+    if known := from_lead("kept statistics", lambda: _known(path, sae)):
+        return from_tensors(from_safetensors(known))
+    stats = compute_stats(residuals, sae, given, cache_dir, progress)
+    if is_lead():
+        save_stats(path, stats)
+    return stats
+
+
+def _known(path: Path, sae: SparseAutoencoder) -> bytes:
+    """The cached statistics; nothing where there are none."""
     if path.is_file():
         try:
             loaded = {name: load_stat(name, str(path)) for name in NAMES}
-            return from_tensors(check_stats(loaded, sae.d_model, sae.d_sae))
+            return to_safetensors(check_stats(loaded, sae.d_model, sae.d_sae))
         except SemsegError:
             path.unlink(missing_ok=True)  # a damaged file is as good as none
     make_folder(path.parent, "--cache-dir")  # before anything is computed
-    stats = compute_stats(residuals, sae, given, cache_dir, progress)
-    save_stats(path, stats)
-    return stats
+    return b""
 
 
 @contextmanager
@@ -90,7 +103,7 @@ def compute_stats(
     is_once = "act_mean" in given and "act_norm" in given
     with _patches(residuals, scratch, progress, keep=not is_once) as chunks:
         if "act_mean" not in given:
-            given["act_mean"] = _mean(chunks()).float()
+            given["act_mean"] = _mean(chunks(), residuals.vit).float()
         if "act_norm" not in given:
             given["act_norm"] = _norm(chunks(), given["act_mean"])
         device = sae.W_enc.device
@@ -110,10 +123,10 @@ def _patches(
     residuals: Residuals, scratch: Path | None, progress: Progress, *, keep: bool
 ) -> Iterator[Callable[[], Chunks]]:
     """A function that yields the patch residuals [n, d] in chunks, as often as it is called."""
-    vit, dataset = residuals.vit, residuals.loader.dataset
+    vit, n_images = residuals.vit, len(residuals.loader.positions)
 
     def compute() -> Chunks:
-        advance = progress("statistics", len(dataset))
+        advance = progress("statistics", n_images)
         for batch, tokens_bnd in residuals:
             yield tokens_bnd[:, vit.n_prefix_tokens :].reshape(-1, vit.d_model).float()
             advance(len(batch))
@@ -121,7 +134,7 @@ def _patches(
     if not keep or residuals.is_kept:
         yield compute
         return
-    n_rows = len(dataset) * vit.n_patches_per_img
+    n_rows = n_images * vit.n_patches_per_img
     if scratch is not None:
         scratch.mkdir(parents=True, exist_ok=True)
     folder = scratch or Path(tempfile.gettempdir())
@@ -152,20 +165,24 @@ def check_space(folder: Path, n_bytes: int) -> None:
         )
 
 
-def _mean(chunks: Chunks) -> Float64[Tensor, " d"]:
-    total, n_rows = torch.zeros(()), 0
+def _mean(chunks: Chunks, vit: Backbone) -> Float64[Tensor, " d"]:
+    total = torch.zeros(vit.d_model, dtype=torch.float64)
+    n_rows = torch.zeros((), dtype=torch.int64)
     for rows in chunks:
-        total = total + rows.double().sum(dim=0)
+        total += rows.double().sum(dim=0).cpu()
         n_rows += len(rows)
-    return (total / n_rows).cpu()
+    all_sum(total, n_rows)
+    return total / n_rows
 
 
 def _norm(chunks: Chunks, act_mean: Tensor) -> Tensor:
-    total, n_rows = 0.0, 0
+    total = torch.zeros((), dtype=torch.float64)
+    n_rows = torch.zeros((), dtype=torch.int64)
     for rows in chunks:
-        total += float((rows - act_mean.to(rows)).norm(dim=1).double().sum())
+        total += (rows - act_mean.to(rows)).norm(dim=1).double().sum().cpu()
         n_rows += len(rows)
-    return torch.tensor(total / n_rows / len(act_mean) ** 0.5)
+    all_sum(total, n_rows)
+    return (total / n_rows / len(act_mean) ** 0.5).float()
 
 
 @torch.inference_mode()
@@ -173,11 +190,13 @@ def _firing(chunks: Chunks, sae: SparseAutoencoder) -> tuple[Tensor, Tensor]:
     """Share of patches on which each latent is active (f > 0), and its maximum (0 if none)."""
     n_active = torch.zeros(sae.d_sae, dtype=torch.int64, device=sae.W_enc.device)
     maximum = torch.zeros(sae.d_sae, device=sae.W_enc.device)
-    n_rows = 0
+    n_rows = torch.zeros((), dtype=torch.int64)
     for rows in chunks:
         for part in rows.split(sae.chunk_rows):
             f = sae.encode(sae.scale(part))
             n_active += (f > 0).sum(dim=0)
             maximum = torch.maximum(maximum, f.amax(dim=0))
         n_rows += len(rows)
+    all_sum(n_active, n_rows)
+    all_max(maximum)
     return (n_active.double() / n_rows).float().cpu(), maximum.cpu()
