@@ -1,0 +1,428 @@
+"""Several ranks give the report of one process, and end as one."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from commands import Terminal, options
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from ranks_driver import BUG
+from sae_files import saev_1, write_saev
+from worlds import World, make_sae, make_tiny_world
+
+from semseg_cli import collectives, endings, interrupts, ranks
+from semseg_cli.cli import app, run
+from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.ranks import STOPPED, Word
+from semseg_cli.runs import RunFolder
+from semseg_cli.sae.model import WEIGHTS
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr")
+DRIVER = Path(__file__).with_name("ranks_driver.py")
+NOT_RESULTS = ("run.json", "log.txt", "settings.toml", "doctor.json")
+
+# --- one process that believes it is one of several ---------------------------------------------
+
+
+@pytest.fixture
+def be_rank(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Makes this process a rank that has joined; returns the store that it shares with others."""
+
+    def be(rank: int, n_ranks: int) -> Any:
+        for name, value in (
+            ("RANK", rank),
+            ("WORLD_SIZE", n_ranks),
+            ("LOCAL_RANK", rank),
+            ("LOCAL_WORLD_SIZE", n_ranks),
+            ("MASTER_ADDR", "127.0.0.1"),
+            ("MASTER_PORT", 1),
+        ):
+            monkeypatch.setenv(name, str(value))
+        store = dist.HashStore()
+        monkeypatch.setattr(ranks, "_groups", [ranks._Group(store, is_joined=True)])
+        return store
+
+    return be
+
+
+def test_without_torchrun_nothing_is_shared() -> None:
+    ranks.join()
+    assert (ranks.n_ranks(), ranks.rank(), ranks.is_lead(), ranks.is_joined()) == (
+        1,
+        0,
+        True,
+        False,
+    )
+    assert ranks.shard(5) == range(5)
+    assert ranks.from_lead("here", lambda: b"made") == b"made"
+    assert ranks.from_all("here", b"own") == [b"own"]
+    ranks.require_same("files", "anything")
+    ranks.check()
+    ranks.leave()
+    values = torch.tensor([1, 2])
+    collectives.all_sum(values)
+    collectives.all_max(values)
+    assert torch.equal(collectives.gather_counts(values, 2), torch.tensor([1, 2]))
+    assert not dist.is_initialized()
+
+
+def test_ranks_that_have_not_joined_share_nothing(
+    be_rank: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script of the user's own under torchrun gets whole reports from the reference API."""
+    be_rank(1, 2)
+    monkeypatch.setattr(ranks, "_groups", [])
+    assert (ranks.rank(), ranks.n_ranks(), ranks.shard(3), ranks.is_lead()) == (
+        1,
+        2,
+        range(3),
+        True,
+    )
+
+
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_shards_are_contiguous_whole_and_even(n: int, n_ranks: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "n_ranks", lambda: n_ranks)
+        patch.setattr(ranks, "is_joined", lambda: True)
+        shards = [ranks.shard(n, rank) for rank in range(n_ranks)]
+    assert [position for shard in shards for position in shard] == list(range(n))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_the_last_rank_to_arrive_lets_all_go(be_rank: Callable[..., Any]) -> None:
+    store = be_rank(0, 3)
+    store.add("step/1/here", 2)
+    ranks.meet("sum")
+    assert store.check(["step/1/go"])
+
+
+def test_ranks_at_different_places_are_a_bug(be_rank: Callable[..., Any]) -> None:
+    be_rank(1, 2).set("step/1/name", "sum")
+    with pytest.raises(AssertionError, match="rank 1 is at 'gather', another rank at 'sum'"):
+        ranks.meet("gather")
+
+
+def test_a_rank_gets_what_the_lead_made_and_what_all_have(be_rank: Callable[..., Any]) -> None:
+    store = be_rank(1, 2)
+    store.set("step/1", "of the lead")
+    assert ranks.from_lead("lookup", lambda: b"own") == b"of the lead"
+    store.set("step/2/0", "a")
+    assert ranks.from_all("contents", b"b") == [b"a", b"b"]
+
+
+def test_a_rank_with_other_files_is_refused(be_rank: Callable[..., Any]) -> None:
+    be_rank(1, 2).set("step/1", "cat")
+    with pytest.raises(SemsegError, match="The images are not those of rank 0"):
+        ranks.require_same("images", "dog")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "says"),
+    [
+        (1, SemsegError, "Rank 2: no such file"),
+        (2, UsageError, "Rank 2: no such file"),
+        (STOPPED, interrupts.Terminated, "^$"),
+    ],
+)
+def test_a_waiting_rank_heeds_the_one_that_ended_first(
+    code: int, kind: type[BaseException], says: str, be_rank: Callable[..., Any]
+) -> None:
+    be_rank(0, 3)
+    ranks.check()
+    ranks.post(Word(2, code, "no such file"))
+    ranks.post(Word(1, 1, "too late"))
+    with pytest.raises(kind, match=says) as raised:
+        ranks.wait_for("never")
+    assert type(raised.value) is kind
+    ranks._groups[-1].looked = 0.0
+    with pytest.raises(kind, match=says):
+        ranks.check()
+
+
+def test_a_rank_does_not_heed_itself(be_rank: Callable[..., Any]) -> None:
+    be_rank(1, 2)
+    ranks.post(Word(1, 1, "my own"))
+    ranks._groups[-1].looked = 0.0
+    ranks.check()
+
+
+def test_a_signal_reaches_a_rank_that_waits(be_rank: Callable[..., Any]) -> None:
+    be_rank(0, 2)
+    interrupts._asked.append(KeyboardInterrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ranks.meet("sum")
+    finally:
+        interrupts.settle()
+
+
+def test_a_stopped_lead_says_which_rank_is_the_reason(be_rank: Callable[..., Any]) -> None:
+    stopped = interrupts.Terminated()
+    assert endings.explained(stopped) is stopped
+    host = os.uname().nodename
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    store = be_rank(0, 3)
+    store.set("where/1", f"{host} {os.getpid()}")
+    store.set("where/2", f"{host} {gone.pid}")
+    assert endings.explained(KeyboardInterrupt()).args == ()
+    assert str(endings.explained(stopped)).startswith("Rank 2 died without a message")
+    ranks.post(Word(2, STOPPED, "stopped"))
+    assert ranks.dead_rank(0.0) is None
+    assert str(endings.explained(SemsegError("mine"))) == "mine"
+
+
+def test_a_stopped_lead_tells_the_failure_of_another_rank(be_rank: Callable[..., Any]) -> None:
+    be_rank(0, 2)
+    ranks.post(Word(1, 1, "no such file"))
+    cause = endings.explained(interrupts.Terminated())
+    assert (type(cause), str(cause)) == (SemsegError, "Rank 1: no such file")
+
+
+def test_a_rank_on_another_machine_is_dead_when_it_says_nothing(
+    be_rank: Callable[..., Any],
+) -> None:
+    store = be_rank(0, 2)
+    store.set("where/1", "another-machine 1")
+    assert ranks.dead_rank(0.0) == 1
+    ranks.post(Word(1, STOPPED, "stopped"))
+    assert ranks.dead_rank(0.0) is None
+
+
+def test_a_second_sigterm_does_not_disturb_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {number: signal.getsignal(number) for number in interrupts._KINDS}
+    try:
+        interrupts.listen()
+        interrupts.settle(is_final=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        interrupts.listen()
+        with pytest.raises(interrupts.Terminated):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        interrupts.settle()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_counts_travel_in_parts_that_are_views_of_all_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collectives, "_AT_ONCE", 7)
+    rows = torch.zeros(5, 3, dtype=torch.int64)
+    for part in collectives._parts(rows):
+        assert part.numel() <= 7
+        part += 1
+    assert (rows == 1).all()
+    assert list(collectives._parts(rows[:0])) == []
+
+
+@pytest.mark.parametrize("command", ["train-head", "doctor", "compare", "ui", "upload", "demo"])
+def test_commands_for_one_process_refuse_several(
+    command: str, be_rank: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command in {str(c.name) for c in (*app.registered_commands, *app.registered_groups)}
+    be_rank(0, 2)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run([command])
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert ended.value.code == 2
+    said = f"`{command}` is work for one process: run `semseg-cli {command}` without torchrun."
+    assert capsys.readouterr().err == f"semseg-cli: {said}\n"
+
+
+# --- real processes -----------------------------------------------------------------------------
+
+
+def torchrun(terminal: Terminal, n_ranks: int, *args: str) -> "subprocess.Popen[str]":
+    """Starts so many ranks of a module or script in the terminal's folder."""
+    return subprocess.Popen(
+        [*TORCHRUN, "127.0.0.1", "--nproc-per-node", str(n_ranks), *args],
+        cwd=terminal.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def drive(
+    terminal: Terminal, n_ranks: int, commands: Sequence[Sequence[str]]
+) -> tuple[int, str, str]:
+    """How several commands in one group of ranks ended, and what they printed."""
+    process = torchrun(terminal, n_ranks, str(DRIVER), json.dumps(commands))
+    out, err = process.communicate(timeout=200)
+    return process.returncode, out, err
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """The result files of a run folder, by name."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    named = {str(path.relative_to(folder)): path for path in paths}
+    return {name: path.read_bytes() for name, path in named.items() if name not in NOT_RESULTS}
+
+
+@pytest.fixture(scope="module")
+def silent_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A tiny world whose SAE file does not say whether b_dec is subtracted."""
+    world = make_tiny_world(tmp_path_factory.mktemp("silent"))
+    sae = make_sae(seed=3)
+    weights = {name: getattr(sae, name).numpy() for name in WEIGHTS}
+    write_saev(world.folder, weights, saev_1("Relu"))
+    return world
+
+
+def assert_same_as_one_process(
+    terminal: Terminal, world: World, n_ranks: int, commands: Sequence[Sequence[str]]
+) -> None:
+    """The files of every command are, byte for byte, those of one process without a cache."""
+    alone = options(world, cache_dir=str(terminal.folder / "alone"))
+    shared = options(world, cache_dir=str(terminal.folder / "shared"))
+    usual = ("--no-track", "--no-plots")
+    printed = [terminal.type(name, *alone, *usual, "--no-cache", *rest) for name, *rest in commands]
+    assert [done.code for done in printed] == [0] * len(commands)
+    expected = [results(folder) for folder in terminal.runs()]
+    shutil.move(terminal.folder / "semseg-runs", terminal.folder / "alone")
+    code, out, err = drive(
+        terminal, n_ranks, [[name, *shared, *usual, *rest] for name, *rest in commands]
+    )
+    assert code == 0, err
+    assert out == "".join(done.out for done in printed)
+    found = [results(folder) for folder in terminal.runs()]
+    assert len(found) == len(expected) >= len(commands)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.keys() == theirs.keys()
+        assert [name for name in mine if mine[name] != theirs[name]] == []
+
+
+@pytest.mark.slow
+def test_two_ranks_give_the_files_of_one_process(silent_world: World, terminal: Terminal) -> None:
+    mine = terminal.folder / "mine.csv"
+    mine.write_text("class_id,latent\n1,3\n2,13\n")
+    assert_same_as_one_process(
+        terminal,
+        silent_world,
+        2,
+        [
+            ["lookup", "--select", "causal", "--scale", "-2", "--scale", "-1", "--top-k", "3"],
+            ["stats", "--lookup-images", "5"],
+            ["rand-vec", "--batch-size", "2"],
+            ["rand-vec", "--match", "norm", "--protocol", "label", "--draws", "2"],
+            ["rand-feat", "--draws", "2", "--images", "5"],
+            ["rand-feat", "--match", "frequency", "--protocol", "label"],
+            ["auto-feat", "--images", "5", "--workers", "1"],
+            ["auto-feat", "--select", "causal", "--protocol", "label", "--scale", "-2"],
+            ["auto-feat", "--lookup", str(mine), "--class", "wall"],
+            ["mean-diff"],
+            ["mean-diff", "--match", "project", "--protocol", "label"],
+        ],
+    )
+
+
+@pytest.mark.slow
+def test_more_ranks_than_images_and_a_bug_of_one(tiny_world: World, terminal: Terminal) -> None:
+    few = ["--images", "2", "--lookup-images", "2"]
+    causal = ["auto-feat", "--select", "causal", *few]
+    assert_same_as_one_process(
+        terminal, tiny_world, 3, [causal, ["rand-vec", "--protocol", "label", *few]]
+    )
+    begun = len(terminal.runs())
+    named = options(tiny_world, cache_dir=str(terminal.folder / "shared"))
+    commands = [["auto-feat", *named, *few, "--dry-run"], [BUG, "auto-feat", *named, "--no-track"]]
+    code, out, err = drive(terminal, 3, commands)
+    assert code == 1
+    assert out.count("estimated time") == out.count(" on 3 x cpu ") == 1
+    said = "Rank 1: ValueError: a planted bug; its traceback is on stderr."
+    assert err.count("semseg-cli: ") == err.count(f"semseg-cli: {said}\n") == 1
+    assert err.count("\nValueError: a planted bug\n") == 1
+    (folder,) = terminal.runs()[begun:]
+    meta = RunFolder(folder).meta
+    assert (meta["status"], meta["reason"]) == ("FAILED", said)
+
+
+def status_in_store(terminal: Terminal, folder: Path) -> tuple[str, str]:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{terminal.folder}/mlflow.db")
+    run = client.get_run(RunFolder(folder).meta["mlflow_run_id"])
+    return run.info.status, run.data.tags["semseg.reason"]
+
+
+@pytest.mark.slow
+def test_an_image_that_one_rank_cannot_read_ends_all(tmp_path: Path, terminal: Terminal) -> None:
+    world = make_tiny_world(tmp_path / "world")
+    whole = world.data / "images" / "validation" / "validation_0004.png"
+    cut = whole.with_suffix(".jpg")
+    Image.open(whole).save(cut)
+    whole.unlink()
+    cut.write_bytes(cut.read_bytes()[:-200])
+    process = torchrun(terminal, 2, "-m", "semseg_cli", "rand-vec", *options(world))
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (1, "")
+    (sentence,) = (line for line in err.splitlines() if line.startswith("semseg-cli: "))
+    assert sentence.startswith(f"semseg-cli: Rank 1: The image {cut} cannot be read")
+    (folder,) = terminal.runs()
+    said = sentence.removeprefix("semseg-cli: ")
+    meta = RunFolder(folder).meta
+    assert (meta["status"], meta["reason"]) == ("FAILED", said)
+    assert status_in_store(terminal, folder) == ("FAILED", said)
+
+
+def of_rank(number: int, torchrun: int) -> int:
+    """The process of a rank."""
+    children = Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split()
+    (found,) = (
+        int(pid)
+        for pid in children
+        if f"RANK={number}" in Path(f"/proc/{pid}/environ").read_text().split("\0")
+    )
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status", "reason"),
+    [
+        (signal.SIGKILL, "FAILED", "Rank 1 died without a message (killed, or out of memory?)."),
+        (signal.SIGINT, "KILLED", "interrupted"),
+    ],
+)
+def test_a_killed_rank_and_a_ctrl_c_end_all(
+    number: signal.Signals, status: str, reason: str, tiny_world: World, terminal: Terminal
+) -> None:
+    draws = ["rand-vec", *options(tiny_world, batch_size="1"), "--draws", "100000"]
+    process = torchrun(terminal, 2, "-m", "semseg_cli", *draws)
+    log = "log.txt of the run"
+    for _ in range(1200):
+        log = "".join((folder / "log.txt").read_text() for folder in terminal.runs())
+        if "rand-vec: " in log:
+            break
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    assert "rand-vec: " in log
+    os.kill(of_rank(1, process.pid) if status == "FAILED" else process.pid, number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    said = f"semseg-cli: {reason}" if status == "FAILED" else f"Stopped ({reason}): the run"
+    assert err.count(said) == 1
+    (folder,) = terminal.runs()
+    meta = RunFolder(folder).meta
+    assert (meta["status"], meta["reason"]) == (status, reason)
+    assert status_in_store(terminal, folder) == (status, reason)
