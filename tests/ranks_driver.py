@@ -19,6 +19,7 @@ def main() -> None:
         except SystemExit as end:
             if end.code:
                 raise
+        sys.stdout.flush()  # else a loading process of the next command would print it, too
 
 
 def _plant_bug() -> None:

@@ -289,19 +289,32 @@ def silent_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
+def usual(world: World, command: str, cache_dir: Path) -> list[str]:
+    """The options of an untracked command without pictures."""
+    unused = {"lookup": ["min_patches"], "stats": ["min_patches", "seg_ckpt", "max_freq"]}
+    without = dict.fromkeys(unused.get(command, []), "")
+    named = options(world, cache_dir=str(cache_dir), **without)
+    return [*named, "--no-track", *([] if command == "stats" else ["--no-plots"])]
+
+
 def assert_same_as_one_process(
     terminal: Terminal, world: World, n_ranks: int, commands: Sequence[Sequence[str]]
 ) -> None:
     """The files of every command are, byte for byte, those of one process without a cache."""
-    alone = options(world, cache_dir=str(terminal.folder / "alone"))
-    shared = options(world, cache_dir=str(terminal.folder / "shared"))
-    usual = ("--no-track", "--no-plots")
-    printed = [terminal.type(name, *alone, *usual, "--no-cache", *rest) for name, *rest in commands]
+    printed = [
+        terminal.type(name, *usual(world, name, terminal.folder / "alone"), "--no-cache", *rest)
+        for name, *rest in commands
+    ]
     assert [done.code for done in printed] == [0] * len(commands)
     expected = [results(folder) for folder in terminal.runs()]
     shutil.move(terminal.folder / "semseg-runs", terminal.folder / "alone")
     code, out, err = drive(
-        terminal, n_ranks, [[name, *shared, *usual, *rest] for name, *rest in commands]
+        terminal,
+        n_ranks,
+        [
+            [name, *usual(world, name, terminal.folder / "shared"), *rest]
+            for name, *rest in commands
+        ],
     )
     assert code == 0, err
     assert out == "".join(done.out for done in printed)
@@ -396,6 +409,16 @@ def of_rank(number: int, torchrun: int) -> int:
     return found
 
 
+def wait_until_evaluating(terminal: Terminal, process: "subprocess.Popen[str]") -> None:
+    for _ in range(1200):
+        assert process.poll() is None, process.communicate()
+        logs = [folder / "log.txt" for folder in terminal.runs()]
+        if any("rand-vec: " in log.read_text() for log in logs if log.exists()):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the run did not begin")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status", "reason"),
@@ -409,14 +432,7 @@ def test_a_killed_rank_and_a_ctrl_c_end_all(
 ) -> None:
     draws = ["rand-vec", *options(tiny_world, batch_size="1"), "--draws", "100000"]
     process = torchrun(terminal, 2, "-m", "semseg_cli", *draws)
-    log = "log.txt of the run"
-    for _ in range(1200):
-        log = "".join((folder / "log.txt").read_text() for folder in terminal.runs())
-        if "rand-vec: " in log:
-            break
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
-    assert "rand-vec: " in log
+    wait_until_evaluating(terminal, process)
     os.kill(of_rank(1, process.pid) if status == "FAILED" else process.pid, number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
