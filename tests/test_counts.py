@@ -134,17 +134,35 @@ def counted_as_pairs(images: list[int], orig: Tensor, mod: Tensor, ids: list[int
 
 @given(st.permutations(range(6)), st.integers(0, 6), st.integers(0, 2**31))
 @settings(max_examples=30)
-def test_parts_merge_to_the_whole_in_any_order_and_split(
-    order: list[int], cut: int, seed: int
-) -> None:
+def test_counts_do_not_depend_on_order_and_batches(order: list[int], cut: int, seed: int) -> None:
     orig, mod = preds(seed, (6, 7), 5), preds(seed + 1, (6, 7), 5)
-    ids = [1, 4]
-    whole = counted_as_pairs(list(range(6)), orig, mod, ids)
-    first = counted_as_pairs(order[:cut], orig, mod, ids)
-    second = counted_as_pairs(order[cut:], orig, mod, ids)
-    second.merge(first)
-    assert torch.equal(second.per_image, whole.per_image)
-    assert torch.equal(second.matrix, whole.matrix)
+    whole = counted_as_pairs(list(range(6)), orig, mod, [1, 4])
+    parts = Counts([1, 4], n_images=6, n_classes=5)
+    for images in (order[:cut], order[cut:]):
+        if images:
+            parts.add_pair(torch.tensor(images), orig[images], mod[images])
+    for name in ("per_image", "per_draw", "matrix"):
+        assert torch.equal(getattr(parts, name), getattr(whole, name))
+
+
+@given(st.integers(0, 6), st.integers(0, 2**31))
+@settings(max_examples=30)
+def test_a_rank_counts_its_own_images_and_all_ranks_the_whole(cut: int, seed: int) -> None:
+    orig, mod = preds(seed, (6, 7), 5), preds(seed + 1, (6, 7), 5)
+    whole = counted_as_pairs(list(range(6)), orig, mod, [1, 4])
+    shards = []
+    for begin, end in ((0, cut), (cut, 6)):
+        shard = Counts([1, 4], n_images=end - begin, n_classes=5, begin=begin)
+        if begin < end:
+            shard.add_pair(torch.arange(begin, end), orig[begin:end], mod[begin:end])
+            rows = torch.zeros(end - begin, dtype=torch.int64)
+            mine = Counts([1, 4], n_images=end - begin, n_classes=5, begin=begin)
+            mine.add_rows(torch.arange(begin, end), rows, orig[begin:end], mod[begin:end])
+            assert torch.equal(mine.per_image[:, 0], shard.per_image[:, 0])
+        shards.append(shard)
+    assert torch.equal(torch.cat([shard.per_image for shard in shards]), whole.per_image)
+    assert torch.equal(shards[0].matrix + shards[1].matrix, whole.matrix)
+    assert torch.equal(shards[0].per_draw + shards[1].per_draw, whole.per_draw)
 
 
 @given(st.integers(0, 2**31))

@@ -92,7 +92,7 @@ def test_counts_do_not_depend_on_batches(seed: int, cuts: list[int]) -> None:
     merged = Detections(1, N_CLASSES, 6)
     edges = [0, *sorted(cuts), 30]
     for start, end in pairwise(edges):
-        merged.merge(detections_of(f_ns[start:end], labels_n[start:end]))
+        merged.add(f_ns[start:end], labels_n[start:end])
     assert torch.equal(merged.tp, whole.tp)
     assert torch.equal(merged.n, whole.n)
 

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch.distributed as dist
 from commands import Terminal, options
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.tracking import MlflowClient
 from PIL import Image
 from ranks_driver import BUG
 from sae_files import saev_1, write_saev
@@ -231,11 +233,14 @@ def test_counts_travel_in_parts_that_are_views_of_all_rows(
     assert list(collectives._parts(rows[:0])) == []
 
 
-@pytest.mark.parametrize("command", ["train-head", "doctor", "compare", "ui", "upload", "demo"])
+@pytest.mark.parametrize(
+    "command", ["train-head", "doctor", "compare", "ui", "upload", "demo", "cache"]
+)
 def test_commands_for_one_process_refuse_several(
     command: str, be_rank: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command in {str(c.name) for c in (*app.registered_commands, *app.registered_groups)}
+    commands = {str(c.name) for c in app.registered_commands}
+    assert command in commands | {str(group.name) for group in app.registered_groups}
     be_rank(0, 2)
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -251,9 +256,10 @@ def test_commands_for_one_process_refuse_several(
 # --- real processes -----------------------------------------------------------------------------
 
 
-def torchrun(terminal: Terminal, n_ranks: int, *args: str) -> "subprocess.Popen[str]":
-    """Starts so many ranks of a module or script in the terminal's folder."""
-    return subprocess.Popen(
+@contextmanager
+def torchrun(terminal: Terminal, n_ranks: int, *args: str) -> Iterator["subprocess.Popen[str]"]:
+    """So many ranks of a module or script, started in the terminal's folder."""
+    process = subprocess.Popen(
         [*TORCHRUN, "127.0.0.1", "--nproc-per-node", str(n_ranks), *args],
         cwd=terminal.folder,
         stdout=subprocess.PIPE,
@@ -261,15 +267,12 @@ def torchrun(terminal: Terminal, n_ranks: int, *args: str) -> "subprocess.Popen[
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-
-
-def drive(
-    terminal: Terminal, n_ranks: int, commands: Sequence[Sequence[str]]
-) -> tuple[int, str, str]:
-    """How several commands in one group of ranks ended, and what they printed."""
-    process = torchrun(terminal, n_ranks, str(DRIVER), json.dumps(commands))
-    out, err = process.communicate(timeout=200)
-    return process.returncode, out, err
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()  # its ranks, too
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -297,39 +300,73 @@ def usual(world: World, command: str, cache_dir: Path) -> list[str]:
     return [*named, "--no-track", *([] if command == "stats" else ["--no-plots"])]
 
 
-def assert_same_as_one_process(
-    terminal: Terminal, world: World, n_ranks: int, commands: Sequence[Sequence[str]]
-) -> None:
-    """The files of every command are, byte for byte, those of one process without a cache."""
-    printed = [
+def compare_with_one_process(
+    terminal: Terminal,
+    world: World,
+    n_ranks: int,
+    commands: Sequence[Sequence[str]],
+    last: Sequence[Sequence[str]],
+) -> tuple[str, str, Path]:
+    """Runs commands in one group of ranks; their files are those of one process without a cache.
+
+    Then the last ones, which fail: what they printed, and the folder of their run.
+    """
+    alone = [
         terminal.type(name, *usual(world, name, terminal.folder / "alone"), "--no-cache", *rest)
         for name, *rest in commands
     ]
-    assert [done.code for done in printed] == [0] * len(commands)
+    assert [done.code for done in alone] == [0] * len(commands)
     expected = [results(folder) for folder in terminal.runs()]
     shutil.move(terminal.folder / "semseg-runs", terminal.folder / "alone")
-    code, out, err = drive(
-        terminal,
-        n_ranks,
-        [
-            [name, *usual(world, name, terminal.folder / "shared"), *rest]
-            for name, *rest in commands
-        ],
-    )
-    assert code == 0, err
-    assert out == "".join(done.out for done in printed)
-    found = [results(folder) for folder in terminal.runs()]
-    assert len(found) == len(expected) >= len(commands)
-    for mine, theirs in zip(found, expected, strict=True):
+    shared = [
+        [name, *usual(world, name, terminal.folder / "shared"), *rest] for name, *rest in commands
+    ]
+    with torchrun(terminal, n_ranks, str(DRIVER), json.dumps([*shared, *last])) as process:
+        out, err = process.communicate(timeout=250)
+    assert process.returncode == 1
+    printed = "".join(done.out for done in alone)
+    assert out.startswith(printed), err
+    folders = terminal.runs()
+    assert len(expected) >= len(commands)
+    for folder, theirs in zip(folders[: len(expected)], expected, strict=True):
+        mine = results(folder)
         assert mine.keys() == theirs.keys()
         assert [name for name in mine if mine[name] != theirs[name]] == []
+    return out.removeprefix(printed), err, folders[-1]
+
+
+def sentence_of(err: str) -> str:
+    """The only sentence that was told."""
+    (told,) = (line for line in err.splitlines() if line.startswith("semseg-cli: "))
+    return told.removeprefix("semseg-cli: ")
+
+
+def ending_in_store(terminal: Terminal, folder: Path) -> tuple[str, str]:
+    """Status and reason that MLflow has of a run."""
+    client = MlflowClient(f"sqlite:///{terminal.folder}/mlflow.db")
+    run = client.get_run(RunFolder(folder).meta["mlflow_run_id"])
+    return run.info.status, run.data.tags["semseg.reason"]
+
+
+def break_an_image(world: World) -> Path:
+    """A picture whose end is missing: its header is good, so only who decodes it finds out."""
+    whole = world.data / "images" / "validation" / "validation_0004.png"
+    cut = whole.with_suffix(".jpg")
+    Image.open(whole).save(cut)
+    whole.unlink()
+    cut.write_bytes(cut.read_bytes()[:-200])
+    return cut
 
 
 @pytest.mark.slow
-def test_two_ranks_give_the_files_of_one_process(silent_world: World, terminal: Terminal) -> None:
+def test_two_ranks_give_the_files_of_one_process_and_one_sentence_of_a_failure(
+    silent_world: World, terminal: Terminal
+) -> None:
     mine = terminal.folder / "mine.csv"
     mine.write_text("class_id,latent\n1,3\n2,13\n")
-    assert_same_as_one_process(
+    broken = make_tiny_world(terminal.folder / "broken")
+    cut = break_an_image(broken)
+    out, err, folder = compare_with_one_process(
         terminal,
         silent_world,
         2,
@@ -346,56 +383,40 @@ def test_two_ranks_give_the_files_of_one_process(silent_world: World, terminal: 
             ["mean-diff"],
             ["mean-diff", "--match", "project", "--protocol", "label"],
         ],
+        [
+            ["rand-vec", *options(broken), "--skip-bad", "--no-track"],
+            ["rand-vec", *options(broken)],
+        ],
     )
+    assert "5 images, 5 classes" in out
+    assert err.count(f"  The image {cut} cannot be read") == 1
+    reason = sentence_of(err)
+    assert reason.startswith(f"Rank 1: The image {cut} cannot be read")
+    meta = RunFolder(folder).meta
+    assert (meta["status"], meta["reason"]) == ("FAILED", reason)
+    assert ending_in_store(terminal, folder) == ("FAILED", reason)
 
 
 @pytest.mark.slow
 def test_more_ranks_than_images_and_a_bug_of_one(tiny_world: World, terminal: Terminal) -> None:
     few = ["--images", "2", "--lookup-images", "2"]
-    causal = ["auto-feat", "--select", "causal", *few]
-    assert_same_as_one_process(
-        terminal, tiny_world, 3, [causal, ["rand-vec", "--protocol", "label", *few]]
-    )
-    begun = len(terminal.runs())
     named = options(tiny_world, cache_dir=str(terminal.folder / "shared"))
-    commands = [["auto-feat", *named, *few, "--dry-run"], [BUG, "auto-feat", *named, "--no-track"]]
-    code, out, err = drive(terminal, 3, commands)
-    assert code == 1
+    out, err, folder = compare_with_one_process(
+        terminal,
+        tiny_world,
+        3,
+        [
+            ["auto-feat", "--select", "causal", *few],
+            ["rand-vec", "--protocol", "label", *few],
+        ],
+        [["auto-feat", *named, *few, "--dry-run"], [BUG, "auto-feat", *named, "--no-track"]],
+    )
     assert out.count("estimated time") == out.count(" on 3 x cpu ") == 1
-    said = "Rank 1: ValueError: a planted bug; its traceback is on stderr."
-    assert err.count("semseg-cli: ") == err.count(f"semseg-cli: {said}\n") == 1
+    reason = "Rank 1: ValueError: a planted bug; its traceback is on stderr."
+    assert sentence_of(err) == reason
     assert err.count("\nValueError: a planted bug\n") == 1
-    (folder,) = terminal.runs()[begun:]
     meta = RunFolder(folder).meta
-    assert (meta["status"], meta["reason"]) == ("FAILED", said)
-
-
-def status_in_store(terminal: Terminal, folder: Path) -> tuple[str, str]:
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{terminal.folder}/mlflow.db")
-    run = client.get_run(RunFolder(folder).meta["mlflow_run_id"])
-    return run.info.status, run.data.tags["semseg.reason"]
-
-
-@pytest.mark.slow
-def test_an_image_that_one_rank_cannot_read_ends_all(tmp_path: Path, terminal: Terminal) -> None:
-    world = make_tiny_world(tmp_path / "world")
-    whole = world.data / "images" / "validation" / "validation_0004.png"
-    cut = whole.with_suffix(".jpg")
-    Image.open(whole).save(cut)
-    whole.unlink()
-    cut.write_bytes(cut.read_bytes()[:-200])
-    process = torchrun(terminal, 2, "-m", "semseg_cli", "rand-vec", *options(world))
-    out, err = process.communicate(timeout=120)
-    assert (process.returncode, out) == (1, "")
-    (sentence,) = (line for line in err.splitlines() if line.startswith("semseg-cli: "))
-    assert sentence.startswith(f"semseg-cli: Rank 1: The image {cut} cannot be read")
-    (folder,) = terminal.runs()
-    said = sentence.removeprefix("semseg-cli: ")
-    meta = RunFolder(folder).meta
-    assert (meta["status"], meta["reason"]) == ("FAILED", said)
-    assert status_in_store(terminal, folder) == ("FAILED", said)
+    assert (meta["status"], meta["reason"]) == ("FAILED", reason)
 
 
 def of_rank(number: int, torchrun: int) -> int:
@@ -431,14 +452,14 @@ def test_a_killed_rank_and_a_ctrl_c_end_all(
     number: signal.Signals, status: str, reason: str, tiny_world: World, terminal: Terminal
 ) -> None:
     draws = ["rand-vec", *options(tiny_world, batch_size="1"), "--draws", "100000"]
-    process = torchrun(terminal, 2, "-m", "semseg_cli", *draws)
-    wait_until_evaluating(terminal, process)
-    os.kill(of_rank(1, process.pid) if status == "FAILED" else process.pid, number)
-    out, err = process.communicate(timeout=60)
+    with torchrun(terminal, 2, "-m", "semseg_cli", *draws) as process:
+        wait_until_evaluating(terminal, process)
+        os.kill(of_rank(1, process.pid) if status == "FAILED" else process.pid, number)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
     said = f"semseg-cli: {reason}" if status == "FAILED" else f"Stopped ({reason}): the run"
     assert err.count(said) == 1
     (folder,) = terminal.runs()
     meta = RunFolder(folder).meta
     assert (meta["status"], meta["reason"]) == (status, reason)
-    assert status_in_store(terminal, folder) == (status, reason)
+    assert ending_in_store(terminal, folder) == (status, reason)

@@ -1,11 +1,14 @@
 """Whether the files of a split can be used: all, or those that can, with the others listed."""
 
+import json
 import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
+from semseg_cli import ranks
 from semseg_cli.datasets.layout import Entry, Found
 from semseg_cli.errors import SemsegError
 from semseg_cli.pictures import check_pair, read_pair
@@ -26,14 +29,16 @@ class Skipped:
 def require_whole(found: Found, indices: Sequence[int]) -> None:
     """Refuses a split with an unpaired file, or with headers that do not fit among the wanted.
 
+    Each rank looks at its own share of the headers.
+
     Raises:
         SemsegError: names the first such file.
     """
     reasons = [reason for entry in found.entries if (reason := _unpaired(entry))]
     if reasons:
         raise SemsegError(f"{reasons[0]} ({len(reasons)} such files): {found.rule}.")
-    for i in indices:
-        entry = found.entries[i]
+    for position in ranks.shard(len(indices)):
+        entry = found.entries[indices[position]]
         assert entry.image is not None
         assert entry.mask is not None
         check_pair(entry.image, entry.mask, found.labels)
@@ -44,31 +49,39 @@ def sort_out(
 ) -> tuple[list[int], tuple[Skipped, ...]]:
     """The wanted indices whose files are good, and the others with their reasons.
 
-    Every wanted file is decoded whole here, so that nothing is found bad later: which images are
-    left out is decided once, and the others keep their indices.
+    Every wanted file is decoded whole here, by one of the ranks, so that nothing is found bad
+    later: which images are left out is decided once, and the others keep their indices.
 
     Raises:
         SemsegError: none is good; the sentence is the first one's.
     """
-    advance = progress("checking images", len(indices))
     good: list[int] = []
     skipped: list[Skipped] = []
+    own = [found.entries[indices[position]] for position in ranks.shard(len(indices))]
+    parts = ranks.from_all("bad images", json.dumps(_problems(own, found, progress)).encode())
+    for i, reason in zip(indices, chain(*map(json.loads, parts)), strict=True):
+        if reason is None:
+            good.append(i)
+        else:
+            skipped.append(Skipped(found.entries[i].name, reason))
+    if not good:
+        raise SemsegError(f"None of the {len(indices)} images can be used: {skipped[0].reason}")
+    return good, tuple(skipped)
+
+
+def _problems(entries: Sequence[Entry], found: Found, progress: Progress) -> list[str | None]:
+    """Why each image cannot be used; None where it can."""
+    advance = progress("checking images", len(entries))
+    reasons = []
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        entries = [found.entries[i] for i in indices]
-        reasons = pool.map(lambda entry: _problem(entry, found), entries)
         try:
-            for i, entry, reason in zip(indices, entries, reasons, strict=True):
-                if reason is None:
-                    good.append(i)
-                else:
-                    skipped.append(Skipped(entry.name, reason))
+            for reason in pool.map(lambda entry: _problem(entry, found), entries):
+                reasons.append(reason)
                 advance(1)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    if not good:
-        raise SemsegError(f"None of the {len(indices)} images can be used: {skipped[0].reason}")
-    return good, tuple(skipped)
+    return reasons
 
 
 def warn_of(skipped: Sequence[Skipped], n_all: int, split: str) -> None:
