@@ -6,6 +6,7 @@ from typing import Final
 
 import torch
 
+from semseg_cli.collectives import all_sum
 from semseg_cli.progress import Progress, silent
 from semseg_cli.session import Session, load_backbone
 
@@ -35,15 +36,16 @@ def flip_rate(session: Session, progress: Progress = silent) -> float:
     few = dataset.subset(range(min(FLIP_IMAGES, len(dataset))))
     vit = load_backbone(replace(session.setup, dtype=EXACT), pipeline.device)
     exact = replace(pipeline, vit=vit)
-    advance = progress("comparison with float32", len(few))
-    n_flipped = n_patches = 0
     loader = session.loader(few)
+    advance = progress("comparison with float32", len(loader.positions))
+    counts = torch.zeros(2, dtype=torch.int64)  # patches that flipped, all patches
     both = zip(pipeline.residuals(loader), exact.residuals(loader), strict=True)
     for (batch, fast_bnd), (_, exact_bnd) in both:
         fast_bt, exact_bt = pipeline.predict(fast_bnd), exact.predict(exact_bnd)
-        n_flipped += int((fast_bt != exact_bt).sum())
-        n_patches += fast_bt.numel()
+        counts += torch.tensor([int((fast_bt != exact_bt).sum()), fast_bt.numel()])
         advance(len(batch))
+    all_sum(counts)
+    n_flipped, n_patches = counts.tolist()
     return n_flipped / n_patches
 
 

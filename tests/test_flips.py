@@ -56,6 +56,13 @@ def test_some_patches_of_a_random_world_flip(tiny_world: World) -> None:
     assert 0 < flip_rate(tiny_world.session(dtype="bfloat16")) < 0.2
 
 
+def test_the_patches_of_all_ranks_count(tiny_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = tiny_world.session(dtype="bfloat16")
+    alone = flip_rate(session)
+    monkeypatch.setattr(flips, "all_sum", lambda counts: counts.add_(torch.tensor([0, 6 * 49])))
+    assert flip_rate(session) == pytest.approx(alone / 2)
+
+
 def test_a_world_whose_classes_lie_far_apart_flips_nothing(known_world: World) -> None:
     assert flip_rate(known_world.session(dtype="bfloat16")) == 0.0
 
