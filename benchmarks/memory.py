@@ -1,7 +1,7 @@
 """Peak memory of each side, in a process of its own: above what weights and images take."""
 
+import ctypes
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -18,9 +18,6 @@ from semseg_cli.errors import SemsegError
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
 REPOSITORY = Path(__file__).parents[1]
-# The C library then gives every tensor back when it is freed, so that one row's peak does not hide
-# in what another row has left behind.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
 def peaks_in_processes(arguments: Sequence[str], sides: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -32,7 +29,6 @@ def _in_process(arguments: Sequence[str]) -> dict[str, int]:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *arguments],
         cwd=REPOSITORY,
-        env={**os.environ, **ALLOCATOR},
         capture_output=True,
         text=True,
     )
@@ -49,7 +45,8 @@ def peaks(rows: Sequence[Row], world: World, side: str) -> dict[str, int]:
     bare(world)  # the libraries' own buffers are no row's
     found = {}
     for row in rows:
-        run = {"bare": bare if row.floor else None, "ours": row.ours, "naive": row.naive}[side]
+        naive = None if row.peaks_as else row.naive
+        run = {"bare": bare if row.floor else None, "ours": row.ours, "naive": naive}[side]
         if run is not None:
             with prepared(row, world) as ready:
                 found[row.name] = peak_of(run, ready)
@@ -63,10 +60,18 @@ def peak_of(run: Callable[[World], Any], world: World) -> int:
         before = torch.cuda.memory_allocated(world.device)
         run(world)
         return torch.cuda.max_memory_allocated(world.device) - before
+    _give_back()
     CLEAR.write_text(RESET_PEAK)
     before = _status("VmRSS")
     run(world)
     return max(0, _status("VmHWM") - before)
+
+
+def _give_back() -> None:
+    """Returns freed memory to the system: else a peak hides in what another row left behind."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def can_reset() -> bool:

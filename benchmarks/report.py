@@ -56,7 +56,10 @@ def to_row(
         "naive_times": row.naive_times,
         "least_naive": row.least_naive,
         "n_differing": times.n_differing,
-        "peak_bytes": {side: of_row.get(row.name) for side, of_row in peaks.items()},
+        "peak_bytes": {
+            side: of_row.get((side == "naive" and row.peaks_as) or row.name)
+            for side, of_row in peaks.items()
+        },
     }
     return found | (_floor(row.floor, size, times) if row.floor else {})
 

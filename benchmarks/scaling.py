@@ -51,7 +51,7 @@ def axes(size: Size) -> list[Axis]:
     """All that can be doubled."""
     n, s, l0, k = size.n_images, size.d_sae, size.l0, size.n_edited
     return [
-        Axis("images", (n, 2 * n, 4 * n), "lookup", _resized("n_images")),
+        Axis("images", (n // 2, n, 2 * n), "lookup", _resized("n_images")),
         Axis("classes", (k // 4, k // 2, k), "class protocol", _classes),
         Axis("scales", (1, 2, 4), "auto-feat, label", _scales),
         Axis("latents", (s // 4, s // 2, s), "lookup", _resized("d_sae")),

@@ -1,6 +1,6 @@
 """The sizes at which we measure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class Size:
         many: classes present in the rows with many classes.
         n_images: images that are measured.
         batch_size: images per batch, of all sides.
+        peak_images: images where peak memory is measured, all in one batch.
         max_freq: latents that fire more often are no candidates.
         n_edited: classes of the class protocol.
         n_preds: pairs of predictions for `compute_class_results`.
@@ -44,10 +45,16 @@ class Size:
     many: int
     n_images: int
     batch_size: int
+    peak_images: int
     max_freq: float
     n_edited: int
     n_preds: int
     has_targets: bool
+
+    @property
+    def at_peak(self) -> "Size":
+        """The same for measurements of memory."""
+        return replace(self, n_images=self.peak_images, batch_size=self.peak_images)
 
     @property
     def layer(self) -> int:
@@ -81,6 +88,7 @@ TINY = Size(
     many=10,
     n_images=4,
     batch_size=2,
+    peak_images=4,
     max_freq=1.0,
     n_edited=4,
     n_preds=2_000,
@@ -102,9 +110,11 @@ VITB = Size(
     many=100,
     n_images=4,
     batch_size=4,
+    peak_images=12,
     max_freq=0.01,
     n_edited=12,
     n_preds=512_000,
     has_targets=True,
 )
-SIZES = {size.name: size for size in (TINY, VITB)}
+FULL = replace(VITB, name="full", n_images=2000, batch_size=64, n_edited=150)
+SIZES = {size.name: size for size in (TINY, VITB, FULL)}

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.sizes import Size
 from semseg_cli.batches import Batch, Sample
+from semseg_cli.budget import make_budget
 from semseg_cli.data import Dataset, Loader
 from semseg_cli.head import SegmentationHead
 from semseg_cli.labels import LabelMap
@@ -49,7 +50,8 @@ class World:
 
     size: Size
     pipeline: Pipeline
-    dataset: Generated
+    dataset: Dataset
+    n_workers: int = 0
 
     @property
     def device(self) -> torch.device:
@@ -59,12 +61,14 @@ class World:
     @property
     def present(self) -> list[int]:
         """The classes that occur."""
-        return sorted(set(self.dataset.labels_bt.flatten().tolist()) - {0})
+        found = (set(self.dataset[i].labels_t.tolist()) for i in range(len(self.dataset)))
+        return sorted(set[int]().union(*found) - {0})
 
     @property
     def loader(self) -> Loader:
         """The images as our side reads them."""
-        return Loader(self.dataset, self.size.batch_size)
+        is_cuda = self.device.type == "cuda"
+        return Loader(self.dataset, self.size.batch_size, self.n_workers, pin_memory=is_cuda)
 
     @property
     def batches(self) -> list[Batch]:
@@ -77,7 +81,8 @@ class World:
         return {class_id: [Member(live[7 * class_id % len(live)])] for class_id in class_ids}
 
     def with_classes(self, n_present: int) -> "World":
-        """The same images, of so many classes."""
+        """The same generated images, of so many classes."""
+        assert isinstance(self.dataset, Generated)
         labels_bt = make_labels(self.size, n_present)
         return replace(self, dataset=replace(self.dataset, labels_bt=labels_bt))
 
@@ -89,8 +94,10 @@ def make_world(
     torch.manual_seed(seed)
     dataset = make_dataset(size)
     vit = Backbone(make_vit(size).to(device, dtype), preprocessing=make_preprocessing(size))
+    vit.budget = make_budget(None, torch.device(device))
     residual_nd = _residual(vit, size, dataset.images_bchw[:MEASURED_IMAGES].to(device))
     sae, stats = make_sae(size, residual_nd)
+    sae.budget = vit.budget
     head = SegmentationHead(size.d_model, size.n_classes + 1).requires_grad_(False).to(device)
     pipeline = Pipeline(vit=vit, layer=size.layer, sae=sae, stats=stats, head=head)
     return World(size, pipeline, dataset)
@@ -103,7 +110,22 @@ def resized(world: World, **changes: Any) -> World:
     pipeline = world.pipeline
     images_bchw = dataset.images_bchw[:MEASURED_IMAGES].to(world.device)
     sae, stats = make_sae(size, _residual(pipeline.vit, size, images_bchw))
+    sae.budget = pipeline.vit.budget
     return World(size, replace(pipeline, sae=sae, stats=stats), dataset)
+
+
+@torch.inference_mode()
+def flip_rate(world: World, exact: World) -> float:
+    """Share of the patches whose clean class is another than in a world of float32."""
+    n_flipped = n_patches = 0
+    for batch in world.batches:
+        fast, slow = (
+            each.pipeline.predict(each.pipeline.residual(batch.images_bchw))
+            for each in (world, exact)
+        )
+        n_flipped += int((fast != slow).sum())
+        n_patches += slow.numel()
+    return n_flipped / n_patches
 
 
 def _residual(vit: Backbone, size: Size, images_bchw: Tensor) -> Tensor:
