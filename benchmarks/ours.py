@@ -1,0 +1,71 @@
+"""The engine's public functions, as the commands call them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.world import LABEL_THRESHOLD, World
+from semseg_cli.config import AutoFeat, Method, Protocol, RandFeat, RandVec
+from semseg_cli.edits import Intervention
+from semseg_cli.evaluate import Measured, evaluate
+from semseg_cli.interventions import Groups, Ingredients, make_interventions
+from semseg_cli.lookup import Detections, count_detections, rank_latents
+from semseg_cli.lookup_table import LookupRow, Member, chosen_latents
+
+METHODS: Mapping[str, type[AutoFeat] | type[RandFeat] | type[RandVec]] = {
+    "rand-vec": RandVec,
+    "rand-feat": RandFeat,
+    "auto-feat": AutoFeat,
+}
+SCALES = (-2.0, -3.0, -1.0, 1.0, 2.0)
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Counts and the ranked latents of every class."""
+
+    detections: Detections
+    rows: list[LookupRow]
+
+
+def lookup(world: World) -> Looked:
+    """The lookup table of the world's images."""
+    pipeline, names = world.pipeline, world.dataset.class_names
+    detections = count_detections(pipeline, world.loader, LABEL_THRESHOLD)
+    stats, max_freq = pipeline.latent_stats, world.size.max_freq
+    rows = rank_latents(detections, stats, names, max_freq, AutoFeat().top_k)
+    return Looked(detections, rows)
+
+
+def interventions(
+    world: World, methods: Sequence[str], scales: Sequence[float], groups: Groups
+) -> list[Intervention]:
+    """Every method at every scale, on the classes that have a latent."""
+    every: dict[float, Mapping[int, Sequence[Member]]] = dict.fromkeys(scales, groups)
+    ingredients = Ingredients(latents=every, class_ids=sorted(groups), seed=SEED)
+    settings: list[Method] = [METHODS[name](scale=tuple(scales)) for name in methods]
+    made = [make_interventions(method, world.pipeline, ingredients) for method in settings]
+    return [one for of_method in made for one in of_method]
+
+
+def run(
+    world: World,
+    methods: Sequence[str],
+    scales: Sequence[float],
+    protocol: Protocol,
+    groups: Groups,
+) -> list[Measured]:
+    """The counts of every method and scale."""
+    return evaluate(
+        world.pipeline,
+        interventions(world, methods, scales, groups),
+        world.loader,
+        protocol,
+        n_classes=world.size.n_classes,
+    )
+
+
+def everything(world: World) -> list[Measured]:
+    """Lookup, then three methods at five scales in the label protocol with what it found."""
+    groups = chosen_latents(lookup(world).rows)
+    return run(world, tuple(METHODS), SCALES, "label", groups)
