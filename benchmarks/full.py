@@ -124,13 +124,17 @@ class _Joined:
 
 
 def measure_full(
-    world: World, chosen: Sequence[Job], repeats: int, say: Callable[[str], None]
+    world: World,
+    chosen: Sequence[Job],
+    repeats: int,
+    say: Callable[[str], None],
+    width_height: tuple[int, int] = WIDTH_HEIGHT,
 ) -> dict[str, Any]:
     """Writes the files, runs the jobs and every stage; the numbers of the JSON."""
     size, dtype = world.size, next(world.pipeline.vit.parameters()).dtype
     with tempfile.TemporaryDirectory() as folder:
         say(f"writing {size.n_images} images")
-        root = write_dataset(Path(folder) / "data", size.n_images, WIDTH_HEIGHT, size.n_classes)
+        root = write_dataset(Path(folder) / "data", size.n_images, width_height, size.n_classes)
         vit = world.pipeline.vit
         dataset = open_dataset(root, SPLIT, size.patch_px, preprocessing=vit.preprocessing)
         world = replace(world, dataset=dataset)

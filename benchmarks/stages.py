@@ -72,6 +72,7 @@ class Stage:
     floor: float
 
 
+@torch.inference_mode()
 def stages(world: World, device: Device) -> list[Stage]:
     """Decode, transfer, prefix, encode, count, one tail per image."""
     size, n = world.size, len(world.dataset)
@@ -106,7 +107,6 @@ def _decode_floor(world: World, n: int = 32) -> float:
     return each * len(world.dataset) / max(1, world.n_workers)
 
 
-@torch.inference_mode()
 def _works(world: World, kept: list[Batch]) -> Iterator[tuple[str, Callable[[], Any]]]:
     pipeline, sae = world.pipeline, world.pipeline.sae
     images = [batch.images_bchw.to(world.device) for batch in kept]
