@@ -6,12 +6,12 @@ preprocessing, precision, libraries, and what the labels mean. In it every image
 own, named by the contents of image and mask: subsets, other runs and other processes share it.
 """
 
+import contextlib
 import hashlib
 import logging
-import shutil
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,15 +20,16 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from semseg_cli.batches import KnownSample, Sample
-from semseg_cli.cache_entries import file_of, make_room, names_in, open_entry
+from semseg_cli import __version__
+from semseg_cli.batches import KeptSample, Sample
+from semseg_cli.cache_entries import file_of, make_room, names_in, open_entry, use
 from semseg_cli.data import Dataset
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import make_folder, write_atomic
 from semseg_cli.vit import Backbone
 
 log = logging.getLogger("semseg_cli")
-FORMAT = 1  # of the files; another one is another entry
+FORMAT = 1  # of the files, and of how residuals and labels are made: raise it with either
 HEADER_BYTES = 512  # more than a file has beside its tensors
 
 
@@ -39,9 +40,42 @@ class ActivationCache:
     folder: Path
     max_bytes: int
     model: str
+    refused: set[Path] = field(default_factory=set, compare=False)  # entries; told once
 
-    def entry(self, vit: Backbone, layer: int, dataset: Dataset) -> "CacheEntry":
-        """What is known of these images after this layer; it keeps more where there is room."""
+    def entry(
+        self, vit: Backbone, layer: int, dataset: Dataset, positions: Sequence[int] | None = None
+    ) -> "CacheEntry":
+        """What is kept of these images after this layer; it keeps more where there is room.
+
+        `positions` are those that this process computes (default: all).
+        """
+        entry = self._entry(vit, layer, dataset)
+        n_bytes = entry.n_missing(positions) * entry.n_bytes
+        try:
+            make_folder(entry.path, "--cache-dir")
+            open_entry(entry.path, entry.about)
+            if n_bytes:
+                names = set(dataset.contents)
+                make_room(self.folder, entry.path, names, n_bytes, self.max_bytes)
+            entry.keeps = True
+        except SemsegError as error:
+            if entry.path not in self.refused:
+                log.warning("Activations are not kept: %s", error)
+            self.refused.add(entry.path)
+        return entry
+
+    def missing(self, vit: Backbone, layer: int, dataset: Dataset) -> tuple[int, int]:
+        """How many of these images are not kept, and the bytes that they would take."""
+        entry = self._entry(vit, layer, dataset)
+        n_missing = entry.n_missing()
+        return n_missing, n_missing * entry.n_bytes
+
+    def deepest_whole(self, vit: Backbone, dataset: Dataset) -> int | None:
+        """The last layer of which all of these images are kept; None if there is no such layer."""
+        layers = range(vit.n_layers, 0, -1)
+        return next((n for n in layers if self._entry(vit, n, dataset).n_missing() == 0), None)
+
+    def _entry(self, vit: Backbone, layer: int, dataset: Dataset) -> "CacheEntry":
         about: dict[str, str | int] = {
             "model": self.model,
             "layer": layer,
@@ -50,47 +84,7 @@ class ActivationCache:
             "dataset": dataset.title,
             "split": dataset.split,
         }
-        entry = self._entry(vit, layer, dataset)
-        entry.keeps = self._is_open(entry.path, about, entry.n_missing * entry.n_bytes)
-        return entry
-
-    def missing(self, vit: Backbone, layer: int, dataset: Dataset) -> tuple[int, int]:
-        """How many of these images are not known, and the bytes that they would take."""
-        entry = self._entry(vit, layer, dataset)
-        return entry.n_missing, entry.n_missing * entry.n_bytes
-
-    def deepest_whole(self, vit: Backbone, dataset: Dataset) -> int | None:
-        """The last layer of which all of these images are known; None if there is no such layer."""
-        layers = range(vit.n_layers, 0, -1)
-        return next((n for n in layers if self._entry(vit, n, dataset).n_missing == 0), None)
-
-    def _entry(self, vit: Backbone, layer: int, dataset: Dataset) -> "CacheEntry":
-        return CacheEntry(self.folder / _key(vit, layer, dataset), vit, dataset)
-
-    def _is_open(self, path: Path, about: Mapping[str, str | int], n_bytes: int) -> bool:
-        """Whether files of so many bytes may be added; says why not."""
-        try:
-            make_folder(path, "--cache-dir")
-            open_entry(path, about)
-            if n_bytes:
-                self._require_room(path, n_bytes)
-        except SemsegError as error:
-            log.warning("Activations are not kept: %s", error)
-            return False
-        return True
-
-    def _require_room(self, path: Path, n_bytes: int) -> None:
-        free = shutil.disk_usage(path).free
-        if free < n_bytes:
-            raise SemsegError(
-                f"{self.folder} has {free / 2**30:.1f} GiB free, {n_bytes / 2**30:.1f} GiB are "
-                "needed: free some space, give another --cache-dir, or --no-cache."
-            )
-        if not make_room(self.folder, path, n_bytes, self.max_bytes):
-            raise SemsegError(
-                f"these images need {n_bytes / 2**30:.1f} GiB more, --cache-limit is "
-                f"{self.max_bytes / 2**30:.1f} GiB: make it larger, or give --no-cache."
-            )
+        return CacheEntry(self.folder / _key(vit, layer, dataset), vit, dataset, about)
 
 
 class CacheEntry:
@@ -98,8 +92,11 @@ class CacheEntry:
 
     keeps: bool = False
 
-    def __init__(self, path: Path, vit: Backbone, dataset: Dataset) -> None:
+    def __init__(
+        self, path: Path, vit: Backbone, dataset: Dataset, about: Mapping[str, str | int]
+    ) -> None:
         self.path = path
+        self.about = about
         self._names = dataset.contents
         self._dataset = dataset
         n_patches = vit.n_patches_per_img
@@ -115,21 +112,26 @@ class CacheEntry:
         sizes = (torch.Size(shape).numel() * kind.itemsize for shape, kind in self._form.values())
         return sum(sizes) + HEADER_BYTES
 
-    @property
-    def n_missing(self) -> int:
-        """How many images have no file now."""
-        return len(set(self._names) - names_in(self.path))
+    def n_missing(self, positions: Sequence[int] | None = None) -> int:
+        """How many of the images (of those at these positions) have no file now."""
+        wanted = self._names if positions is None else (self._names[i] for i in positions)
+        return len(set(wanted) - names_in(self.path))
 
-    def read(self, position: int) -> KnownSample | None:
-        """An image's residual and labels; None where they are not known or the file is damaged."""
+    def use(self) -> None:
+        """Says that the entry is in use still, so that no other process makes room of it."""
+        if self.keeps:
+            self._trying(lambda: use(self.path, self.about))
+
+    def read(self, position: int) -> KeptSample | None:
+        """An image's residual and labels; None where it is not kept, or the file is damaged."""
         path = file_of(self.path, self._names[position])
         try:
             with safe_open(path, "pt") as file:
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 told = (file.metadata() or {}).get("crc32")
-        except FileNotFoundError:
+        except OSError:  # not there, or not to be read now
             return None
-        except (SafetensorError, OSError) as error:
+        except SafetensorError as error:
             self._forget(path, str(error))
             return None
         form = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in found.items()}
@@ -137,11 +139,12 @@ class CacheEntry:
             self._forget(path, "its checksum or form is another")
             return None
         index = self._dataset.indices[position]
-        return KnownSample(found["tokens"], found["labels"], found["share"], position, index)
+        return KeptSample(found["tokens"], found["labels"], found["share"], position, index)
 
     def _forget(self, path: Path, why: str) -> None:
         log.warning("The activations in %s are damaged (%s): they are computed anew.", path, why)
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
     def write(self, position: int, tokens_nd: Tensor, labels_t: Tensor, share_t: Tensor) -> None:
         """Keeps an image's residual and labels, whole or not at all; a full disk ends the keeping.
@@ -153,17 +156,24 @@ class CacheEntry:
         tensors = {"tokens": tokens_nd, "labels": labels_t, "share": share_t}
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         path = file_of(self.path, self._names[position])
+        data = to_safetensors(tensors, {"crc32": _checksum(tensors)})
+        self._trying(lambda: _write(path, data))
+
+    def _trying(self, work: Callable[[], None]) -> None:
         try:
-            make_folder(path.parent, "--cache-dir")
-            data = to_safetensors(tensors, {"crc32": _checksum(tensors)})
-            write_atomic(path, data, "--cache-dir")
+            work()
         except SemsegError as error:
             self.keeps = False
             log.warning("No more activations are kept: %s", error)
 
 
+def _write(path: Path, data: bytes) -> None:
+    make_folder(path.parent, "--cache-dir")
+    write_atomic(path, data, "--cache-dir")
+
+
 @dataclass(frozen=True)
-class Known(TorchDataset[Sample | KnownSample]):
+class KeptFirst(TorchDataset[Sample | KeptSample]):
     """A dataset's images: what is kept of them, else the image itself."""
 
     dataset: Dataset
@@ -172,7 +182,7 @@ class Known(TorchDataset[Sample | KnownSample]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, position: int) -> Sample | KnownSample:
+    def __getitem__(self, position: int) -> Sample | KeptSample:
         return self.entry.read(position) or self.dataset[position]
 
 
@@ -190,7 +200,7 @@ def _key(vit: Backbone, layer: int, dataset: Dataset) -> str:
     parts = (
         FORMAT,
         *(vit.digest, layer, vit.preprocessing, weight.dtype, weight.device.type),
-        *(torch.__version__, transformers.__version__, PIL.__version__),
+        *(__version__, torch.__version__, transformers.__version__, PIL.__version__),
         *(labels.class_names, labels.offset, labels.ignored, dataset.patch_size_px),
         *(dataset.layout, dataset.split),
     )

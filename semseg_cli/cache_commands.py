@@ -6,12 +6,13 @@ from pathlib import Path
 
 from semseg_cli import console
 from semseg_cli.cache_entries import (
-    Kept,
+    EntryFolder,
     activations_folder,
     chosen_entries,
     kept_entries,
     remove,
 )
+from semseg_cli.errors import SemsegError
 from semseg_cli.presets import cache_folder
 from semseg_cli.tables import Column, Row, Table
 
@@ -31,11 +32,11 @@ def list_cache(cache_dir: Path | None, format: str) -> None:
     folder = activations_folder(cache_folder(cache_dir))
     kept = kept_entries(folder)
     total = _gib(sum(one.n_bytes for one in kept))
-    notes = (f"{len(kept)} entries, {total:.3f} GiB in {folder}.",)
+    notes = (f"{_entries(len(kept))}, {total:.3f} GiB in {folder}.",)
     console.show(Table("Activations", COLUMNS, tuple(map(_row, kept)), notes), format)
 
 
-def _row(kept: Kept) -> Row:
+def _row(kept: EntryFolder) -> Row:
     about = kept.about
     return {
         "id": kept.id,
@@ -56,12 +57,18 @@ def clear_cache(cache_dir: Path | None, ids: Sequence[str]) -> None:
 
     Raises:
         UsageError: an id fits no entry, or several.
+        SemsegError: something cannot be removed.
     """
     chosen = chosen_entries(activations_folder(cache_folder(cache_dir)), ids)
-    for kept in chosen:
-        remove(kept)
-    freed = _gib(sum(kept.n_bytes for kept in chosen))
-    console.say(f"Removed {len(chosen)} entries of activations, {freed:.3f} GiB.")
+    freed = sum(map(remove, chosen))
+    console.say(f"Removed {_entries(len(chosen))} of activations, {_gib(freed):.3f} GiB.")
+    left = [kept.path for kept in chosen if kept.path.exists()]
+    if left:
+        raise SemsegError(f"{left[0]} cannot be removed: check whose it is.")
+
+
+def _entries(n: int) -> str:
+    return "1 entry" if n == 1 else f"{n} entries"
 
 
 def _gib(n_bytes: int) -> float:

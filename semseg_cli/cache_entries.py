@@ -6,24 +6,28 @@ used; every image has a file below a folder of its first two digits.
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.errors import UsageError
-from semseg_cli.files import write_atomic
+from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.files import cannot_write, make_folder, write_atomic
 
+log = logging.getLogger("semseg_cli")
 ABOUT = "entry.json"
 SUFFIX = ".safetensors"
+IN_USE_SECONDS = 3600.0  # longer than a batch with all its edits takes
 _NAME = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
-class Kept:
+class EntryFolder:
     """An entry: what it holds, its images and bytes, when it was last used (seconds since 1970)."""
 
     path: Path
@@ -31,6 +35,17 @@ class Kept:
     n_images: int
     n_bytes: int
     used: float
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether some process used it a short while ago: it may be reading or filling it."""
+        return time.time() - self.used < IN_USE_SECONDS
+
+    @property
+    def title(self) -> str:
+        """What it holds, in words."""
+        where = f"{self.about.get('dataset', '?')} {self.about.get('split', '')}".rstrip()
+        return f"{where} in {self.about.get('model', '?')}, {self.n_images} images ({self.id})"
 
     @property
     def id(self) -> str:
@@ -55,7 +70,7 @@ def names_in(entry: Path) -> set[str]:
 
 def _files(entry: Path) -> Iterator[os.DirEntry[str]]:
     """All whole files of images; a folder that goes away meanwhile has none."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(entry) as folders:
+    with contextlib.suppress(OSError), os.scandir(entry) as folders:
         for folder in folders:
             if folder.is_dir():
                 with os.scandir(folder) as files:
@@ -71,7 +86,7 @@ def open_entry(entry: Path, about: Mapping[str, Any]) -> None:
     write_atomic(entry / ABOUT, json.dumps(about, indent=1).encode(), "--cache-dir")
 
 
-def kept_entries(folder: Path) -> list[Kept]:
+def kept_entries(folder: Path) -> list[EntryFolder]:
     """All entries, the last used first; folders with other names are not ours."""
     if not folder.is_dir():
         return []
@@ -79,49 +94,96 @@ def kept_entries(folder: Path) -> list[Kept]:
     return sorted(found, key=lambda kept: (-kept.used, kept.path.name))
 
 
-def _kept(path: Path) -> Kept:
+def _kept(path: Path) -> EntryFolder:
     """An entry; of one that is about to appear or to go, what can be seen."""
     about, used, sizes = {}, 0.0, []
     with contextlib.suppress(OSError, ValueError):
         used = (path / ABOUT).stat().st_mtime
         about = json.loads((path / ABOUT).read_text("utf-8"))
     for file in _files(path):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             sizes.append(file.stat().st_size)
-    return Kept(path, about, len(sizes), sum(sizes), used)
+    return EntryFolder(path, about, len(sizes), sum(sizes), used)
 
 
-def make_room(folder: Path, entry: Path, n_bytes: int, max_bytes: int) -> bool:
-    """Removes the entries that were not used for longest until `entry` may grow by so many bytes.
+def use(entry: Path, about: Mapping[str, Any]) -> None:
+    """Marks an entry as in use still; one that was cleared meanwhile is begun again.
 
-    False, and nothing is removed, where it would be too large by itself.
+    Raises:
+        SemsegError: it cannot be written.
+    """
+    try:
+        os.utime(entry / ABOUT)
+    except FileNotFoundError:
+        make_folder(entry, "--cache-dir")
+        open_entry(entry, about)
+    except OSError as error:
+        raise cannot_write(entry / ABOUT, error, "--cache-dir") from error
+
+
+def make_room(
+    folder: Path, entry: Path, names: Collection[str], n_bytes: int, max_bytes: int
+) -> None:
+    """Removes what was not used for longest until `entry` may grow by so many bytes.
+
+    Entries in use stay. Of the entry itself, only files of other images than `names` may go.
+
+    Raises:
+        SemsegError: there is no room; nothing is removed then.
     """
     every = kept_entries(folder)
-    own = sum(kept.n_bytes for kept in every if kept.path == entry)
-    others = [kept for kept in every if kept.path != entry]
-    if own + n_bytes > max_bytes:
-        return False
-    total = own + n_bytes + sum(kept.n_bytes for kept in others)
-    while total > max_bytes:
-        oldest = others.pop()
-        remove(oldest)
-        total -= oldest.n_bytes
-    return True
+    own = next((one for one in every if one.path == entry), None)
+    stale = [file for file in _files(entry) if file.name.removesuffix(SUFFIX) not in names]
+    stale_bytes = sum(file.stat().st_size for file in stale)
+    idle = [one for one in every if one.path != entry and not one.is_in_use]
+    idle_bytes = sum(one.n_bytes for one in idle)
+    total = sum(one.n_bytes for one in every)
+    over_limit = total + n_bytes - max_bytes
+    over_disk = n_bytes - shutil.disk_usage(folder).free
+    if over_limit > idle_bytes + stale_bytes:
+        held = total - idle_bytes - (own.n_bytes if own else 0)
+        busy = f", and {_gib(held)} are in use" if held else ""
+        raise SemsegError(
+            f"these images need {_gib(n_bytes)} more, --cache-limit is {_gib(max_bytes)}{busy}: "
+            "make it larger, or give --no-cache."
+        )
+    if over_disk > idle_bytes + stale_bytes:
+        raise SemsegError(
+            f"{folder} has {_gib(n_bytes - over_disk)} free, {_gib(n_bytes)} are needed: free some "
+            "space, give another --cache-dir, or --no-cache."
+        )
+    to_free = max(over_limit, over_disk)
+    while to_free > 0 and idle:
+        oldest = idle.pop()
+        log.warning("Removed activations not used for longest: %s", oldest.title)
+        to_free -= remove(oldest)
+    for file in sorted(stale, key=lambda file: file.stat().st_mtime) if to_free > 0 else ():
+        if to_free > 0:
+            to_free -= file.stat().st_size
+            os.unlink(file)
 
 
-def remove(kept: Kept) -> None:
-    """Removes an entry; a process that reads it computes what it no longer finds."""
-    shutil.rmtree(kept.path, ignore_errors=True)
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB"
 
 
-def chosen_entries(folder: Path, ids: Sequence[str]) -> list[Kept]:
+def remove(entry: EntryFolder) -> int:
+    """Removes an entry, and returns how many bytes that freed.
+
+    A process that reads it computes what it no longer finds.
+    """
+    shutil.rmtree(entry.path, ignore_errors=True)
+    return entry.n_bytes - sum(file.stat().st_size for file in _files(entry.path))
+
+
+def chosen_entries(folder: Path, ids: Sequence[str]) -> list[EntryFolder]:
     """The entries whose names begin with these ids; all of them without any.
 
     Raises:
         UsageError: an id fits no entry, or several.
     """
     every = kept_entries(folder)
-    chosen = [kept for kept in every if not ids]
+    chosen = {kept.path: kept for kept in every if not ids}
     for one in ids:
         fitting = [kept for kept in every if kept.path.name.startswith(one)]
         if len(fitting) != 1:
@@ -129,5 +191,5 @@ def chosen_entries(folder: Path, ids: Sequence[str]) -> list[Kept]:
                 f"{len(fitting)} entries of the activation cache begin with {one!r}: see "
                 "`semseg-cli cache list`."
             )
-        chosen += fitting
-    return chosen
+        chosen[fitting[0].path] = fitting[0]
+    return list(chosen.values())

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from semseg_cli import interrupts, ranks
-from semseg_cli.batches import Batch, Careful, KnownSample, Sample, collated
+from semseg_cli.batches import Batch, Careful, KeptSample, Sample, collated
 from semseg_cli.datasets import check_layout, read_split, setting_of
 from semseg_cli.datasets.checks import Skipped, require_whole, sort_out, warn_of
 from semseg_cli.errors import SemsegError
@@ -65,7 +65,7 @@ def class_tensor(
 
 
 @dataclass(frozen=True)
-class Dataset(TorchDataset[Sample | KnownSample]):
+class Dataset(TorchDataset[Sample | KeptSample]):
     """Images and masks of one split, or of a fixed even subset of it.
 
     `names` are unique and do not depend on where the dataset is; `skipped` lists the images of the
@@ -252,7 +252,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         return self.batches(self.dataset)
 
-    def batches(self, samples: TorchDataset[Sample | KnownSample]) -> Iterator[Batch]:
+    def batches(self, samples: TorchDataset[Sample | KeptSample]) -> Iterator[Batch]:
         """Batches of the dataset's images, taken from `samples`."""
         loader = DataLoader(
             Careful(samples),

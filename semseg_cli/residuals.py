@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from semseg_cli.activations import ActivationCache, CacheEntry, Known
+from semseg_cli.activations import ActivationCache, CacheEntry, KeptFirst
 from semseg_cli.batches import Batch
 from semseg_cli.data import Loader
 from semseg_cli.vit import Backbone
@@ -30,7 +30,8 @@ class Residuals:
     def _entry(self) -> CacheEntry | None:
         if self._cache is None:
             return None
-        return self._cache.entry(self.vit, self.layer, self.loader.dataset)
+        loader = self.loader
+        return self._cache.entry(self.vit, self.layer, loader.dataset, loader.positions)
 
     @property
     def is_kept(self) -> bool:
@@ -41,9 +42,9 @@ class Residuals:
         """Batches with their tokens [b n d], where and in what precision the ViT computes."""
         entry = self._entry
         dataset = self.loader.dataset
-        for batch in self.loader.batches(Known(dataset, entry) if entry else dataset):
+        for batch in self.loader.batches(KeptFirst(dataset, entry) if entry else dataset):
             tokens_bnd = self._tokens(batch)
-            for row in batch.unknown_rows if self.is_kept else ():
+            for row in batch.new_rows if self.is_kept else ():
                 assert entry is not None
                 entry.write(
                     int(batch.positions_b[row]),
@@ -51,19 +52,21 @@ class Residuals:
                     batch.labels_bt[row],
                     batch.share_bt[row],
                 )
+            if entry:
+                entry.use()
             yield batch, tokens_bnd
 
     @torch.inference_mode()
     def _tokens(self, batch: Batch) -> Tensor:
-        if batch.known_knd is None:
+        if batch.kept_knd is None:
             return self.vit.prefix(batch.images_bchw, self.layer)
         weight = next(self.vit.parameters())
-        known_knd = batch.known_knd.to(weight.device, non_blocking=True)
-        if len(known_knd) == len(batch):
-            return known_knd
-        tokens_bnd = known_knd.new_empty(len(batch), *known_knd.shape[1:])
-        is_unknown_b = torch.zeros(len(batch), dtype=torch.bool)
-        is_unknown_b[list(batch.unknown_rows)] = True
-        tokens_bnd[~is_unknown_b] = known_knd
-        tokens_bnd[is_unknown_b] = self.vit.prefix(batch.images_bchw, self.layer)
+        kept_knd = batch.kept_knd.to(weight.device, non_blocking=True)
+        if len(kept_knd) == len(batch):
+            return kept_knd
+        tokens_bnd = kept_knd.new_empty(len(batch), *kept_knd.shape[1:])
+        is_new_b = torch.zeros(len(batch), dtype=torch.bool)
+        is_new_b[list(batch.new_rows)] = True
+        tokens_bnd[~is_new_b] = kept_knd
+        tokens_bnd[is_new_b] = self.vit.prefix(batch.images_bchw, self.layer)
         return tokens_bnd

@@ -20,7 +20,7 @@ from torch import Tensor
 from worlds import World, backbone, make_tiny_world, make_vit
 
 from semseg_cli.activations import ActivationCache, CacheEntry
-from semseg_cli.cache_entries import activations_folder, kept_entries, names_in
+from semseg_cli.cache_entries import activations_folder, kept_entries
 from semseg_cli.data import Dataset, Loader, open_dataset
 from semseg_cli.files import cannot_write
 from semseg_cli.residuals import Residuals
@@ -164,7 +164,7 @@ def test_other_libraries_make_another_entry(
     vit: Backbone, dataset: Dataset, cache: ActivationCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = cache.entry(vit, LAYER, dataset).path
-    for module in ("torch", "transformers", "PIL"):
+    for module in ("semseg_cli.activations", "torch", "transformers", "PIL"):
         with monkeypatch.context() as patch:
             patch.setattr(f"{module}.__version__", "0.0")
             assert cache.entry(vit, LAYER, dataset).path != here
@@ -284,17 +284,21 @@ def test_a_disk_without_room_is_refused_and_the_run_goes_on(
 ) -> None:  # fmt: skip
     n_bytes = 7 * cache.entry(vit, LAYER, dataset).n_bytes
     Usage = namedtuple("Usage", ["free"])
+    other = backbone(registers=2, seed=4)  # what was kept for it before could make room
+    gathered(Residuals(other, LAYER, Loader(dataset, 4), cache))
+    old = cache.entry(other, LAYER, dataset).path
     monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage(n_bytes - 1))
     residuals = Residuals(vit, LAYER, Loader(dataset, 4), cache)
     with caplog.at_level(logging.WARNING):
         found = gathered(residuals)
     assert not residuals.is_kept
-    assert files_of(cache) == []
+    assert len(files_of(cache)) == 7  # in use a short while ago: it stays
     assert "--no-cache" in caplog.text
     assert_same(found, gathered(Residuals(vit, LAYER, Loader(dataset, 4))))
-    monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage(n_bytes))
+    os.utime(old / "entry.json", (1000, 1000))
     gathered(Residuals(vit, LAYER, Loader(dataset, 4), cache))
     assert len(files_of(cache)) == 7
+    assert not old.exists()
 
 
 def test_a_disk_that_fills_up_ends_the_keeping_only(
@@ -336,12 +340,12 @@ def sized(
     cache: ActivationCache, vit: Backbone, dataset: Dataset, n_images: float
 ) -> ActivationCache:
     """The same folder with room for so many images."""
-    n_bytes = CacheEntry(cache.folder, vit, dataset).n_bytes
+    n_bytes = CacheEntry(cache.folder, vit, dataset, {}).n_bytes
     return replace(cache, max_bytes=int(n_images * n_bytes))
 
 
 def test_the_entry_that_was_not_used_for_longest_goes_first(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache
+    vit: Backbone, dataset: Dataset, cache: ActivationCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = sized(cache, vit, dataset, 21)
     entries = {}
@@ -353,7 +357,9 @@ def test_the_entry_that_was_not_used_for_longest_goes_first(
     assert len(kept_entries(cache.folder)) == 3
     gathered(Residuals(vit, 1, Loader(dataset, 4), cache))  # used once more
     other = backbone(registers=2, seed=4)
-    gathered(Residuals(other, 1, Loader(dataset, 4), cache))
+    with caplog.at_level(logging.WARNING):
+        gathered(Residuals(other, 1, Loader(dataset, 4), cache))
+    assert caplog.text.count("Removed activations") == 1
     left = {kept.path for kept in kept_entries(cache.folder)}
     assert left == {entries[1], entries[3], cache.entry(other, 1, dataset).path}
     assert sum(kept.n_bytes for kept in kept_entries(cache.folder)) <= cache.max_bytes
@@ -376,6 +382,59 @@ def test_what_is_larger_than_the_limit_is_not_kept_and_nothing_goes_for_it(
     assert len(files_of(cache)) == 3
 
 
+def test_what_is_in_use_stays(
+    vit: Backbone, dataset: Dataset, cache: ActivationCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = sized(cache, vit, dataset, 10)
+    gathered(Residuals(vit, 1, Loader(dataset, 4), cache))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert not Residuals(vit, 2, Loader(dataset, 4), cache).is_kept
+    assert caplog.text.count("are in use") == 1  # told once
+    assert cache.entry(vit, 1, dataset).n_missing() == 0
+
+
+def test_files_of_images_that_are_no_more_make_room_for_new_ones(
+    tmp_path: Path, tiny_world: World, vit: Backbone, cache: ActivationCache
+) -> None:
+    root = tmp_path / "ade20k"
+    shutil.copytree(tiny_world.data, root)
+    first = open_dataset(root, "training", PATCH)
+    cache = sized(cache, vit, first, 9)
+    gathered(Residuals(vit, LAYER, Loader(first, 4), cache))
+    for path in sorted((root / "annotations" / "training").iterdir()):
+        Image.fromarray(np.asarray(Image.open(path))[::-1]).save(path)
+    second = open_dataset(root, "training", PATCH)
+    gathered(Residuals(vit, LAYER, Loader(second, 4), cache))
+    assert cache.entry(vit, LAYER, second).n_missing() == 0
+    assert len(files_of(cache)) < 14
+    (kept,) = kept_entries(cache.folder)
+    assert kept.n_bytes <= cache.max_bytes
+
+
+def test_only_the_images_of_this_process_need_room(
+    vit: Backbone, dataset: Dataset, cache: ActivationCache
+) -> None:
+    cache = sized(cache, vit, dataset, 4)
+    assert not Residuals(vit, LAYER, Loader(dataset, 4), cache).is_kept
+    own = Loader(dataset, 4, positions=range(2, 5))
+    assert gathered(Residuals(vit, LAYER, own, cache))["positions_b"].tolist() == [2, 3, 4]
+    assert len(files_of(cache)) == 3
+
+
+def test_a_file_that_cannot_be_read_now_is_computed_and_stays(
+    vit: Backbone, dataset: Dataset, cache: ActivationCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = gathered(Residuals(vit, LAYER, Loader(dataset, 4), cache))
+
+    def failing(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("semseg_cli.activations.safe_open", failing)
+    assert_same(gathered(Residuals(vit, LAYER, Loader(dataset, 4), cache)), expected)
+    assert len(files_of(cache)) == 7
+
+
 def test_an_entry_that_goes_away_meanwhile_is_computed(
     vit: Backbone, dataset: Dataset, cache: ActivationCache
 ) -> None:
@@ -387,7 +446,9 @@ def test_an_entry_that_goes_away_meanwhile_is_computed(
             shutil.rmtree(cache.folder)
         tokens.append(tokens_bnd.clone())
     torch.testing.assert_close(torch.cat(tokens), expected["tokens"], rtol=1e-5, atol=1e-6)
-    assert len(names_in(cache.entry(vit, LAYER, dataset).path)) == 3  # of the batches after it
+    (left,) = kept_entries(cache.folder)
+    assert left.n_images == 3  # of the batches after it
+    assert left.about["layer"] == LAYER
 
 
 def test_statistics_from_kept_residuals_need_no_scratch_file(
@@ -495,7 +556,7 @@ def test_entries_are_listed_and_cleared(
     stats = list((tmp_path / "c" / "stats").iterdir())
     foreign = activations_folder(tmp_path / "c") / "my-notes"
     foreign.mkdir()
-    assert "1 entries" in terminal.type("cache", "clear", *place).err
+    assert "Removed 1 entry" in terminal.type("cache", "clear", *place).err
     assert "0 entries" in terminal.type("cache", "list", *place).out
     assert foreign.is_dir()
     assert list((tmp_path / "c" / "stats").iterdir()) == stats != []
