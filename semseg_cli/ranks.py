@@ -3,7 +3,7 @@
 `torchrun` starts them and tells each its number, its rank. Rank 0 leads: it alone prints, writes
 and tracks. They agree through torchrun's key-value store, asking again and again in Python, so that
 signals and the failures of others are noticed; sums are in `collectives`. With one rank everything
-here is the identity. torch loads when ranks join.
+here is the identity. torch loads when ranks join, in `network`.
 """
 
 import json
@@ -11,17 +11,19 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from semseg_cli import interrupts
+from semseg_cli import interrupts, network
 from semseg_cli.errors import SemsegError, UsageError
 
 STOPPED = 130  # the exit code of a rank that was asked to stop
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _LOOK_SECONDS = 0.5
 _MOST_PAUSE = 0.05
+_REASON_SECONDS = 2.0  # for the rank that broke a connection to say why
 _opened: list[Any] = []  # torchrun's store, one connection per process
 
 
@@ -126,11 +128,24 @@ def _has(store: Any, key: str) -> bool:
     try:
         return bool(store.check([key]))
     except RuntimeError as error:
-        raise lost(error) from error
+        raise _lost(error) from error
 
 
-def lost(error: RuntimeError) -> SemsegError:
-    """What to raise where the others cannot be reached."""
+@contextmanager
+def communicating() -> Iterator[None]:
+    """For calls that do nothing but communicate: if they fail, the connection is lost.
+
+    Raises:
+        SemsegError: it is; or what the rank that broke it gives as the reason.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        wait_for("never", _REASON_SECONDS)
+        raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> SemsegError:
     first = (str(error) or type(error).__name__).splitlines()[0]
     return SemsegError(
         f"Rank {rank()} has lost the connection to the other ranks ({first}): see whether one was "
@@ -141,26 +156,37 @@ def lost(error: RuntimeError) -> SemsegError:
 # --- joining and parting ------------------------------------------------------------------------
 
 
-def open_store() -> None:
+def open_store(seconds: float = network.CONNECT_SECONDS) -> None:
     """Connects to torchrun's store, for the next command of this process.
 
     Several commands in one process, one after the other, each have their own part of the store.
-    """
-    import torch.distributed as dist
 
+    Raises:
+        SemsegError: it cannot be reached in so many seconds.
+    """
     if not _opened:
-        _opened.append(next(iter(dist.rendezvous("env://")))[0])
-    _groups.append(_Group(dist.PrefixStore(f"semseg-cli/{len(_groups)}", _opened[0])))
+        try:
+            _opened.append(network.connect_store(seconds))
+        except RuntimeError as error:
+            raise _lost(error) from error
+    _groups.append(_Group(network.part_of(_opened[0], f"semseg-cli/{len(_groups)}")))
 
 
 def join() -> None:
-    """Waits for the other ranks; from here on images are shared. One rank does nothing."""
+    """Waits for the other ranks; from here on images are shared. One rank does nothing.
+
+    Raises:
+        SemsegError: the ranks do not reach each other.
+    """
     if n_ranks() == 1 or is_joined():
         return
     open_store()
     _group().store.set(f"where/{rank()}", f"{socket.gethostname()} {os.getpid()}")
     _group().is_joined = True
     meet("join")
+    is_one_machine = n_local_ranks() == n_ranks()
+    with communicating():
+        network.make_process_group(_group().store, rank(), n_ranks(), is_one_machine=is_one_machine)
 
 
 def leave() -> None:
@@ -171,11 +197,8 @@ def leave() -> None:
 
 
 def _part() -> None:
-    import torch.distributed as dist
-
     _group().is_joined = False
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    network.end_process_group()
 
 
 def dead_rank(seconds: float) -> int | None:
@@ -209,13 +232,6 @@ def _lives(of_rank: int) -> bool | None:
     except ProcessLookupError:
         return False
     return True
-
-
-def own_store(name: str) -> Any:
-    """A part of this command's store for somebody else's keys."""
-    import torch.distributed as dist
-
-    return dist.PrefixStore(name, _group().store)
 
 
 def _group() -> _Group:

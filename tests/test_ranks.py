@@ -24,7 +24,7 @@ from ranks_driver import BUG
 from sae_files import saev_1, write_saev
 from worlds import World, make_sae, make_tiny_world
 
-from semseg_cli import collectives, endings, interrupts, ranks
+from semseg_cli import collectives, endings, interrupts, network, ranks
 from semseg_cli.cli import app, run
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.ranks import STOPPED, Word
@@ -202,6 +202,57 @@ def test_a_rank_on_another_machine_is_dead_when_it_says_nothing(
     assert ranks.dead_rank(0.0) == 1
     ranks.post(Word(1, STOPPED, "stopped"))
     assert ranks.dead_rank(0.0) is None
+
+
+def test_a_network_that_does_not_work_is_told_when_joining(
+    be_rank: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: Any, **_more: Any) -> None:
+        raise RuntimeError("no route to host")
+
+    store = be_rank(0, 2)
+    store.add("semseg-cli/0/step/1/here", 1)
+    monkeypatch.setattr(ranks, "_groups", [])
+    monkeypatch.setattr(ranks, "_opened", [store])
+    monkeypatch.setattr(ranks, "_REASON_SECONDS", 0.0)
+    monkeypatch.setattr(network, "make_process_group", fail)
+    with pytest.raises(SemsegError, match="Rank 0 has lost the connection .*no route to host"):
+        ranks.join()
+
+
+def test_a_store_that_cannot_be_reached_is_told(
+    be_rank: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_rank(1, 2)
+    monkeypatch.setattr(ranks, "_opened", [])
+    with pytest.raises(SemsegError, match="Rank 1 has lost the connection"):
+        ranks.open_store(seconds=0.1)
+
+
+def test_a_broken_collective_is_a_lost_connection_or_what_its_breaker_says(
+    be_rank: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: Any) -> None:
+        raise RuntimeError("reset by peer")
+
+    monkeypatch.setattr(ranks, "_REASON_SECONDS", 0.0)
+    monkeypatch.setattr(dist, "all_reduce", fail)
+    store = be_rank(0, 2)
+    store.add("step/1/here", 1)
+    with pytest.raises(SemsegError, match="lost the connection .*reset by peer"):
+        collectives.all_sum(torch.ones(1))
+    ranks.post(Word(1, 1, "no such file"))
+    with pytest.raises(SemsegError, match="Rank 1: no such file"), ranks.communicating():
+        fail()
+
+
+def test_want_of_memory_is_no_lost_connection_and_is_told_before_ranks_meet(
+    be_rank: Callable[..., Any],
+) -> None:
+    store = be_rank(0, 2)
+    with pytest.raises(RuntimeError, match="memory"):
+        collectives.gather_counts(torch.ones(1, 4, dtype=torch.int64), 2**50)
+    assert not store.check(["step/1/name"])
 
 
 def test_a_second_sigterm_does_not_disturb_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
