@@ -17,7 +17,8 @@ from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.ranks import STOPPED, Word
 
 _LINGER_SECONDS = 60.0
-_WORD_SECONDS = 2.0
+_WORD_SECONDS = 15.0  # for the longest pass on another machine; schedulers kill after 30
+_STORE_SECONDS = 10.0  # to connect, for who ends before it has joined
 _TOLD = "told"  # the lead's key: its runs are ended, its sentence is printed
 
 
@@ -75,15 +76,13 @@ def _tell(word: Word) -> None:
     """Says why this rank ends; the lead is last to have the word, and first to go."""
     interrupts.settle()
     with suppress(KeyboardInterrupt, RuntimeError, SemsegError):
-        if ranks.rank() == 0:
-            if ranks.is_joined():
-                ranks.post(word)
-                ranks.note(_TOLD)
-            return
         if not ranks.is_joined():
-            ranks.open_store()
+            ranks.open_store(_STORE_SECONDS)
         ranks.post(word)
-        ranks.wait_for(_TOLD, _LINGER_SECONDS, is_ending=True)
+        if ranks.rank() == 0:
+            ranks.note(_TOLD)
+        else:
+            ranks.wait_for(_TOLD, _LINGER_SECONDS, is_ending=True)
 
 
 @contextmanager

@@ -204,7 +204,7 @@ def _part() -> None:
 def dead_rank(seconds: float) -> int | None:
     """A rank that ended without a word; None where all live or have said why they ended.
 
-    Those on other machines have so many seconds for their word.
+    Those on other machines have so many seconds for their word; here it shows whether one lives.
     """
     end = time.monotonic() + seconds
     while True:
@@ -212,10 +212,9 @@ def dead_rank(seconds: float) -> int | None:
         # Asked after: a rank that ended in between has said why.
         silent = [r for r in lives if not _has(_group().store, f"word/{r}")]
         dead = [r for r in silent if lives[r] is False]
-        if dead or not silent:
-            return min(dead, default=None)
-        if time.monotonic() > end:
-            return min((r for r in silent if lives[r] is None), default=None)
+        elsewhere = [r for r in silent if lives[r] is None]
+        if dead or not elsewhere or time.monotonic() > end:
+            return min(dead or elsewhere, default=None)
         time.sleep(_MOST_PAUSE)
 
 

@@ -204,6 +204,57 @@ def test_a_rank_on_another_machine_is_dead_when_it_says_nothing(
     assert ranks.dead_rank(0.0) is None
 
 
+class Clock:
+    """Time that passes only while somebody sleeps; `then` happens at a moment."""
+
+    def __init__(self, moment: float, then: Callable[[], None]) -> None:
+        self.now, self.moment, self.then = 0.0, moment, then
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now - seconds < self.moment <= self.now:
+            self.then()
+
+
+@pytest.mark.parametrize(("moment", "is_dead"), [(14.0, False), (16.0, True)])
+def test_a_rank_inside_a_pass_on_another_machine_has_time_for_its_word(
+    moment: float, is_dead: bool, be_rank: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = be_rank(0, 2)
+    store.set("where/1", "another-machine 1")
+    monkeypatch.setattr(ranks, "time", Clock(moment, lambda: ranks.post(Word(1, STOPPED, "late"))))
+    stopped = interrupts.Terminated()
+    assert (endings.explained(stopped) is stopped) is not is_dead
+
+
+def test_a_rank_that_lives_on_this_machine_is_not_waited_for(
+    be_rank: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_rank(0, 2).set("where/1", f"{os.uname().nodename} {os.getpid()}")
+    clock = Clock(0.0, lambda: None)
+    monkeypatch.setattr(ranks, "time", clock)
+    assert ranks.dead_rank(15.0) is None
+    assert clock.now == 0.0
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_ends_before_it_has_joined_says_so_and_does_not_linger(
+    rank: int, be_rank: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, clock = be_rank(rank, 2), Clock(0.0, lambda: None)
+    monkeypatch.setattr(ranks, "_groups", [])
+    monkeypatch.setattr(ranks, "_opened", [store])
+    monkeypatch.setattr(ranks, "time", clock)
+    if rank == 1:
+        store.set("semseg-cli/0/told", "")
+    endings._tell(Word(rank, 2, "wrong usage"))
+    assert store.check(["semseg-cli/0/told", "semseg-cli/0/first", f"semseg-cli/0/word/{rank}"])
+    assert clock.now == 0.0
+
+
 def test_a_network_that_does_not_work_is_told_when_joining(
     be_rank: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +267,7 @@ def test_a_network_that_does_not_work_is_told_when_joining(
     monkeypatch.setattr(ranks, "_opened", [store])
     monkeypatch.setattr(ranks, "_REASON_SECONDS", 0.0)
     monkeypatch.setattr(network, "make_process_group", fail)
-    with pytest.raises(SemsegError, match="Rank 0 has lost the connection .*no route to host"):
+    with pytest.raises(SemsegError, match=r"Rank 0 has lost the connection .*no route to host"):
         ranks.join()
 
 
@@ -239,7 +290,7 @@ def test_a_broken_collective_is_a_lost_connection_or_what_its_breaker_says(
     monkeypatch.setattr(dist, "all_reduce", fail)
     store = be_rank(0, 2)
     store.add("step/1/here", 1)
-    with pytest.raises(SemsegError, match="lost the connection .*reset by peer"):
+    with pytest.raises(SemsegError, match=r"lost the connection .*reset by peer"):
         collectives.all_sum(torch.ones(1))
     ranks.post(Word(1, 1, "no such file"))
     with pytest.raises(SemsegError, match="Rank 1: no such file"), ranks.communicating():
