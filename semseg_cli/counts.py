@@ -33,7 +33,8 @@ class Counts:
     `per_image` [n_images, rows, 4] holds original, changed, other and other-changed patches,
     `matrix` [rows, classes] where the changed patches of the row's class went. Both add up all
     draws of the edit; `per_draw` [draws, rows, 4] has each by itself, summed over images. On one
-    of several ranks, `per_image` has its own images only, the first at position `begin`.
+    of several ranks, `per_image` has its own images only, the first at position `begin`, until
+    `gather_images`.
     """
 
     def __init__(
@@ -98,12 +99,12 @@ class Counts:
         flow.diagonal(dim1=1, dim2=2).zero_()
         self.matrix += flow.sum(dim=0)[own]
 
-    def add_ranks(self, n_images: int) -> None:
-        """Adds the counts of the other ranks' images.
-
-        All ranks have the same sums; `per_image` has all `n_images` on the lead only.
-        """
+    def add_ranks(self) -> None:
+        """Adds the totals of the other ranks' images; `per_image` stays this rank's own."""
         all_sum(self.per_draw, self.matrix)
+
+    def gather_images(self, n_images: int) -> None:
+        """Lets `per_image` have all `n_images` on the lead; reports need it, totals do not."""
         self.per_image = gather_counts(self.per_image, n_images)
 
     def to_class_results(self, class_names: Sequence[str]) -> list[ClassResults]:

@@ -45,13 +45,13 @@ class Measured:
         self.norm_sum += float(norms.double().sum())
         self.n_edited += norms.numel()
 
-    def add_ranks(self, n_images: int) -> None:
-        """Adds what the other ranks measured; see `Counts.add_ranks`."""
+    def add_ranks(self) -> None:
+        """Adds what the other ranks measured, in total; see `Counts.add_ranks`."""
         norm_sum = torch.tensor(self.norm_sum, dtype=torch.float64)
         n_edited = torch.tensor(self.n_edited)
         all_sum(norm_sum, n_edited)
         self.norm_sum, self.n_edited = float(norm_sum), int(n_edited)
-        self.counts.add_ranks(n_images)
+        self.counts.add_ranks()
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def evaluate(
 ) -> list[Measured]:
     """The counts of every intervention over all images of the loader, in one pass over the data.
 
-    Of several ranks each runs its own images; the lead has the counts of all.
+    Of several ranks each runs its own images; all have the same totals, and the counts per image
+    of their own.
 
     Args:
         pipeline: the frozen parts.
@@ -111,7 +112,7 @@ def evaluate(
                 for n_done in _steps(pipeline, state, measured, edit, protocol):
                     advance(n_done)
     for measured in all_measured:
-        measured.add_ranks(len(loader.dataset))
+        measured.add_ranks()
     return all_measured
 
 

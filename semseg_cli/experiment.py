@@ -231,6 +231,8 @@ def run(
         progress=progress,
         description=", ".join(method.command for method in methods),
     )
+    for measured in all_measured:
+        measured.counts.gather_images(len(session.dataset))
     if not is_lead():
         return []
     reports = [to_report(m, names, setup.protocol, setup.min_patches) for m in all_measured]

@@ -13,6 +13,7 @@ from worlds import (
     slow_predict_edited,
 )
 
+from semseg_cli import counts
 from semseg_cli.causal import selection_images
 from semseg_cli.config import AutoFeat, Choose
 from semseg_cli.experiment import choose_latents, run
@@ -62,6 +63,23 @@ def test_the_report_says_what_the_choice_is_worth(decoy_world: World) -> None:
     by_f1, causal = (o.report for o in run(session, methods, {}))
     assert (by_f1.mean_target_change, by_f1.mean_other_change) == (0.0, 0.0)
     assert (causal.mean_target_change, causal.mean_other_change) == (1.0, 0.0)
+
+
+def test_only_reports_gather_counts_per_image(
+    decoy_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered = []
+
+    def gather(own: Tensor, n_all: int) -> Tensor:
+        gathered.append(n_all)
+        return own
+
+    monkeypatch.setattr(counts, "gather_counts", gather)
+    session = decoy_world.session()
+    rows_of(session, select="causal")
+    assert gathered == []
+    run(session, [AutoFeat(max_freq=1.0, select="causal", scale=(-2.0, -1.0))], {})
+    assert gathered == [len(session.dataset)] * 2
 
 
 def test_with_one_candidate_there_is_no_choice(decoy_world: World) -> None:
