@@ -26,6 +26,13 @@ def all_max(*tensors: Tensor) -> None:
     _reduce("max", dist.ReduceOp.MAX, tensors)
 
 
+def try_out(device: torch.device) -> None:
+    """Adds up a one of each rank there: GPUs that do not reach each other are found out early."""
+    n = torch.ones((), device=device)
+    all_sum(n)
+    assert not ranks.is_joined() or int(n) == ranks.n_ranks()
+
+
 @typed
 def gather_counts(own: Int64[Tensor, "b *rest"], n_all: int) -> Int64[Tensor, "all *rest"]:
     """The rows of all ranks' shards of `n_all`, on the lead; the others keep their own.

@@ -122,9 +122,10 @@ class Dataset(TorchDataset[Sample | KeptSample]):
         """Lets every rank read its own images to know the contents of all.
 
         Raises:
-            SemsegError: the ranks do not see the same images.
+            SemsegError: the ranks do not see the same images, or not in the same way.
         """
-        ranks.require_same(f"images of the {self.split} split", repr((self.names, self.indices)))
+        seen = (self.names, self.indices, self.labels, self.patch_size_px, self.preprocessing)
+        ranks.require_same(f"images and labels of the {self.split} split", repr(seen))
         own = ranks.shard(len(self))
         parts = ranks.from_all("contents", " ".join(self._contents_of(own)).encode())
         self.__dict__["contents"] = tuple(one for part in parts for one in part.decode().split())

@@ -44,6 +44,7 @@ from semseg_cli.recording import (
 )
 from semseg_cli.reuse import read_reused
 from semseg_cli.runs import RunFolder
+from semseg_cli.same_settings import require_same_settings
 from semseg_cli.session import Session, open_session
 from semseg_cli.store import public, resolve_uri, ui_command
 from semseg_cli.summary import (
@@ -64,6 +65,7 @@ not DINOv2. Bring your own: --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."
 @together()
 def intervene(setup: Setup, method: Method, output: Shown) -> None:
     """Runs one method at its scales: folders, tracking, tables."""
+    require_same_settings(setup, method, output)
     store = open_store(output)
     reused = _reused(method, output)
     with console.progress_bars(quiet=output.quiet) as progress:
@@ -94,6 +96,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
 @together()
 def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
     """Chooses latents: a folder with lookup.csv per scale, tracking, a table."""
+    require_same_settings(base, choice, output)
     store = open_store(output)
     setup = narrow(base, Setup)
     # F1 does not depend on the scale: one table serves all.

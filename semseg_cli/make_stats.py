@@ -24,6 +24,7 @@ from semseg_cli.recording import (
     shared_meta,
 )
 from semseg_cli.sae_stats import NAMES, SaeStats
+from semseg_cli.same_settings import require_same_settings
 from semseg_cli.session import Session
 from semseg_cli.summary import stats_table
 from semseg_cli.tracked import METRICS
@@ -37,6 +38,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
 
     They go into a run folder, and where `keep` says.
     """
+    require_same_settings(base, output)
     store = open_store(output)
     if is_lead():
         _make_folders(keep)

@@ -281,7 +281,7 @@ def require_same(what: str, value: str) -> None:
     """
     if from_lead(what, value.encode) != value.encode():
         raise SemsegError(
-            f"The {what} are not those of rank 0: give all machines the same files and settings."
+            f"The {what} are not those of rank 0: give all machines the same files and software."
         )
 
 

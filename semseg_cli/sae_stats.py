@@ -1,5 +1,6 @@
 """Statistics of an autoencoder as numbers and files: read, checked, written."""
 
+import hashlib
 import json
 import pickle
 import warnings
@@ -134,6 +135,16 @@ def check_stats(given: dict[str, Tensor], d_model: int, d_sae: int) -> dict[str,
                 f"check --{name.replace('_', '-')} against the SAE."
             )
     return given
+
+
+def digest_of(given: dict[str, Tensor]) -> str:
+    """A digest of the statistics that are given."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(given):
+        value = given[name].detach().cpu()
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def own_scaling(given: dict[str, Tensor], sae: SparseAutoencoder) -> dict[str, Tensor]:

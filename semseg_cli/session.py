@@ -9,11 +9,12 @@ from functools import cached_property
 
 import torch
 
-from semseg_cli import ranks
+from semseg_cli import __version__, ranks
 from semseg_cli import sae as saes
 from semseg_cli.activations import ActivationCache
 from semseg_cli.budget import make_budget
 from semseg_cli.cache_entries import activations_folder
+from semseg_cli.collectives import try_out
 from semseg_cli.config import Setup, TrainSetup
 from semseg_cli.data import Dataset, Loader, check_layout, open_dataset
 from semseg_cli.demo.world import ensure_world, world_folder
@@ -23,7 +24,7 @@ from semseg_cli.pipeline import Encoder, Pipeline
 from semseg_cli.presets import INPUTS, cache_folder
 from semseg_cli.progress import Progress, silent
 from semseg_cli.sae import SparseAutoencoder
-from semseg_cli.sae_stats import NAMES, check_stats, load_stat, own_scaling
+from semseg_cli.sae_stats import NAMES, check_stats, digest_of, load_stat, own_scaling
 from semseg_cli.stats import cached_stats
 from semseg_cli.vit import Backbone, load_vit
 
@@ -235,6 +236,9 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     """
     require_inputs(setup, [name for name in INPUTS if needs_head or name != "seg_ckpt"])
     device = find_device(setup.device)
+    versions = (__version__, str(torch.__version__))
+    ranks.require_same("versions and kind of device", repr((*versions, device.type)))
+    try_out(device)
     find_data(setup, [setup.imgs.split if needs_head else setup.lookup_split], progress)
     sae = saes.load_undecided(str(setup.sae_ckpt), device, setup.sae_format, setup.sae_centre_input)
     head = load_head(str(setup.seg_ckpt)).to(device) if needs_head else None
@@ -245,13 +249,20 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     if head:
         encoder = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, cache=cache, head=head)
     session = Session(setup, encoder, load_stats(setup, sae), progress)
-    digests = [vit.digest, sae.digest, head.digest if head else None]
-    ranks.require_same("models", repr(digests))
+    _require_same_parts(session)
     if sae.centres_input is None:
         session.decide_centring()
     # Opened here, so that a bad split or class is told before a run begins.
     session.classes_of(session.dataset if needs_head else session.lookup_dataset)
     return session
+
+
+def _require_same_parts(session: Session) -> None:
+    """Refuses models or given statistics other than those of rank 0."""
+    encoder = session.encoder
+    head = encoder.head.digest if isinstance(encoder, Pipeline) else None
+    ranks.require_same("models", repr((encoder.vit.digest, encoder.sae.digest, head)))
+    ranks.require_same("given statistics", digest_of(session.given_stats))
 
 
 def find_data(

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,14 @@ from worlds import World, make_sae, make_tiny_world
 
 from semseg_cli import collectives, endings, interrupts, network, ranks
 from semseg_cli.cli import app, run
+from semseg_cli.config import RandVec, Settings, Setup, Shown, narrow
 from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.flat import entries
 from semseg_cli.ranks import STOPPED, Word
 from semseg_cli.runs import RunFolder
 from semseg_cli.sae.model import WEIGHTS
+from semseg_cli.sae_stats import digest_of
+from semseg_cli.same_settings import OF_A_MACHINE, require_same_settings
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr")
 DRIVER = Path(__file__).with_name("ranks_driver.py")
@@ -129,6 +134,71 @@ def test_a_rank_with_other_files_is_refused(be_rank: Callable[..., Any]) -> None
     be_rank(1, 2).set("step/1", "cat")
     with pytest.raises(SemsegError, match="The images are not those of rank 0"):
         ranks.require_same("images", "dog")
+
+
+LEADS = (Setup(seed=3, cls_token=True, act_norm="norm.json"), RandVec(draws=2), Shown())
+ELSEWHERE = (
+    narrow(
+        LEADS[0], Setup, act_norm="/data/norm.json", cache_dir=Path("x"), n_workers=3, batch_size=1,
+        memory_budget=2.0, no_cache=True, cache_limit=1.0,
+    ),
+    LEADS[1],
+    Shown(dump_to=Path("x"), quiet=True, no_track=True, run_name="x", examples=2),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("own", "differing"),
+    [
+        (LEADS, ""),
+        (ELSEWHERE, ""),
+        ((narrow(LEADS[0], Setup, classes=("sky",)), *LEADS[1:]), "--class"),
+        ((Setup(cls_token=True), *LEADS[1:]), "--act-norm, --seed"),
+        ((LEADS[0], RandVec(lookup="x.csv"), LEADS[2]), "--draws, --lookup"),
+        ((*LEADS[:2], Shown(dry_run=True)), "--dry-run"),
+    ],
+)  # fmt: skip
+def test_settings_that_change_results_are_those_of_the_lead(
+    own: Sequence[Settings], differing: str, be_rank: Callable[..., Any]
+) -> None:
+    store = be_rank(0, 2)
+    require_same_settings(*LEADS)
+    leads = store.get("step/1")
+    be_rank(1, 2).set("step/1", leads)
+    if not differing:
+        require_same_settings(*own)
+        return
+    with pytest.raises(UsageError, match=rf"Settings differ .* rank 0 \({differing}\): give all"):
+        require_same_settings(*own)
+
+
+def test_settings_that_may_differ_between_ranks_are_settings() -> None:
+    names = {entry.name for entry in entries(Setup)}
+    assert names >= OF_A_MACHINE
+
+
+def test_what_ranks_see_and_load_is_compared(
+    tiny_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[str, str]] = []
+    monkeypatch.setattr(ranks, "require_same", lambda what, value: said.append((what, value)))
+    session = tiny_world.session(act_norm=2.0)
+    assert any(torch.__version__ in value for _, value in said)
+    assert {"models", "given statistics"} <= {what for what, _ in said}
+    given = {**session.given_stats, "act_norm": torch.tensor(3.0)}
+    assert digest_of(session.given_stats) in dict(said).values()
+    assert digest_of(given) != digest_of(session.given_stats)
+    said.clear()
+    whole = session.dataset
+    for seen in (
+        whole,
+        replace(whole, patch_size_px=16),
+        replace(whole, labels=replace(whole.labels, offset=-1)),
+        replace(whole, preprocessing=replace(whole.preprocessing, divisor=1.0)),
+    ):
+        seen.share_contents()
+    assert len({what for what, _ in said}) == 1
+    assert len({value for _, value in said}) == 4
 
 
 @pytest.mark.parametrize(
