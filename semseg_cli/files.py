@@ -37,6 +37,11 @@ def make_folder(path: Path, option: str = "--dump-to") -> None:
         raise cannot_write(path, error, option) from error
 
 
+def nearest_folder(path: Path) -> Path:
+    """The path, or the nearest one above it that exists."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+
+
 def cannot_write(path: Path, error: OSError, option: str) -> SemsegError:
     """The sentence for a file or folder that cannot be written."""
     advice = "free some space or give" if error.errno == errno.ENOSPC else "give"

@@ -16,7 +16,7 @@ from semseg_cli.pipeline import Encoder, Pipeline
 from semseg_cli.presets import cache_folder
 from semseg_cli.progress import Progress
 from semseg_cli.sae import SparseAutoencoder
-from semseg_cli.session import Session
+from semseg_cli.session import Session, activation_cache
 from semseg_cli.vit import Backbone
 
 EVALUATION, LOOKUP = "evaluation split", "lookup split"
@@ -60,11 +60,12 @@ class Patient:
 
     def probe(self, role: str) -> Iterator[Batch]:
         """A few images of a split, spread evenly, as the ViT sees them."""
-        dataset = self._seen(role)
+        dataset = self.seen(role)
         few = dataset.subset(even_subset(len(dataset), self.checkup.probe_images))
         yield from Loader(few, min(self.setup.batch_size, len(few)))
 
-    def _seen(self, role: str) -> Dataset:
+    def seen(self, role: str) -> Dataset:
+        """A split as the ViT sees it."""
         vit = self.vit
         return replace(
             self.datasets[role], patch_size_px=vit.patch_size_px, preprocessing=vit.preprocessing
@@ -73,11 +74,16 @@ class Patient:
     def session(self) -> Session:
         """The loaded parts as commands use them, in small batches."""
         few = min(self.setup.batch_size, self.checkup.probe_images)
-        parts: dict[str, Any] = {"vit": self.vit, "layer": self.setup.vit_layer, "sae": self.sae}
+        parts: dict[str, Any] = {
+            "vit": self.vit,
+            "layer": self.setup.vit_layer,
+            "sae": self.sae,
+            "cache": activation_cache(self.setup),
+        }
         head = self.fitting_head
         encoder = Pipeline(**parts, head=head) if head else Encoder(**parts)
         session = Session(replace(self.setup, batch_size=few), encoder, self.given_stats)
-        session.dataset, session.lookup_dataset = self._seen(EVALUATION), self._seen(LOOKUP)
+        session.dataset, session.lookup_dataset = self.seen(EVALUATION), self.seen(LOOKUP)
         return session
 
     def digests(self) -> dict[str, str]:

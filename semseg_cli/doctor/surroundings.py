@@ -13,9 +13,10 @@ from semseg_cli.checkup import Finding
 from semseg_cli.config import AutoFeat, Choose
 from semseg_cli.doctor.patient import EVALUATION, LOOKUP, Patient, doubtful, good
 from semseg_cli.errors import SemsegError
-from semseg_cli.files import cannot_write
+from semseg_cli.files import cannot_write, nearest_folder
 from semseg_cli.lookup import THRESHOLDS
-from semseg_cli.plan import make_plan
+from semseg_cli.plan import Keeping, make_plan, plan_keeping
+from semseg_cli.session import activation_cache
 
 GIB = 2**30
 RUN_BYTES = 100 * 2**20  # a run folder with pictures, generously
@@ -45,17 +46,12 @@ def cache_folder(patient: Patient) -> Finding:
 
 
 def _writable(folder: Path, option: str) -> Finding:
-    there = _existing(folder)
+    there = nearest_folder(folder)
     try:
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise cannot_write(folder, error, option) from error
     return good(_short(folder))
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    return next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
 
 
 def _short(path: Path) -> str:
@@ -65,17 +61,40 @@ def _short(path: Path) -> str:
 
 
 def disk(patient: Patient) -> Finding:
-    """Is there room for run folders, and for residuals while statistics are computed?"""
-    needs = {patient.checkup.dump_to: RUN_BYTES, patient.cache: _scratch_bytes(patient)}
+    """Is there room for run folders, and for residuals: kept ones, or while statistics are made?"""
+    keepings = _keepings(patient)
+    residuals = sum(keeping.n_bytes for keeping in keepings.values() if not keeping.refused)
+    of_lookup = keepings.get(LOOKUP)
+    if of_lookup is None or of_lookup.refused:
+        residuals += _scratch_bytes(patient)
+    needs = {patient.checkup.dump_to: RUN_BYTES, patient.cache: residuals}
     for folder, n_bytes in needs.items():
-        free = shutil.disk_usage(_existing(folder)).free
+        free = shutil.disk_usage(nearest_folder(folder)).free
         if free < n_bytes:
             raise SemsegError(
                 f"{folder} has {free / GIB:.1f} GiB free, {n_bytes / GIB:.1f} GiB are needed: free "
                 "some space, or give another --dump-to or --cache-dir, or fewer --lookup-images."
             )
-    free = min(shutil.disk_usage(_existing(folder)).free for folder in needs)
-    return good(f"{free / GIB:.1f} GiB free, {sum(needs.values()) / GIB:.1f} GiB needed")
+    free = min(shutil.disk_usage(nearest_folder(folder)).free for folder in needs)
+    said = f"{free / GIB:.1f} GiB free, {sum(needs.values()) / GIB:.1f} GiB needed"
+    reasons = dict.fromkeys(keeping.refused for keeping in keepings.values() if keeping.refused)
+    if reasons:
+        return doubtful(
+            said,
+            f"Activations are not kept, {' and '.join(reasons)}: give a larger --cache-limit, "
+            "another --cache-dir, or --no-cache.",
+        )
+    return good(said)
+
+
+def _keepings(patient: Patient) -> dict[str, Keeping]:
+    """By role what a run would add to the activation cache; nothing without one."""
+    cache = activation_cache(patient.setup)
+    if cache is None:
+        return {}
+    seen = {role: patient.seen(role) for role in (LOOKUP, EVALUATION) if role in patient.datasets}
+    found = plan_keeping(cache, patient.vit, patient.setup.vit_layer, list(seen.values()))
+    return {role: found[dataset.digest] for role, dataset in seen.items()}
 
 
 def _scratch_bytes(patient: Patient) -> int:
