@@ -20,9 +20,10 @@ from worlds import (
 )
 
 from semseg_cli import sae as saes
+from semseg_cli.activations import HEADER_BYTES
 from semseg_cli.checkup import Check, Finding, NotApplicableError, is_fit, run_checks, to_table
 from semseg_cli.config import Checkup, Setup
-from semseg_cli.doctor import CHECKS, parts
+from semseg_cli.doctor import CHECKS, parts, surroundings
 from semseg_cli.doctor.fit import MEASURED, NONE, OWN, Choice, advise, measure_fit, scaling
 from semseg_cli.doctor.patient import Patient
 from semseg_cli.errors import SemsegError
@@ -56,11 +57,11 @@ b_dec             pass    not subtracted
 """
 
 
-def doctor(terminal: Terminal, world: World, **changes: str) -> tuple[Done, Rows]:
+def doctor(terminal: Terminal, world: World, *flags: str, **changes: str) -> tuple[Done, Rows]:
     """The command on a world, with a cache of its own, and its rows by check."""
     cache = str(terminal.folder / "cache")
     named = {"max_freq": "", "cache_dir": cache, "device": "cpu", "format": "json", **changes}
-    done = terminal.type("doctor", *options(world, **named))
+    done = terminal.type("doctor", *options(world, **named), *flags)
     is_json = named["format"] == "json"
     rows = json.loads(done.out)["rows"] if is_json and done.out else []
     return done, {row["check"]: row for row in rows}
@@ -93,6 +94,52 @@ def test_the_table_fits_80_columns(known_world: World, terminal: Terminal) -> No
     assert title == "Doctor: 27 pass"
     assert rest.startswith(GOLDEN)
     assert max(map(len, done.out.splitlines())) <= 80
+
+
+def folders_below(cache: Path) -> list[str]:
+    return sorted(str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_dir())
+
+
+def test_kept_activations_are_known_and_none_are_added(
+    known_world: World, terminal: Terminal
+) -> None:
+    passes = "passes up to the layer, 18 after"
+    assert f" 7 {passes}" in doctor(terminal, known_world)[1]["time"]["found"]
+    assert f" 11 {passes}" in doctor(terminal, known_world, "--no-cache")[1]["time"]["found"]
+    cache = terminal.folder / "cache"
+    assert "activations" not in folders_below(cache)
+    named = options(known_world, cache_dir=str(cache))
+    assert terminal.type("auto-feat", *named, "--no-track", "--no-plots").code == 0
+    before = folders_below(cache / "activations")
+    assert before
+    found = doctor(terminal, known_world)[1]["time"]["found"]
+    assert f" 0 {passes}" in found
+    assert folders_below(cache / "activations") == before
+
+
+def test_the_disk_is_asked_for_what_is_kept(
+    known_world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def enough(_folder: Path, n_bytes: int) -> int:
+        asked.append(n_bytes)
+        return 2**40
+
+    monkeypatch.setattr(surroundings, "_require_room", enough)
+    given = {"act_mean": "", "act_norm": ""}  # to be computed: needs residuals more than once
+    n_image = 17 * 16 * 4 + 16 * 16 + HEADER_BYTES  # tokens of width 16, labels and shares
+    _, rows = doctor(terminal, known_world, **given)
+    assert rows["disk"]["status"] == "pass"
+    n_scratch = 4 * 16 * 16 * 4
+    _, rows = doctor(terminal, known_world, "--no-cache", **given)
+    assert rows["disk"]["status"] == "pass"
+    _, rows = doctor(terminal, known_world, cache_limit="0.000001", **given)
+    assert rows["disk"]["status"] == "warn"
+    assert "are more than --cache-limit" in rows["disk"]["advice"]
+    assert asked[1::2] == [7 * n_image, n_scratch, n_scratch]
+    doctor(terminal, known_world, "--no-cache")
+    assert asked[-1] == 0
 
 
 def test_a_wrong_layer_is_named_with_the_right_one(own_world: World, terminal: Terminal) -> None:

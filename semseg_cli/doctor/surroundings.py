@@ -63,38 +63,40 @@ def _short(path: Path) -> str:
 def disk(patient: Patient) -> Finding:
     """Is there room for run folders, and for residuals: kept ones, or while statistics are made?"""
     keepings = _keepings(patient)
-    residuals = sum(keeping.n_bytes for keeping in keepings.values() if not keeping.refused)
-    of_lookup = keepings.get(LOOKUP)
-    if of_lookup is None or of_lookup.refused:
+    refused = [keeping.refused for keeping in keepings if keeping.refused]
+    residuals = sum(keeping.n_bytes for keeping in keepings if not keeping.refused)
+    if not keepings or keepings[0].refused:
         residuals += _scratch_bytes(patient)
     needs = {patient.checkup.dump_to: RUN_BYTES, patient.cache: residuals}
-    for folder, n_bytes in needs.items():
-        free = shutil.disk_usage(nearest_folder(folder)).free
-        if free < n_bytes:
-            raise SemsegError(
-                f"{folder} has {free / GIB:.1f} GiB free, {n_bytes / GIB:.1f} GiB are needed: free "
-                "some space, or give another --dump-to or --cache-dir, or fewer --lookup-images."
-            )
-    free = min(shutil.disk_usage(nearest_folder(folder)).free for folder in needs)
+    free = min(_require_room(folder, n_bytes) for folder, n_bytes in needs.items())
     said = f"{free / GIB:.1f} GiB free, {sum(needs.values()) / GIB:.1f} GiB needed"
-    reasons = dict.fromkeys(keeping.refused for keeping in keepings.values() if keeping.refused)
-    if reasons:
+    if refused:
         return doubtful(
             said,
-            f"Activations are not kept, {' and '.join(reasons)}: give a larger --cache-limit, "
+            f"Not all activations are kept: {'; '.join(refused)}. Give a larger --cache-limit, "
             "another --cache-dir, or --no-cache.",
         )
     return good(said)
 
 
-def _keepings(patient: Patient) -> dict[str, Keeping]:
-    """By role what a run would add to the activation cache; nothing without one."""
+def _require_room(folder: Path, n_bytes: int) -> int:
+    """The free bytes; refuses too few."""
+    free = shutil.disk_usage(nearest_folder(folder)).free
+    if free < n_bytes:
+        raise SemsegError(
+            f"{folder} has {free / GIB:.1f} GiB free, {n_bytes / GIB:.1f} GiB are needed: free "
+            "some space, or give another --dump-to or --cache-dir, or fewer --lookup-images."
+        )
+    return free
+
+
+def _keepings(patient: Patient) -> list[Keeping]:
+    """What a run would add to the activation cache, first of the lookup split."""
     cache = activation_cache(patient.setup)
     if cache is None:
-        return {}
-    seen = {role: patient.seen(role) for role in (LOOKUP, EVALUATION) if role in patient.datasets}
-    found = plan_keeping(cache, patient.vit, patient.setup.vit_layer, list(seen.values()))
-    return {role: found[dataset.digest] for role, dataset in seen.items()}
+        return []
+    seen = [patient.seen(role) for role in (LOOKUP, EVALUATION) if role in patient.datasets]
+    return list(plan_keeping(cache, patient.vit, patient.setup.vit_layer, seen).values())
 
 
 def _scratch_bytes(patient: Patient) -> int:
