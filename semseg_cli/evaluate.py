@@ -103,9 +103,8 @@ def evaluate(
     ]
     n_tails = sum(_n_tails(measured, own, protocol) for measured in all_measured)
     advance = progress(description, len(own) + n_tails)
-    latents = _latents_read(interventions)
     for batch, tokens_bnd in pipeline.residuals(loader):
-        state = _clean_state(pipeline, batch, tokens_bnd, latents)
+        state = clean_state(pipeline, batch, tokens_bnd, interventions)
         advance(len(batch))
         for measured in all_measured:
             for edit in measured.intervention.draws:
@@ -145,7 +144,11 @@ def n_latents_held(interventions: Sequence[Intervention]) -> int:
 
 
 @torch.inference_mode()
-def _clean_state(pipeline: Pipeline, batch: Batch, tokens_bnd: Tensor, latents: list[int]) -> State:
+def clean_state(
+    pipeline: Pipeline, batch: Batch, tokens_bnd: Tensor, interventions: Sequence[Intervention]
+) -> State:
+    """What the edits of a batch start from; the activations are those that some edit reads."""
+    latents = _latents_read(interventions)
     patches_btd = pipeline.patches(tokens_bnd)
     columns = pipeline.sae.columns(patches_btd, torch.tensor(latents).long())
     acts = dict(zip(latents, columns.unbind(dim=-1), strict=True))
@@ -205,24 +208,37 @@ def _run_rows(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) 
 @torch.inference_mode()
 def _run_pair(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) -> Iterator[int]:
     """One edit of the whole image, all rows counted from it: the label protocol, shared edits."""
-    batch = state.batch
-    rows_bt = _row_of_patch(edit, batch).to(pipeline.device)
+    positions_b = state.batch.positions_b.to(pipeline.device)
+    rows_bt = row_of_patch(edit, state.batch)
+    is_edited_bt = rows_bt.to(pipeline.device) >= 0
+    for part, edited_pt, norms_pt in edited_by_patch(pipeline, state, edit, rows_bt):
+        measured.counts.add_pair(positions_b[part], state.clean_bt[part], edited_pt, edit.draw)
+        measured.add_norm(norms_pt[is_edited_bt[part]])
+        yield len(part)
+
+
+@torch.inference_mode()
+def edited_by_patch(
+    pipeline: Pipeline, state: State, edit: Edit, rows_bt: Int64[Tensor, "b t"]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Images, their edited predictions and the length of the edit at each patch, pass by pass.
+
+    Each patch gets its own row of the edit; -1 leaves it untouched.
+    """
+    rows_bt = rows_bt.to(pipeline.device)
     is_edited_bt = rows_bt >= 0
     rows_bt = rows_bt.clamp(min=0)
     coefs_btkg = _coefficients(pipeline, edit, state)
-    units_bkd = edit.units(batch.indices_b, pipeline.vit.d_model)
+    units_bkd = edit.units(state.batch.indices_b, pipeline.vit.d_model)
     n_most = pipeline.rows_per_pass(n_directions=edit.values_kg.shape[1])
-    for part in torch.arange(len(batch), device=pipeline.device).split(n_most):
+    for part in torch.arange(len(rows_bt), device=pipeline.device).split(n_most):
         own_pt = rows_bt[part]
         images, patches = part[:, None], torch.arange(own_pt.shape[1], device=part.device)
         coefs_ptg = coefs_btkg[images, patches, own_pt] * is_edited_bt[part][..., None]
         edited_pt, norms_pt = _predict_part(
             pipeline, state, edit, units_bkd, part, own_pt, coefs_ptg
         )
-        positions_p = batch.positions_b.to(pipeline.device)[part]
-        measured.counts.add_pair(positions_p, state.clean_bt[part], edited_pt, edit.draw)
-        measured.add_norm(norms_pt[is_edited_bt[part]])
-        yield len(part)
+        yield part, edited_pt, norms_pt
 
 
 @typed
@@ -248,7 +264,7 @@ def _predict_part(
     return pipeline.predict(tokens_pnd), norms_pt
 
 
-def _row_of_patch(edit: Edit, batch: Batch) -> Int64[Tensor, "b t"]:
+def row_of_patch(edit: Edit, batch: Batch) -> Int64[Tensor, "b t"]:
     """The edit's row for each patch's own label; -1 where it has none and stays untouched."""
     if edit.is_shared:
         return torch.zeros_like(batch.labels_bt)

@@ -1,4 +1,4 @@
-"""Example images of an intervention: the pipeline runs again on the few images that are shown."""
+"""Example images of an intervention: the edit runs again on the few images that are shown."""
 
 import re
 from pathlib import Path
@@ -9,18 +9,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from semseg_cli.counts import Counts
-from semseg_cli.data import Batch, Dataset
+from semseg_cli.data import Batch, Loader
 from semseg_cli.edits import Edit, Intervention
-from semseg_cli.evaluate import (
-    _clean_state,
-    _coefficients,
-    _edited,
-    _latents_read,
-    _row_of_patch,
-)
+from semseg_cli.evaluate import clean_state, edited_by_patch, row_of_patch
 from semseg_cli.experiment import Outcome
 from semseg_cli.panels import Example, example_figure
 from semseg_cli.pipeline import Pipeline
+from semseg_cli.preprocessing import Preprocessing
 from semseg_cli.results import ClassResults, Report
 from semseg_cli.session import Session
 
@@ -74,16 +69,17 @@ def _example(
     session: Session, outcome: Outcome, result: ClassResults, position: int, effect: str
 ) -> Example:
     dataset, edit, report = session.dataset, outcome.intervention.first, outcome.report
-    batch = _batch_of_one(dataset, position)
     row = None if report.shared_edit else edit.class_ids.index(result.class_id)
-    clean_bt, edited_bt = edited_predictions(session.pipeline, edit, batch, row)
-    shape = [side // dataset.patch_size_px for side in batch.images_bchw.shape[2:]]
+    image_chw = dataset[position].image_chw
+    ((batch, tokens_bnd),) = session.pipeline.residuals(Loader(dataset.subset([position]), 1))
+    clean_bt, edited_bt = edited_predictions(session.pipeline, edit, batch, tokens_bnd, row)
+    shape = [side // dataset.patch_size_px for side in image_chw.shape[1:]]
     truth, before, after = (
         values_bt[0].cpu().reshape(shape).numpy()
         for values_bt in (batch.labels_bt, clean_bt, edited_bt)
     )
     return Example(
-        image_hwc=_pixels(batch, dataset),
+        image_hwc=_pixels(image_chw, dataset.preprocessing),
         truth=truth,
         before=before,
         after=after,
@@ -96,27 +92,14 @@ def _example(
     )
 
 
-def _batch_of_one(dataset: Dataset, position: int) -> Batch:
-    sample = dataset[position]
-    return Batch(
-        images_bchw=sample.image_chw[None],
-        labels_bt=sample.labels_t[None],
-        share_bt=sample.share_t[None],
-        positions_b=torch.tensor([sample.position]),
-        indices_b=torch.tensor([sample.index]),
-    )
-
-
-def _pixels(batch: Batch, dataset: Dataset) -> np.ndarray:
+def _pixels(image_chw: Tensor, preprocessing: Preprocessing) -> np.ndarray:
     """The image as it was cropped, in 0..1, [height, width, 3]."""
-    image_hwc = batch.images_bchw[0].permute(1, 2, 0).cpu().numpy()
-    preprocessing = dataset.preprocessing
+    image_hwc = image_chw.permute(1, 2, 0).numpy()
     return (image_hwc * preprocessing.std + preprocessing.mean).clip(0, 1)
 
 
-@torch.inference_mode()
 def edited_predictions(
-    pipeline: Pipeline, edit: Edit, batch: Batch, row: int | None
+    pipeline: Pipeline, edit: Edit, batch: Batch, tokens_bnd: Tensor, row: int | None
 ) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
     """The predictions before and after an edit, as they are counted.
 
@@ -124,23 +107,11 @@ def edited_predictions(
         pipeline: the frozen parts.
         edit: one draw of one method at one scale.
         batch: the images.
+        tokens_bnd: their residuals.
         row: the edit's row that every patch gets; None where one pair of predictions serves all
             classes (the label protocol, shared edits).
     """
-    tokens_bnd = pipeline.residual(batch.images_bchw)
-    state = _clean_state(pipeline, batch, tokens_bnd, _latents_read([Intervention((edit,))]))
-    rows_bt = _row_of_patch(edit, batch) if row is None else torch.full_like(batch.labels_bt, row)
-    rows_bt = rows_bt.to(pipeline.device)
-    is_edited_bt = rows_bt >= 0
-    rows_bt = rows_bt.clamp(min=0)
-    n_images, n_patches = rows_bt.shape
-    images = torch.arange(n_images, device=pipeline.device)[:, None]
-    patches = torch.arange(n_patches, device=pipeline.device)
-    coefs_btkg = _coefficients(pipeline, edit, state)
-    coefs_btg = coefs_btkg[images, patches, rows_bt] * is_edited_bt[..., None]
-    units_bkd = edit.units(batch.indices_b, pipeline.vit.d_model)
-    directions = None if edit.directions_kgd is None else edit.directions_kgd[rows_bt]
-    units = None if units_bkd is None else units_bkd[images, rows_bt]
-    delta_btd = edit.delta(coefs_btg, directions, units)
-    edited_bnd = _edited(pipeline, state.tokens_bnd, images[:, 0], delta_btd)
-    return state.clean_bt, pipeline.predict(edited_bnd)
+    state = clean_state(pipeline, batch, tokens_bnd, [Intervention((edit,))])
+    rows_bt = row_of_patch(edit, batch) if row is None else torch.full_like(batch.labels_bt, row)
+    parts = edited_by_patch(pipeline, state, edit, rows_bt)
+    return state.clean_bt, torch.cat([edited_pt for _, edited_pt, _ in parts])

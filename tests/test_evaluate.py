@@ -38,7 +38,7 @@ from semseg_cli.config import (
 from semseg_cli.counts import compute_class_results
 from semseg_cli.edits import Edit, Intervention
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.evaluate import Measured, _edited, _row_of_patch, evaluate, to_report
+from semseg_cli.evaluate import Measured, _edited, evaluate, row_of_patch, to_report
 from semseg_cli.experiment import Outcome, run
 from semseg_cli.head import save_head
 from semseg_cli.interventions import rand_vec, set_latents
@@ -311,7 +311,7 @@ def test_labels_beyond_255_find_their_rows() -> None:
     zeros = torch.zeros(1, dtype=torch.int64)
     batch = Batch(torch.zeros(1, 3, 2, 2), labels, torch.ones(1, 4).double(), zeros, zeros)
     edit = Edit("m", -2.0, (7, 300), torch.zeros(2, 1), None, None, "random")
-    assert _row_of_patch(edit, batch).tolist() == [[-1, -1, 0, 1]]
+    assert row_of_patch(edit, batch).tolist() == [[-1, -1, 0, 1]]
 
 
 # --- draws ----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from semseg_cli.experiment import Outcome, run
 from semseg_cli.panels import COLOURS, Example, class_colours, example_figure
 from semseg_cli.results import ClassResults, Report
 from semseg_cli.session import Session
+from semseg_cli.vit import Backbone
 
 GREY = np.full((224, 224, 3), 0.5)
 
@@ -46,13 +47,13 @@ def test_predictions_are_those_that_were_counted(
     outcome = outcome_of(session, method)
     seen, edit = outcome.counts, outcome.intervention.first
     counts = Counts(seen.class_ids.tolist(), len(session.dataset), seen.n_classes)
-    for batch in session.loader(session.dataset):
+    for batch, tokens in session.pipeline.residuals(session.loader(session.dataset)):
         if outcome.report.shared_edit:
-            clean, edited = edited_predictions(session.pipeline, edit, batch, None)
+            clean, edited = edited_predictions(session.pipeline, edit, batch, tokens, None)
             counts.add_pair(batch.positions_b, clean, edited)
             continue
         for row in range(len(edit.class_ids)):
-            clean, edited = edited_predictions(session.pipeline, edit, batch, row)
+            clean, edited = edited_predictions(session.pipeline, edit, batch, tokens, row)
             rows = torch.full((len(batch),), row)
             counts.add_rows(batch.positions_b, rows, clean, edited)
     assert int(seen.per_image[..., [1, 3]].sum()) > 0
@@ -105,13 +106,45 @@ def test_panels_are_files_of_the_chosen_images(known_world: World, tmp_path: Pat
         assert re.fullmatch(r"[\w.-]+", path.name), "MLflow takes no other signs"
 
 
+def counted(vit: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """From now on, the number of images of each prefix pass."""
+    seen: list[int] = []
+    prefix = vit.prefix
+
+    def counting(images: torch.Tensor, layer: int) -> torch.Tensor:
+        seen.append(len(images))
+        return prefix(images, layer)
+
+    monkeypatch.setattr(vit, "prefix", counting)
+    return seen
+
+
+def test_panels_read_the_kept_residuals(
+    known_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = AutoFeat(scale=(-3.0,), max_freq=1.0)
+    drawn = []
+    for no_cache in (True, False):
+        session = known_world.session(no_cache=no_cache, cache_dir=tmp_path / "cache")
+        outcome, vit = outcome_of(session, method), session.pipeline.vit
+        seen = counted(vit, monkeypatch)
+        folder = tmp_path / f"{no_cache}"
+        example_panels(session, outcome, 1, folder)
+        drawn.append({path.name: picture(path) for path in folder.iterdir()})
+        assert seen == ([1, 1] if no_cache else [])
+    without, kept = drawn
+    assert without.keys() == kept.keys()
+    assert all(np.array_equal(without[name], kept[name]) for name in without)
+
+
 def test_planted_classes_change_and_nothing_else(known_world: World) -> None:
     session = known_world.session()
     outcome = outcome_of(session, AutoFeat(scale=(-3.0,), max_freq=1.0))
-    batch = next(iter(session.loader(session.dataset)))
+    edit, pipeline = outcome.intervention.first, session.pipeline
+    batch, tokens = next(iter(pipeline.residuals(session.loader(session.dataset))))
     for class_id in PLANTED:
-        row = outcome.intervention.first.class_ids.index(class_id)
-        clean, edited = edited_predictions(session.pipeline, outcome.intervention.first, batch, row)
+        row = edit.class_ids.index(class_id)
+        clean, edited = edited_predictions(pipeline, edit, batch, tokens, row)
         assert torch.equal(clean, batch.labels_bt)
         assert torch.equal(clean != edited, clean == class_id)
 
