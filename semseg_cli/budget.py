@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 GIB = 2**30
-SHARE_OF_GPU = 0.25  # of what is free
+SHARE_OF_GPU = 0.25  # of its whole memory: what else runs there should not decide sizes
 # Larger passes mostly took longer per row: 128 rows of a ViT-B by a fifth or more.
 LARGEST_ON_CPU = 32 * 2**20
 SLACK = 1.25  # of what a pass makes: memory that is free, but in pieces
@@ -116,12 +116,18 @@ class Budget:
 
 
 def make_budget(gib: float | None, device: torch.device) -> Budget:
-    """The budget of the settings; without one 1 GiB on a CPU, a quarter of what a GPU has free."""
+    """The budget of the settings; without one 1 GiB on a CPU, a quarter of a GPU.
+
+    No more than a GPU has free, where it is that full.
+    """
     is_cpu = device.type == "cpu"
     if gib is not None:
         n_bytes = int(gib * GIB)
+    elif is_cpu:
+        n_bytes = GIB
     else:
-        n_bytes = GIB if is_cpu else int(SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0])
+        free, total = torch.cuda.mem_get_info(device)
+        n_bytes = min(free, int(SHARE_OF_GPU * total))
     return Budget(n_bytes, LARGEST_ON_CPU if is_cpu else None)
 
 

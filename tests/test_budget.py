@@ -96,9 +96,12 @@ def test_the_budget_of_the_settings_counts_and_a_cpu_has_one_gib_without() -> No
     assert make_budget(None, cpu) == Budget(GIB, LARGEST_ON_CPU)
 
 
-def test_a_gpu_gives_a_quarter_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (40 * GIB, 80 * GIB))
-    assert make_budget(None, torch.device("cuda")) == Budget(10 * GIB, None)
+@pytest.mark.parametrize(("free", "expected"), [(80, 20), (30, 20), (20, 20), (5, 5)])
+def test_a_gpu_gives_a_quarter_of_its_memory_whatever_else_is_there(
+    monkeypatch: pytest.MonkeyPatch, free: int, expected: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free * GIB, 80 * GIB))
+    assert make_budget(None, torch.device("cuda")) == Budget(expected * GIB, None)
     assert make_budget(3.0, torch.device("cuda")) == Budget(3 * GIB, None)
 
 

@@ -183,7 +183,7 @@ class Compute(Settings):
         128, "Images per batch, at most: fewer where --memory-budget holds no more.", ge=1
     )
     memory_budget: float | None = option(
-        None, "GiB for activations (1 on a CPU, a quarter of what is free on a GPU): it decides "
+        None, "GiB for activations (1 on a CPU, a quarter of the memory of a GPU): it decides "
         "how many images and edited images go through at once.", gt=0.0,
     )  # fmt: skip
     n_workers: int | None = option(
