@@ -64,6 +64,10 @@ class ActivationCache:
             self.refused.add(entry.path)
         return entry
 
+    def path(self, vit: Backbone, layer: int, dataset: Dataset) -> Path:
+        """The folder of what is kept of these images after this layer, there or not."""
+        return self.folder / _key(vit, layer, dataset)
+
     def missing(self, vit: Backbone, layer: int, dataset: Dataset) -> tuple[int, int]:
         """How many of these images are not kept, and the bytes that they would take."""
         entry = self._entry(vit, layer, dataset)
@@ -84,7 +88,7 @@ class ActivationCache:
             "dataset": dataset.title,
             "split": dataset.split,
         }
-        return CacheEntry(self.folder / _key(vit, layer, dataset), vit, dataset, about)
+        return CacheEntry(self.path(vit, layer, dataset), vit, dataset, about)
 
 
 class CacheEntry:

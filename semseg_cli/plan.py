@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from semseg_cli.activations import ActivationCache
+from semseg_cli.cache_entries import kept_entries
 from semseg_cli.config import Choose, MeanDiff, Method, RandVec
 from semseg_cli.data import Dataset, Loader
 from semseg_cli.files import nearest_folder
@@ -118,22 +119,31 @@ def _prefixes(encoder: Encoder, used: Sequence[tuple[Dataset, int]]) -> tuple[in
 def plan_keeping(
     cache: ActivationCache, vit: Backbone, layer: int, datasets: Sequence[Dataset]
 ) -> dict[str, Keeping]:
-    """By digest what a run would add of these datasets, in their order; nothing is written."""
+    """By digest what a run would add of these datasets, in their order; nothing is written.
+
+    What a run reads or fills stays, as do entries in use; others make room.
+    """
+    unique = {dataset.digest: dataset for dataset in datasets}
+    paths = {digest: cache.path(vit, layer, dataset) for digest, dataset in unique.items()}
+    entries = {entry.path: entry for entry in kept_entries(cache.folder)}
+    others = [entry for path, entry in entries.items() if path not in paths.values()]
+    room = cache.max_bytes - sum(entry.n_bytes for entry in others if entry.is_in_use)
     free = shutil.disk_usage(nearest_folder(cache.folder)).free
+    free += sum(entry.n_bytes for entry in others if not entry.is_in_use)
     found: dict[str, Keeping] = {}
-    for dataset in datasets:
-        if dataset.digest in found:
-            continue
+    for digest, dataset in unique.items():
         n_missing, n_bytes = cache.missing(vit, layer, dataset)
-        whole = n_bytes // max(n_missing, 1) * len(dataset)  # what is kept of it already counts
+        whole = n_bytes // max(n_missing, 1) * len(dataset)  # what is kept of it counts, too
         refused = ""
-        if whole > cache.max_bytes:
-            refused = f"{whole / 2**30:.2f} GiB are more than --cache-limit"
+        if n_bytes and whole > room:
+            more = "--cache-limit" if whole > cache.max_bytes else "is left of --cache-limit"
+            refused = f"{whole / 2**30:.2f} GiB are more than {more}"
         elif n_bytes > free:
             refused = f"{n_bytes / 2**30:.2f} GiB are more than {cache.folder} has free"
-        else:
-            free -= n_bytes
-        found[dataset.digest] = Keeping(n_missing, n_bytes, refused)
+        found[digest] = Keeping(n_missing, n_bytes, refused)
+        n_added = 0 if refused else n_bytes
+        free -= n_added
+        room -= n_added + (entries[paths[digest]].n_bytes if paths[digest] in entries else 0)
     return found
 
 

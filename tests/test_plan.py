@@ -1,6 +1,7 @@
 """The plan of a run: what it says is what the run does."""
 
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,32 @@ def test_datasets_share_the_room_of_the_disk(
     assert said.kept == f"0.00 GiB ({second.refused})"
     assert said.n_prefixes == 7
     assert not activations_folder(tmp_path / "not" / "there").exists()
+
+
+def test_both_datasets_of_a_run_stay_within_the_limit_and_others_make_room(
+    known_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = opened(known_world, tmp_path).encoder.cache
+    assert cache is not None
+    session = opened(known_world, tmp_path)
+    vit, layer = session.encoder.vit, session.encoder.layer
+    one = cache.missing(vit, layer, session.dataset)[1] // 3
+    limit = 5.9 * one / 2**30
+    short = opened(known_world, tmp_path, cache_limit=limit)
+    said = make_plan(short, [AUTO_FEAT])
+    assert said.kept == "0.00 GiB (0.00 GiB are more than is left of --cache-limit)"
+    do(short, AUTO_FEAT)
+    assert cache.missing(vit, layer, session.lookup_dataset)[0] == 0
+    assert cache.missing(vit, layer, session.dataset)[0] == 3
+    assert make_plan(opened(known_world, tmp_path, cache_limit=limit), [AUTO_FEAT]).n_prefixes == 3
+
+    def added(layer: int) -> Keeping:
+        small = replace(cache, max_bytes=int(5.9 * one))
+        (found,) = plan_keeping(small, vit, layer, [session.dataset]).values()
+        return found
+
+    assert added(2).refused.endswith("is left of --cache-limit")  # layer 1 is in use
+    monkeypatch.setattr("semseg_cli.cache_entries.IN_USE_SECONDS", -1.0)
+    assert added(2) == Keeping(3, 3 * one)
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage(0))
+    assert not added(2).refused  # four images of layer 1 may go
