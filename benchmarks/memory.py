@@ -43,11 +43,14 @@ def peaks(rows: Sequence[Row], world: World, side: str) -> dict[str, int]:
     if world.device.type == "cpu" and not can_reset():
         return {}
     bare(world)  # the libraries' own buffers are no row's
+    measured = [row for row in rows if row.has_peak]
+    if side == "bare":
+        n_bytes = peak_of(bare, world)
+        return {row.name: n_bytes for row in measured if row.floor}
     found = {}
-    for row in rows:
-        naive = None if row.peaks_as else row.naive
-        run = {"bare": bare if row.floor else None, "ours": row.ours, "naive": naive}[side]
-        if run is not None:
+    for row in measured:
+        run = row.ours if side == "ours" else row.naive
+        if run is not None and not (side == "naive" and row.peaks_as):
             with prepared(row, world) as ready:
                 found[row.name] = peak_of(run, ready)
     return found

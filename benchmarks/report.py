@@ -56,12 +56,14 @@ def to_row(
         "naive_times": row.naive_times,
         "least_naive": row.least_naive,
         "n_differing": times.n_differing,
-        "peak_bytes": {
-            side: of_row.get((side == "naive" and row.peaks_as) or row.name)
-            for side, of_row in peaks.items()
-        },
+        "peak_bytes": _peaks(row, peaks) if row.has_peak else {},
     }
     return found | (_floor(row.floor, size, times) if row.floor else {})
+
+
+def _peaks(row: Row, peaks: Mapping[str, Mapping[str, int]]) -> dict[str, int | None]:
+    names = {"naive": row.peaks_as or row.name}
+    return {side: of_rows.get(names.get(side, row.name)) for side, of_rows in peaks.items()}
 
 
 def _times(ratio: float | None, factor: float) -> float | None:

@@ -165,7 +165,7 @@ def make_sae(size: Size, residual_nd: Tensor) -> tuple[SparseAutoencoder, SaeSta
     w_dec = torch.nn.functional.normalize(drawn, dim=1).to(residual_nd.device)
     pre_ns = ((residual_nd - act_mean) / act_norm) @ w_dec.T
     n_active = size.l0 * len(residual_nd)
-    bias = float(pre_ns.flatten().topk(n_active + 1).values[-1])
+    bias = float(pre_ns.flatten().topk(n_active + 1).values[-2:].mean())  # on neither of the two
     b_enc = torch.full_like(w_dec[:, 0], -bias)
     sae = SparseAutoencoder(w_dec.T.contiguous(), b_enc, w_dec, torch.zeros_like(act_mean))
     f_ns = (pre_ns - bias).clamp(min=0)
