@@ -62,8 +62,7 @@ def to_row(
 
 
 def _peaks(row: Row, peaks: Mapping[str, Mapping[str, int]]) -> dict[str, int | None]:
-    names = {"naive": row.peaks_as or row.name}
-    return {side: of_rows.get(names.get(side, row.name)) for side, of_rows in peaks.items()}
+    return {side: of_rows.get(row.name) for side, of_rows in peaks.items()}
 
 
 def _times(ratio: float | None, factor: float) -> float | None:

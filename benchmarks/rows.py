@@ -31,8 +31,7 @@ class Row:
         note: says so.
         most_bare: the target, in bare forward passes.
         least_naive: the target, how much faster than naive.
-        peaks_as: the row whose naive side does the same, fewer times: its peak holds here.
-        has_peak: whether memory is measured at all.
+        has_peak: whether memory is measured.
         n_present: classes in the images; None for the size's `few`.
         fills_cache: whether the engine keeps residuals, anew each time.
         reads_cache: whether it finds them kept.
@@ -47,7 +46,6 @@ class Row:
     note: str = ""
     most_bare: float | None = None
     least_naive: float | None = None
-    peaks_as: str = ""
     has_peak: bool = True
     n_present: int | None = None
     fills_cache: bool = False
@@ -63,37 +61,29 @@ def rows_of(size: Size) -> list[Row]:
 
 
 def _with_targets(size: Size) -> list[Row]:
-    return [
+    one_scale, every_method = ours.SCALES[:1], tuple(ours.METHODS)
+    rows = [
         lookup_row(size, size.few, 8.0),
-        replace(lookup_row(size, size.many, 50.0), peaks_as=_lookup_name(size.few)),
-        *(
-            label_row(size, (name,), ours.SCALES[:1], name, 1.15, least)
-            for name, least in (("rand-vec", 2.0), ("rand-feat", 2.4), ("auto-feat", 3.0))
-        ),
-        *(
-            replace(row, peaks_as="auto-feat")
-            for row in (
-                label_row(
-                    size, tuple(ours.METHODS), ours.SCALES, "3 methods x 5 scales", 2.4, 25.0
-                ),
-                class_row(size, size.n_edited),
-                replace(class_row(size, size.n_classes), has_peak=False),  # for its time
-            )
-        ),
+        lookup_row(size, size.many, 50.0),
+        label_row(size, ("rand-vec",), one_scale, "rand-vec", 1.15, 2.0),
+        label_row(size, ("rand-feat",), one_scale, "rand-feat", 1.15, 2.4),
+        label_row(size, ("auto-feat",), one_scale, "auto-feat", 1.15, 3.0),
+        label_row(size, every_method, ours.SCALES, "3 methods x 5 scales", 2.4, 25.0),
+        class_row(size, size.n_edited),
+        class_row(size, size.n_classes),
         everything_row(size),
         again_row(size),
         class_results_row(size),
     ]
-
-
-def _lookup_name(n_present: int) -> str:
-    return f"lookup, {n_present} classes"
+    # The others take what these take: peaks depend on neither classes nor methods nor scales.
+    at_peak = (rows[0].name, "rand-vec", "auto-feat", "lookup + 3 x 5", rows[-1].name)
+    return [replace(row, has_peak=row.name in at_peak) for row in rows]
 
 
 def lookup_row(size: Size, n_present: int, least_naive: float) -> Row:
     """A lookup of images with so many classes."""
     return Row(
-        name=_lookup_name(n_present),
+        name=f"lookup, {n_present} classes",
         ours=ours.lookup,
         naive=lambda world: naive.lookup(
             world.pipeline, world.batches, world.present, LABEL_THRESHOLD, size.max_freq
