@@ -149,12 +149,11 @@ def title(results: dict[str, Any]) -> str:
 def notes(results: dict[str, Any]) -> list[str]:
     """How to read the table."""
     size = results["size"]
-    busy = max(results["machine"]["load"][0] - 1, 0)
     found = [
         f"Bare: one forward pass of the same {size['n_images']} images in batches of "
         f"{size['batch_size']}; medians of {results['repeats']} interleaved runs.",
-        f"Peaks with {size['peak_images']} images in one batch, beside weights and images. Other "
-        f"load on the machine: {busy:.1f}.",
+        f"Peaks with {size['peak_images']} images in one batch, beside weights and images. Load "
+        f"average when it began: {results['machine']['load'][0]:.1f}.",
     ]
     if "flip_rate" in results:
         found.append(
