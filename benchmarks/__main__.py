@@ -19,7 +19,7 @@ from benchmarks.memory import peaks, peaks_in_processes
 from benchmarks.report import scaling_table, tables, to_row
 from benchmarks.rows import rows_of
 from benchmarks.scaling import measure_axes
-from benchmarks.sizes import FULL, SIZES, Size
+from benchmarks.sizes import FULL, SIZES, TINY, Size
 from benchmarks.timing import CLOCKS, SIDES, bare, measure
 from benchmarks.world import World, flip_rate, make_world
 from semseg_cli.console import show
@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--repeats", type=int, default=3, help="times per side; medians count")
     made.add_argument("--device", help="cpu by default; --size full runs on cuda")
     made.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
-    made.add_argument("--threads", type=int, help="threads of torch; all cores by default")
+    made.add_argument(
+        "--threads", type=int, help="threads of torch; by default all cores, at tiny one"
+    )
     made.add_argument(
         "--clock", choices=list(CLOCKS), default="wall",
         help="cpu: processor time, for a busy machine; with --threads 1",
@@ -132,8 +134,9 @@ def open_world(given: argparse.Namespace, size: Size) -> World:
         raise UsageError(
             "There is no CUDA device, which --size full and --device cuda need: take --size vitb."
         )
-    if given.threads:
-        torch.set_num_threads(given.threads)
+    threads = given.threads or (1 if given.size == TINY.name else None)
+    if threads:  # more than one only get in each other's way where the work is tiny
+        torch.set_num_threads(threads)
     return make_world(size, device, getattr(torch, given.dtype))
 
 
@@ -149,12 +152,11 @@ def title(results: dict[str, Any]) -> str:
 def notes(results: dict[str, Any]) -> list[str]:
     """How to read the table."""
     size = results["size"]
-    busy = max(results["machine"]["load"][0] - 1, 0)
     found = [
         f"Bare: one forward pass of the same {size['n_images']} images in batches of "
         f"{size['batch_size']}; medians of {results['repeats']} interleaved runs.",
-        f"Peaks with {size['peak_images']} images in one batch, beside weights and images. Other "
-        f"load on the machine: {busy:.1f}.",
+        f"Peaks with {size['peak_images']} images in one batch, beside weights and images. Load "
+        f"average when it began: {results['machine']['load'][0]:.1f}.",
     ]
     if "flip_rate" in results:
         found.append(
