@@ -155,9 +155,13 @@ def notes(results: dict[str, Any]) -> list[str]:
     found = [
         f"Bare: one forward pass of the same {size['n_images']} images in batches of "
         f"{size['batch_size']}; medians of {results['repeats']} interleaved runs.",
-        f"Peaks with {size['peak_images']} images in one batch, beside weights and images. Load "
-        f"average when it began: {results['machine']['load'][0]:.1f}.",
+        f"Load average when it began: {results['machine']['load'][0]:.1f}.",
     ]
+    if any(row["peak_bytes"] for row in results["rows"]):
+        peak_images = size["peak_images"]
+        found.append(f"Peaks with {peak_images} images in one batch, beside weights and images.")
+    if not size["has_targets"]:
+        found.append("Of this size only the counts mean anything: times are those of small parts.")
     if "flip_rate" in results:
         found.append(
             f"{results['dtype']} changes the clean class of {results['flip_rate']:.2%} of patches."

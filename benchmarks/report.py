@@ -22,11 +22,14 @@ COLUMNS = (
     Column("least_naive", "at\nleast", "setting"),
     Column("differing", "counts\ndiffer", "setting"),
 )
-RESOURCES = (
+FLOORS = (
     COLUMNS[0],
     Column("gflop", "floor\nGFLOP", "setting"),
     Column("traffic", "floor\nMiB", "setting"),
     Column("speed", "GFLOP/s\nby bare's", "setting"),
+)
+RESOURCES = (
+    *FLOORS,
     Column("bare_mib", "bare\nMiB", "setting"),
     Column("ours_mib", "ours\nMiB", "setting"),
     Column("naive_mib", "naive\nMiB", "setting"),
@@ -84,10 +87,9 @@ def tables(title: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) 
     """Rows of the JSON as two tables: time, and what it takes."""
     marks = tuple(f"{row['name']}: {row['note']}." for row in rows if row["note"])
     times, resources = tuple(map(_times_shown, rows)), tuple(map(_resources_shown, rows))
-    return [
-        Table(title, COLUMNS, times, (*marks, *notes)),
-        Table("Floors and peak memory", RESOURCES, resources),
-    ]
+    has_peaks = any("ours_mib" in row for row in resources)
+    name, columns = ("Floors and peak memory", RESOURCES) if has_peaks else ("Floors", FLOORS)
+    return [Table(title, COLUMNS, times, (*marks, *notes)), Table(name, columns, resources)]
 
 
 def _times_shown(row: Mapping[str, Any]) -> dict[str, Any]:

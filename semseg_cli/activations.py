@@ -50,17 +50,20 @@ class ActivationCache:
         `positions` are those that this process computes (default: all).
         """
         entry = self._entry(vit, layer, dataset)
-        n_bytes = entry.n_missing(positions) * entry.n_bytes
+        n_images = len(dataset if positions is None else positions)
+        n_missing = entry.n_missing(positions)
+        title = f"{dataset.title} {dataset.split}"
+        log.info("activations of %s: %d of %d are kept", title, n_images - n_missing, n_images)
         try:
+            if n_missing:
+                n_bytes, names = n_missing * entry.n_bytes, set(dataset.contents)
+                make_room(self.folder, entry.path, names, n_bytes, self.max_bytes)
             make_folder(entry.path, "--cache-dir")
             open_entry(entry.path, entry.about)
-            if n_bytes:
-                names = set(dataset.contents)
-                make_room(self.folder, entry.path, names, n_bytes, self.max_bytes)
             entry.keeps = True
         except SemsegError as error:
             if entry.path not in self.refused:
-                log.warning("Activations are not kept: %s", error)
+                log.warning("Activations of %s are not kept: %s", title, error)
             self.refused.add(entry.path)
         return entry
 

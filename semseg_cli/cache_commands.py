@@ -1,8 +1,9 @@
 """`cache list` and `cache clear`: what the activation cache holds. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from semseg_cli import console
 from semseg_cli.cache_entries import (
@@ -40,7 +41,7 @@ def _row(kept: EntryFolder) -> Row:
     about = kept.about
     return {
         "id": kept.id,
-        "vit": Path(about.get("model", "?")).name,
+        "vit": ", ".join(_model(about)),
         "layer": about.get("layer"),
         "images_of": f"{about.get('dataset', '?')} {about.get('split', '')}",
         "n_images": kept.n_images,
@@ -50,6 +51,13 @@ def _row(kept: EntryFolder) -> Row:
         "n_bytes": kept.n_bytes,
         "path": str(kept.path),
     }
+
+
+def _model(about: Mapping[str, Any]) -> Iterator[str]:
+    """The ViT by name, and what is not as usual about it."""
+    yield Path(about.get("model", "?")).name
+    if about.get("dtype", "float32") != "float32":
+        yield about["dtype"]
 
 
 def clear_cache(cache_dir: Path | None, ids: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.files import cannot_write, make_folder, write_atomic
+from semseg_cli.files import cannot_write, make_folder, nearest_folder, write_atomic
 
 log = logging.getLogger("semseg_cli")
 ABOUT = "entry.json"
@@ -139,7 +139,7 @@ def make_room(
     idle_bytes = sum(one.n_bytes for one in idle)
     total = sum(one.n_bytes for one in every)
     over_limit = total + n_bytes - max_bytes
-    over_disk = n_bytes - shutil.disk_usage(folder).free
+    over_disk = n_bytes - shutil.disk_usage(nearest_folder(folder)).free
     if over_limit > idle_bytes + stale_bytes:
         held = total - idle_bytes - (own.n_bytes if own else 0)
         busy = f", and {_gib(held)} are in use" if held else ""
@@ -164,6 +164,8 @@ def make_room(
 
 
 def _gib(n_bytes: int) -> str:
+    if n_bytes < 2**30:
+        return f"{n_bytes / 2**20:.3g} MiB"
     return f"{n_bytes / 2**30:.1f} GiB"
 
 
@@ -186,10 +188,10 @@ def chosen_entries(folder: Path, ids: Sequence[str]) -> list[EntryFolder]:
     chosen = {kept.path: kept for kept in every if not ids}
     for one in ids:
         fitting = [kept for kept in every if kept.path.name.startswith(one)]
-        if len(fitting) != 1:
+        if not one or len(fitting) != 1:
+            found = f"{len(fitting)} entries begin" if fitting and one else "No entry begins"
             raise UsageError(
-                f"{len(fitting)} entries of the activation cache begin with {one!r}: see "
-                "`semseg-cli cache list`."
+                f"{found} with {one!r}, nothing was removed: see `semseg-cli cache list`."
             )
         chosen[fitting[0].path] = fitting[0]
     return list(chosen.values())

@@ -75,7 +75,8 @@ def _exit_code(command: Callable[[], object]) -> int:
 def _tell(word: Word) -> None:
     """Says why this rank ends; the lead is last to have the word, and first to go."""
     interrupts.settle()
-    with suppress(KeyboardInterrupt, RuntimeError, SemsegError):
+    # As well as it can: a Ctrl-C while torch was loading leaves half of it.
+    with suppress(KeyboardInterrupt, Exception):
         if not ranks.is_joined():
             ranks.open_store(_STORE_SECONDS)
         ranks.post(word)

@@ -149,6 +149,8 @@ def plan_keeping(
 
 def _in_words(keepings: Collection[Keeping]) -> str:
     """How much is kept, and why some is not."""
+    if not any(keeping.n_missing for keeping in keepings):
+        return "all are there already"
     added = [keeping.n_bytes for keeping in keepings if not keeping.refused]
     reasons = "; ".join(keeping.refused for keeping in keepings if keeping.refused)
     said = f"{sum(added) / 2**30:.2f} GiB" if added else "none"

@@ -106,6 +106,8 @@ def recorded(
             handlers.append(_log_into(folders[-1].path / "log.txt"))
         typed = " ".join(public(word) for word in sys.argv[1:])
         log.info("semseg-cli %s, torch %s: %s", __version__, torch.__version__, typed)
+        if n_ranks() > 1:
+            log.info("rank 0 of %d: what follows counts its own images", n_ranks())
         for dataset in shared["datasets"]:
             for bad in dataset.get("skipped", []):
                 log.info("skipped %s of %s: %s", bad["image"], dataset["split"], bad["reason"])

@@ -391,6 +391,7 @@ def test_what_is_in_use_stays(
         for _ in range(2):
             assert not Residuals(vit, 2, Loader(dataset, 4), cache).is_kept
     assert caplog.text.count("are in use") == 1  # told once
+    assert len(kept_entries(cache.folder)) == 1  # no empty one
     assert cache.entry(vit, 1, dataset).n_missing() == 0
 
 
@@ -548,8 +549,10 @@ def test_entries_are_listed_and_cleared(
     assert max(map(len, table.splitlines())) <= 80
     for row in listed:
         assert row["id"] in table
-    wrong = terminal.type("cache", "clear", "nothing", *place)
-    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    for one in ("nothing", ""):  # an unset variable must not clear everything
+        wrong = terminal.type("cache", "clear", listed[0]["id"], one, *place)
+        assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+        assert "nothing was removed" in wrong.err
     assert terminal.type("cache", "clear", listed[0]["id"], *place).code == 0
     (left,) = json.loads(terminal.type("cache", "list", *place, "--format", "json").out)["rows"]
     assert left["id"] == listed[1]["id"]

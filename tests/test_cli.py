@@ -242,7 +242,9 @@ def test_dry_run_says_the_size_and_leaves_nothing(
     assert "keep on disk: 0.00 GiB" in done.out
     assert not (tmp_path / "cache" / "activations").exists()
     assert_done(terminal.type(*args, "--no-track", "--no-plots"))
-    assert "passes up to the layer: 0; passes after" in terminal.type(*args, "--dry-run").out
+    done = terminal.type(*args, "--dry-run")
+    assert "passes up to the layer: 0; passes after" in done.out
+    assert "keep on disk: all are there already" in done.out
 
 
 def test_no_track_writes_the_folder_only_and_upload_finishes_it(
