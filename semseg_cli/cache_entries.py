@@ -68,6 +68,27 @@ def names_in(entry: Path) -> set[str]:
     return {path.name.removesuffix(SUFFIX) for path in _files(entry)}
 
 
+@dataclass(frozen=True)
+class _KeptFile:
+    path: Path
+    n_bytes: int
+    written: float
+
+    @property
+    def name(self) -> str:
+        return self.path.name.removesuffix(SUFFIX)
+
+
+def _kept_files(entry: Path) -> list[_KeptFile]:
+    """The files of images with their sizes; those that another process removes are left out."""
+    found = []
+    for file in _files(entry):
+        with contextlib.suppress(OSError):
+            seen = file.stat()
+            found.append(_KeptFile(Path(file.path), seen.st_size, seen.st_mtime))
+    return found
+
+
 def _files(entry: Path) -> Iterator[os.DirEntry[str]]:
     """All whole files of images; a folder that goes away meanwhile has none."""
     with contextlib.suppress(OSError), os.scandir(entry) as folders:
@@ -96,14 +117,12 @@ def kept_entries(folder: Path) -> list[EntryFolder]:
 
 def _kept(path: Path) -> EntryFolder:
     """An entry; of one that is about to appear or to go, what can be seen."""
-    about, used, sizes = {}, 0.0, []
+    about, used = {}, 0.0
     with contextlib.suppress(OSError, ValueError):
         used = (path / ABOUT).stat().st_mtime
         about = json.loads((path / ABOUT).read_text("utf-8"))
-    for file in _files(path):
-        with contextlib.suppress(OSError):
-            sizes.append(file.stat().st_size)
-    return EntryFolder(path, about, len(sizes), sum(sizes), used)
+    files = _kept_files(path)
+    return EntryFolder(path, about, len(files), sum(file.n_bytes for file in files), used)
 
 
 def use(entry: Path, about: Mapping[str, Any]) -> None:
@@ -133,8 +152,9 @@ def make_room(
     """
     every = kept_entries(folder)
     own = next((one for one in every if one.path == entry), None)
-    stale = [file for file in _files(entry) if file.name.removesuffix(SUFFIX) not in names]
-    stale_bytes = sum(file.stat().st_size for file in stale)
+    stale = [file for file in _kept_files(entry) if file.name not in names]
+    stale.sort(key=lambda file: file.written, reverse=True)
+    stale_bytes = sum(file.n_bytes for file in stale)
     idle = [one for one in every if one.path != entry and not one.is_in_use]
     idle_bytes = sum(one.n_bytes for one in idle)
     total = sum(one.n_bytes for one in every)
@@ -157,10 +177,11 @@ def make_room(
         oldest = idle.pop()
         log.warning("Removed activations not used for longest: %s", oldest.title)
         to_free -= remove(oldest)
-    for file in sorted(stale, key=lambda file: file.stat().st_mtime) if to_free > 0 else ():
-        if to_free > 0:
-            to_free -= file.stat().st_size
-            os.unlink(file)
+    while to_free > 0 and stale:
+        file = stale.pop()
+        with contextlib.suppress(OSError):
+            file.path.unlink(missing_ok=True)
+        to_free -= file.n_bytes
 
 
 def _gib(n_bytes: int) -> str:
@@ -175,7 +196,7 @@ def remove(entry: EntryFolder) -> int:
     A process that reads it computes what it no longer finds.
     """
     shutil.rmtree(entry.path, ignore_errors=True)
-    return entry.n_bytes - sum(file.stat().st_size for file in _files(entry.path))
+    return entry.n_bytes - sum(file.n_bytes for file in _kept_files(entry.path))
 
 
 def chosen_entries(folder: Path, ids: Sequence[str]) -> list[EntryFolder]:

@@ -17,8 +17,9 @@ import torch
 from commands import Terminal, options
 from PIL import Image
 from torch import Tensor
-from worlds import World, backbone, make_tiny_world, make_vit
+from worlds import World, backbone, count_images, make_tiny_world, make_vit
 
+from semseg_cli import cache_entries
 from semseg_cli.activations import ActivationCache, CacheEntry
 from semseg_cli.cache_entries import activations_folder, kept_entries
 from semseg_cli.data import Dataset, Loader, open_dataset
@@ -46,19 +47,6 @@ def dataset(tiny_world: World) -> Dataset:
 @pytest.fixture
 def cache(tmp_path: Path) -> ActivationCache:
     return ActivationCache(tmp_path / "activations", 2**30, "a vit")
-
-
-def counted(vit: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """From now on, the number of images of each prefix pass."""
-    seen: list[int] = []
-    prefix = vit.prefix
-
-    def counting(images: Tensor, layer: int) -> Tensor:
-        seen.append(len(images))
-        return prefix(images, layer)
-
-    monkeypatch.setattr(vit, "prefix", counting)
-    return seen
 
 
 def gathered(residuals: Residuals) -> dict[str, Tensor]:
@@ -94,7 +82,7 @@ def test_a_second_time_everything_is_the_same_and_the_vit_does_not_run(
     found = gathered(first)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert len(files_of(cache)) == len(dataset) == 7
-    seen = counted(vit, monkeypatch)
+    seen = count_images(vit, monkeypatch)
     for batch_size in (1, 3, 7):
         again = gathered(Residuals(vit, LAYER, Loader(dataset, batch_size, n_workers), cache))
         assert all(torch.equal(again[name], found[name]) for name in found)
@@ -106,7 +94,7 @@ def test_what_is_known_is_read_and_the_rest_computed(
 ) -> None:
     few = dataset.subset([1, 4, 5])
     gathered(Residuals(vit, LAYER, Loader(few, 8), cache))
-    seen = counted(vit, monkeypatch)
+    seen = count_images(vit, monkeypatch)
     found = gathered(Residuals(vit, LAYER, Loader(dataset, 3), cache))
     assert seen == [2, 1, 1]
     assert_same(found, gathered(Residuals(vit, LAYER, Loader(dataset, 3))))
@@ -117,7 +105,7 @@ def test_a_subset_reads_what_the_whole_kept(
     vit: Backbone, dataset: Dataset, cache: ActivationCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = gathered(Residuals(vit, LAYER, Loader(dataset, 3), cache))
-    seen = counted(vit, monkeypatch)
+    seen = count_images(vit, monkeypatch)
     found = gathered(Residuals(vit, LAYER, Loader(dataset.subset([6, 2]), 3), cache))
     assert seen == []
     assert torch.equal(found["tokens"], whole["tokens"][[6, 2]])
@@ -150,7 +138,7 @@ def test_nothing_is_trusted_when_anything_differs(
     gathered(Residuals(vit, LAYER, Loader(dataset, 4), cache))
     names = []
     for name, change in changes(vit, dataset):
-        seen = counted(change.vit, monkeypatch)
+        seen = count_images(change.vit, monkeypatch)
         loader = Loader(change.dataset, 4)
         found = gathered(Residuals(change.vit, change.layer, loader, cache))
         assert seen == [4, 3], name
@@ -183,7 +171,7 @@ def test_a_changed_file_is_computed_anew(
     path = sorted((root / kind / "training").iterdir())[2]
     pixels = np.asarray(Image.open(path))
     Image.fromarray(pixels[::-1]).save(path)
-    seen = counted(vit, monkeypatch)
+    seen = count_images(vit, monkeypatch)
     loader = Loader(open_dataset(root, "training", PATCH), 8)
     found = gathered(Residuals(vit, LAYER, loader, cache))
     assert seen == [1]
@@ -221,7 +209,7 @@ def test_a_damaged_file_is_noticed_computed_and_kept_again(
     path = files_of(cache)[3]
     whole = path.read_bytes()
     damage(path)
-    seen = counted(vit, monkeypatch)
+    seen = count_images(vit, monkeypatch)
     with caplog.at_level(logging.WARNING):
         found = gathered(Residuals(vit, LAYER, Loader(dataset, 4), cache))
     assert seen == [1]
@@ -262,7 +250,7 @@ def test_two_processes_may_fill_it_at_once(
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
-    seen = counted(vit, monkeypatch)
+    seen = count_images(vit, monkeypatch)
     found = gathered(Residuals(vit, LAYER, Loader(dataset, 4), cache))
     assert seen == []
     assert_same(found, gathered(Residuals(vit, LAYER, Loader(dataset, 4))))
@@ -413,6 +401,25 @@ def test_files_of_images_that_are_no_more_make_room_for_new_ones(
     assert kept.n_bytes <= cache.max_bytes
 
 
+def test_files_that_another_process_removes_meanwhile_do_no_harm(
+    vit: Backbone, dataset: Dataset, cache: ActivationCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered(Residuals(vit, LAYER, Loader(dataset.subset([2, 3, 4, 5, 6]), 4), cache))
+    listed = cache_entries._files
+
+    def removed_once_listed(entry: Path) -> list[os.DirEntry[str]]:
+        found = list(listed(entry))
+        for file in found[:2]:
+            os.unlink(file)
+        return found
+
+    monkeypatch.setattr(cache_entries, "_files", removed_once_listed)
+    few = dataset.subset([0])
+    residuals = Residuals(vit, LAYER, Loader(few, 4), sized(cache, vit, few, 20))
+    assert len(gathered(residuals)["tokens"]) == 1
+    assert residuals.is_kept
+
+
 def test_only_the_images_of_this_process_need_room(
     vit: Backbone, dataset: Dataset, cache: ActivationCache
 ) -> None:
@@ -459,7 +466,7 @@ def test_statistics_from_kept_residuals_need_no_scratch_file(
     sae, loader = tiny.encoder.sae, Loader(dataset, 3)
     expected = compute_stats(Residuals(vit, LAYER, loader), sae).to_tensors()
     monkeypatch.setattr("tempfile.TemporaryFile", None)
-    seen = counted(vit, monkeypatch)
+    seen = count_images(vit, monkeypatch)
     found: SaeStats = compute_stats(Residuals(vit, LAYER, loader, cache), sae, None, tmp_path / "s")
     assert seen == [3, 3, 1]
     for name, tensor in found.to_tensors().items():
