@@ -21,10 +21,10 @@ from benchmarks.rows import rows_of
 from benchmarks.scaling import measure_axes
 from benchmarks.sizes import FULL, SIZES, TINY, Size
 from benchmarks.timing import CLOCKS, SIDES, bare, measure
-from benchmarks.world import World, flip_rate, make_world
+from benchmarks.world import World, make_world
 from semseg_cli.console import show
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.flips import EXACT
+from semseg_cli.flips import EXACT, flipped_share
 from semseg_cli.tables import Table
 
 
@@ -100,7 +100,7 @@ def measured(given: argparse.Namespace, arguments: Sequence[str]) -> dict[str, A
     found = about(given, world)
     if given.dtype != EXACT:
         exact = make_world(world.size, str(world.device))
-        found["flip_rate"] = flip_rate(world, exact)
+        found["flip_rate"] = flipped_share(world.pipeline, exact.pipeline, world.loader)
     of_sides = {} if given.no_memory else peaks_in_processes(arguments, SIDES)
     bare(world)
     ours.lookup(world)  # nothing is measured the first time that it runs

@@ -13,8 +13,8 @@ from benchmarks import floors, ours
 from benchmarks.files import SPLIT, write_dataset
 from benchmarks.sizes import Size
 from benchmarks.stages import measure_device, stages
-from benchmarks.timing import wait
-from benchmarks.world import World
+from benchmarks.timing import CACHE_BYTES, wait
+from benchmarks.world import LABEL_THRESHOLD, World
 from semseg_cli.activations import ActivationCache
 from semseg_cli.data import open_dataset
 from semseg_cli.evaluate import evaluate
@@ -24,7 +24,6 @@ from semseg_cli.tables import Column, Table
 
 WIDTH_HEIGHT = (683, 512)
 THREE = ("rand-vec", "rand-feat", "auto-feat")
-CACHE_BYTES = 2**40
 
 
 class Stopwatch:
@@ -81,15 +80,14 @@ def jobs(size: Size) -> list[Job]:
 @torch.inference_mode()
 def _bare(world: World, progress: Progress) -> None:
     vit = world.pipeline.vit
-    dtype = next(vit.parameters()).dtype
     advance = progress("bare", len(world.dataset))
     for batch in world.loader:
-        vit.model(batch.images_bchw.to(world.device, dtype, non_blocking=True))
+        vit.model(batch.images_bchw.to(world.device, vit.dtype, non_blocking=True))
         advance(len(batch))
 
 
 def _lookup(world: World, progress: Progress) -> None:
-    count_detections(world.pipeline, world.loader, 0.9, progress)
+    count_detections(world.pipeline, world.loader, LABEL_THRESHOLD, progress)
 
 
 def _edits(methods: Sequence[str], protocol: Any) -> Work:
@@ -131,14 +129,14 @@ def measure_full(
     width_height: tuple[int, int] = WIDTH_HEIGHT,
 ) -> dict[str, Any]:
     """Writes the files, runs the jobs and every stage; the numbers of the JSON."""
-    size, dtype = world.size, next(world.pipeline.vit.parameters()).dtype
+    size = world.size
     with tempfile.TemporaryDirectory() as folder:
         say(f"writing {size.n_images} images")
         root = write_dataset(Path(folder) / "data", size.n_images, width_height, size.n_classes)
         vit = world.pipeline.vit
         dataset = open_dataset(root, SPLIT, size.patch_px, preprocessing=vit.preprocessing)
         world = replace(world, dataset=dataset)
-        device = measure_device(world, dtype)
+        device = measure_device(world, vit.dtype)
         found = {job.name: _measure(job, world, Path(folder), repeats, say) for job in chosen}
         say("stages")
         parts = [asdict(stage) for stage in stages(world, device)]

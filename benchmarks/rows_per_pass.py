@@ -37,7 +37,7 @@ def make_vit(dtype: torch.dtype) -> Backbone:
 def tail(vit: Backbone) -> Callable[[int], int]:
     """The last block, final norm, head and argmax of so many rows."""
     head = SegmentationHead(D_MODEL, N_CLASSES + 1)
-    tokens = torch.randn(N_IMAGES, 261, D_MODEL, dtype=next(vit.parameters()).dtype)
+    tokens = torch.randn(N_IMAGES, 261, D_MODEL, dtype=vit.dtype)
 
     def run(n: int) -> int:
         argmax_logits(head(vit.tail(tokens[:n], 1).float()))

@@ -30,9 +30,8 @@ CACHE_BYTES = 2**40
 def bare(world: World) -> None:
     """One forward pass of the transformers model over the same batches."""
     vit = world.pipeline.vit
-    dtype = next(vit.parameters()).dtype
     for batch in world.batches:
-        vit.model(batch.images_bchw.to(world.device, dtype))
+        vit.model(batch.images_bchw.to(world.device, vit.dtype))
 
 
 @dataclass(frozen=True)

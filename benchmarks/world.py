@@ -114,20 +114,6 @@ def resized(world: World, **changes: Any) -> World:
     return World(size, replace(pipeline, sae=sae, stats=stats), dataset)
 
 
-@torch.inference_mode()
-def flip_rate(world: World, exact: World) -> float:
-    """Share of the patches whose clean class is another than in a world of float32."""
-    n_flipped = n_patches = 0
-    for batch in world.batches:
-        fast, slow = (
-            each.pipeline.predict(each.pipeline.residual(batch.images_bchw))
-            for each in (world, exact)
-        )
-        n_flipped += int((fast != slow).sum())
-        n_patches += slow.numel()
-    return n_flipped / n_patches
-
-
 def _residual(vit: Backbone, size: Size, images_bchw: Tensor) -> Tensor:
     tokens_bnd = vit.prefix(images_bchw, size.layer)
     return tokens_bnd[:, vit.n_prefix_tokens :].flatten(0, 1).float()

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import logging
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from semseg_cli import __version__
-from semseg_cli.batches import KeptSample, Sample
+from semseg_cli.batches import Batch, KeptSample, Sample
 from semseg_cli.cache_entries import file_of, make_room, names_in, open_entry, use
 from semseg_cli.data import Dataset
 from semseg_cli.errors import SemsegError
@@ -86,7 +86,7 @@ class ActivationCache:
         about: dict[str, str | int] = {
             "model": self.model,
             "layer": layer,
-            "dtype": str(_dtype(vit)).removeprefix("torch."),
+            "dtype": str(vit.dtype).removeprefix("torch."),
             "image_size": "x".join(map(str, vit.preprocessing.crop)),
             "dataset": dataset.title,
             "split": dataset.split,
@@ -108,7 +108,7 @@ class CacheEntry:
         self._dataset = dataset
         n_patches = vit.n_patches_per_img
         self._form = {
-            "tokens": ((vit.n_prefix_tokens + n_patches, vit.d_model), _dtype(vit)),
+            "tokens": ((vit.n_prefix_tokens + n_patches, vit.d_model), vit.dtype),
             "labels": ((n_patches,), torch.int64),
             "share": ((n_patches,), torch.float64),
         }
@@ -123,11 +123,6 @@ class CacheEntry:
         """How many of the images (of those at these positions) have no file now."""
         wanted = self._names if positions is None else (self._names[i] for i in positions)
         return len(set(wanted) - names_in(self.path))
-
-    def use(self) -> None:
-        """Says that the entry is in use still, so that no other process makes room of it."""
-        if self.keeps:
-            self._trying(lambda: use(self.path, self.about))
 
     def read(self, position: int) -> KeptSample | None:
         """An image's residual and labels; None where it is not kept, or the file is damaged."""
@@ -153,30 +148,30 @@ class CacheEntry:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
 
-    def write(self, position: int, tokens_nd: Tensor, labels_t: Tensor, share_t: Tensor) -> None:
-        """Keeps an image's residual and labels, whole or not at all; a full disk ends the keeping.
+    def keep(self, batch: Batch, tokens_bnd: Tensor) -> None:
+        """Keeps what is new of a batch, images whole or not at all; a full disk ends the keeping.
 
-        Two processes may write the same image: both write the same numbers.
+        Two processes may write the same image: both write the same numbers. The entry is in use
+        still: no other process makes room of it.
         """
         if not self.keeps:
             return
-        tensors = {"tokens": tokens_nd, "labels": labels_t, "share": share_t}
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        path = file_of(self.path, self._names[position])
-        data = to_safetensors(tensors, {"crc32": _checksum(tensors)})
-        self._trying(lambda: _write(path, data))
-
-    def _trying(self, work: Callable[[], None]) -> None:
         try:
-            work()
+            for row in batch.new_rows:
+                labels_t, share_t = batch.labels_bt[row], batch.share_bt[row]
+                self._write(int(batch.positions_b[row]), tokens_bnd[row], labels_t, share_t)
+            use(self.path, self.about)
         except SemsegError as error:
             self.keeps = False
             log.warning("No more activations are kept: %s", error)
 
-
-def _write(path: Path, data: bytes) -> None:
-    make_folder(path.parent, "--cache-dir")
-    write_atomic(path, data, "--cache-dir")
+    def _write(self, position: int, tokens_nd: Tensor, labels_t: Tensor, share_t: Tensor) -> None:
+        tensors = {"tokens": tokens_nd, "labels": labels_t, "share": share_t}
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        path = file_of(self.path, self._names[position])
+        make_folder(path.parent, "--cache-dir")
+        data = to_safetensors(tensors, {"crc32": _checksum(tensors)})
+        write_atomic(path, data, "--cache-dir")
 
 
 @dataclass(frozen=True)
@@ -193,20 +188,15 @@ class KeptFirst(TorchDataset[Sample | KeptSample]):
         return self.entry.read(position) or self.dataset[position]
 
 
-def _dtype(vit: Backbone) -> torch.dtype:
-    return next(vit.parameters()).dtype
-
-
 def _key(vit: Backbone, layer: int, dataset: Dataset) -> str:
     """A digest of all that decides a residual and its labels, beside the image and its mask."""
     import PIL
     import transformers
 
-    weight = next(vit.parameters())
     labels = dataset.labels
     parts = (
         FORMAT,
-        *(vit.digest, layer, vit.preprocessing, weight.dtype, weight.device.type),
+        *(vit.digest, layer, vit.preprocessing, vit.dtype, vit.device.type),
         *(__version__, torch.__version__, transformers.__version__, PIL.__version__),
         *(labels.class_names, labels.offset, labels.ignored, dataset.patch_size_px),
         *(dataset.layout, dataset.split),

@@ -7,6 +7,8 @@ from typing import Final
 import torch
 
 from semseg_cli.collectives import all_sum
+from semseg_cli.data import Loader
+from semseg_cli.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent
 from semseg_cli.session import Session, load_backbone
 
@@ -26,7 +28,6 @@ def flip_metrics(session: Session, progress: Progress = silent) -> dict[str, flo
     return {FLIP_RATE: rate}
 
 
-@torch.inference_mode()
 def flip_rate(session: Session, progress: Progress = silent) -> float:
     """Share of the patches that have another clean class than in float32.
 
@@ -35,13 +36,19 @@ def flip_rate(session: Session, progress: Progress = silent) -> float:
     dataset, pipeline = session.dataset, session.pipeline
     few = dataset.subset(range(min(FLIP_IMAGES, len(dataset))))
     vit = load_backbone(replace(session.setup, dtype=EXACT), pipeline.device)
-    exact = replace(pipeline, vit=vit)
-    loader = session.loader(few)
+    return flipped_share(pipeline, replace(pipeline, vit=vit), session.loader(few), progress)
+
+
+@torch.inference_mode()
+def flipped_share(
+    fast: Pipeline, exact: Pipeline, loader: Loader, progress: Progress = silent
+) -> float:
+    """Share of the patches of all images to which two pipelines give another clean class."""
     advance = progress("comparison with float32", len(loader.positions))
     counts = torch.zeros(2, dtype=torch.int64)  # patches that flipped, all patches
-    both = zip(pipeline.residuals(loader), exact.residuals(loader), strict=True)
+    both = zip(fast.residuals(loader), exact.residuals(loader), strict=True)
     for (batch, fast_bnd), (_, exact_bnd) in both:
-        fast_bt, exact_bt = pipeline.predict(fast_bnd), exact.predict(exact_bnd)
+        fast_bt, exact_bt = fast.predict(fast_bnd), exact.predict(exact_bnd)
         counts += torch.tensor([int((fast_bt != exact_bt).sum()), fast_bt.numel()])
         advance(len(batch))
     all_sum(counts)

@@ -44,24 +44,15 @@ class Residuals:
         dataset = self.loader.dataset
         for batch in self.loader.batches(KeptFirst(dataset, entry) if entry else dataset):
             tokens_bnd = self._tokens(batch)
-            for row in batch.new_rows if self.is_kept else ():
-                assert entry is not None
-                entry.write(
-                    int(batch.positions_b[row]),
-                    tokens_bnd[row],
-                    batch.labels_bt[row],
-                    batch.share_bt[row],
-                )
             if entry:
-                entry.use()
+                entry.keep(batch, tokens_bnd)
             yield batch, tokens_bnd
 
     @torch.inference_mode()
     def _tokens(self, batch: Batch) -> Tensor:
         if batch.kept_knd is None:
             return self.vit.prefix(batch.images_bchw, self.layer)
-        weight = next(self.vit.parameters())
-        kept_knd = batch.kept_knd.to(weight.device, non_blocking=True)
+        kept_knd = batch.kept_knd.to(self.vit.device, non_blocking=True)
         if len(kept_knd) == len(batch):
             return kept_knd
         tokens_bnd = kept_knd.new_empty(len(batch), *kept_knd.shape[1:])

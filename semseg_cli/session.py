@@ -193,7 +193,7 @@ def make_loader(
 
     `n_latents` latents are held.
     """
-    device = next(vit.parameters()).device
+    device = vit.device
     n_workers = setup.n_workers
     if n_workers is None:
         n_cores = max(1, (os.cpu_count() or 1) // ranks.n_local_ranks())

@@ -52,8 +52,7 @@ def cached_stats(
     residuals = open_residuals()
     vit, dataset = residuals.vit, residuals.loader.dataset
     key = hashlib.blake2b(digest_size=16)
-    dtype = next(vit.parameters()).dtype
-    parts = (vit.digest, residuals.layer, dtype, vit.preprocessing, sae.digest, dataset.digest)
+    parts = (vit.digest, residuals.layer, vit.dtype, vit.preprocessing, sae.digest, dataset.digest)
     key.update(repr(parts).encode())
     for name in sorted(given):
         key.update(name.encode() + given[name].numpy().tobytes())
@@ -142,14 +141,13 @@ def _patches(
     with _writing(folder), tempfile.TemporaryFile(dir=folder) as file:
         for rows in compute():
             file.write(rows.cpu().numpy().tobytes())
-        device = next(vit.parameters()).device
 
         def again() -> Chunks:
             advance = progress("statistics, once more", n_rows)
             file.seek(0)
             while data := file.read(CHUNK_ROWS * vit.d_model * 4):
                 rows = np.frombuffer(bytearray(data), np.float32).reshape(-1, vit.d_model)
-                yield torch.from_numpy(rows).to(device)
+                yield torch.from_numpy(rows).to(vit.device)
                 advance(len(rows))
 
         yield again

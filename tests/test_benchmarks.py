@@ -23,9 +23,10 @@ from benchmarks.rows import Row, rows_of
 from benchmarks.scaling import Cost, axes
 from benchmarks.sizes import FULL, TINY, VITB
 from benchmarks.timing import bare, measure, prepared
-from benchmarks.world import LABEL_THRESHOLD, Generated, World, flip_rate, make_world, resized
+from benchmarks.world import LABEL_THRESHOLD, Generated, World, make_world, resized
 from semseg_cli.batches import Sample
 from semseg_cli.errors import UsageError
+from semseg_cli.flips import flipped_share
 
 REPOSITORY = Path(__file__).parents[1]
 ROWS = rows_of(TINY)
@@ -133,8 +134,8 @@ def test_another_size_is_another_world() -> None:
 
 def test_flips_are_counted() -> None:
     exact, other = world_of(0), world_of(1)
-    assert flip_rate(exact, exact) == 0.0
-    assert flip_rate(other, exact) > 0.0
+    assert flipped_share(exact.pipeline, exact.pipeline, exact.loader) == 0.0
+    assert flipped_share(other.pipeline, exact.pipeline, other.loader) > 0.0
 
 
 # --- floors ---------------------------------------------------------------------------------------

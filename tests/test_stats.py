@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from worlds import World, make_sae
+from worlds import World, count_images, make_sae
 
 from semseg_cli.budget import Budget
 from semseg_cli.data import Loader, open_dataset
@@ -119,19 +119,6 @@ def test_a_disk_that_is_too_small_is_noticed_before_writing(tmp_path: Path) -> N
 
 
 # --- the cache ------------------------------------------------------------------------------------
-
-
-def count_images(vit: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """From now on, the number of images of each prefix pass."""
-    seen: list[int] = []
-    prefix = vit.prefix
-
-    def counting(images: Tensor, layer: int) -> Tensor:
-        seen.append(len(images))
-        return prefix(images, layer)
-
-    monkeypatch.setattr(vit, "prefix", counting)
-    return seen
 
 
 def cached(

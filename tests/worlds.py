@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -270,6 +271,19 @@ def make_known_world(folder: Path, sae: SparseAutoencoder | None = None) -> Worl
     )
     save_file({"act_mean": torch.zeros(KNOWN_D)}, folder / "stats.safetensors")
     return World(folder, vit_layer=1, stats=folder / "stats.safetensors")
+
+
+def count_images(vit: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """From now on, the number of images of each prefix pass."""
+    seen: list[int] = []
+    prefix = vit.prefix
+
+    def counting(images: Tensor, layer: int) -> Tensor:
+        seen.append(len(images))
+        return prefix(images, layer)
+
+    monkeypatch.setattr(vit, "prefix", counting)
+    return seen
 
 
 # --- slow, obvious versions ---------------------------------------------------------------------

@@ -41,6 +41,16 @@ class Backbone(nn.Module):
         self.n_prefix_tokens: int = self.family.n_prefix_tokens(config)
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        return next(self.model.parameters()).dtype
+
+    @property
     def blocks(self) -> nn.ModuleList:
         """The transformer blocks, in order."""
         return self.family.blocks(self.model)
@@ -55,7 +65,6 @@ class Backbone(nn.Module):
     def network(self) -> Network:
         """The sizes that decide how much memory an image takes."""
         config: Any = self.model.config
-        weight = next(self.model.parameters())
         linear = (part for part in self.blocks[0].modules() if isinstance(part, nn.Linear))
         widened = [part.out_features for part in linear if part.out_features > self.d_model]
         height, width = self.preprocessing.crop
@@ -66,7 +75,7 @@ class Backbone(nn.Module):
             d_hidden=sum(widened) or self.d_model,
             n_score_heads=0 if is_fused else config.num_attention_heads,
             n_pixels=3 * height * width,
-            itemsize=weight.dtype.itemsize,
+            itemsize=self.dtype.itemsize,
         )
 
     @cached_property
@@ -88,8 +97,7 @@ class Backbone(nn.Module):
         return in_passes(lambda part: self._prefix(part, layer), images_bchw, n_most)
 
     def _prefix(self, images_bchw: Tensor, layer: int) -> Tensor:
-        weight = next(self.model.parameters())
-        images = images_bchw.to(weight.device, weight.dtype, non_blocking=True)
+        images = images_bchw.to(self.device, self.dtype, non_blocking=True)
         height, width = images.shape[-2:]
         # The patch embedding is a convolution, which CUDA runs in TF32 unless told otherwise.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
