@@ -19,6 +19,7 @@ from semseg_cli.commands.same_settings import require_same_settings
 from semseg_cli.demo.world import world_folder
 from semseg_cli.engine.methods import needs_latents, needs_statistics
 from semseg_cli.experiment.estimate import make_plan
+from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.result_files import class_rows, write_outcome, write_stats
 from semseg_cli.experiment.run import Outcome, check_reused, choose_latents, method_name, run
@@ -27,6 +28,7 @@ from semseg_cli.files import cache_folder
 from semseg_cli.progress import Progress
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import from_lead, is_lead, n_ranks
+from semseg_cli.runs.contents import is_chosen_on_evaluation
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.lookup_csv import Reused, lookup_text
 from semseg_cli.settings.base import narrow
@@ -35,7 +37,7 @@ from semseg_cli.settings.inputs import LookupSetup, Setup, TrainSetup
 from semseg_cli.settings.methods import MANUAL, Choose, LatentChoice, MeanDiff, Method, Selection
 from semseg_cli.settings.output import Output, Recorded, Shown
 from semseg_cli.show import console
-from semseg_cli.show.run_pictures import add_all_pictures, add_examples
+from semseg_cli.show.run_pictures import add_all_pictures
 from semseg_cli.show.run_tables import (
     ON_EVALUATION,
     class_table,
@@ -45,7 +47,6 @@ from semseg_cli.show.run_tables import (
 )
 from semseg_cli.show.tables import plain_number
 from semseg_cli.tracking.store_address import public, resolve_uri, ui_command
-from semseg_cli.tracking.tracked_run import is_chosen_on_evaluation
 
 DEFAULT_STORE = "sqlite:///{}/mlflow.db"
 DEMO_NOTE = """This is the embedded demo world (drawn scenes, a tiny ViT): it shows the tool,

@@ -24,13 +24,13 @@ from semseg_cli.files import make_folder, write_atomic
 from semseg_cli.models.sae.statistics import NAMES, SaeStats
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import is_lead
+from semseg_cli.runs.contents import METRICS
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.inputs import Setup, StatsSetup
 from semseg_cli.settings.output import Recorded
 from semseg_cli.settings.training import KeepStats
 from semseg_cli.show import console
 from semseg_cli.show.run_tables import stats_table
-from semseg_cli.tracking.tracked_run import METRICS
 
 UNUSED = ("imgs_split",)  # of the options that name a dataset
 

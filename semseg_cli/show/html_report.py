@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from semseg_cli.runs.contents import is_chosen_on_evaluation, params_of
 from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.rows import read_rows
 from semseg_cli.show.html_style import CSS
 from semseg_cli.show.run_tables import ON_EVALUATION, class_table, lookup_table, summary_table
 from semseg_cli.show.tables import Column, Row, Table, cell
-from semseg_cli.tracking.tracked_run import is_chosen_on_evaluation, params_of, read_rows
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 PLOTS = {

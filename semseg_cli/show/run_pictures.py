@@ -7,19 +7,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from semseg_cli.runs.bootstrap import COUNTED, MEASURES, row_intervals
 from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.rows import read_rows
 from semseg_cli.show.console import say
-from semseg_cli.tracking.tracked_run import read_rows
-
-if TYPE_CHECKING:
-    from semseg_cli.experiment.run import Outcome
-    from semseg_cli.experiment.session import Session
 
 log = logging.getLogger("semseg_cli")
 Row = Mapping[str, Any]
@@ -33,14 +29,6 @@ def attempt(what: str) -> Iterator[None]:
     except Exception as error:
         log.exception("%s: failed", what)
         say(f"No {what} ({type(error).__name__}: {error}): the results themselves are complete.")
-
-
-def add_examples(folder: RunFolder, session: "Session", outcome: "Outcome", n: int) -> None:
-    """Draws examples/*.png of a run: `n` images each of two classes. Before `add_pictures`."""
-    with attempt("examples"):
-        from semseg_cli.experiment.examples import example_panels
-
-        example_panels(session, outcome, n, folder.path / "examples")
 
 
 def add_all_pictures(folders: Sequence[RunFolder]) -> None:

@@ -3,21 +3,19 @@
 `tracking.py` sends it to a store and reads it back; `compare` reads it from either side.
 """
 
-import csv
 import difflib
-import io
 import json
-import math
 import re
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.runs.contents import is_chosen_on_evaluation, metrics_of, params_of, text_of
 from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.rows import parse_number, read_rows
 from semseg_cli.show.run_tables import (
     ON_EVALUATION,
     extremes_table,
@@ -27,7 +25,6 @@ from semseg_cli.show.run_tables import (
 )
 from semseg_cli.show.tables import render
 
-METRICS = "metrics.json"  # name -> number, of runs that make something
 TABLE = "class_results.json"
 # These go below results/ in the store; every other file keeps its place in the folder.
 RESULT_FILES = ("class_results.csv", "per_image.parquet", "change_matrix.parquet", "draws.csv")
@@ -76,39 +73,6 @@ def from_folder(folder: RunFolder) -> TrackedRun:
     )
 
 
-def params_of(folder: RunFolder) -> dict[str, str]:
-    """The settings of a run by option name; lists are joined, nested tables are dotted."""
-    path = folder.path / "settings.toml"
-    if not path.exists():
-        return {}
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SemsegError(f"{path} cannot be read ({error}): is it whole?") from error
-    return dict(_flat(settings))
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", _text(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(_text(item) for item in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def metrics_of(folder: RunFolder) -> dict[str, float]:
-    """The scalars of a run's report, or of its metrics.json; none for a run with neither."""
-    if (folder.path / "report.json").exists():
-        return folder.report().metrics()
-    return folder.read_json(METRICS) if (folder.path / METRICS).exists() else {}
-
-
 def class_metrics_of(folder: RunFolder) -> dict[str, float]:
     """The ratios of each class of a run, as metrics `class/NAME/...`; none unless asked for."""
     if not folder.meta.get("class_metrics") or not (folder.path / "report.json").exists():
@@ -143,18 +107,11 @@ def tags_of(folder: RunFolder) -> dict[str, str]:
     own |= {name: meta.get(name) for name in ("protocol", "sweep_id", "command", "reason")}
     own |= {f"digest.{name}": digest for name, digest in (meta.get("digests") or {}).items()}
     own |= {f"digest.{one['role']}": one["digest"] for one in meta["datasets"]}
-    own["latents_on_evaluation"] = _text(is_chosen_on_evaluation(folder))
+    own["latents_on_evaluation"] = text_of(is_chosen_on_evaluation(folder))
     if (folder.path / "report.json").exists():
-        own["pooled_telling"] = _text(folder.report().is_pooled_telling)
+        own["pooled_telling"] = text_of(folder.report().is_pooled_telling)
     kept = {f"semseg.{name}": str(value) for name, value in own.items() if value is not None}
     return {**meta["tags"], **kept}
-
-
-def is_chosen_on_evaluation(folder: RunFolder) -> bool:
-    """Whether a run's latents were chosen on the split that they are evaluated on."""
-    by_role = {one["role"]: (one["root"], one["split"]) for one in folder.meta["datasets"]}
-    used = (folder.path / "lookup.csv").exists() and "lookup" in by_role
-    return used and by_role["lookup"] == by_role.get("evaluation")
 
 
 def files_of(folder: RunFolder) -> list[tuple[Path, str]]:
@@ -183,30 +140,6 @@ def class_table(folder: RunFolder) -> str | None:
 
 def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of one of our CSV files, numbers as numbers; none where the file does not exist."""
-    return parse_rows(path.read_text(encoding="utf-8")) if path.exists() else []
-
-
-def parse_rows(text: str) -> list[dict[str, Any]]:
-    """The rows of a CSV text; every column but `class_name` may hold numbers."""
-    return [
-        {name: v if name == "class_name" else parse_number(v) for name, v in row.items()}
-        for row in csv.DictReader(io.StringIO(text))
-    ]
-
-
-def parse_number(text: str) -> int | float | str | None:
-    """A number where the text is one, else the text; None for nothing and for NaN."""
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        return value if math.isfinite(value) else None  # JSON has no NaN
-    return text or None
 
 
 def setting_of(run: TrackedRun, name: str) -> int | float | str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import StoreError
+from semseg_cli.runs.contents import metrics_of, params_of
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.tracking import store_address
 from semseg_cli.tracking.client import open_client, probe, reporting
@@ -21,9 +22,7 @@ from semseg_cli.tracking.tracked_run import (
     class_table,
     describe,
     files_of,
-    metrics_of,
     milliseconds,
-    params_of,
     tags_of,
 )
 

@@ -16,7 +16,8 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.runs import bootstrap
 from semseg_cli.runs.bootstrap import MEASURES, Difference
 from semseg_cli.runs.per_image import POOLED, Draws, PerImage, read_draws, read_per_image
-from semseg_cli.tracking.tracked_run import TrackedRun, parse_number, parse_rows
+from semseg_cli.runs.rows import parse_number, parse_rows
+from semseg_cli.tracking.tracked_run import TrackedRun
 
 T = TypeVar("T")
 # What must be the same for two runs to measure the same thing: tag, and how we call it.

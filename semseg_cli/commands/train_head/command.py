@@ -33,13 +33,13 @@ from semseg_cli.files import cache_folder, make_folder
 from semseg_cli.models.head import save_head
 from semseg_cli.models.vit import Backbone
 from semseg_cli.progress import Progress, silent
+from semseg_cli.runs.contents import METRICS
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.settings.inputs import TrainSetup
 from semseg_cli.settings.output import Recorded
 from semseg_cli.settings.training import Training
 from semseg_cli.show import console
 from semseg_cli.show.run_tables import sweep_table
-from semseg_cli.tracking.tracked_run import METRICS
 
 NEEDED = ("vit_ckpt", "imgs_root")
 N_NAMED = 8  # absent classes named below the table; classes.csv has all
