@@ -10,7 +10,7 @@ from semseg_cli.activations import ActivationCache
 from semseg_cli.budget import in_passes
 from semseg_cli.data import Loader
 from semseg_cli.errors import SemsegError
-from semseg_cli.head import SegmentationHead, argmax_logits
+from semseg_cli.head import SegmentationHead, argmax_logits, require_one_block
 from semseg_cli.residuals import Residuals
 from semseg_cli.sae import SparseAutoencoder
 from semseg_cli.sae_stats import SaeStats
@@ -90,6 +90,7 @@ class Pipeline(Encoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_one_block(self.head, self.vit.d_model)
         require_width("head", self.head.in_features, self.vit.d_model, "--seg-ckpt")
 
     @torch.inference_mode()

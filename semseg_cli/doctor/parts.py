@@ -12,7 +12,7 @@ from semseg_cli.data import check_layout, open_dataset
 from semseg_cli.demo.world import ensure_world, world_folder
 from semseg_cli.doctor.patient import EVALUATION, LOOKUP, Patient, bad, doubtful, good
 from semseg_cli.errors import SemsegError
-from semseg_cli.head import load_head
+from semseg_cli.head import load_head, require_one_block
 from semseg_cli.pipeline import require_width
 from semseg_cli.presets import INPUTS
 from semseg_cli.sae_stats import NAMES
@@ -44,7 +44,9 @@ def device(patient: Patient) -> Finding:
 
 def head(patient: Patient) -> Finding:
     """Can the head be read?"""
-    patient.head = load_head(str(patient.given("seg_ckpt"))).to(patient.device)
+    patient.head = load_head(str(patient.given("seg_ckpt")), patient.setup.background).to(
+        patient.device
+    )
     return good(f"reads width {patient.head.in_features}, knows {patient.head.n_classes} classes")
 
 
@@ -156,6 +158,7 @@ def head_width(patient: Patient) -> Finding:
     """Does the head read what the ViT gives?"""
     if patient.head is None:
         raise NotApplicableError("--seg-ckpt")
+    require_one_block(patient.head, patient.vit.d_model)
     return _width("head", patient.head.in_features, patient.vit.d_model, "--seg-ckpt")
 
 
