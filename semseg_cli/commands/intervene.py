@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from semseg_cli import tracking
@@ -46,9 +45,8 @@ from semseg_cli.show.run_tables import (
     summary_table,
 )
 from semseg_cli.show.tables import plain_number
-from semseg_cli.tracking.store_address import public, resolve_uri, ui_command
+from semseg_cli.tracking.store_address import resolve_uri, store_option, ui_command
 
-DEFAULT_STORE = "sqlite:///{}/mlflow.db"
 DEMO_NOTE = """This is the embedded demo world (drawn scenes, a tiny ViT): it shows the tool,
 not DINOv2. Bring your own: --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."""
 
@@ -292,8 +290,7 @@ def _compare_commands(store: str | None, folders: Sequence[RunFolder]) -> list[s
     experiment = folders[0].meta["experiment"]
     words = ["semseg-cli", "compare"]
     words += [] if experiment == Output().experiment else ["--experiment", experiment]
-    words += [] if store == DEFAULT_STORE.format(Path.cwd()) else ["--tracking-uri", public(store)]
-    return [f"Compare: {shlex.join(words)}"]
+    return [f"Compare: {shlex.join([*words, *store_option(store)])}"]
 
 
 def print_where(
