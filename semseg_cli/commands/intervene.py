@@ -28,7 +28,7 @@ from semseg_cli.progress import Progress
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import from_lead, is_lead, n_ranks
 from semseg_cli.runs.contents import is_chosen_on_evaluation
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import LOOKUP_FILE, RunFolder
 from semseg_cli.runs.lookup_csv import Reused, lookup_text
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.entries import entries
@@ -105,7 +105,7 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
         with recorded(planned, shared, output, store) as folders:
             chosen = choose_latents(session, choice, progress)
             for folder, scale in zip(folders, scales, strict=True):
-                folder.write("lookup.csv", lookup_text(chosen[scale]).encode())
+                folder.write(LOOKUP_FILE, lookup_text(chosen[scale]).encode())
                 write_stats(folder, session.encoder)
             if not output.no_plots:
                 add_all_pictures(folders)
