@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError, StoreError
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import RUN_FILE, RunFolder
 from semseg_cli.tracking import store_address
 from semseg_cli.tracking.client import open_client, probe, reporting
 from semseg_cli.tracking.tracked_run import (
@@ -62,7 +62,7 @@ def check_exists(uri: str) -> None:
 
 def find_run(uri: str, wanted: str, kind: str = "intervention") -> TrackedRun:
     """One run by local run folder, id, unambiguous beginning of an id, or name (the newest)."""
-    if (Path(wanted) / "run.json").is_file():
+    if (Path(wanted) / RUN_FILE).is_file():
         return from_folder(RunFolder(Path(wanted)))
     return pick(find_runs(uri, kind=kind), wanted)
 
@@ -102,7 +102,7 @@ def find_lookup(uri: str, wanted: str) -> TrackedRun:
             f"{wanted!r} is neither a file nor a run of the tracking store {path}, which does not "
             "exist: make a lookup with `semseg-cli lookup`."
         )
-    if (Path(wanted) / "run.json").is_file():
+    if (Path(wanted) / RUN_FILE).is_file():
         return find_run(uri, wanted)
     runs = [run for kind in ("lookup", "intervention") for run in find_runs(uri, kind=kind)]
     runs.sort(key=lambda run: run.started, reverse=True)

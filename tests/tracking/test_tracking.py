@@ -91,6 +91,18 @@ def test_ui_command_is_short_for_the_store_in_use(monkeypatch: pytest.MonkeyPatc
     assert tracking.ui_command(default) == f"semseg-cli ui --tracking-uri {default}"
 
 
+def test_store_that_the_environment_names_needs_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An option would lack the password, which is never printed.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@tracker/")
+    assert store_address.store_option(tracking.resolve_uri(None)) == []
+
+
+def test_store_is_named_where_the_environment_names_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = tracking.resolve_uri(None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+    assert store_address.store_option(default) == ["--tracking-uri", default]
+
+
 # Probing
 
 
