@@ -8,7 +8,6 @@ from typing import get_args
 
 import pytest
 from _pytest.capture import CaptureFixture
-from click import Command
 from typer.main import get_command
 
 from semseg_cli.cli import app, run
@@ -53,7 +52,7 @@ def imported(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
-def paths(command: Command, *path: str) -> Iterator[tuple[str, ...]]:
+def paths(command: object, *path: str) -> Iterator[tuple[str, ...]]:
     """The words that call the command and everything below it."""
     yield path
     for name, below in getattr(command, "commands", {}).items():
