@@ -6,59 +6,29 @@ it was drawn often.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from scipy import stats
 
-from semseg_cli.runs.inference.answers import Difference, Interval, Test, too_few
+from semseg_cli.runs.inference.answers import Difference, Test
+from semseg_cli.runs.inference.combined import Term, combined_interval
+from semseg_cli.runs.inference.luck import (
+    MIN_CLASSES,
+    Gap,
+    over_classes,
+    over_draws,
+    rank_test,
+    swap_test,
+)
 from semseg_cli.runs.inference.measured import MEASURES, Measured, macro_classes, measure
-from semseg_cli.runs.inference.rates import carriers
 from semseg_cli.typed import typed
 
 Scope = Literal["macro", "pooled"]
-MIN_CLASSES = 6  # discounted for unequal weights; with one draw per class
 MIN_DRAWS_RANK = 19  # 1 / (1 + 19) = .05
 MIN_DRAWS_SHARED = 20
 MIN_DF = 5.0  # of draws per class
-N_SWAPS = 9999
-
-
-@dataclass(frozen=True)
-class Part:
-    """A source of variance of a difference."""
-
-    variance: float
-    df: float
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A method minus a control in one measure, as a weighted sum over classes."""
-
-    weight_c: Float64[np.ndarray, " c"]  # of each class in the mean; sums to 1
-    gap_c: Float64[np.ndarray, " c"]  # weighted: the sum is the difference
-    score_bc: Float64[np.ndarray, "b c"]  # the same of each image
-    drawn_cr: Float64[np.ndarray, "c r"]  # weighted values of the control, draw by draw
-    n_images: int
-    kish: float
-
-    @property
-    def value(self) -> float:
-        """The difference."""
-        return float(self.gap_c.sum())
-
-    @property
-    def n_draws(self) -> int:
-        """How often the control was drawn."""
-        return self.drawn_cr.shape[1]
-
-    @property
-    def n_classes(self) -> float:
-        """The classes, discounted for unequal weights."""
-        return float(1 / (self.weight_c**2).sum())
 
 
 @typed
@@ -138,47 +108,45 @@ def _ratio(part: Int64[np.ndarray, "..."], whole: Int64[np.ndarray, "..."]) -> n
 def _gap(
     sides: tuple[Measured, Measured],
     drawn: list[Float64[np.ndarray, "c r"]],
-    terms: list[tuple[int, Float64[np.ndarray, " c"], float]],
+    parts: list[tuple[int, Float64[np.ndarray, " c"], float]],
 ) -> Gap:
-    """The sum of terms: target (0) or other (1), weights of classes, sign."""
-    weight_kc = np.array([weight_c for _, weight_c, _ in terms])
-    coef_kc = weight_kc * np.array([sign for _, _, sign in terms])[:, None]
-    both = [[(side.target, side.other)[which] for side in sides] for which, _, _ in terms]
-    shares = [one.share_bc @ weight_c for weight_c, (one, _) in zip(weight_kc, both, strict=True)]
-    thinnest = min(shares, key=_kish)
+    """The sum of parts: target (0) or other (1), weights of classes, sign."""
+    weight_kc = np.array([weight_c for _, weight_c, _ in parts])
+    coef_kc = weight_kc * np.array([sign for _, _, sign in parts])[:, None]
+    both = [[(side.target, side.other)[which] for side in sides] for which, _, _ in parts]
     value_kc = np.array([one.value_c - two.value_c for one, two in both])
     score_kbc = np.array([one.score_bc - two.score_bc for one, two in both])
-    drawn_kcr = np.array([drawn[which] for which, _, _ in terms])
+    drawn_kcr = np.array([drawn[which] for which, _, _ in parts])
+    terms = [
+        Term(side, sign * coef_c)
+        for coef_c, pair in zip(coef_kc, both, strict=True)
+        for side, sign in zip(pair, (1.0, -1.0), strict=True)
+    ]
     return Gap(
         weight_kc.mean(axis=0),
         (coef_kc * value_kc).sum(axis=0),
         np.einsum("kc,kbc->bc", coef_kc, score_kbc),
         np.einsum("kc,kcr->cr", coef_kc, drawn_kcr),
-        int((thinnest > 0).sum()),
-        _kish(thinnest),
+        combined_interval(terms),
     )
 
 
-def _kish(share_b: Float64[np.ndarray, " b"]) -> float:
-    return float(share_b.sum() ** 2 / max((share_b**2).sum(), 1e-300))
-
-
 def _difference(gap: Gap, measure: str, is_shared: bool, is_draw: bool, seed: int) -> Difference:
-    method = "t: draws and images" if gap.n_draws > 1 else "two-way t: classes and images"
-    p: float | None = None
-    reason = too_few(gap.n_images, gap.kish) or _too_few_draws(gap, is_shared)
+    is_one = gap.n_draws == 1
+    method = "two-way t: classes and images" if is_one else "t: draws and images"
+    reason = gap.images.reason or _too_few_draws(gap, is_shared)
+    lo = hi = p = None
+    if not reason:
+        lo, hi, p = over_classes(gap) if is_one else over_draws(gap, is_shared, is_draw)
+        reason = "" if lo < hi else "nothing differs: nothing shows how far other draws would"
     if reason:
-        value = gap.value if gap.n_images else None
-        interval = Interval(value, None, None, None, gap.n_images, method, reason)
-    else:
-        half, p = _t(gap, _parts(gap, is_shared, is_draw))
-        ends = gap.value - half, gap.value + half
-        interval = Interval(gap.value, *ends, gap.kish, gap.n_images, method)
-    if is_shared and not is_draw and gap.n_draws >= MIN_DRAWS_RANK:
-        return Difference(interval, rank_test(gap, measure))
-    if p is not None and gap.n_draws == 1:
-        return Difference(interval, swap_test(gap, seed))
-    return Difference(interval, Test(p, method, reason))
+        lo = hi = p = None
+    n_eff = None if reason else gap.images.n_eff
+    interval = replace(gap.images, lo=lo, hi=hi, n_eff=n_eff, method=method, reason=reason)
+    test = swap_test(gap, seed) if is_one and not reason else Test(p, method, reason)
+    if is_shared and not is_draw and gap.n_draws >= MIN_DRAWS_RANK and gap.images.is_printed:
+        test = rank_test(gap, measure)
+    return Difference(interval, test)
 
 
 def _too_few_draws(gap: Gap, is_shared: bool) -> str:
@@ -196,62 +164,3 @@ def draws_needed(n_classes: float, is_shared: bool) -> int:
     if is_shared:
         return MIN_DRAWS_SHARED
     return 1 if n_classes >= MIN_CLASSES else 1 + math.ceil(MIN_DF / n_classes)
-
-
-def _parts(gap: Gap, is_shared: bool, is_draw: bool) -> list[Part]:
-    """Images, and draws; where each class was drawn once, the spread over classes stands for them
-    and holds the images' part that is not shared already (Owen 2007)."""
-    if gap.n_draws == 1:
-        return [_class_part(gap), _image_part(gap, float((gap.score_bc**2).sum()))]
-    draws = _draw_part(gap.drawn_cr.sum(axis=0, keepdims=True) if is_shared else gap.drawn_cr)
-    n_lots = gap.n_draws + 1 if is_draw else 1
-    return [Part(draws.variance * n_lots, draws.df), _image_part(gap, 0.0)]
-
-
-def _image_part(gap: Gap, counted: float) -> Part:
-    score_b = gap.score_bc.sum(axis=1)
-    df = float(carriers(score_b[:, None])[0]) - 1
-    return Part(max(float((score_b**2).sum()) - counted, 0.0), max(df, 1.0))
-
-
-def _class_part(gap: Gap) -> Part:
-    k = gap.n_classes
-    spread = float(((gap.gap_c - gap.weight_c * gap.value) ** 2).sum())
-    return Part(spread * k / (k - 1), k - 1)
-
-
-def _draw_part(drawn_cr: Float64[np.ndarray, "c r"]) -> Part:
-    n_draws = drawn_cr.shape[1]
-    part_c = drawn_cr.var(axis=1, ddof=1) / n_draws
-    variance = float(part_c.sum())
-    return Part(variance, (n_draws - 1) * variance**2 / max(float((part_c**2).sum()), 1e-300))
-
-
-def _t(gap: Gap, parts: list[Part]) -> tuple[float, float]:
-    """Half the interval's width and the two-sided p value; Satterthwaite's degrees of freedom."""
-    variance = sum(part.variance for part in parts)
-    df = variance**2 / max(sum(part.variance**2 / max(part.df, 1) for part in parts), 1e-300)
-    df, spread = max(df, 1.0), math.sqrt(variance)
-    half = float(stats.t.ppf(0.975, df)) * spread
-    return half, 2 * float(stats.t.sf(abs(gap.value) / max(spread, 1e-150), df))
-
-
-def swap_test(gap: Gap, seed: int = 0, n_swaps: int = N_SWAPS) -> Test:
-    """Whether the method is as good as a draw, two-sided: the labels of the method and of the draws
-    are exchanged class by class, at random."""
-    own_c = gap.drawn_cr.mean(axis=1) + gap.gap_c
-    value_cr = np.concatenate([own_c[:, None], gap.drawn_cr], axis=1)
-    rest_cr = (value_cr.sum(axis=1, keepdims=True) - value_cr) / gap.n_draws
-    gap_cr = value_cr - rest_cr
-    picked = np.random.default_rng(seed).integers(0, gap.n_draws + 1, (n_swaps, len(value_cr)))
-    null = gap_cr[np.arange(len(value_cr)), picked].sum(axis=1)
-    n_extreme = int((np.abs(null) >= abs(gap_cr[:, 0].sum()) - 1e-9).sum())
-    return Test((1 + n_extreme) / (1 + n_swaps), "swap")
-
-
-def rank_test(gap: Gap, measure: str) -> Test:
-    """Whether the method is better than a draw, one-sided: the share of draws at least as good."""
-    total_r, sign = gap.drawn_cr.sum(axis=0), -1.0 if measure == "other_change" else 1.0
-    own = float(gap.drawn_cr.sum(axis=0).mean()) + gap.value
-    n_better = int((sign * total_r >= sign * own - 1e-9).sum())
-    return Test((1 + n_better) / (1 + gap.n_draws), "rank, one-sided")
