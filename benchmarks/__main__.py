@@ -22,10 +22,10 @@ from benchmarks.scaling import measure_axes
 from benchmarks.sizes import FULL, SIZES, TINY, Size
 from benchmarks.timing import CLOCKS, SIDES, bare, measure
 from benchmarks.world import World, make_world
-from semseg_cli.console import show
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.flips import EXACT, flipped_share
-from semseg_cli.tables import Table
+from semseg_cli.experiment.flip_rate import EXACT, flipped_share
+from semseg_cli.show.console import show
+from semseg_cli.show.tables import Table
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,12 +15,12 @@ from benchmarks.sizes import Size
 from benchmarks.stages import measure_device, stages
 from benchmarks.timing import CACHE_BYTES, wait
 from benchmarks.world import LABEL_THRESHOLD, World
-from semseg_cli.activations import ActivationCache
-from semseg_cli.data import open_dataset
-from semseg_cli.evaluate import evaluate
-from semseg_cli.lookup import count_detections
+from semseg_cli.data.dataset import open_dataset
+from semseg_cli.engine.detections import count_detections
+from semseg_cli.engine.evaluate import evaluate
+from semseg_cli.models.residual_cache import ActivationCache
 from semseg_cli.progress import Advance, Progress
-from semseg_cli.tables import Column, Table
+from semseg_cli.show.tables import Column, Table
 
 WIDTH_HEIGHT = (683, 512)
 THREE = ("rand-vec", "rand-feat", "auto-feat")

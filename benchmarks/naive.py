@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semseg_cli.batches import Batch
-from semseg_cli.edits import Edit, Latents
-from semseg_cli.lookup import THRESHOLDS
-from semseg_cli.pipeline import Pipeline
+from semseg_cli.data.batches import Batch
+from semseg_cli.engine.detections import THRESHOLDS
+from semseg_cli.engine.edits import Edit, Latents
+from semseg_cli.models.pipeline import Pipeline
 
 CLAMP = 1e5
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.world import LABEL_THRESHOLD, World
-from semseg_cli.config import AutoFeat, Method, Protocol, RandFeat, RandVec
-from semseg_cli.edits import Intervention
-from semseg_cli.evaluate import Measured, evaluate
-from semseg_cli.interventions import Groups, Ingredients, make_interventions
-from semseg_cli.lookup import Detections, count_detections, rank_latents
-from semseg_cli.lookup_table import LookupRow, Member, chosen_latents
+from semseg_cli.engine.detections import Detections, count_detections, rank_latents
+from semseg_cli.engine.edits import Intervention
+from semseg_cli.engine.evaluate import Measured, evaluate
+from semseg_cli.engine.methods import Groups, Ingredients, make_interventions
+from semseg_cli.runs.lookup_csv import LookupRow, Member, chosen_latents
+from semseg_cli.settings.inputs import Protocol
+from semseg_cli.settings.methods import AutoFeat, Method, RandFeat, RandVec
 
 METHODS: Mapping[str, type[AutoFeat] | type[RandFeat] | type[RandVec]] = {
     "rand-vec": RandVec,

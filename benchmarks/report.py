@@ -9,7 +9,7 @@ from benchmarks.floors import Floor
 from benchmarks.rows import Row
 from benchmarks.sizes import Size
 from benchmarks.timing import Times
-from semseg_cli.tables import Column, Table
+from semseg_cli.show.tables import Column, Table
 
 MIB = 2**20
 COLUMNS = (

@@ -11,8 +11,8 @@ from benchmarks import floors, naive, ours
 from benchmarks.floors import Floor
 from benchmarks.sizes import Size
 from benchmarks.world import LABEL_THRESHOLD, World
-from semseg_cli.counts import compute_class_results
-from semseg_cli.evaluate import Measured
+from semseg_cli.engine.counts import compute_class_results
+from semseg_cli.engine.evaluate import Measured
 
 Run = Callable[[World], Any]
 

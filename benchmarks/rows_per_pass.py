@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 import torch
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-from semseg_cli.budget import Budget
-from semseg_cli.head import SegmentationHead, argmax_logits
-from semseg_cli.lookup import Detections
-from semseg_cli.sae import SparseAutoencoder
-from semseg_cli.vit import Backbone
+from semseg_cli.engine.detections import Detections
+from semseg_cli.models.head import SegmentationHead, argmax_logits
+from semseg_cli.models.memory_budget import Budget
+from semseg_cli.models.sae import SparseAutoencoder
+from semseg_cli.models.vit import Backbone
 
 D_MODEL, D_SAE, N_CLASSES, N_IMAGES, N_PATCHES, REPEATS = 768, 24_576, 150, 128, 4096, 5
 ROWS = (1, 4, 8, 10, 16, 32, 64, 128)

@@ -10,8 +10,8 @@ import torch
 from benchmarks import floors
 from benchmarks.timing import wait
 from benchmarks.world import World
-from semseg_cli.batches import Batch
-from semseg_cli.lookup import Detections
+from semseg_cli.data.batches import Batch
+from semseg_cli.engine.detections import Detections
 
 SQUARE = 8192  # side of the matrices that tell what the device can do
 SMALL_SQUARE = 1024  # on a CPU

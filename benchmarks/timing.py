@@ -15,7 +15,7 @@ import torch
 from benchmarks import ours
 from benchmarks.rows import Row
 from benchmarks.world import World
-from semseg_cli.activations import ActivationCache
+from semseg_cli.models.residual_cache import ActivationCache
 
 SIDES = ("bare", "ours", "naive")
 LONG_SECONDS = 45.0  # what takes longer runs once

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from benchmarks.sizes import Size
-from semseg_cli.batches import Batch, Sample
-from semseg_cli.budget import make_budget
-from semseg_cli.data import Dataset, Loader
-from semseg_cli.head import SegmentationHead
-from semseg_cli.labels import LabelMap
-from semseg_cli.lookup_table import Member
-from semseg_cli.pipeline import Pipeline
-from semseg_cli.preprocessing import Preprocessing
-from semseg_cli.sae import SparseAutoencoder
-from semseg_cli.sae_stats import SaeStats
-from semseg_cli.vit import Backbone
+from semseg_cli.data.batches import Batch, Sample
+from semseg_cli.data.dataset import Dataset, Loader
+from semseg_cli.data.label_map import LabelMap
+from semseg_cli.data.preprocessing import Preprocessing
+from semseg_cli.models.head import SegmentationHead
+from semseg_cli.models.memory_budget import make_budget
+from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.models.sae import SparseAutoencoder
+from semseg_cli.models.sae.statistics import SaeStats
+from semseg_cli.models.vit import Backbone
+from semseg_cli.runs.lookup_csv import Member
 
 MEASURED_IMAGES = 4  # for the statistics and biases of the autoencoder
 LABEL_THRESHOLD = 0.9

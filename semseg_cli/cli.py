@@ -6,33 +6,18 @@ from typing import Annotated
 
 import typer
 
-from semseg_cli import __version__, ranks
-from semseg_cli.compare import Compare
-from semseg_cli.config import (
-    METHODS,
-    AutoFeat,
-    Checkup,
-    Choose,
-    Format,
-    KeepStats,
-    LookupSetup,
-    MeanDiff,
-    Output,
-    RandFeat,
-    RandVec,
-    Recorded,
-    Setup,
-    Shown,
-    StatsSetup,
-    Training,
-    TrainSetup,
-)
+from semseg_cli import __version__
 from semseg_cli.demo.seed import WORLD_SEED as SEED
-from semseg_cli.endings import run_to_end
 from semseg_cli.errors import UsageError
 from semseg_cli.interrupts import listen
-from semseg_cli.options import SettingsCommand, with_settings
-from semseg_cli.ui import Ui
+from semseg_cli.ranks import group as ranks
+from semseg_cli.ranks.ending import run_to_end
+from semseg_cli.settings.compare import Compare
+from semseg_cli.settings.inputs import Format, LookupSetup, Setup, StatsSetup, TrainSetup
+from semseg_cli.settings.methods import METHODS, AutoFeat, Choose, MeanDiff, RandFeat, RandVec
+from semseg_cli.settings.options import SettingsCommand, with_settings
+from semseg_cli.settings.output import Checkup, Output, Recorded, Shown, Ui
+from semseg_cli.settings.training import KeepStats, Training
 
 app = typer.Typer(
     name="semseg-cli",
@@ -80,7 +65,7 @@ def main(
 @with_settings
 def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
     """Find the latent that detects each class."""
-    from semseg_cli.execute import look_up
+    from semseg_cli.commands.intervene import look_up
 
     look_up(setup, choice, output)
 
@@ -89,7 +74,7 @@ def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
 @with_settings
 def rand_vec(method: RandVec, setup: Setup, output: Shown) -> None:
     """Control: push every patch along a random direction."""
-    from semseg_cli.execute import intervene
+    from semseg_cli.commands.intervene import intervene
 
     intervene(setup, method, output)
 
@@ -98,7 +83,7 @@ def rand_vec(method: RandVec, setup: Setup, output: Shown) -> None:
 @with_settings
 def rand_feat(method: RandFeat, setup: Setup, output: Shown) -> None:
     """Control: set one random live latent per class."""
-    from semseg_cli.execute import intervene
+    from semseg_cli.commands.intervene import intervene
 
     intervene(setup, method, output)
 
@@ -107,7 +92,7 @@ def rand_feat(method: RandFeat, setup: Setup, output: Shown) -> None:
 @with_settings
 def auto_feat(method: AutoFeat, setup: Setup, output: Shown) -> None:
     """Suppress each class's own latent and count what changes."""
-    from semseg_cli.execute import intervene
+    from semseg_cli.commands.intervene import intervene
 
     intervene(setup, method, output)
 
@@ -116,7 +101,7 @@ def auto_feat(method: AutoFeat, setup: Setup, output: Shown) -> None:
 @with_settings
 def mean_diff(method: MeanDiff, setup: Setup, output: Shown) -> None:
     """Supervised baseline: take out each class's difference of means."""
-    from semseg_cli.execute import intervene
+    from semseg_cli.commands.intervene import intervene
 
     intervene(setup, method, output)
 
@@ -125,7 +110,7 @@ def mean_diff(method: MeanDiff, setup: Setup, output: Shown) -> None:
 @with_settings
 def doctor(setup: Setup, checkup: Checkup) -> None:
     """Check everything that a run would use, and whether the parts fit each other."""
-    from semseg_cli.doctor import diagnose
+    from semseg_cli.commands.doctor import diagnose
 
     if not diagnose(setup, checkup):
         raise typer.Exit(1)
@@ -135,7 +120,7 @@ def doctor(setup: Setup, checkup: Checkup) -> None:
 @with_settings
 def stats(keep: KeepStats, setup: StatsSetup, output: Recorded) -> None:
     """Make the statistics of an autoencoder: mean, norm, firing, maxima."""
-    from semseg_cli.make_stats import make_stats
+    from semseg_cli.commands.stats import make_stats
 
     make_stats(setup, keep, output)
 
@@ -144,7 +129,7 @@ def stats(keep: KeepStats, setup: StatsSetup, output: Recorded) -> None:
 @with_settings
 def train_head(training: Training, setup: TrainSetup, output: Recorded) -> None:
     """Train a linear segmentation head: a sweep at once, the best is kept."""
-    from semseg_cli.train_head import train_head as train
+    from semseg_cli.commands.train_head.command import train_head as train
 
     train(setup, training, output)
 
@@ -159,8 +144,8 @@ def compare(
     ] = None,
 ) -> None:
     """Put runs side by side; without RUNS, the newest finished one of each kind."""
-    from semseg_cli.compare import compare as compare_runs
-    from semseg_cli.console import say, show, stdout
+    from semseg_cli.commands.compare.command import compare as compare_runs
+    from semseg_cli.show.console import say, show, stdout
 
     table = compare_runs(settings, runs or [], stdout().width)
     show(table, settings.output_format, settings.output, settings.precision)
@@ -172,7 +157,7 @@ def compare(
 @with_settings
 def ui(settings: Ui) -> None:
     """Open the tracked runs in MLflow's web pages."""
-    from semseg_cli.ui import open_ui
+    from semseg_cli.commands.ui import open_ui
 
     open_ui(settings)
 
@@ -185,9 +170,10 @@ def upload(
     ] = None,
 ) -> None:
     """Finish the tracking of runs whose store failed or that were not tracked."""
-    from semseg_cli import console, tracking
-    from semseg_cli.runs import RunFolder
-    from semseg_cli.store import public
+    from semseg_cli import tracking
+    from semseg_cli.runs.folder import RunFolder
+    from semseg_cli.show import console
+    from semseg_cli.tracking.store_address import public
 
     for folder in folders:
         tracking.upload(RunFolder(folder), tracking_uri)
@@ -200,9 +186,9 @@ def demo_export(
     cache_dir: CacheDir = None,
 ) -> None:
     """Write the demo world out: models, statistics, scenes, settings."""
-    from semseg_cli import console
     from semseg_cli.demo.world import export
-    from semseg_cli.presets import cache_folder
+    from semseg_cli.files import cache_folder
+    from semseg_cli.show import console
 
     with console.progress_bars() as progress:
         made = export(folder, cache_folder(cache_dir), progress)
@@ -215,8 +201,8 @@ def demo_build(
     seed: Annotated[int, typer.Option(help="Seed of the scenes and of the training.")] = SEED,
 ) -> None:
     """Train the demo world from scratch (2 to 4 minutes on 2 cores)."""
-    from semseg_cli import console
-    from semseg_cli.demo.recipe import build
+    from semseg_cli.commands.demo_build.recipe import build
+    from semseg_cli.show import console
 
     with console.progress_bars() as progress:
         made = build(folder, seed, progress)
@@ -229,7 +215,7 @@ def cache_list(
     format: Annotated[Format, typer.Option(help="Form of the printed table.")] = "table",
 ) -> None:
     """List what is kept: ViT, layer, images, size, last use."""
-    from semseg_cli.cache_commands import list_cache
+    from semseg_cli.commands.cache import list_cache
 
     list_cache(cache_dir, format)
 
@@ -242,7 +228,7 @@ def cache_clear(
     cache_dir: CacheDir = None,
 ) -> None:
     """Remove entries; without IDS, all of them. Whatever is missed later is computed anew."""
-    from semseg_cli.cache_commands import clear_cache
+    from semseg_cli.commands.cache import clear_cache
 
     clear_cache(cache_dir, ids or [])
 

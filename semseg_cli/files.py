@@ -42,6 +42,13 @@ def nearest_folder(path: Path) -> Path:
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
+def cache_folder(given: Path | str | None) -> Path:
+    """Where computed statistics and the demo world are kept."""
+    import platformdirs
+
+    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("semseg-cli"))
+
+
 def cannot_write(path: Path, error: OSError, option: str) -> SemsegError:
     """The sentence for a file or folder that cannot be written."""
     advice = "free some space or give" if error.errno == errno.ENOSPC else "give"

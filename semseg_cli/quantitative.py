@@ -6,30 +6,14 @@ from pathlib import Path
 import torch
 from jaxtyping import Int
 
-from semseg_cli.config import (
-    AutoFeat,
-    Imgs,
-    Method,
-    Quantitative,
-    RandFeat,
-    RandVec,
-    narrow,
-)
-from semseg_cli.counts import compute_class_results
-from semseg_cli.data import Loader
-from semseg_cli.edits import map_range, unscaled
-from semseg_cli.experiment import run
-from semseg_cli.files import make_folder
-from semseg_cli.flat import build, entries, flatten
-from semseg_cli.head import SegmentationHead, argmax_logits
-from semseg_cli.lookup import count_detections, rank_latents
-from semseg_cli.lookup_table import Reused, chosen_latents, lookup_from_path
-from semseg_cli.patches import get_patch_i, get_patch_mask
-from semseg_cli.pipeline import Encoder, Pipeline
-from semseg_cli.presets import cache_folder, layered
-from semseg_cli.results import ClassResults, Report, save
-from semseg_cli.sae import SparseAutoencoder
-from semseg_cli.session import (
+from semseg_cli.data.dataset import Loader
+from semseg_cli.data.patch_labels import get_patch_i, get_patch_mask
+from semseg_cli.engine.counts import compute_class_results
+from semseg_cli.engine.detections import count_detections, rank_latents
+from semseg_cli.engine.edits import map_range, unscaled
+from semseg_cli.engine.sae_statistics import cached_stats
+from semseg_cli.experiment.run import run
+from semseg_cli.experiment.session import (
     Session,
     activation_cache,
     find_device,
@@ -37,9 +21,20 @@ from semseg_cli.session import (
     load_stats,
     open_session,
 )
-from semseg_cli.stats import cached_stats
+from semseg_cli.files import cache_folder, make_folder
+from semseg_cli.models.head import SegmentationHead, argmax_logits
+from semseg_cli.models.pipeline import Encoder, Pipeline
+from semseg_cli.models.sae import SparseAutoencoder
+from semseg_cli.models.vit import register_hook
+from semseg_cli.runs.lookup_csv import Reused, chosen_latents, lookup_from_path
+from semseg_cli.runs.report import ClassResults, Report, save
+from semseg_cli.settings.base import narrow
+from semseg_cli.settings.entries import build, entries, flatten
+from semseg_cli.settings.inputs import Imgs
+from semseg_cli.settings.methods import AutoFeat, Method, RandFeat, RandVec
+from semseg_cli.settings.reference import Quantitative
+from semseg_cli.settings.toml_files import layered
 from semseg_cli.typed import typed
-from semseg_cli.vit import register_hook
 
 __all__ = [
     "ClassResults",

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from _pytest.capture import CaptureFixture
-from commands import Terminal
 from mlflow_store import new_store
+from terminal import Terminal
 from worlds import SHARED, World, make_known_world, make_tiny_world
 
-from semseg_cli.session import Session
+from semseg_cli.experiment.session import Session
 
 torch.set_num_threads(1)  # the worlds are tiny: more threads only get in each other's way
 

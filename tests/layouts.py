@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from semseg_cli.datasets import cityscapes
+from semseg_cli.data.layouts import cityscapes
 
 WIDTH, HEIGHT = 50, 40
 

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from worlds import make_head, make_sae, make_vit, members, random_pairs, write_dataset
 
-from semseg_cli.budget import LARGEST_ON_CPU, Budget
-from semseg_cli.data import Loader, open_dataset
-from semseg_cli.edits import Intervention
-from semseg_cli.evaluate import evaluate, n_latents_held
-from semseg_cli.interventions import set_latents
-from semseg_cli.lookup import count_detections
-from semseg_cli.pipeline import Pipeline
-from semseg_cli.sae_stats import SaeStats
-from semseg_cli.vit import Backbone
+from semseg_cli.data.dataset import Loader, open_dataset
+from semseg_cli.engine.detections import count_detections
+from semseg_cli.engine.edits import Intervention
+from semseg_cli.engine.evaluate import evaluate, n_latents_held
+from semseg_cli.engine.methods import set_latents
+from semseg_cli.models.memory_budget import LARGEST_ON_CPU, Budget
+from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.models.sae.statistics import SaeStats
+from semseg_cli.models.vit import Backbone
 
 D_MODEL, D_SAE, N_CLASSES = 384, 6144, 20
 N_IMAGES = {"class": 24, "label": 96, "lookup": 96}  # enough batches for the peak to stay as it is

@@ -16,7 +16,7 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 
 from semseg_cli import tracking
-from semseg_cli.runs import RunFolder
+from semseg_cli.runs.folder import RunFolder
 
 Snapshot = dict[str, Any]
 

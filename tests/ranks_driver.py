@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def _plant_bug() -> None:
-    from semseg_cli import evaluate
+    from semseg_cli.engine import evaluate
 
     def broken(*_args: Any, **_kwargs: Any) -> None:
         raise ValueError("a planted bug")

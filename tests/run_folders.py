@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from semseg_cli.bootstrap import COUNTED
-from semseg_cli.results import ClassResults, Report, write_csv
-from semseg_cli.runs import RunFolder, make_run_folder, now
+from semseg_cli.runs.bootstrap import COUNTED
+from semseg_cli.runs.folder import RunFolder, make_run_folder, now
+from semseg_cli.runs.report import ClassResults, Report, write_csv
 
 SETTINGS = """\
 vit_layer = 11

@@ -24,9 +24,9 @@ from benchmarks.scaling import Cost, axes
 from benchmarks.sizes import FULL, TINY, VITB
 from benchmarks.timing import bare, measure, prepared
 from benchmarks.world import LABEL_THRESHOLD, Generated, World, make_world, resized
-from semseg_cli.batches import Sample
+from semseg_cli.data.batches import Sample
 from semseg_cli.errors import UsageError
-from semseg_cli.flips import flipped_share
+from semseg_cli.experiment.flip_rate import flipped_share
 
 REPOSITORY = Path(__file__).parents[1]
 ROWS = rows_of(TINY)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from commands import Done, Terminal, options
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from terminal import Done, Terminal, options
 from worlds import PLANTED, World
 
-from semseg_cli.config import METHODS, Method
-from semseg_cli.interventions import needs_latents, needs_statistics
-from semseg_cli.results import Report
+from semseg_cli.engine.methods import needs_latents, needs_statistics
+from semseg_cli.runs.report import Report
+from semseg_cli.settings.methods import METHODS, Method
 
 FILES = {
     "report.json", "class_results.csv", "per_image.parquet", "change_matrix.parquet",

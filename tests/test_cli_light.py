@@ -9,8 +9,11 @@ import pytest
 from _pytest.capture import CaptureFixture
 
 from semseg_cli.cli import app, run
-from semseg_cli.config import METHODS, Choose, Method, Setup, Shown, Training, VitFamily
-from semseg_cli.flat import entries
+from semseg_cli.settings.entries import entries
+from semseg_cli.settings.inputs import Setup, VitFamily
+from semseg_cli.settings.methods import METHODS, Choose, Method
+from semseg_cli.settings.output import Shown
+from semseg_cli.settings.training import Training
 
 HEAVY = ("torch", "mlflow", "transformers", "pandas", "PIL", "matplotlib")
 METHOD_COMMANDS = tuple(method.command for method in METHODS)
@@ -50,7 +53,9 @@ def test_the_import_guard_can_fail() -> None:
 
 
 def test_settings_import_nothing_heavy() -> None:
-    assert imported("from semseg_cli.config import Quantitative; Quantitative()") == set()
+    assert (
+        imported("from semseg_cli.settings.reference import Quantitative; Quantitative()") == set()
+    )
 
 
 def test_compare_on_a_missing_store_imports_neither_torch_nor_matplotlib() -> None:
@@ -64,8 +69,8 @@ def test_listing_the_cache_imports_nothing_heavy() -> None:
 
 
 def test_pictures_import_matplotlib_when_they_draw_and_torch_never() -> None:
-    assert not imported("import semseg_cli.gallery") & {"torch", "matplotlib"}
-    assert "matplotlib" in imported("import semseg_cli.figures")
+    assert not imported("import semseg_cli.show.run_pictures") & {"torch", "matplotlib"}
+    assert "matplotlib" in imported("import semseg_cli.show.charts")
 
 
 def call(*args: str) -> int:

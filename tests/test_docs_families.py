@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from semseg_cli.presets import preset_names, read_preset
-from semseg_cli.vit import FAMILIES
+from semseg_cli.models.vit import FAMILIES
+from semseg_cli.settings.toml_files import preset_names, read_preset
 
 PAGE = (Path(__file__).parents[1] / "docs" / "families.md").read_text("utf-8")
 

@@ -2,7 +2,7 @@
 
 import json
 
-from commands import Terminal, options
+from terminal import Terminal, options
 from worlds import World
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from worlds import World
 
-from semseg_cli.config import METHODS, AutoFeat, Protocol
-from semseg_cli.experiment import run
+from semseg_cli.experiment.run import run
+from semseg_cli.settings.inputs import Protocol
+from semseg_cli.settings.methods import METHODS, AutoFeat
 
 pytestmark = [
     pytest.mark.gpu,

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import Terminal, options
 from PIL import Image
+from terminal import Terminal, options
 from worlds import World, make_head, make_sae
 
-from semseg_cli import runs
-from semseg_cli import sae as saes
-from semseg_cli.head import save_head
+from semseg_cli.models import sae as saes
+from semseg_cli.models.head import save_head
+from semseg_cli.runs import folder as runs
 
 Damage = Callable[[World], None]
 
@@ -67,7 +67,7 @@ def test_what_is_only_tracked_needs_tracking(option: str, terminal: Terminal) ->
 def test_system_metrics_say_what_they_need(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("semseg_cli.config.output.find_spec", lambda name: None)
+    monkeypatch.setattr("semseg_cli.settings.output.find_spec", lambda name: None)
     done = terminal.type("rand-vec", "--system-metrics")
     assert (done.code, done.out) == (2, "")
     assert done.err.endswith("--system-metrics needs psutil: run `pip install psutil`.\n")
@@ -353,7 +353,7 @@ def test_a_bug_keeps_its_traceback(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("semseg_cli.execute.write_outcome", broken)
+    monkeypatch.setattr("semseg_cli.commands.intervene.write_outcome", broken)
     with pytest.raises(ZeroDivisionError):
         terminal.type("auto-feat", *options(world))
     (folder,) = terminal.runs()

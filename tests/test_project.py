@@ -10,12 +10,12 @@ from typing import Any
 import mlflow_store as stores
 import pytest
 import yaml
-from commands import Terminal, options
 from mlflow.projects._project_spec import load_project
+from terminal import Terminal, options
 from worlds import World
 
 from semseg_cli.cli import app
-from semseg_cli.config import METHODS
+from semseg_cli.settings.methods import METHODS
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -11,10 +11,10 @@ from jaxtyping import TypeCheckError
 from worlds import PLANTED, World, known_sae, make_sae
 
 from semseg_cli import quantitative
-from semseg_cli.config import AutoFeat, Imgs, Quantitative, RandFeat, RandVec
-from semseg_cli.data import Loader
-from semseg_cli.experiment import run
-from semseg_cli.head import SegmentationHead, load_head
+from semseg_cli.data.dataset import Loader
+from semseg_cli.experiment.run import run
+from semseg_cli.models.head import SegmentationHead, load_head
+from semseg_cli.models.sae import load
 from semseg_cli.quantitative import (
     Report,
     SparseAutoencoder,
@@ -25,7 +25,9 @@ from semseg_cli.quantitative import (
     main,
     make_dataloader,
 )
-from semseg_cli.sae import load
+from semseg_cli.settings.inputs import Imgs
+from semseg_cli.settings.methods import AutoFeat, RandFeat, RandVec
+from semseg_cli.settings.reference import Quantitative
 
 NAMES = [
     "ClassResults", "Report", "save", "argmax_logits", "compute_class_results", "get_patch_mask",

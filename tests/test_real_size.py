@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import semseg_cli
-from semseg_cli import sae as saes
-from semseg_cli.head import SegmentationHead, save_head
-from semseg_cli.sae import SparseAutoencoder
+from semseg_cli.models import sae as saes
+from semseg_cli.models.head import SegmentationHead, save_head
+from semseg_cli.models.sae import SparseAutoencoder
 
 HERE = Path(semseg_cli.__file__).parents[1]  # the process starts elsewhere: it must find this code
 MOST_GIB = 6.0

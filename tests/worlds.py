@@ -12,17 +12,18 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from semseg_cli import sae as saes
-from semseg_cli.config import Imgs, Quantitative, Setup
-from semseg_cli.counts import Counts
-from semseg_cli.data import Loader
-from semseg_cli.edits import unscaled
-from semseg_cli.head import SegmentationHead, argmax_logits, save_head
-from semseg_cli.lookup_table import Member
-from semseg_cli.pipeline import Pipeline
-from semseg_cli.sae import SparseAutoencoder, Threshold, TopK
-from semseg_cli.session import Session, open_session
-from semseg_cli.vit import Backbone
+from semseg_cli.data.dataset import Loader
+from semseg_cli.engine.counts import Counts
+from semseg_cli.engine.edits import unscaled
+from semseg_cli.experiment.session import Session, open_session
+from semseg_cli.models import sae as saes
+from semseg_cli.models.head import SegmentationHead, argmax_logits, save_head
+from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.models.sae import SparseAutoencoder, Threshold, TopK
+from semseg_cli.models.vit import Backbone
+from semseg_cli.runs.lookup_csv import Member
+from semseg_cli.settings.inputs import Imgs, Setup
+from semseg_cli.settings.reference import Quantitative
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 NAMES = ("wall", "building, edifice", "sky", "tree", "floor, flooring")
@@ -202,7 +203,7 @@ def directions() -> Tensor:
 
 def make_known_vit() -> Any:
     """Blocks do nothing (layer scale 0); a patch of class c's colour becomes its direction."""
-    from semseg_cli.data import Preprocessing
+    from semseg_cli.data.dataset import Preprocessing
 
     model = make_vit(
         hidden_size=KNOWN_D,

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from semseg_cli.demo.dataset import generate
+from semseg_cli.demo.scene_files import generate
 from semseg_cli.demo.seed import WORLD_SEED
 from semseg_cli.errors import SemsegError
 from semseg_cli.progress import Progress, silent
@@ -19,7 +19,7 @@ N_TRAIN = 250
 N_VAL = 100
 
 _PACKAGE = Path(__file__).parent
-_PRESET = _PACKAGE.parent / "presets" / "demo.toml"
+_PRESET = _PACKAGE.parent / "settings" / "presets" / "demo.toml"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,6 @@ The only package that imports mlflow, and only when a store is opened. Stores ar
 `MlflowClient`, never through MLflow's global state.
 """
 
-from semseg_cli.store import resolve_uri, ui_command
-from semseg_cli.tracked import TrackedRun
 from semseg_cli.tracking.client import probe
 from semseg_cli.tracking.read import (
     find_lookup,
@@ -14,8 +12,10 @@ from semseg_cli.tracking.read import (
     read_artifact,
     read_artifact_text,
 )
-from semseg_cli.tracking.system import system_metrics
-from semseg_cli.tracking.view import runs_page
+from semseg_cli.tracking.saved_view import runs_page
+from semseg_cli.tracking.store_address import resolve_uri, ui_command
+from semseg_cli.tracking.system_metrics import system_metrics
+from semseg_cli.tracking.tracked_run import TrackedRun
 from semseg_cli.tracking.write import log_folder, run_link, start, upload
 
 __all__ = [

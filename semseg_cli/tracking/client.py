@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from semseg_cli import store
 from semseg_cli.errors import SemsegError, StoreError
+from semseg_cli.tracking import store_address
 
 # MLflow's client would wait minutes for a dead server, print links, and report its use.
 _ENVIRONMENT = {
@@ -29,11 +29,11 @@ def probe(uri: str) -> None:
 
     Takes a second (the import of MLflow), and at most a few more for a silent server.
     """
-    path = store.sqlite_path(uri)
+    path = store_address.sqlite_path(uri)
     if path is not None:
-        store.check_sqlite(path, write=True)
+        store_address.check_sqlite(path, write=True)
     elif not uri.startswith("http"):
-        store.check_reachable(uri)
+        store_address.check_reachable(uri)
     with reporting(uri), _environment(_PROBE):
         open_client(uri, write=True).search_experiments(max_results=1)
 
@@ -47,10 +47,10 @@ def open_client(uri: str, *, write: bool) -> Any:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow.tracking.client import MlflowClient
 
-    path = store.sqlite_path(uri)
+    path = store_address.sqlite_path(uri)
     if path is None:
         return MlflowClient(uri, registry_uri=uri)
-    with store.opening(path, write=write):
+    with store_address.opening(path, write=write):
         return MlflowClient(uri, registry_uri=uri)
 
 
@@ -82,7 +82,7 @@ def reporting(uri: str, advice: str | None = None) -> Iterator[None]:
     except Exception as error:
         if not _is_of_store(error):
             raise
-        what, usual = _sentence(store.public(uri), str(error) or type(error).__name__)
+        what, usual = _sentence(store_address.public(uri), str(error) or type(error).__name__)
         raise StoreError(f"{what}: {advice or usual}.") from error
 
 

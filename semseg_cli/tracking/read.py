@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semseg_cli import store
 from semseg_cli.errors import SemsegError, StoreError
-from semseg_cli.runs import RunFolder
-from semseg_cli.tracked import (
+from semseg_cli.runs.folder import RunFolder
+from semseg_cli.tracking import store_address
+from semseg_cli.tracking.client import open_client, probe, reporting
+from semseg_cli.tracking.tracked_run import (
     RESULT_FILES,
     TrackedRun,
     from_folder,
@@ -16,7 +17,6 @@ from semseg_cli.tracked import (
     pick,
     without_details,
 )
-from semseg_cli.tracking.client import open_client, probe, reporting
 
 NO_RUNS = "make one with `semseg-cli auto-feat`"
 
@@ -33,8 +33,8 @@ def find_runs(
         StoreError: the store cannot be read, or does not understand the filter.
     """
     check_exists(uri)
-    path = store.sqlite_path(uri)
-    if path is not None and not store.has_schema(path):
+    path = store_address.sqlite_path(uri)
+    if path is not None and not store_address.has_schema(path):
         return []
     whole = " and ".join(p for p in (f"tags.semseg.kind = '{kind}'", filter_string) if p)
     with reporting(uri):
@@ -51,13 +51,13 @@ def check_exists(uri: str) -> None:
     Raises:
         StoreError: the store is there but cannot be read, or does not answer.
     """
-    path = store.sqlite_path(uri)
+    path = store_address.sqlite_path(uri)
     if path is None:
         probe(uri)
     elif not path.exists():
         raise SemsegError(f"There is no tracking store {path} and so no run: {NO_RUNS}.")
     else:
-        store.check_sqlite(path, write=False)
+        store_address.check_sqlite(path, write=False)
 
 
 def find_run(uri: str, wanted: str, kind: str = "intervention") -> TrackedRun:
@@ -77,7 +77,7 @@ def read_artifact(run: TrackedRun, path: str) -> bytes:
         if isinstance(run.source, Path):
             local = path.removeprefix("results/")
             return (run.source / (local if local in RESULT_FILES else path)).read_bytes()
-        if (folder := store.local_path(run.artifacts)) is not None:
+        if (folder := store_address.local_path(run.artifacts)) is not None:
             return (folder / path).read_bytes()
         with reporting(run.source), tempfile.TemporaryDirectory() as scratch:
             client = open_client(run.source, write=False)
@@ -96,7 +96,7 @@ def read_artifact_text(run: TrackedRun, path: str) -> str:
 
 def find_lookup(uri: str, wanted: str) -> TrackedRun:
     """The run with a lookup that `wanted` names, as in `find_run`."""
-    path = store.sqlite_path(uri)
+    path = store_address.sqlite_path(uri)
     if path is not None and not path.exists() and not Path(wanted).exists():
         raise SemsegError(
             f"{wanted!r} is neither a file nor a run of the tracking store {path}, which does not "

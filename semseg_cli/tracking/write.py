@@ -9,23 +9,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from semseg_cli import store
 from semseg_cli.errors import StoreError
-from semseg_cli.runs import RunFolder
-from semseg_cli.tracked import (
+from semseg_cli.runs.contents import metrics_of, params_of
+from semseg_cli.runs.folder import RunFolder
+from semseg_cli.tracking import store_address
+from semseg_cli.tracking.client import open_client, probe, reporting
+from semseg_cli.tracking.saved_view import experiment_tags
+from semseg_cli.tracking.tracked_run import (
     FINAL,
     TABLE,
     class_metrics_of,
     class_table,
     describe,
     files_of,
-    metrics_of,
     milliseconds,
-    params_of,
     tags_of,
 )
-from semseg_cli.tracking.client import open_client, probe, reporting
-from semseg_cli.tracking.view import experiment_tags
 
 _MAX_PARAM, _MAX_TAG, _MAX_DIGEST = 6000, 8000, 36
 _MAX_BATCH, _MAX_METRICS = 100, 800
@@ -76,7 +75,7 @@ def upload(folder: RunFolder, uri: str | None = None) -> None:
     those of the folder.
     """
     meta = folder.meta
-    target = store.resolve_uri(uri or meta["tracking_uri"])
+    target = store_address.resolve_uri(uri or meta["tracking_uri"])
     probe(target)
     with reporting(target):
         client = open_client(target, write=True)
@@ -92,7 +91,7 @@ def run_link(folder: RunFolder) -> str | None:
     uri, run_id = meta["tracking_uri"] or "", meta["mlflow_run_id"]
     if not uri.startswith("http") or run_id is None:
         return None
-    return f"{store.public(uri)}/#/experiments/{meta['mlflow_experiment_id']}/runs/{run_id}"
+    return f"{store_address.public(uri)}/#/experiments/{meta['mlflow_experiment_id']}/runs/{run_id}"
 
 
 def _attach(client: Any, uri: str, run_id: str, folder: RunFolder) -> str:
@@ -140,7 +139,7 @@ def _experiment_id(client: Any, uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            location = store.artifact_location(uri, name)
+            location = store_address.artifact_location(uri, name)
             return str(client.create_experiment(name, location, experiment_tags()))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -148,8 +147,9 @@ def _experiment_id(client: Any, uri: str, name: str) -> str:
             experiment = client.get_experiment_by_name(name)  # another process was quicker
     if experiment.lifecycle_stage == "deleted":
         raise StoreError(
-            f"The experiment {name!r} was deleted in the tracking store {store.public(uri)}: "
-            f"restore it with `mlflow experiments restore -x {experiment.experiment_id}` "
+            f"The experiment {name!r} was deleted in the tracking store "
+            f"{store_address.public(uri)}: restore it with "
+            f"`mlflow experiments restore -x {experiment.experiment_id}` "
             "(MLFLOW_TRACKING_URI set to the store), or give another one with --experiment."
         )
     return str(experiment.experiment_id)
@@ -277,7 +277,7 @@ def _log_files(client: Any, run_id: str, folder: RunFolder, made: Mapping[str, s
     for path, at in files_of(folder):
         client.log_artifact(run_id, str(path), at or None)
     meta = folder.meta
-    address = store.public(meta["tracking_uri"] or "")  # artifacts are for everybody
+    address = store_address.public(meta["tracking_uri"] or "")  # artifacts are for everybody
     run = json.dumps({**meta, "tracking_uri": address, "uploaded": True}, indent=2)
     with tempfile.TemporaryDirectory() as scratch:
         for name, text in {**made, "run.json": run}.items():

@@ -1,0 +1,1 @@
+"""What each typed command does, one room each."""

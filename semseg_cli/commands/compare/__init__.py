@@ -1,0 +1,1 @@
+"""`semseg-cli compare`: runs side by side."""

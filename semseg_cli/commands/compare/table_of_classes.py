@@ -1,0 +1,263 @@
+"""Classes as rows, runs side by side as columns. No torch, no mlflow."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from semseg_cli.commands.compare.notes import INTERVALS, few_images, few_patches, omitted, warnings
+from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns
+from semseg_cli.commands.compare.table_of_runs import row_names, title
+from semseg_cli.commands.compare.uncertainty import (
+    Artifacts,
+    as_values,
+    defined,
+    listed,
+    min_patches,
+    n_draws,
+    pair,
+    unlike,
+)
+from semseg_cli.commands.compare.which_runs import Candidates
+from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.runs import bootstrap
+from semseg_cli.runs.bootstrap import MEASURES
+from semseg_cli.settings.compare import View
+from semseg_cli.show.run_tables import CLASS
+from semseg_cli.show.tables import Column, Row, Table
+from semseg_cli.tracking.tracked_run import TrackedRun
+
+PATCHES = Column("n_orig_patches", "patches", "count")
+HEADERS = {"target_change": "target", "other_change": "other", "selectivity": "selectivity"}
+Values = dict[str, dict[str, Any]]  # by class name
+
+
+def class_comparison(chosen: Candidates, view: View, artifacts: Artifacts) -> Table:
+    """One row per class: all measures of one run, or the selectivity of several.
+
+    Tables that are wider than the terminal go on below. Stars tell differences to the baseline,
+    corrected over the classes with enough patches (Benjamini-Hochberg).
+
+    Raises:
+        UsageError: a class or column that no run has.
+        SemsegError: no run has classes.
+    """
+    runs, names = chosen.shown, row_names(chosen.shown)
+    prefixes = [""] if len(runs) == 1 else [f"{name}: " for name in names]
+    values = [class_values(run, chosen, artifacts, view.resamples) for run in runs]
+    every = _rows(values, prefixes)
+    if not every:
+        raise SemsegError(
+            f"None of these runs has classes to show ({' '.join(artifacts.notes())}): compare "
+            "them without --per-class, or give others."
+        )
+    rows = _of_classes(every, view.classes)
+    # A run may have none of the classes: a plain column name stands for the first that has one.
+    first = next((p for p in prefixes if any(f"{p}selectivity" in row for row in rows)), "")
+    rows = arranged(rows, _sorted_by_default(view), first)
+    columns = _columns(rows, view, names, prefixes)
+    of = names[0] if len(runs) == 1 else title(runs, len(runs))
+    return Table(
+        f"{_what(columns)} by class, {of}",
+        columns,
+        tuple(rows),
+        tuple(_notes(chosen, rows, columns, names, artifacts)),
+        strong=_best(rows, prefixes),
+    )
+
+
+def _what(columns: Sequence[Column]) -> str:
+    shown = [HEADERS[name] for name in MEASURES if any(c.key.endswith(name) for c in columns)]
+    return ", ".join(shown).capitalize() or "Values"
+
+
+def class_values(
+    run: TrackedRun, chosen: Candidates, artifacts: Artifacts, n_resamples: int
+) -> Values:
+    """What a run says of each class: counts, measures, intervals, difference to the baseline."""
+    rows = artifacts.class_rows(run)
+    names = _names(run, chosen.shown, artifacts)
+    values: Values = {row["class_name"]: _measured(row, n_draws(run)) for row in rows}
+    counts = artifacts.per_image(run)
+    if counts is None:
+        return values
+    sums_c4 = counts.counts_bc4.sum(axis=0)
+    seen = bootstrap.measures(sums_c4)
+    ends = bootstrap.row_intervals(counts.counts_bc4, n_resamples=n_resamples)
+    for c, class_id in enumerate(counts.class_ids):
+        entry = values.setdefault(names.get(class_id, str(class_id)), {"class_id": class_id})
+        entry.setdefault("n_orig_patches", int(sums_c4[c, 0]) // n_draws(run))
+        for name in MEASURES:
+            entry[name] = defined(seen[name][c])
+            entry[f"{name}_lo"], entry[f"{name}_hi"] = map(defined, ends[name][c])
+    compared = _compared(run, chosen.baselines.get(run.run_id), artifacts, n_resamples)
+    for class_id, made in compared.items():
+        values[names.get(class_id, str(class_id))] |= made
+    return values
+
+
+def _measured(row: Row, draws: int) -> dict[str, Any]:
+    kept = {"class_id": row["class_id"], "n_orig_patches": row["n_orig_patches"] // draws}
+    is_there = row["n_orig_patches"] > 0
+    measured = {
+        name: row[name] if is_there or name == "other_change" else None for name in MEASURES
+    }
+    latent = {"latent": row["latent"]} if row.get("latent") is not None else {}
+    return {**kept, **latent, **measured}
+
+
+def _names(run: TrackedRun, runs: Sequence[TrackedRun], artifacts: Artifacts) -> dict[int, str]:
+    """Class id -> name, from the run itself or one on the same images."""
+    alike = [one for one in runs if "images" not in unlike(run, one)]
+    for one in (run, *alike):
+        if rows := artifacts.class_rows(one):
+            return {row["class_id"]: row["class_name"] for row in rows}
+    return {}
+
+
+def _compared(
+    run: TrackedRun, baseline: TrackedRun | None, artifacts: Artifacts, n_resamples: int
+) -> dict[int, dict[str, Any]]:
+    """By class id the differences to the baseline; corrected where there are enough patches."""
+    both = pair(run, baseline, artifacts)
+    if both is None or baseline is None:
+        return {}
+    one_bc4, other_bc4 = both.counts()
+    made = bootstrap.differences(one_bc4, other_bc4, n_resamples=n_resamples)
+    found: dict[int, dict[str, Any]] = {class_id: {} for class_id in both.class_ids}
+    n_orig_c = one_bc4[..., 0].sum(axis=0)
+    is_tested_c = n_orig_c >= max(1, min_patches(run) * n_draws(run))
+    tested = [class_id for class_id, kept in zip(both.class_ids, is_tested_c, strict=True) if kept]
+    for name in MEASURES:
+        for class_id, difference in zip(both.class_ids, made[name], strict=True):
+            found[class_id] |= as_values(name, difference)
+        defined = [c for c in tested if found[c][f"{name}_p"] is not None]
+        p_values = [found[class_id][f"{name}_p"] for class_id in defined]
+        for class_id, p_value in zip(defined, bootstrap.adjusted(p_values), strict=True):
+            found[class_id][f"{name}_p_adjusted"] = p_value
+    _add_draws(found, one_bc4, baseline, artifacts)
+    return found
+
+
+def _add_draws(
+    found: Mapping[int, dict[str, Any]],
+    counts_bc4: np.ndarray,
+    baseline: TrackedRun,
+    artifacts: Artifacts,
+) -> None:
+    draws = artifacts.draws(baseline)
+    if draws is None:
+        return
+    seen_c = bootstrap.measures(counts_bc4.sum(axis=0))["selectivity"]
+    for c, class_id in enumerate(found):
+        if class_id in draws.classes:
+            drawn = bootstrap.measures(draws.on([class_id])[:, 0])["selectivity"]
+            if not np.isnan([seen_c[c], *drawn]).any():
+                found[class_id]["p_draws"] = bootstrap.draws_p(float(seen_c[c]), drawn.tolist())
+
+
+def _rows(values: Sequence[Values], prefixes: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per class of any run, by class id."""
+    rows: dict[str, dict[str, Any]] = {}
+    for by_class, prefix in zip(values, prefixes, strict=True):
+        for name, entry in by_class.items():
+            general = {"class_name": name, "class_id": entry["class_id"]}
+            general["n_orig_patches"] = entry["n_orig_patches"]
+            row = rows.setdefault(name, general)
+            row |= {f"{prefix}{k}": v for k, v in entry.items() if k not in general}
+    return sorted(rows.values(), key=lambda row: row["class_id"])
+
+
+def _of_classes(rows: Sequence[Row], wanted: Sequence[str]) -> list[Row]:
+    known = [row["class_name"] for row in rows]
+    asked = {one.casefold() for one in wanted}
+    called = [{row["class_name"].casefold(), str(row["class_id"])} for row in rows]
+    for one in wanted:
+        if not any(one.casefold() in names for names in called):
+            raise UsageError(f"--class has no class {one!r}: choose of {listed(known, 12)}")
+    return [row for row, names in zip(rows, called, strict=True) if not wanted or names & asked]
+
+
+def _sorted_by_default(view: View) -> View:
+    if view.sort is not None:
+        return view
+    return View(sort="selectivity", top=view.top)
+
+
+def _columns(
+    rows: Sequence[Row], view: View, names: Sequence[str], prefixes: Sequence[str]
+) -> tuple[Column, ...]:
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    wanted = _wanted(keys, view, is_one=len(names) == 1)
+    is_one_measure = len({*wanted} - set(keys)) == 1
+    columns = [CLASS]
+    for key in wanted:
+        columns += [_column(key, [HEADERS.get(key, key.replace("_", "\n"))])] if key in keys else []
+        for name, prefix in zip(names, prefixes, strict=True):
+            if prefix and prefix + key in keys:
+                heads = [name.replace(" ", "\n"), HEADERS.get(key, key.replace("_", "\n"))]
+                columns.append(_column(prefix + key, heads[:1] if is_one_measure else heads))
+    return tuple(columns)
+
+
+def _wanted(keys: Sequence[str], view: View, *, is_one: bool) -> list[str]:
+    """The names of the columns to show, without the runs that they are of."""
+    plain = list(dict.fromkeys(key.split(": ")[-1] for key in keys if key != "class_name"))
+    if view.all_columns:
+        return [name for name in plain if not name.endswith(("_lo", "_hi"))]
+    if view.wanted_columns:
+        check_columns(view.wanted_columns, [CLASS.key, *keys, *plain])
+        return [name for name in view.wanted_columns if name != CLASS.key]
+    own = ("latent", *MEASURES, "n_orig_patches")
+    return [name for name in own if name in plain] if is_one else ["n_orig_patches", "selectivity"]
+
+
+def _column(key: str, heads: Sequence[str]) -> Column:
+    name, header = key.split(": ")[-1], "\n".join(heads)
+    if key == PATCHES.key:
+        return PATCHES
+    if name in MEASURES:
+        return Column(key, header, "estimate")
+    if name.endswith("_difference"):
+        return Column(key, header, "difference")
+    if name.endswith(("_p", "_p_adjusted")) or name == "p_draws":
+        return Column(key, header, "p")
+    return Column(key, header, "setting")
+
+
+def _best(rows: Sequence[Row], prefixes: Sequence[str]) -> frozenset[tuple[int, str]]:
+    """Per class the run with the largest selectivity."""
+    if len(prefixes) < 2:
+        return frozenset()
+    found = set()
+    for number, row in enumerate(rows):
+        values = {f"{p}selectivity": row.get(f"{p}selectivity") or 0.0 for p in prefixes}
+        key = max(values, key=lambda name: values[name])
+        found |= {(number, key)} if values[key] > 0 else set()
+    return frozenset(found)
+
+
+def _notes(
+    chosen: Candidates,
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    names: Sequence[str],
+    artifacts: Artifacts,
+) -> list[str]:
+    notes = []
+    keys = [column.key for column in columns]
+    if any(row.get(f"{key}_lo") is not None for row in rows for key in keys):
+        notes.append(f"{INTERVALS}{few_images(chosen.shown)}")
+    if any(f"{key}_p_adjusted" in row for row in rows for key in keys):
+        notes.append(
+            f"*, **, ***: unlike {chosen.baseline} with p < .05, .01, .001 on the same images, "
+            "corrected over classes (Benjamini-Hochberg)."
+        )
+    return [
+        *notes,
+        *(note for note in warnings(chosen, names) if "by construction" not in note),
+        *few_patches(chosen.shown, artifacts),
+        *artifacts.notes(),
+        *chosen.notes,
+        *omitted(chosen.left_out),
+    ]

@@ -1,0 +1,180 @@
+"""Runs side by side: one row each, what differs as columns. No torch, no mlflow."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from semseg_cli.commands.compare.notes import captions
+from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns
+from semseg_cli.commands.compare.uncertainty import Artifacts, run_values
+from semseg_cli.commands.compare.which_runs import Candidates
+from semseg_cli.settings.base import Settings
+from semseg_cli.settings.compare import View
+from semseg_cli.settings.inputs import Compute
+from semseg_cli.settings.output import Output
+from semseg_cli.show.run_tables import METRICS, NAME, best_row, present
+from semseg_cli.show.tables import GAP, Column, Row, Table, least_width, natural_width
+from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
+
+STATUS = Column("status", "status", "text")
+
+
+def comparison(
+    chosen: Candidates, view: View, artifacts: Artifacts, limit: int | None = None
+) -> Table:
+    """The table of these runs; what they have in common is in the notes.
+
+    Where the width is limited, settings that differ and do not fit are named there too.
+    """
+    rows = comparison_rows(chosen, view, artifacts)
+    columns, hidden = _columns(chosen, view, rows, limit)
+    shown = arranged(rows, view)
+    notes = captions(chosen, rows, columns, artifacts)
+    if hidden:
+        notes.append(f"Also different, shown by --format csv: {', '.join(hidden)}.")
+    return Table(title(chosen.shown, len(shown)), columns, tuple(shown), tuple(notes),
+                 best_row(shown))  # fmt: skip
+
+
+def comparison_rows(chosen: Candidates, view: View, artifacts: Artifacts) -> list[dict[str, Any]]:
+    """Everything known of each run under the keys that CSV has."""
+    runs, settings = chosen.shown, _settings(chosen.shown, view)
+    values = run_values(runs, chosen.baselines, artifacts, view.resamples)
+    return [
+        {
+            "run": name,
+            "method": run.tag("method"),
+            "protocol": run.tag("protocol"),
+            **{setting: setting_of(run, setting) for setting in settings},
+            **{n: int(v) if n.startswith("n_") else v for n, v in run.metrics.items()},
+            **values[run.run_id],
+            "experiment": run.experiment,
+            "status": run.status,
+            "started": run.started.isoformat(timespec="seconds"),
+            "run_id": run.run_id,
+        }
+        for run, name in zip(runs, row_names(runs), strict=True)
+    ]
+
+
+def title(runs: Sequence[TrackedRun], n_rows: int) -> str:
+    experiments = ", ".join(dict.fromkeys(run.experiment for run in runs))
+    noun = "run" if len(runs) == 1 else "runs"
+    count = f"{n_rows} of {len(runs)}" if n_rows < len(runs) else str(len(runs))
+    return f"{count} {noun} of experiment {experiments}"
+
+
+def row_names(runs: Sequence[TrackedRun]) -> list[str]:
+    """The names of the runs, told apart by the beginning of the id where two are alike."""
+    names = [run.name for run in runs]
+    return [
+        f"{run.name} ({run.run_id[:8]})" if names.count(run.name) > 1 else run.name for run in runs
+    ]
+
+
+def differing(runs: Sequence[TrackedRun]) -> list[str]:
+    """The settings that two of the runs have with different values.
+
+    Those in which runs of one method differ come first: names tell methods apart, but not these.
+    Settings that change no result are left out, and a setting that only some methods have is no
+    difference by itself.
+    """
+    harmless = _option_names(Output, Compute) - {"dtype", "seed"}
+    by_method: dict[str | None, list[TrackedRun]] = {}
+    for run in runs:
+        by_method.setdefault(run.tag("method"), []).append(run)
+
+    def is_told_by_method(name: str) -> bool:
+        return all(len(_values(alike, name)) < 2 for alike in by_method.values())
+
+    found = [n for n in _params(runs) if n not in harmless and len(_values(runs, n)) > 1]
+    return sorted(found, key=is_told_by_method)
+
+
+def _params(runs: Sequence[TrackedRun]) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for name in run.params))
+
+
+def _settings(runs: Sequence[TrackedRun], view: View) -> list[str]:
+    """The settings that rows hold: those that differ, and those asked for."""
+    shown = differing(runs)
+    wanted = {*view.wanted_columns, (view.sort or "").removeprefix("-")}
+    return [name for name in _params(runs) if view.all_columns or name in shown or name in wanted]
+
+
+def _option_names(*groups: type[Settings]) -> set[str]:
+    both = [(f.name, f.metadata.get("flag")) for group in groups for f in fields(group)]
+    return {name for pair in both for name in pair if name}
+
+
+def _values(runs: Iterable[TrackedRun], name: str) -> set[int | float | str | None]:
+    return {setting_of(run, name) for run in runs if name in run.params}
+
+
+def _columns(
+    chosen: Candidates, view: View, rows: Sequence[Row], limit: int | None
+) -> tuple[tuple[Column, ...], list[str]]:
+    """The columns to show, and the names of the differing settings that have no place."""
+    known = _known(chosen, rows)
+    if view.wanted_columns:
+        check_columns(view.wanted_columns, known)
+        wanted = [name for name in view.wanted_columns if name != "run"]
+        return (NAME, *(known.get(name) or Column(name, name) for name in wanted)), []
+    if view.all_columns:
+        return tuple(c for key, c in known.items() if not key.endswith(("_lo", "_hi"))), []
+    settings = [known[name] for name in differing(chosen.shown)]
+    states = [STATUS] if len({row["status"] for row in rows}) > 1 else []
+    fixed = present([*METRICS, *_compared(chosen)], rows)
+    macro = [column for column in fixed if column.key.startswith("macro")]
+    kept = [NAME, *states, *(column for column in fixed if column not in macro)]
+    hidden = []
+    for column in (*settings, *macro):
+        if limit is None or _width([*kept, column], rows, view) <= limit:
+            kept.append(column)
+        elif column in settings:
+            hidden.append(column.key)
+    order = [NAME, *states, *settings, *METRICS[:3], *_compared(chosen), *METRICS[3:]]
+    return tuple(column for column in order if column in kept), hidden
+
+
+def _compared(chosen: Candidates) -> list[Column]:
+    """The columns of the difference to the baseline."""
+    words = chosen.baseline.split()
+    is_short = all(len(word) <= 11 for word in words) and len(words) <= 2
+    name = "\n".join(words) if is_short else "baseline"
+    return [
+        Column("selectivity_difference", f"vs {name}" if len(name) < 8 else f"vs\n{name}",
+               "difference"),
+        Column("selectivity_p", "p", "p"),
+    ]  # fmt: skip
+
+
+def _known(chosen: Candidates, rows: Sequence[Row]) -> dict[str, Column]:
+    """Every key of the rows as a column."""
+    named = {column.key: column for column in (NAME, *METRICS, *_compared(chosen), STATUS)}
+    settings = {*_params(chosen.shown)} - set(named)
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: named.get(key) or _plain_column(key, rows, key in settings) for key in keys}
+
+
+def _plain_column(key: str, rows: Sequence[Row], is_setting: bool) -> Column:
+    values = [row[key] for row in rows if row.get(key) is not None]
+    header = key.replace("_", "\n")
+    if is_setting:
+        return Column(key, header, "setting")
+    if any(isinstance(value, str) for value in values):
+        return Column(key, header, "text")
+    if key.startswith("n_") or key == "scale":
+        return Column(key, header, "setting")
+    if key.startswith("p_") or key.endswith("_p"):
+        return Column(key, header, "p")
+    return Column(key, header, "difference" if key.endswith("_difference") else "ratio")
+
+
+def _width(columns: Sequence[Column], rows: Sequence[Row], view: View) -> int:
+    """The width that the columns need at least; a name may wrap where rows have two lines."""
+    name, *others = columns
+    natural = min(14, natural_width(name, rows, view.precision))
+    is_high = any("selectivity_lo" in row for row in rows)
+    first = min(natural, least_width(name, rows)) if is_high else natural
+    return first + sum(GAP + natural_width(column, rows, view.precision) for column in others)

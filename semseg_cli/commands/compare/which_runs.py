@@ -1,0 +1,214 @@
+"""Which runs a comparison is made of: those named, or the newest of each kind, and their baseline.
+
+No mlflow until a store is opened.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from semseg_cli import tracking
+from semseg_cli.commands.compare.uncertainty import listed
+from semseg_cli.errors import SemsegError, UsageError, VersionError
+from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.report import SCHEMA_VERSION
+from semseg_cli.settings.compare import RunChoice
+from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat, RandFeat
+from semseg_cli.tracking.store_address import public
+from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick, setting_of
+
+COMMANDS = {method.name: method.command for method in METHODS}
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The runs to show, the unfinished ones that are not, what was passed over, and baselines.
+
+    `baselines` has by run id what each run is compared with, `baseline` what the user calls it.
+    """
+
+    shown: tuple[TrackedRun, ...]
+    left_out: tuple[TrackedRun, ...] = ()
+    notes: tuple[str, ...] = ()
+    baselines: Mapping[str, TrackedRun] = field(default_factory=dict)
+    baseline: str = ""
+
+
+def candidates(choice: RunChoice, wanted: Sequence[str] = ()) -> Candidates:
+    """The runs that `wanted` names in their order, else the newest finished one of each kind.
+
+    A kind is a method with its own settings and the protocol; these go by falling selectivity.
+
+    Raises:
+        UsageError: an unknown method.
+        SemsegError: no such run, or no finished one.
+    """
+    methods = [method_name(name) for name in choice.method]
+    pool = _pool(choice, wanted)
+    found, notes = _named(pool, wanted) if wanted else (pool, [])
+    found, foreign = _of_this_version(found)
+    found = [run for run in found if not methods or run.tag("method") in methods]
+    found = [run for run in found if choice.sweep in (None, run.tag("sweep_id"))]
+    kept = [run for run in found if choice.unfinished or has_ended(run, named=bool(wanted))]
+    shown = kept if wanted else _newest(kept, choice.last)
+    notes += foreign
+    if not shown:
+        raise _nothing(choice, found, notes, wanted)
+    left_out = tuple(run for run in found if run not in kept)
+    label, compared = _baselines(choice, shown, pool)
+    known = {run.run_id for run in shown}
+    added = {run.run_id: run for run in compared.values() if run.run_id not in known}
+    return Candidates((*shown, *added.values()), left_out, tuple(notes), compared, label)
+
+
+def method_name(name: str) -> str:
+    """The method that a user calls by its name or its command.
+
+    Raises:
+        UsageError: there is no such method.
+    """
+    by_command = {command: method for method, command in COMMANDS.items()}
+    if not _is_method(name):
+        choices = ", ".join([*by_command, MANUAL])
+        raise UsageError(f"--method is {name!r}: choose one of {choices}")
+    return by_command.get(name, name)
+
+
+def _is_method(name: str) -> bool:
+    return name in COMMANDS or name in COMMANDS.values() or name == MANUAL
+
+
+def _is_folder(one: str) -> bool:
+    return (Path(one) / "run.json").is_file()
+
+
+def _pool(choice: RunChoice, wanted: Sequence[str]) -> list[TrackedRun]:
+    """The runs of the store to choose from; none where every run is named by its folder."""
+    if wanted and all(_is_folder(one) for one in wanted):
+        return []
+    uri = tracking.resolve_uri(choice.tracking_uri)
+    if wanted:
+        return tracking.find_runs(uri)
+    return tracking.find_runs(uri, choice.experiment, choice.filter)
+
+
+def _named(pool: Sequence[TrackedRun], wanted: Sequence[str]) -> tuple[list[TrackedRun], list[str]]:
+    """The named runs, each once, and what is to be said of folders of another version."""
+    runs: dict[str, TrackedRun] = {}
+    notes = []
+    for one in wanted:
+        try:
+            run = from_folder(RunFolder(Path(one))) if _is_folder(one) else pick(pool, one)
+        except VersionError as error:
+            notes.append(f"Left out: {error}")
+            continue
+        runs.setdefault(run.run_id, run)
+    return list(runs.values()), notes
+
+
+def _of_this_version(runs: Sequence[TrackedRun]) -> tuple[list[TrackedRun], list[str]]:
+    """The runs whose form we know, and a note on the others."""
+    ours = [run for run in runs if run.tag("schema_version") in (None, str(SCHEMA_VERSION))]
+    others = [run for run in runs if run not in ours]
+    if not others:
+        return ours, []
+    versions = ", ".join(dict.fromkeys(str(run.tag("schema_version")) for run in others))
+    return ours, [
+        f"Left out: {_count(others)} of schema version {versions}, this version of semseg-cli "
+        f"reads {SCHEMA_VERSION} ({listed([run.name for run in others])})."
+    ]
+
+
+def _count(runs: Sequence[TrackedRun]) -> str:
+    return f"{len(runs)} run{'s' * (len(runs) != 1)}"
+
+
+def has_ended(run: TrackedRun, *, named: bool) -> bool:
+    """Whether a run has results to show; those that did not finish must be asked for by name."""
+    return "selectivity" in run.metrics and (named or run.status == "FINISHED")
+
+
+def _newest(runs: Sequence[TrackedRun], last: int | None) -> list[TrackedRun]:
+    by_kind: dict[Any, TrackedRun] = {}
+    for run in runs:  # newest first
+        is_one_of_a_kind = last or run.status != "FINISHED"
+        by_kind.setdefault(run.run_id if is_one_of_a_kind else kind(run), run)
+    kept = list(by_kind.values())[:last]
+    return sorted(kept, key=lambda run: -run.metrics.get("selectivity", -2.0))
+
+
+def kind(run: TrackedRun) -> tuple[int | float | str | None, ...]:
+    """What two runs must share for the newer one to stand for both."""
+    own = {f.name for method in METHODS for f in fields(method)} - {"lookup"}
+    return (
+        run.tag("method"),
+        run.tag("protocol"),
+        *(setting_of(run, name) for name in sorted(own)),
+    )
+
+
+def _baselines(
+    choice: RunChoice, shown: Sequence[TrackedRun], pool: Sequence[TrackedRun]
+) -> tuple[str, dict[str, TrackedRun]]:
+    """What the baseline is called, and by run id the run that each one is compared with.
+
+    Of several runs of a method, it is the one at the same scale, else the first.
+    """
+    if choice.baseline is not None and not _is_method(choice.baseline):
+        run = _baseline_run(choice, choice.baseline, [*shown, *pool])
+        return run.name, {one.run_id: run for one in shown}
+    method = method_name(choice.baseline or RandFeat.command)
+    fitting = [run for run in shown if run.tag("method") == method and has_ended(run, named=True)]
+    if not fitting and choice.baseline is not None:
+        fitting = _all_of(method, choice, pool)
+    if not fitting:
+        return "", {}
+    by_scale = {run.metrics.get("scale"): run for run in reversed(fitting)}
+    compared = {run.run_id: by_scale.get(run.metrics.get("scale"), fitting[0]) for run in shown}
+    return COMMANDS.get(method, method), compared
+
+
+def _baseline_run(choice: RunChoice, name: str, known: Sequence[TrackedRun]) -> TrackedRun:
+    if _is_folder(name):
+        return from_folder(RunFolder(Path(name)))
+    try:
+        return pick(known, name)
+    except SemsegError:
+        # It may lie in another experiment, or the runs may be folders.
+        return pick(tracking.find_runs(tracking.resolve_uri(choice.tracking_uri)), name)
+
+
+def _all_of(method: str, choice: RunChoice, pool: Sequence[TrackedRun]) -> list[TrackedRun]:
+    """The finished runs of a method, newest first."""
+    found = [r for r in pool if r.tag("method") == method and has_ended(r, named=False)]
+    if not found:
+        raise SemsegError(
+            f"--baseline {choice.baseline} has no finished run in the store to compare with: make "
+            f"one with `semseg-cli {COMMANDS.get(method, AutoFeat.command)}`."
+        )
+    return found
+
+
+def _nothing(
+    choice: RunChoice, found: Sequence[TrackedRun], notes: Sequence[str], wanted: Sequence[str]
+) -> SemsegError:
+    if found:
+        states = ", ".join(f"{run.name}: {run.status}" for run in found[:5])
+        return SemsegError(
+            f"None of these runs has finished with results ({states}): wait for one, make one "
+            "with `semseg-cli auto-feat`, or list them with --unfinished."
+        )
+    if notes:
+        return SemsegError(" ".join(notes))
+    limits = [f"--method {name}" for name in choice.method]
+    limits += [f"--sweep {choice.sweep}"] if choice.sweep is not None else []
+    limits += [f"--filter {choice.filter!r}"] if choice.filter and not wanted else []
+    fitting = f" that fits {', '.join(limits)}" if limits else ""
+    place = ""
+    if not wanted:
+        names = " or ".join(repr(name) for name in choice.experiment) or "any"
+        place = f" in experiment {names} of {public(tracking.resolve_uri(choice.tracking_uri))}"
+    return SemsegError(
+        f"There is no run to compare{fitting}{place}: make one with `semseg-cli auto-feat`."
+    )

@@ -1,0 +1,1 @@
+"""`semseg-cli demo build`: the demo world trained from scratch."""

@@ -1,0 +1,178 @@
+"""Checks that try the parts together on a few images."""
+
+import torch
+
+from semseg_cli.commands.doctor.findings import Finding
+from semseg_cli.commands.doctor.patient import EVALUATION, LOOKUP, Patient, bad, doubtful, good
+from semseg_cli.commands.doctor.sae_fit import (
+    GOOD,
+    MEASURED,
+    OWN,
+    advise,
+    measure_fit,
+    measured_scaling,
+    try_others,
+)
+from semseg_cli.engine.segmentation import count_pixels, segmentation
+from semseg_cli.models.head import argmax_logits
+from semseg_cli.models.sae import TopK, choose_centring
+from semseg_cli.models.sae.model import CLAMP
+
+NORM_RANGE = (0.5, 2.0)  # of the mean length of the SAE's input, per square root of its width
+MOST_OFFSET = 0.5  # of the input's mean, as a share of the input's length
+L0_FACTOR = 2.0  # between the L0 on the probe and the claimed one
+DENSE = 0.25  # share of all latents active per patch from which nothing is sparse
+BETTER_THAN_CHANCE = 2.0
+
+
+@torch.inference_mode()
+def residuals(patient: Patient) -> Finding:
+    """Does the ViT give numbers at the layer, and are they below the clamp?"""
+    vit, parts = patient.vit, []
+    for batch in patient.probe(LOOKUP):
+        tokens = vit.prefix(batch.images_bchw, patient.setup.vit_layer)
+        parts.append(tokens[:, vit.n_prefix_tokens :].flatten(0, 1).float())
+        if len(parts) == 1:
+            patient.images_bchw = batch.images_bchw
+    patient.x_nd = x_nd = torch.cat(parts)
+    if not bool(torch.isfinite(x_nd).all()):
+        return bad("NaN or infinite", "The ViT overflows: take --dtype float32 or bfloat16.")
+    clamped = float((x_nd.abs() > CLAMP).double().mean())
+    said = f"{len(x_nd)} patches, {clamped:.2%} of the values clamped"
+    if clamped:
+        return doubtful(
+            said,
+            f"Values beyond {CLAMP:g} are clamped before the SAE sees them: check --vit-ckpt and "
+            "--dtype.",
+            clamped=clamped,
+        )
+    return good(said, clamped=clamped)
+
+
+def centring(patient: Patient) -> Finding:
+    """Is b_dec subtracted before encoding? Both rules are tried where the file is silent."""
+    sae, x_nd, given = patient.sae, patient.x_nd, patient.given_stats
+    mean_d, norm = measured_scaling(x_nd)
+    scale = (given.get("act_mean", mean_d).to(x_nd), float(given.get("act_norm", norm)))
+    sae.scaled(*scale)
+    if sae.centres_input is not None:
+        return good("subtracted" if sae.centres_input else "not subtracted")
+    as_is, centred = (sae.recentred(rule).scaled(*scale) for rule in (False, True))
+    patient.sae, sentence = choose_centring(as_is, centred, x_nd)
+    taken = "subtracted" if patient.sae.centres_input else "not subtracted"
+    return doubtful(f"measured: {taken}", sentence)
+
+
+def scaled_input(patient: Patient) -> Finding:
+    """Do the given mean and norm make the SAE's input as long as it was in training?"""
+    sae, given = patient.sae, patient.given_stats
+    if not {"act_mean", "act_norm"} & given.keys():
+        return good("mean and norm are to be computed")
+    if not sae.act_mean.any() and float(sae.act_norm) == 1.0:
+        return good("not scaled")
+    z_nd = sae.scale(patient.x_nd)
+    length = float(z_nd.norm(dim=1).mean()) / sae.d_model**0.5
+    offset = float(z_nd.mean(dim=0).norm()) / sae.d_model**0.5
+    said = f"length {length:.2f} (expected 1), offset {offset:.2f} (0)"
+    values = {"length": length, "offset": offset}
+    low, high = NORM_RANGE
+    if low <= length <= high and offset <= MOST_OFFSET * max(length, 1.0):
+        return good(said, **values)
+    return doubtful(
+        said,
+        "The given mean and norm do not fit the activations of this ViT at this layer: check "
+        "--act-mean, --act-norm and --vit-layer, or leave the first two out to have them computed.",
+        **values,
+    )
+
+
+def reconstruction(patient: Patient) -> Finding:
+    """Does the SAE reconstruct what it reads, or would another layer or scaling fit better?"""
+    fit = measure_fit(patient.sae, patient.x_nd)
+    is_given = {"act_mean", "act_norm"} & patient.given_stats.keys()
+    used, best = try_others(
+        patient.vit,
+        patient.sae,
+        patient.images_bchw,
+        patient.setup.vit_layer,
+        OWN if is_given else MEASURED,
+    )
+    said = f"explained variance {fit.explained_variance:.3f}, nMSE {fit.normalised_mse:.3f}"
+    values = {
+        "explained_variance": fit.explained_variance,
+        "normalised_mse": fit.normalised_mse,
+        "best_layer": best.layer,
+        "best_explained_variance": best.explained_variance,
+    }
+    if not fit.explained_variance > 0:
+        advice = advise(used, best) or "The SAE reconstructs no better than a constant."
+        return bad(said, advice, **values)
+    if best != used or fit.explained_variance < GOOD:
+        return doubtful(said, advise(used, best) or "Try more --probe-images.", **values)
+    return good(said, **values)
+
+
+def sparsity(patient: Patient) -> Finding:
+    """Do as few latents fire as the file or the statistics claim?"""
+    fit, sae = measure_fit(patient.sae, patient.x_nd), patient.sae
+    said = f"L0 {fit.l0:.1f}, dead on the probe {fit.dead_share:.1%}"
+    values = {"l0": fit.l0, "dead_share": fit.dead_share}
+    claimed = sae.firing_frequency
+    claimed = patient.given_stats.get("sparsity") if claimed is None else claimed
+    expected = float(sae.activation.k) if isinstance(sae.activation, TopK) else None
+    if claimed is not None:
+        expected = float(claimed.double().sum())
+        values |= {
+            "claimed_l0": expected,
+            "claimed_dead_share": float((claimed == 0).mean(dtype=torch.float64)),
+        }
+        said += f" (claimed {expected:.1f}, {values['claimed_dead_share']:.1%})"
+    advice = "Check --vit-layer, --act-mean, --act-norm and --sae-ckpt."
+    if fit.l0 == 0:
+        return bad(said, f"No latent fires on any patch. {advice}", **values)
+    if expected and not 1 / L0_FACTOR <= fit.l0 / expected <= L0_FACTOR:
+        return doubtful(
+            said,
+            f"{fit.l0:.1f} latents fire per patch, {expected:.1f} are claimed: the SAE does not "
+            f"see what it was trained on. {advice}",
+            **values,
+        )
+    if expected is None and fit.l0 > DENSE * sae.d_sae:
+        return doubtful(said, f"A quarter of all latents fires at once. {advice}", **values)
+    return good(said, **values)
+
+
+@torch.inference_mode()
+def head_accuracy(patient: Patient) -> Finding:
+    """Does the head know the classes of clean patches?"""
+    n_classes = len(patient.datasets[EVALUATION].class_names)
+    confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)
+    head, vit = patient.fitting_head, patient.vit
+    assert head is not None
+    for batch in patient.probe(EVALUATION):
+        tokens = vit.prefix(batch.images_bchw, vit.n_layers)
+        predicted = argmax_logits(head(vit.tail(tokens, vit.n_layers).float())).cpu()
+        is_clean = batch.share_bt >= patient.setup.label_threshold
+        confusion += count_pixels(batch.labels_bt[is_clean], predicted[is_clean], n_classes)
+    return _judged(confusion)
+
+
+def _judged(confusion: torch.Tensor) -> Finding:
+    """Accuracy and mIoU over the classes that occur, from patches by label and prediction."""
+    n, measured = int(confusion.sum()), segmentation(confusion)
+    if not n:
+        return doubtful(
+            "no clean patch", "Try more --probe-images, or a smaller --label-threshold."
+        )
+    accuracy, miou = measured.accuracy, measured.miou
+    said = f"accuracy {accuracy:.3f}, mIoU {miou:.3f} on {n} clean patches"
+    bound = min(0.5, BETTER_THAN_CHANCE / len(confusion))
+    if accuracy >= bound:
+        return good(said, accuracy=accuracy, miou=miou)
+    return doubtful(
+        said,
+        f"The head is hardly better than chance (bound {bound:.3f}): check that --seg-ckpt was "
+        "trained on this ViT's final-norm patch tokens, with these class ids and null as output 0.",
+        accuracy=accuracy,
+        miou=miou,
+    )

@@ -1,0 +1,61 @@
+"""The list of checks, and the command that runs them."""
+
+from semseg_cli.commands.doctor import check_parts, check_surroundings, check_together
+from semseg_cli.commands.doctor.findings import Check, is_fit, run_checks, save_findings, to_table
+from semseg_cli.commands.doctor.patient import EVALUATION, LOOKUP, Patient
+from semseg_cli.errors import SemsegError
+from semseg_cli.settings.entries import flatten
+from semseg_cli.settings.inputs import Setup
+from semseg_cli.settings.output import Checkup
+from semseg_cli.show import console
+
+DATA = (EVALUATION, LOOKUP)
+TRIED = ("residuals", "b_dec")
+
+CHECKS: tuple[Check[Patient], ...] = (
+    Check("options", check_parts.options),
+    Check("device", check_parts.device),
+    Check("head", check_parts.head, ("device",)),
+    Check("dataset", check_parts.dataset),
+    Check(EVALUATION, check_parts.split(EVALUATION), ("dataset",)),
+    Check(LOOKUP, check_parts.split(LOOKUP), ("dataset",)),
+    Check("classes", check_parts.classes, (EVALUATION,)),
+    Check("ViT", check_parts.vit, ("device",)),
+    Check("layer", check_parts.layer, ("ViT",)),
+    Check("tokens", check_parts.tokens, ("ViT",)),
+    Check("head width", check_parts.head_width, ("head", "ViT")),
+    Check("SAE", check_parts.sae, ("device",)),
+    Check("SAE width", check_parts.sae_width, ("SAE", "ViT")),
+    Check("SAE layer", check_parts.sae_layer, ("SAE",)),
+    Check("statistics", check_parts.statistics, ("SAE",)),
+    Check("residuals", check_together.residuals, ("layer", LOOKUP)),
+    Check("b_dec", check_together.centring, ("residuals", "SAE width", "statistics")),
+    Check("SAE input", check_together.scaled_input, TRIED),
+    Check("reconstruction", check_together.reconstruction, TRIED),
+    Check("sparsity", check_together.sparsity, TRIED),
+    Check("head accuracy", check_together.head_accuracy, ("head width", "classes")),
+    Check("tracking store", check_surroundings.store),
+    Check("run folder", check_surroundings.run_folder),
+    Check("cache folder", check_surroundings.cache_folder),
+    Check(
+        "disk", check_surroundings.disk, ("ViT", "statistics", LOOKUP, "run folder", "cache folder")
+    ),
+    Check("memory", check_surroundings.memory, ("ViT", "SAE", EVALUATION)),
+    Check("time", check_surroundings.time, ("b_dec", "classes", *DATA)),
+)
+
+
+def diagnose(setup: Setup, checkup: Checkup) -> bool:
+    """Runs and prints all checks, and keeps what they found for the runs that follow.
+
+    Says whether none failed.
+    """
+    with console.progress_bars(quiet=checkup.quiet) as progress:
+        patient = Patient(setup, checkup, progress)
+        findings = run_checks(CHECKS, patient)
+    console.show(to_table(findings), checkup.format)
+    try:
+        save_findings(findings, patient.digests(), flatten(setup))
+    except SemsegError as error:  # its row has failed already; the table stands
+        console.say(str(error), quiet=checkup.quiet)
+    return is_fit(findings)

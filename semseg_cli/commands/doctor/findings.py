@@ -1,0 +1,146 @@
+"""Checks as data: run in order, each with its finding; kept, and found again by later runs."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from semseg_cli import __version__
+from semseg_cli.errors import SemsegError
+from semseg_cli.files import cache_folder, make_folder, write_atomic
+from semseg_cli.runs.folder import RunFolder, now
+from semseg_cli.show.tables import Column, Table
+
+Status = Literal["pass", "warn", "fail", "skipped"]
+Subject = TypeVar("Subject")
+FILE = "doctor.json"
+ROWS_TOLD = ("fail", "warn")
+COLUMNS = (
+    Column("check", "check", "text"),
+    Column("status", "result", "text"),
+    Column("found", "found", "text", elastic=True),
+)
+# Beside the digests of the parts, the settings that decide what the checks see.
+DECIDING = (
+    "imgs_root", "imgs_split", "lookup_split", "data_format", "background", "label_threshold",
+    "vit_layer", "image_size", "dtype", "act_mean", "act_norm", "sparsity",
+)  # fmt: skip
+
+
+class NotApplicableError(Exception):
+    """A check cannot be made; says what it would need."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found, in a few words; where something is wrong, a sentence on what to try."""
+
+    status: Status
+    found: str
+    advice: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+    check: str = ""
+
+
+@dataclass(frozen=True)
+class Check(Generic[Subject]):
+    """One row: its name, the rows that must not have failed, and how to find out.
+
+    The function may also keep on its subject what it loads: rows that need it run later.
+    """
+
+    name: str
+    find: Callable[[Subject], Finding]
+    needs: tuple[str, ...] = ()
+
+
+def run_checks(checks: Sequence[Check[Subject]], subject: Subject) -> list[Finding]:
+    """One finding per check, in order. A known error is a failure; the checks after it still run.
+
+    A check whose needs failed or were skipped is skipped.
+    """
+    done: dict[str, Finding] = {}
+    for check in checks:
+        lacking = [name for name in check.needs if done[name].status in ("fail", "skipped")]
+        done[check.name] = replace(_find(check, subject, lacking), check=check.name)
+    return list(done.values())
+
+
+def _find(check: Check[Subject], subject: Subject, lacking: Sequence[str]) -> Finding:
+    if lacking:
+        return Finding("skipped", f"needs {', '.join(lacking)}")
+    try:
+        return check.find(subject)
+    except NotApplicableError as reason:
+        return Finding("skipped", f"needs {reason}")
+    except SemsegError as error:
+        return Finding("fail", "see below", str(error))
+
+
+def is_fit(findings: Sequence[Finding]) -> bool:
+    """Whether no check failed."""
+    return all(finding.status != "fail" for finding in findings)
+
+
+def to_table(findings: Sequence[Finding]) -> Table:
+    """A row per check, and below it a sentence for each that failed or warns."""
+    keys = ("check", "status", "found", "advice")
+    rows = tuple({key: getattr(finding, key) for key in keys} for finding in findings)
+    told = [f for status in ROWS_TOLD for f in findings if f.status == status]
+    counts = {s: sum(f.status == s for f in findings) for s in ("pass", "warn", "fail", "skipped")}
+    title = "Doctor: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+    notes = tuple(f"{finding.status}: {finding.check}. {finding.advice}" for finding in told)
+    return Table(title, COLUMNS, rows, notes=notes)
+
+
+def save_findings(
+    findings: Sequence[Finding], digests: Mapping[str, str], settings: Mapping[str, Any]
+) -> None:
+    """Keeps the findings in the cache folder, for runs with these parts and settings.
+
+    Raises:
+        SemsegError: the cache folder cannot be written.
+    """
+    deciding = {key: settings[key] for key in DECIDING if key in settings}
+    whole = {
+        "version": __version__,
+        "created": now(),
+        "is_fit": is_fit(findings),
+        "digests": dict(digests),
+        "settings": deciding,
+        "checks": [asdict(finding) for finding in findings],
+    }
+    data = json.dumps(whole, indent=2, ensure_ascii=False, default=str).encode()
+    key = hashlib.blake2b(repr((sorted(digests.items()), deciding)).encode(), digest_size=16)
+    folder = _kept_in(settings)
+    make_folder(folder, "--cache-dir")
+    write_atomic(folder / f"{key.hexdigest()}.json", data, "--cache-dir")
+
+
+def _kept_in(settings: Mapping[str, Any]) -> Path:
+    return cache_folder(settings.get("cache_dir")) / "doctor"
+
+
+def copy_findings(
+    folder: RunFolder, digests: Mapping[str, str], settings: Mapping[str, Any]
+) -> None:
+    """Stores with a run what `doctor` last found on its parts, if it was asked.
+
+    All parts and deciding settings that both sides name must be the same: a head made since, or
+    statistics computed since, do not matter.
+    """
+    found = [path for path in _kept_in(settings).glob("*.json") if not path.name.startswith(".")]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        with suppress(OSError, ValueError, KeyError):
+            data = path.read_bytes()
+            kept = json.loads(data)
+            if _agree(kept["digests"], digests) and _agree(kept["settings"], settings):
+                folder.write(FILE, data)
+                return
+
+
+def _agree(kept: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
+    return all(kept[key] == mine[key] for key in kept.keys() & mine.keys())

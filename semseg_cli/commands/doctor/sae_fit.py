@@ -1,0 +1,165 @@
+"""How well an autoencoder fits residuals, and which layer or input scaling would fit better."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from semseg_cli.models.sae import SparseAutoencoder, reconstruction_error
+from semseg_cli.models.vit import Backbone
+from semseg_cli.typed import typed
+
+SCAN_IMAGES, SCAN_PATCHES = 4, 256  # every layer is tried: few patches have to do
+GOOD = 0.5  # explained variance from which an autoencoder counts as fitting
+MARGIN = 0.1  # of explained variance: what another choice has to be better by to be told,
+SMALL_MARGIN = 0.02  # or this, where it halves what is left unexplained
+NONE, MEASURED, OWN = "none", "measured", "own"  # scalings of the autoencoder's input
+SUSPICION = {OWN: 0.0, MEASURED: 0.0, NONE: 0.05}  # that a good fit is luck: the rest is likelier
+SCALINGS = {
+    MEASURED: (
+        "with the mean and norm of these images",
+        "leave out --act-mean and --act-norm to have them computed",
+    ),
+    NONE: ("without input scaling", "try --act-mean 0 --act-norm 1"),
+}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """An autoencoder on patches, in its input space.
+
+    `normalised_mse` is the squared error over the squared length of the input, and
+    `explained_variance` is 1 - squared error over its variance. `dead_share`: of the latents, those
+    that are active on none of the patches.
+    """
+
+    normalised_mse: float
+    explained_variance: float
+    l0: float
+    dead_share: float
+    n_patches: int
+
+
+@torch.inference_mode()
+@typed
+def measure_fit(sae: SparseAutoencoder, x_nd: Float[Tensor, "n d"]) -> Fit:
+    """The fit on raw residuals, with the scaling that the autoencoder has."""
+    z_nd = sae.scale(x_nd)
+    n_active_s = torch.zeros(sae.d_sae, dtype=torch.int64, device=z_nd.device)
+    error = torch.zeros((), dtype=torch.float64, device=z_nd.device)
+    for part in z_nd.split(sae.chunk_rows):
+        x_hat, f, _ = sae(part)
+        error += (x_hat - part).double().square().sum()
+        n_active_s += (f > 0).sum(dim=0)
+    z_nd = z_nd.double()
+    variance = (z_nd - z_nd.mean(dim=0)).square().sum()
+    return Fit(
+        normalised_mse=float(error / z_nd.square().sum()),
+        explained_variance=float(1 - error / variance),
+        l0=int(n_active_s.sum()) / len(z_nd),
+        dead_share=float((n_active_s == 0).double().mean()),
+        n_patches=len(z_nd),
+    )
+
+
+@typed
+def measured_scaling(x_nd: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], float]:
+    """Mean and norm of these residuals, as `stats` defines them."""
+    mean_d = x_nd.mean(dim=0)
+    return mean_d, float((x_nd - mean_d).norm(dim=1).mean() / len(mean_d) ** 0.5) or 1.0
+
+
+@contextmanager
+def scaling(sae: SparseAutoencoder, name: str, x_nd: Tensor) -> Iterator[None]:
+    """Gives the autoencoder another input scaling for the length of a block."""
+    mean_d, norm = sae.act_mean, float(sae.act_norm)
+    try:
+        if name == NONE:
+            sae.scaled(torch.zeros_like(mean_d), 1.0)
+        if name == MEASURED:
+            sae.scaled(*measured_scaling(x_nd))
+        yield
+    finally:
+        sae.scaled(mean_d, norm)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A layer and an input scaling, and the variance that the autoencoder explains with them."""
+
+    layer: int
+    scaling: str
+    explained_variance: float
+
+
+def try_others(
+    vit: Backbone, sae: SparseAutoencoder, images_bchw: Tensor, layer: int, usual: str
+) -> tuple[Choice, Choice]:
+    """The choice in use, and the one that explains most (the same, unless another is clearly best).
+
+    All layers are tried with the scaling in use, and the layer in use with other scalings; if none
+    of these fits, all layers with their own mean and norm.
+
+    Args:
+        vit: gives the residuals.
+        sae: has the scaling in use.
+        images_bchw: a few images.
+        layer: the one in use.
+        usual: the scaling in use: OWN for the autoencoder's, MEASURED for each layer's own.
+    """
+    images_bchw, layers = images_bchw[:SCAN_IMAGES], range(1, vit.n_layers + 1)
+    plan = [(n, usual) for n in layers] + [(layer, n) for n in (MEASURED, NONE) if n != usual]
+    tried = _tried(vit, sae, images_bchw, plan)
+    if usual == OWN and max(one.explained_variance for one in tried) < GOOD:
+        tried += _tried(vit, sae, images_bchw, [(n, MEASURED) for n in layers if n != layer])
+    used = next(one for one in tried if (one.layer, one.scaling) == (layer, usual))
+    best = max(tried, key=lambda one: one.explained_variance - SUSPICION[one.scaling])
+    return used, best if _is_clear(used.explained_variance, best.explained_variance) else used
+
+
+def _is_clear(used: float, best: float) -> bool:
+    halves = best - used >= SMALL_MARGIN and 1 - best <= (1 - used) / 2
+    return best >= 0 and (halves or best - used >= MARGIN)
+
+
+@torch.inference_mode()
+def _tried(
+    vit: Backbone, sae: SparseAutoencoder, images_bchw: Tensor, plan: Sequence[tuple[int, str]]
+) -> list[Choice]:
+    found = []
+    for layer, tokens in enumerate(vit.residuals(images_bchw), start=1):
+        x_nd = tokens[:, vit.n_prefix_tokens :].flatten(0, 1).float()
+        x_nd = x_nd[:: -(-len(x_nd) // SCAN_PATCHES)]
+        for name in (name for number, name in plan if number == layer):
+            with scaling(sae, name, x_nd):
+                found.append(Choice(layer, name, 1 - reconstruction_error(sae, x_nd)))
+    return found
+
+
+def advise(used: Choice, best: Choice) -> str:
+    """Which option is likely wrong, in one sentence; empty where all is well."""
+    if best == used:
+        if used.explained_variance >= GOOD:
+            return ""
+        return (
+            "No other layer and no other input scaling fits clearly better: --sae-ckpt is likely "
+            "wrong, trained on another model than --vit-ckpt, or on other tokens or images."
+        )
+    wrong, tries, what = [], [], ["the SAE"]
+    if best.layer != used.layer:
+        wrong.append("--vit-layer")
+        tries.append(f"try --vit-layer {best.layer}")
+        what.append(f"at layer {best.layer}")
+    if best.scaling != used.scaling:
+        wrong.append("the input scaling (--act-mean, --act-norm)")
+        word, advice = SCALINGS[best.scaling]
+        tries.append(advice)
+        what.append(word)
+    return (
+        f"Likely wrong: {' and '.join(wrong)}; {' '.join(what)} explains "
+        f"{best.explained_variance:.2f} of the variance, as it is "
+        f"{max(used.explained_variance, 0.0):.2f}: {' and '.join(tries)}."
+    )

@@ -1,0 +1,209 @@
+"""The life of a run: its folder, its log, how it ends, and the tracking store."""
+
+import logging
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+
+from semseg_cli import __version__, tracking
+from semseg_cli.commands.doctor.findings import copy_findings
+from semseg_cli.data.dataset import Dataset
+from semseg_cli.errors import SemsegError, StoreError
+from semseg_cli.experiment.session import Session
+from semseg_cli.files import cannot_write
+from semseg_cli.interrupts import Terminated, settle
+from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.ranks.ending import explained
+from semseg_cli.ranks.group import n_ranks
+from semseg_cli.runs.folder import RunFolder, make_run_folder, now
+from semseg_cli.settings.base import Settings
+from semseg_cli.settings.entries import flatten
+from semseg_cli.settings.output import Recorded, Shown
+from semseg_cli.show.console import say
+from semseg_cli.tracking.store_address import public
+
+log = logging.getLogger("semseg_cli")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that is about to begin: its own entries of run.json, and the settings to repeat it."""
+
+    meta: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+def settings_of(*parts: Settings, without: Sequence[str] = ()) -> dict[str, Any]:
+    """The options that repeat a run through --config, but for those that it does not use."""
+    values: dict[str, Any] = {}
+    for part in parts:
+        values |= flatten(part)
+    return {key: value for key, value in values.items() if key not in without}
+
+
+def shared_meta(
+    session: Session, output: Recorded, datasets: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What run.json says of every run of one command."""
+    encoder = session.encoder
+    digests = {"sae": encoder.sae.digest, "vit": encoder.vit.digest}
+    if isinstance(encoder, Pipeline):
+        digests["head"] = encoder.head.digest
+    return meta_of(output, datasets, digests)
+
+
+def meta_of(
+    output: Recorded, datasets: Sequence[Mapping[str, Any]], digests: Mapping[str, str]
+) -> dict[str, Any]:
+    """What run.json says of every run made of these datasets and models."""
+    return {
+        "experiment": output.experiment,
+        "sweep_id": secrets.token_hex(6),
+        "tags": dict(tag.split("=", 1) for tag in output.tags),
+        "datasets": list(datasets),
+        "digests": dict(digests),
+        "class_metrics": isinstance(output, Shown) and output.log_class_metrics,
+        "system_metrics": output.system_metrics,
+    }
+
+
+def describe(dataset: Dataset, role: str) -> dict[str, Any]:
+    """What run.json says of a dataset."""
+    return {
+        "role": role,
+        "name": dataset.title,
+        "root": str(dataset.root.absolute()),
+        "split": dataset.split,
+        "digest": dataset.digest,
+        "n_images": len(dataset),
+        "layout": dataset.layout,
+        "skipped": [{"image": one.name, "reason": one.reason} for one in dataset.skipped],
+    }
+
+
+@contextmanager
+def recorded(
+    planned: Sequence[Planned], shared: Mapping[str, Any], output: Recorded, store: str | None
+) -> Iterator[list[RunFolder]]:
+    """Runs a block as these runs, in new folders: logs into them and marks how they end.
+
+    Ctrl-C and SIGTERM end them as KILLED, any other exception as FAILED, in the folder and in the
+    store; it goes on its way. Finished runs are only marked: `finish` sends them to the store.
+    """
+    folders: list[RunFolder] = []
+    handlers: list[logging.Handler] = []
+    try:
+        for one in planned:
+            folders.append(make_run_folder(output.dump_to, {**shared, **one.meta}))
+            folders[-1].write("settings.toml", tomli_w.dumps(dict(one.settings)).encode())
+            copy_findings(folders[-1], shared["digests"], one.settings)
+            handlers.append(_log_into(folders[-1].path / "log.txt"))
+        typed = " ".join(public(word) for word in sys.argv[1:])
+        log.info("semseg-cli %s, torch %s: %s", __version__, torch.__version__, typed)
+        if n_ranks() > 1:
+            log.info("rank 0 of %d: what follows counts its own images", n_ranks())
+        for dataset in shared["datasets"]:
+            for bad in dataset.get("skipped", []):
+                log.info("skipped %s of %s: %s", bad["image"], dataset["split"], bad["reason"])
+        if store is not None:
+            tracking.start(store, folders)
+        with _system_metrics(folders[0]):
+            yield folders
+    except BaseException as caught:
+        settle(is_final=n_ranks() > 1)
+        error = explained(caught)
+        reason = _reason(error)
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        log.error("%s: %s", status, reason)
+        _end(folders, status, reason, handlers)
+        if store is not None:
+            track(folders)  # the error that ended the runs is the one to show
+        if status == "KILLED" and folders:
+            kept = "\n".join(str(folder.path) for folder in folders)
+            say(f"Stopped ({reason}): the run is marked as KILLED in\n{kept}", quiet=output.quiet)
+        if error is not caught:
+            raise error from caught
+        raise
+    _end(folders, "FINISHED", None, handlers)
+
+
+def _system_metrics(folder: RunFolder) -> AbstractContextManager[None]:
+    """Tracks what the machine does as the first run of a command, where that is asked for."""
+    from semseg_cli import tracking
+
+    asked = folder.meta.get("system_metrics") and folder.meta["mlflow_run_id"]
+    return tracking.system_metrics(folder) if asked else nullcontext()
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "terminated" if isinstance(error, Terminated) else "interrupted"
+    return str(error) or type(error).__name__
+
+
+def _log_into(path: Path) -> logging.Handler:
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(path, error, "--dump-to") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    return handler
+
+
+def _end(
+    folders: Sequence[RunFolder],
+    status: str,
+    reason: str | None,
+    handlers: Sequence[logging.Handler],
+) -> None:
+    log.info("ended: %s", status)
+    for handler in handlers:
+        log.removeHandler(handler)
+        with suppress(OSError):  # a full disk: the log's last lines are lost, the run is not
+            handler.close()
+    for folder in folders:
+        try:
+            folder.update(status=status, reason=reason, ended=now())
+        except SemsegError:
+            if status == "FINISHED":
+                raise
+            log.error("%s could not be marked as %s", folder.path, status)
+
+
+def finish(folders: Sequence[RunFolder]) -> None:
+    """Sends finished runs to the store.
+
+    Raises:
+        StoreError: the store did not take all of them; the folders are kept and can be uploaded.
+        KeyboardInterrupt: a user had enough of waiting; the same holds.
+    """
+    try:
+        errors = track(folders)
+    except KeyboardInterrupt:
+        settle()
+        paths = " ".join(str(folder.path) for folder in folders if not folder.meta["uploaded"])
+        say(f"Stopped: the results are whole; finish tracking with `semseg-cli upload {paths}`.")
+        raise
+    if errors:
+        raise StoreError(" ".join(errors))
+
+
+def track(folders: Sequence[RunFolder]) -> list[str]:
+    """Sends folders to the store; one sentence for each that it did not take."""
+    errors = []
+    for folder in folders:
+        try:
+            tracking.log_folder(folder)
+        except SemsegError as error:
+            log.error("%s", error)
+            errors.append(str(error))
+    return errors

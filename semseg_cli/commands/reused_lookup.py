@@ -1,0 +1,43 @@
+"""Lookups made before: a file, a run folder or a run of the store, and where they came from."""
+
+from pathlib import Path
+from typing import Any
+
+from semseg_cli import tracking
+from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.lookup_csv import Reused, lookup_from_path
+from semseg_cli.tracking.tracked_run import TrackedRun, from_folder
+
+
+def read_reused(source: str, tracking_uri: str | None) -> Reused:
+    """The lookup that a user names by a file, a run folder, or a run's id or name in the store.
+
+    Raises:
+        SemsegError: it is none of them, or cannot be read.
+    """
+    path = Path(source).expanduser()
+    if path.exists() or path.suffix == ".csv" or "/" in source:
+        text = lookup_from_path(source)
+        folder = path if path.is_dir() else path.parent
+        is_of_run = (folder / "run.json").is_file()
+        if not is_of_run:
+            return Reused(text, is_manual=True)
+        run = from_folder(RunFolder(folder))
+        return Reused(text, _dataset(run), run.tag("digest.sae"))
+    run = tracking.find_lookup(tracking.resolve_uri(tracking_uri), source)
+    text = tracking.read_artifact_text(run, "lookup.csv")
+    return Reused(text, _dataset(run), run.tag("digest.sae"))
+
+
+def _dataset(run: TrackedRun) -> dict[str, Any] | None:
+    digest = run.tag("digest.lookup")
+    if digest is None:
+        return None
+    root = run.params.get("imgs_root", "")
+    return {
+        "role": "lookup",
+        "name": Path(root).name,
+        "root": root,
+        "split": run.params.get("lookup_split"),
+        "digest": digest,
+    }

@@ -1,0 +1,142 @@
+"""The statistics of an autoencoder on a dataset, as files that other runs take."""
+
+import io
+import shlex
+from pathlib import Path
+
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from semseg_cli.commands.intervene import open_parts, open_store, print_where
+from semseg_cli.commands.recording import (
+    Planned,
+    describe,
+    finish,
+    recorded,
+    settings_of,
+    shared_meta,
+)
+from semseg_cli.commands.same_settings import require_same_settings
+from semseg_cli.experiment.result_files import write_stats
+from semseg_cli.experiment.session import Session
+from semseg_cli.files import make_folder, write_atomic
+from semseg_cli.models.sae.statistics import NAMES, SaeStats
+from semseg_cli.ranks.ending import together
+from semseg_cli.ranks.group import is_lead
+from semseg_cli.runs.contents import METRICS
+from semseg_cli.settings.base import narrow
+from semseg_cli.settings.inputs import Setup, StatsSetup
+from semseg_cli.settings.output import Recorded
+from semseg_cli.settings.training import KeepStats
+from semseg_cli.show import console
+from semseg_cli.show.run_tables import stats_table
+
+UNUSED = ("imgs_split",)  # of the options that name a dataset
+
+
+@together()
+def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
+    """Computes the statistics of an autoencoder on the lookup split, or takes them from the cache.
+
+    They go into a run folder, and where `keep` says.
+    """
+    require_same_settings(base, output)
+    store = open_store(output)
+    if is_lead():
+        _make_folders(keep)
+    setup = narrow(base, Setup)
+    with console.progress_bars(quiet=output.quiet) as progress:
+        session = open_parts(setup, output, progress, needs_head=False)
+        dataset = session.lookup_dataset
+        given = [name for name in NAMES if name in session.given_stats]
+        if output.dry_run:
+            console.stdout().print(
+                f"images: {len(dataset)}; given: {', '.join(given) or 'nothing'}"
+            )
+            return
+        datasets = [describe(dataset, "lookup")]
+        if not is_lead():
+            session.complete(progress)
+            return
+        shared = shared_meta(session, output, datasets)
+        planned = [_planned(base, keep, output)]
+        with recorded(planned, shared, output, store) as folders:
+            session.complete(progress)
+            stats = session.encoder.latent_stats
+            row = summary_of(session)
+            digests = {**shared["digests"], "lookup": dataset.digest}
+            whole = {"act_norm": stats.act_norm, "summary": row, "given": given, "digests": digests}
+            whole["act_mean"] = stats.act_mean.tolist()
+            write_stats(folders[0], session.encoder)
+            folders[0].write_json("stats.json", whole)
+            folders[0].write_json(METRICS, {name: float(value) for name, value in row.items()})
+            save_copies(stats, keep)
+    notes = [f"Of the {dataset.split} split, layer {setup.vit_layer}."]
+    notes += [f"Given, not computed: {', '.join(given)}."] if given else []
+    console.show(stats_table(row, notes), output.format)
+    if store is not None:
+        finish(folders)
+    file = keep.save or folders[0].path / "stats.safetensors"
+    print_where(folders, store, output, [f"Use:     {shlex.join(options_of(file))}"])
+
+
+def _make_folders(keep: KeepStats) -> None:
+    """Makes the folders of the copies before anything is computed."""
+    if keep.save is not None:
+        make_folder(keep.save.parent, "--save")
+    if keep.reference_names is not None:
+        make_folder(keep.reference_names, "--reference-names")
+
+
+def _planned(base: StatsSetup, keep: KeepStats, output: Recorded) -> Planned:
+    meta = {
+        "kind": "stats",
+        "command": "stats",
+        "method": "stats",
+        "run_name": output.run_name or "stats",
+    }
+    return Planned(meta, settings_of(base, keep, without=UNUSED))
+
+
+def summary_of(session: Session) -> dict[str, int | float]:
+    """What the statistics say of the autoencoder.
+
+    `l0` is the mean number of active latents per patch, `dead_share` the share of latents that are
+    never active.
+    """
+    stats, dataset = session.encoder.latent_stats, session.lookup_dataset
+    n_alive = int((stats.sparsity > 0).sum())
+    d_sae = len(stats.sparsity)
+    return {
+        "l0": float(stats.sparsity.double().sum()),
+        "dead_share": 1 - n_alive / d_sae,
+        "n_alive": n_alive,
+        "d_sae": d_sae,
+        "act_norm": stats.act_norm,
+        "mean_norm": float(stats.act_mean.double().norm()),
+        "n_images": len(dataset),
+        "n_patches": len(dataset) * session.encoder.vit.n_patches_per_img,
+    }
+
+
+def save_copies(stats: SaeStats, keep: KeepStats) -> None:
+    """Writes the statistics where the settings say, beside the run folder."""
+    tensors = stats.to_tensors()
+    if keep.save is not None:
+        write_atomic(keep.save, to_safetensors(tensors), "--save")
+    if keep.reference_names is not None:
+        for name, tensor in tensors.items():
+            path = keep.reference_names / f"{name}.pt"
+            write_atomic(path, _to_pt(tensor), "--reference-names")
+
+
+def _to_pt(tensor: Tensor) -> bytes:
+    data = io.BytesIO()
+    torch.save(tensor, data)
+    return data.getvalue()
+
+
+def options_of(file: Path) -> list[str]:
+    """The options that take all four statistics from one file."""
+    return [part for name in NAMES for part in (f"--{name.replace('_', '-')}", str(file))]

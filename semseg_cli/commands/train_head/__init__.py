@@ -1,0 +1,1 @@
+"""`semseg-cli train-head`: linear heads, a sweep at once."""

@@ -1,0 +1,243 @@
+"""`train-head`: linear segmentation heads on frozen features, and the best of them as a file."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from semseg_cli.commands.intervene import is_demo, open_store, print_where, tell_of_demo
+from semseg_cli.commands.recording import Planned, describe, finish, meta_of, recorded, settings_of
+from semseg_cli.commands.train_head.checkpoint import load_checkpoint, save_checkpoint
+from semseg_cli.commands.train_head.features import (
+    Storage,
+    residuals_for_head,
+    training_patches,
+    validation_images,
+)
+from semseg_cli.commands.train_head.sweep import Best, Sweep, train_heads
+from semseg_cli.data.dataset import Dataset
+from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.session import (
+    activation_cache,
+    find_data,
+    find_device,
+    load_backbone,
+    make_loader,
+    open_split,
+    require_inputs,
+)
+from semseg_cli.files import cache_folder, make_folder
+from semseg_cli.models.head import save_head
+from semseg_cli.models.vit import Backbone
+from semseg_cli.progress import Progress, silent
+from semseg_cli.runs.contents import METRICS
+from semseg_cli.runs.folder import RunFolder
+from semseg_cli.settings.inputs import TrainSetup
+from semseg_cli.settings.output import Recorded
+from semseg_cli.settings.training import Training
+from semseg_cli.show import console
+from semseg_cli.show.run_tables import sweep_table
+
+NEEDED = ("vit_ckpt", "imgs_root")
+N_NAMED = 8  # absent classes named below the table; classes.csv has all
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What heads are trained with: the frozen ViT and two splits."""
+
+    vit: Backbone
+    training: Dataset
+    validation: Dataset
+    device: torch.device
+
+
+def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
+    """Trains a sweep of heads, keeps the best in a run folder, tracks it, shows the sweep."""
+    store = open_store(output)
+    if training.save is not None:
+        make_folder(training.save.parent, "--save")
+    with console.progress_bars(quiet=output.quiet) as progress:
+        tell_of_demo(setup, output)
+        parts = load_parts(setup, progress)
+        storage = storage_of(setup, training)
+        if output.dry_run:
+            _print_plan(parts, training, storage)
+            return
+        sweep = make_sweep(setup, training, parts)
+        datasets = [describe(parts.training, "training"), describe(parts.validation, "evaluation")]
+        shared = meta_of(output, datasets, {"vit": parts.vit.digest})
+        with recorded([_planned(setup, training, output)], shared, output, store) as folders:
+            _train(setup, training, parts, storage, sweep, folders[0], progress)
+            best = best_of(sweep)
+            _write(folders[0], sweep, best, parts.validation)
+            if training.save is not None:
+                save_head(training.save, best.to_head(), "--save")
+    console.show(sweep_table(sweep_rows(sweep), _notes(best, parts.validation)), output.format)
+    if store is not None:
+        finish(folders)
+    file = training.save or folders[0].path / "head.pt"
+    preset = "--preset demo " if is_demo(setup) else ""
+    print_where(folders, store, output, [f"Use:     {preset}--seg-ckpt {shlex.quote(str(file))}"])
+
+
+def load_parts(setup: TrainSetup, progress: Progress = silent) -> Parts:
+    """Loads and checks what the settings name.
+
+    Raises:
+        SemsegError: something is missing, unreadable, or does not fit the rest.
+    """
+    require_inputs(setup, NEEDED)
+    device = find_device(setup.device)
+    find_data(setup, [setup.lookup_split, setup.imgs.split], progress)
+    vit = load_backbone(setup, device)
+    return Parts(
+        vit,
+        open_split(setup, vit, setup.lookup_split, setup.lookup_images, progress),
+        open_split(setup, vit, setup.imgs.split, setup.images, progress),
+        device,
+    )
+
+
+def storage_of(setup: TrainSetup, training: Training) -> Storage:
+    """Where features are kept."""
+    dtype = getattr(torch, training.feature_dtype)
+    return Storage(dtype, int(training.memory_gib * 2**30), cache_folder(setup.cache_dir))
+
+
+def make_sweep(setup: TrainSetup, training: Training, parts: Parts) -> Sweep:
+    """New heads, or those of the run to go on with."""
+    n_classes = len(parts.training.class_names)
+    sweep = Sweep(
+        training.rates, parts.vit.d_model, n_classes, setup.seed, training.patience, parts.device
+    )
+    if training.resume is not None:
+        load_checkpoint(training.resume, sweep, decisive(setup, training, parts))
+    return sweep
+
+
+def decisive(setup: TrainSetup, training: Training, parts: Parts) -> dict[str, Any]:
+    """Everything that a training depends on, by option; it must not change on the way."""
+    return {
+        "--lr": list(training.lr),
+        "--weight-decay": list(training.weight_decay),
+        "--patience": training.patience,
+        "--patches-per-step": training.patches_per_step,
+        "--ignore-null": training.ignore_null,
+        "--feature-dtype": training.feature_dtype,
+        "--label-threshold": setup.label_threshold,
+        "--dtype": setup.dtype,
+        "--seed": setup.seed,
+        "--vit-ckpt": parts.vit.digest,
+        "preprocessing": repr(parts.vit.preprocessing),
+        "lookup split": parts.training.digest,
+        "validation split": parts.validation.digest,
+    }
+
+
+def _planned(setup: TrainSetup, training: Training, output: Recorded) -> Planned:
+    meta = {
+        "kind": "train-head",
+        "command": "train-head",
+        "method": "train-head",
+        "run_name": output.run_name or "train-head",
+    }
+    return Planned(meta, settings_of(setup, training, without=("resume",)))
+
+
+def _train(
+    setup: TrainSetup,
+    training: Training,
+    parts: Parts,
+    storage: Storage,
+    sweep: Sweep,
+    folder: RunFolder,
+    progress: Progress,
+) -> None:
+    settings = decisive(setup, training, parts)
+    cache = activation_cache(setup)
+    learnt, judged = (
+        residuals_for_head(parts.vit, make_loader(setup, dataset, parts.vit), cache)
+        for dataset in (parts.training, parts.validation)
+    )
+    threshold, no_null = setup.label_threshold, training.ignore_null
+    learn = training_patches(learnt, storage, threshold, ignore_null=no_null, progress=progress)
+    with learn as patches, validation_images(judged, storage, progress) as images:
+        train_heads(
+            sweep,
+            patches,
+            images,
+            training.epochs,
+            training.patches_per_step,
+            lambda after: save_checkpoint(folder, after, settings),
+            progress,
+        )
+
+
+def best_of(sweep: Sweep) -> Best:
+    """The best head.
+
+    Raises:
+        SemsegError: the weights of all heads overflowed.
+    """
+    best = None if sweep.winner is None else sweep.best[sweep.winner]
+    if best is None:
+        raise SemsegError(
+            "The weights of all heads overflowed in their first epoch: give a smaller --lr."
+        )
+    return best
+
+
+def sweep_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """One row per head, at its best epoch; no numbers for one that overflowed at once."""
+    rows = []
+    for (lr, decay), best in zip(sweep.rates, sweep.best, strict=True):
+        rates = {"lr": lr, "weight_decay": decay}
+        found = (best.score.miou, best.score.accuracy, best.epoch) if best else (None, None, None)
+        rows.append({**rates, **dict(zip(("miou", "accuracy", "epoch"), found, strict=True))})
+    return rows
+
+
+def class_rows(best: Best, dataset: Dataset) -> list[dict[str, Any]]:
+    """One row per class; no IoU for one that does not occur."""
+    names = enumerate(dataset.class_names, start=1)
+    ious = best.score.ious
+    return [{"class_id": c, "class_name": name, "iou": ious.get(c)} for c, name in names]
+
+
+def _write(folder: RunFolder, sweep: Sweep, best: Best, dataset: Dataset) -> None:
+    for name in ("head.pt", "head.safetensors"):
+        save_head(folder.path / name, best.to_head())
+    rows, winner = sweep_rows(sweep), sweep.winner
+    assert winner is not None, "a best head is one of the sweep"
+    folder.write("sweep.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+    classes = pd.DataFrame(class_rows(best, dataset))
+    folder.write("classes.csv", classes.to_csv(index=False).encode())
+    metrics = {**rows[winner], "n_epochs": sweep.epoch}
+    folder.write_json(METRICS, {name: float(value) for name, value in metrics.items()})
+
+
+def _notes(best: Best, dataset: Dataset) -> Sequence[str]:
+    absent = [dataset.class_names[c - 1] for c in best.score.absent]
+    notes = [
+        f"On the {dataset.split} split: {len(dataset)} images. mIoU: mean over "
+        f"{len(best.score.ious)} classes, from all pixels that have one."
+    ]
+    if absent:
+        rest = f" and {len(absent) - N_NAMED} more" if len(absent) > N_NAMED else ""
+        notes.append(f"Not there, so not in the mean: {'; '.join(absent[:N_NAMED])}{rest}.")
+    return notes
+
+
+def _print_plan(parts: Parts, training: Training, storage: Storage) -> None:
+    out = console.stdout()
+    out.print(f"heads: {len(training.rates)}, at most {training.epochs} epochs")
+    for role, dataset in (("train", parts.training), ("validate", parts.validation)):
+        n_rows = len(dataset) * parts.vit.n_patches_per_img
+        n_bytes = storage.n_bytes(n_rows, parts.vit.d_model)
+        where = "in memory" if n_bytes <= storage.max_bytes else f"in a file in {storage.folder}"
+        size = f"{n_bytes / 2**30:.2f} GiB {where}"
+        out.print(f"images to {role} on: {len(dataset)}; features: at most {size}", markup=False)

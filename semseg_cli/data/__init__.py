@@ -1,0 +1,1 @@
+"""From picture and mask files to batches with patch labels."""

@@ -1,0 +1,59 @@
+"""ADE20K (ADEChallengeData2016): images/ and annotations/ with a folder per split."""
+
+from pathlib import Path
+
+from semseg_cli.data.label_map import LabelMap
+from semseg_cli.data.layouts.layout import (
+    Found,
+    Layout,
+    by_stem,
+    has_folders,
+    id_names,
+    pair,
+    pictures_in,
+    split_folders,
+)
+from semseg_cli.errors import SemsegError
+
+CLASS_FILE = "objectInfo150.txt"
+
+
+def _read(root: Path, split: str, n_classes: int | None) -> Found:
+    images, masks = (by_stem(pictures_in(root / p / split)) for p in ("images", "annotations"))
+    return Found(
+        entries=pair(images, masks),
+        labels=LabelMap(_class_names(root, n_classes), ignored=(0,), source=CLASS_FILE),
+        rule="images/ and annotations/ need files of the same names",
+    )
+
+
+def _class_names(root: Path, n_classes: int | None) -> tuple[str, ...]:
+    """First synonyms from the class file, by id; the ids where there is no file."""
+    path = root / CLASS_FILE
+    if not path.is_file():
+        if n_classes is None:
+            raise SemsegError(f"{root} has no {CLASS_FILE}: put it beside images/.")
+        return id_names(n_classes)
+    names = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()[1:]
+        for line in filter(str.strip, lines):
+            index, *_, name = line.split("\t")
+            names[int(index)] = name.split(",")[0].strip()
+    except (OSError, ValueError) as error:
+        raise SemsegError(
+            f"{path} cannot be read ({error}): expected tab-separated Idx, Ratio, Train, Val, Name."
+        ) from error
+    if not names or sorted(names) != list(range(1, len(names) + 1)):
+        raise SemsegError(f"{path} must list the ids 1 to C once each.")
+    return tuple(names[i] for i in sorted(names))
+
+
+LAYOUT = Layout(
+    name="ade20k",
+    needs="images/ and annotations/",
+    is_at=has_folders("images", "annotations"),
+    splits=lambda root: {},
+    check_split=split_folders("images", "annotations"),
+    read=_read,
+)

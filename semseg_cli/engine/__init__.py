@@ -1,0 +1,1 @@
+"""Which latent, which edit, what changed."""

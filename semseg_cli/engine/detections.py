@@ -1,0 +1,190 @@
+"""Which latent detects which class: counting detections, and choosing by F1.
+
+TP[c, k, l]: clean patches of class c on which latent l is above threshold k. A[k, l]: all clean
+patches on which it is. F1 = 2 TP / (2 TP + FP + FN) = 2 TP / (A + N), over the WHOLE split.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from semseg_cli.data.dataset import Loader
+from semseg_cli.models.pipeline import Encoder
+from semseg_cli.models.sae.statistics import SaeStats
+from semseg_cli.progress import Progress, silent
+from semseg_cli.ranks.collectives import all_max, all_sum
+from semseg_cli.runs.lookup_csv import LookupRow
+from semseg_cli.runs.report import ratio
+from semseg_cli.typed import typed
+
+log = logging.getLogger("semseg_cli")
+THRESHOLDS = (0.0, 0.1, 0.3, 1.0)  # active means strictly greater
+SCATTERED = 2**16  # active latents
+
+
+class Detections:
+    """Counts of clean patches: `n` [C + 1] per label, `passed` [C + 1, thresholds, S] those whose
+    activation has that as the highest threshold passed.
+
+    `occurs` [n_images, C + 1] says in which images a label has a clean patch. Label 0 is no class;
+    its patches count as negatives.
+    """
+
+    def __init__(
+        self, n_images: int, n_classes: int, d_sae: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.occurs = torch.zeros(n_images, n_classes + 1, dtype=torch.bool)
+        self.n = torch.zeros(n_classes + 1, dtype=torch.int64, device=device)
+        shape = (n_classes + 1, len(THRESHOLDS), d_sae)
+        self.passed = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.thresholds = torch.tensor(THRESHOLDS, device=device)
+
+    @typed
+    def add(self, f_ns: Float[Tensor, "n s"], labels_n: Int64[Tensor, " n"]) -> None:
+        """Counts patches: scatters over the active latents, so many at once as caches hold."""
+        n_labels, n_thresholds, d_sae = self.passed.shape
+        self.n += torch.bincount(labels_n, minlength=n_labels)
+        flat, one = f_ns.reshape(-1), torch.ones_like(self.n[0])
+        for found in torch.nonzero(flat)[:, 0].split(SCATTERED):
+            active = found[flat[found] > 0]  # some activations keep negative values
+            rows = active // d_sae
+            n_passed = torch.bucketize(flat[active], self.thresholds)
+            cells = (labels_n[rows] * n_thresholds + n_passed - 1 - rows) * d_sae + active
+            self.passed.view(-1).index_add_(0, cells, one.expand_as(cells))
+
+    @property
+    def tp(self) -> Int64[Tensor, "c k s"]:
+        """Detected patches [C + 1, thresholds, S], of all latents."""
+        return self.tp_of(torch.arange(self.passed.shape[2]))
+
+    def tp_of(self, latents_l: Int64[Tensor, " l"]) -> Int64[Tensor, "c k l"]:
+        """Detected patches of some latents: who passes a threshold passes all lower ones."""
+        tp_ckl = self.passed[:, :, latents_l.to(self.passed.device)]
+        for k in range(len(THRESHOLDS) - 2, -1, -1):
+            tp_ckl[:, k] += tp_ckl[:, k + 1]
+        return tp_ckl
+
+    def add_ranks(self) -> None:
+        """Adds the counts of the other ranks' images; then all ranks have the same."""
+        all_sum(self.n, self.passed)
+        all_max(self.occurs.view(torch.uint8))
+
+
+@torch.inference_mode()
+def count_detections(
+    encoder: Encoder,
+    loader: Loader,
+    label_threshold: float,
+    progress: Progress = silent,
+) -> Detections:
+    """Detections over all clean patches of the images; only clean patches are encoded."""
+    sae, dataset = encoder.sae, loader.dataset
+    detections = Detections(len(dataset), len(dataset.class_names), sae.d_sae, encoder.device)
+    advance = progress("lookup", len(loader.positions))
+    for batch, tokens_bnd in encoder.residuals(loader):
+        is_clean_bt = batch.share_bt >= label_threshold
+        images_n = batch.positions_b[:, None].expand_as(is_clean_bt)[is_clean_bt]
+        detections.occurs[images_n, batch.labels_bt[is_clean_bt]] = True
+        is_clean_bt = is_clean_bt.to(encoder.device)
+        labels_n = batch.labels_bt.to(encoder.device)[is_clean_bt]
+        patches_nd = encoder.patches(tokens_bnd)[is_clean_bt]
+        parts = zip(patches_nd.split(sae.chunk_rows), labels_n.split(sae.chunk_rows), strict=True)
+        for part_nd, part_n in parts:
+            detections.add(sae.encode(sae.scale(part_nd)), part_n)
+        advance(len(batch))
+    detections.add_ranks()
+    return detections
+
+
+@dataclass(frozen=True)
+class Scores:
+    """F1 of one class for every candidate: the best over thresholds, and that threshold's index."""
+
+    f1_s: np.ndarray
+    threshold_s: np.ndarray
+
+
+def best_over_thresholds(tp_ks: np.ndarray, active_ks: np.ndarray, n_class: int) -> Scores:
+    """Per latent the best F1 over thresholds; ties go to the smaller threshold."""
+    f1_ks = 2 * tp_ks / np.maximum(active_ks + n_class, 1)
+    best_s = f1_ks.argmax(axis=0)  # the first maximum
+    return Scores(f1_ks[best_s, np.arange(f1_ks.shape[1])], best_s)
+
+
+def warn_of_left_out(
+    detections: Detections, stats: SaeStats, rows: Sequence[LookupRow], max_freq: float
+) -> None:
+    """Logs a warning where a latent that fires too often would have had the better F1."""
+    every = rank_latents(detections, stats, [""] * (len(detections.n) - 1), math.inf, top_k=1)
+    best = {row.class_id: row.f1 for row in rows if row.rank == 1}
+    worse = [row for row in every if row.f1 > best.get(row.class_id, 0.0)]
+    if worse:
+        most = max(row.frequency for row in worse)
+        log.warning(
+            "For %d of %d classes the latent with the best F1 is left out,\nsince it fires on %g "
+            "or more of the patches: try --max-freq %.2g to let it in.",
+            len(worse), len(every), max_freq, min(1.0, math.ceil(most * 100 + 1) / 100),
+        )  # fmt: skip
+
+
+def rank_latents(
+    detections: Detections,
+    stats: SaeStats,
+    class_names: Sequence[str],
+    max_freq: float,
+    top_k: int,
+    n_chosen: int = 1,
+) -> list[LookupRow]:
+    """The `top_k` best latents of each class by F1, the first `n_chosen` marked as chosen.
+
+    Candidates have a firing frequency in (0, max_freq). Ties go to the smaller latent, then to the
+    smaller threshold. A class without clean patches, or that no candidate detects, has no rows.
+
+    Args:
+        detections: counts over the lookup split.
+        stats: firing frequency and maximum of each latent.
+        class_names: names of the classes 1..C.
+        max_freq: bound on the firing frequency.
+        top_k: rows per class.
+        n_chosen: rows per class that are marked as chosen.
+    """
+    frequency_s, maximum_s = (values.cpu().numpy() for values in (stats.sparsity, stats.top_values))
+    # In the statistics' own precision: 0.01 in float32 is a little less than 0.01.
+    bound = frequency_s.dtype.type(max_freq)
+    candidates = np.flatnonzero((frequency_s > 0) & (frequency_s < bound))
+    tp_cks = detections.tp_of(torch.from_numpy(candidates)).cpu().numpy()
+    active_ks = tp_cks.sum(axis=0)
+    rows = []
+    for class_id, n_class in enumerate(detections.n.tolist()):
+        if class_id == 0 or n_class == 0 or not len(candidates):
+            continue
+        tp_ks = tp_cks[class_id]
+        scores = best_over_thresholds(tp_ks, active_ks, n_class)
+        order = np.argsort(-scores.f1_s, kind="stable")[:top_k]
+        for rank, i in enumerate(order[scores.f1_s[order] > 0], start=1):
+            k = int(scores.threshold_s[i])
+            tp, active = int(tp_ks[k, i]), int(active_ks[k, i])
+            rows.append(
+                LookupRow(
+                    class_id=class_id,
+                    class_name=class_names[class_id - 1],
+                    rank=rank,
+                    latent=int(candidates[i]),
+                    chosen=rank <= n_chosen,
+                    threshold=THRESHOLDS[k],
+                    f1=float(scores.f1_s[i]),
+                    precision=ratio(tp, active),
+                    recall=ratio(tp, n_class),
+                    iou=ratio(tp, active + n_class - tp),
+                    n_patches=n_class,
+                    frequency=float(frequency_s[candidates[i]]),
+                    maximum=float(maximum_s[candidates[i]]),
+                )
+            )
+    return rows

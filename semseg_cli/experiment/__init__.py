@@ -1,0 +1,1 @@
+"""From settings to loaded parts, chosen latents, outcomes, result files."""

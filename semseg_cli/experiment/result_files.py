@@ -1,0 +1,92 @@
+"""The result files of a run folder."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import save as to_safetensors
+
+from semseg_cli.data.dataset import Dataset
+from semseg_cli.experiment.run import Outcome
+from semseg_cli.models.pipeline import Encoder
+from semseg_cli.runs.bootstrap import COUNTED
+from semseg_cli.runs.folder import RunFolder
+
+
+def write_stats(folder: RunFolder, encoder: Encoder) -> None:
+    """stats.safetensors: the SAE statistics in use, where latents were used."""
+    if encoder.stats is not None:
+        folder.write("stats.safetensors", to_safetensors(encoder.stats.to_tensors()))
+
+
+def write_outcome(folder: RunFolder, outcome: Outcome, dataset: Dataset) -> None:
+    """All result files of one intervention."""
+    folder.write_json("report.json", outcome.report.to_dict())
+    rows = class_rows(outcome)
+    folder.write("class_results.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+    if outcome.lookup_csv is not None:
+        folder.write("lookup.csv", outcome.lookup_csv.encode())
+    folder.write("per_image.parquet", per_image_frame(outcome, dataset).to_parquet())
+    folder.write("change_matrix.parquet", change_frame(outcome, dataset).to_parquet())
+    if len(outcome.intervention.draws) > 1:
+        folder.write("draws.csv", draws_frame(outcome).to_csv(index=False).encode())
+
+
+def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
+    """One row per class, with its latent where it has one."""
+    rows: list[dict[str, Any]] = [result.to_row() for result in outcome.report.class_results]
+    first = outcome.intervention.first
+    latents = first.latents_by_class if first.towards is None else {}
+    if latents and len(outcome.intervention.draws) == 1:
+        named = {class_id: "+".join(map(str, group)) for class_id, group in latents.items()}
+        rows = [{**row, "latent": named[row["class_id"]]} for row in rows]
+    return rows
+
+
+def per_image_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:
+    """One row per image and class: the four counts."""
+    counts = outcome.counts
+    n_images, n_rows, _ = counts.per_image.shape
+    flat = counts.per_image.reshape(n_images * n_rows, 4).numpy()
+    images = list(dataset.names)
+    return pd.DataFrame(
+        {
+            "image": pd.Categorical(np.repeat(images, n_rows), categories=images),
+            "class_id": np.tile(counts.class_ids.numpy(), n_images),
+            **{name: flat[:, column] for column, name in enumerate(COUNTED)},
+        }
+    )
+
+
+def draws_frame(outcome: Outcome) -> pd.DataFrame:
+    """One row per draw and class, and one per draw for all classes together (class id 0)."""
+    per_draw = outcome.counts.per_draw.numpy()
+    pooled = per_draw.sum(axis=1, keepdims=True)
+    counts = np.concatenate([pooled, per_draw], axis=1)
+    class_ids = np.concatenate([[0], outcome.counts.class_ids.numpy()])
+    n_draws, n_rows, _ = counts.shape
+    flat = counts.reshape(n_draws * n_rows, 4)
+    return pd.DataFrame(
+        {
+            "draw": np.repeat(np.arange(n_draws), n_rows),
+            "class_id": np.tile(class_ids, n_draws),
+            **{name: flat[:, column] for column, name in enumerate(COUNTED)},
+        }
+    )
+
+
+def change_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:
+    """One row per class and class that some of its patches went to."""
+    counts, names = outcome.counts, dataset.class_names
+    rows, columns = counts.matrix.nonzero(as_tuple=True)
+    origin = [int(counts.class_ids[row]) for row in rows]
+    target = (columns + 1).tolist()
+    return pd.DataFrame(
+        {
+            "class_id": origin,
+            "class_name": [names[i - 1] for i in origin],
+            "new_class_id": target,
+            "new_class_name": [names[i - 1] for i in target],
+            "n_patches": counts.matrix[rows, columns].tolist(),
+        }
+    )

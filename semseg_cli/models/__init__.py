@@ -1,0 +1,1 @@
+"""Frozen ViT, autoencoders, head; residuals and their cache; memory budget."""

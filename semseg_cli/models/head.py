@@ -1,0 +1,161 @@
+"""The linear segmentation head: final-norm patch features -> class logits."""
+
+import hashlib
+import io
+import json
+import re
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from semseg_cli.errors import SemsegError
+from semseg_cli.files import write_atomic
+from semseg_cli.models.published_head import read_published, state_in
+from semseg_cli.models.sae.source import read_header, read_state, read_torch
+from semseg_cli.typed import typed
+
+
+class SegmentationHead(nn.Linear):
+    """A linear layer with C + 1 outputs; output 0 is the null class and never predicted."""
+
+    digest: str = ""
+
+    @property
+    def n_classes(self) -> int:
+        """C, without the null class."""
+        return self.out_features - 1
+
+
+@typed
+def argmax_logits(
+    logits: Float[Tensor, "batch patches channels_with_null"],
+) -> Int[Tensor, "batch patches"]:
+    """The best class per patch, 1..C: channel 0 is null and never wins.
+
+    Raises:
+        ValueError: there is no channel beside null.
+    """
+    if logits.shape[-1] < 2:
+        raise ValueError(
+            f"the logits have {logits.shape[-1]} channels: expected null and at least one class"
+        )
+    return logits[..., 1:].argmax(dim=-1) + 1
+
+
+def load_head(path: str | Path, background: bool = False) -> SegmentationHead:
+    """The head in a file, or in a folder's `*_step{n}.pt` with the largest n.
+
+    A `.pt` file holds a JSON line `{"in_features", "out_features"}` and a state dict, a
+    `.safetensors` file `weight` and `bias`. DINOv2's own `*_linear_head.pth` are read too.
+
+    Args:
+        path: a file or folder.
+        background: whether background is a class of its own, for a published head that predicts it.
+
+    Raises:
+        SemsegError: it is missing, unreadable, or its shapes do not fit.
+    """
+    path = _latest(Path(path).expanduser())
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SemsegError(
+            f"The head {path} cannot be read ({error.strerror}): check --seg-ckpt."
+        ) from error
+    if path.suffix == ".safetensors":
+        try:
+            state = load_safetensors(data)
+        except SafetensorError as error:
+            raise SemsegError(f"The head {path} is no safetensors file ({error}).") from error
+        shape = None
+    elif published := _published(path, data):
+        state, shape = read_published(path, published, background), None
+    else:
+        header, rest = read_header(path, data)
+        state = read_state(path, rest)
+        shape = (header.get("out_features"), header.get("in_features"))
+    head = _from_state(path, state, shape)
+    head.digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return head.eval().requires_grad_(False)
+
+
+def _published(path: Path, data: bytes) -> dict[str, Tensor]:
+    """The state dict of a head that others published; empty where it is one of ours, or none."""
+    is_torch_file = data.startswith((b"PK\x03\x04", b"\x80\x02"))
+    return state_in(read_torch(path, data)) if is_torch_file else {}
+
+
+def _latest(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    try:
+        found = [(re.search(r"_step(\d+)\.pt$", p.name), p) for p in path.iterdir()]
+    except OSError as error:
+        raise SemsegError(
+            f"The folder {path} cannot be read ({error.strerror}): check --seg-ckpt."
+        ) from error
+    steps = {int(match[1]): p for match, p in found if match}
+    if not steps:
+        raise SemsegError(f"The folder {path} holds no *_step<n>.pt file: check --seg-ckpt.")
+    return steps[max(steps)]
+
+
+def _from_state(
+    path: Path, state: dict[str, Tensor], shape: tuple[int | None, int | None] | None
+) -> SegmentationHead:
+    named = {name.rsplit(".", 1)[-1]: tensor for name, tensor in state.items()}
+    if set(named) != {"weight", "bias"} or len(state) != 2:
+        raise SemsegError(f"The head {path} holds {sorted(state)}: expected a weight and a bias.")
+    weight, bias = named["weight"].float(), named["bias"].float()
+    if weight.ndim != 2 or bias.shape != weight.shape[:1] or len(weight) < 2:
+        raise SemsegError(
+            f"The head {path} has a weight of shape {tuple(weight.shape)} and a bias of shape "
+            f"{tuple(bias.shape)}: expected [C + 1, d] and [C + 1]."
+        )
+    if shape is not None and shape != tuple(weight.shape):
+        raise SemsegError(
+            f"The header of the head {path} says (out, in) = {shape}, its weight is "
+            f"{tuple(weight.shape)}: the file is bad."
+        )
+    if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
+        raise SemsegError(f"The head {path} holds NaN or infinite weights: the file is bad.")
+    head = SegmentationHead(weight.shape[1], weight.shape[0])
+    head.load_state_dict({"weight": weight, "bias": bias})
+    return head
+
+
+def require_one_block(head: SegmentationHead, d_model: int) -> None:
+    """Refuses a head that reads several blocks at once.
+
+    Raises:
+        SemsegError: it does.
+    """
+    n_blocks, rest = divmod(head.in_features, d_model)
+    if n_blocks > 1 and not rest:
+        raise SemsegError(
+            f"The head reads width {head.in_features}: {n_blocks} blocks of the ViT together (a "
+            "multi-scale head), but only heads of the last block alone are used: give the "
+            "*_linear_head file of the same model as --seg-ckpt, or train one with train-head."
+        )
+
+
+def save_head(path: str | Path, head: nn.Linear, option: str = "--dump-to") -> None:
+    """Writes a head in the format that the file's ending names (.pt or .safetensors), atomically.
+
+    Raises:
+        SemsegError: it cannot be written; the sentence names the option to change.
+    """
+    path = Path(path)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
+    if path.suffix == ".safetensors":
+        write_atomic(path, to_safetensors(state), option)
+        return
+    header = {"in_features": head.in_features, "out_features": head.out_features}
+    file = io.BytesIO()
+    torch.save(state, file)
+    write_atomic(path, json.dumps(header).encode() + b"\n" + file.getvalue(), option)

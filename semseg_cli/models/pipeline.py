@@ -1,0 +1,118 @@
+"""The frozen parts that belong together: ViT, layer, autoencoder, head, statistics."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from semseg_cli.data.dataset import Loader
+from semseg_cli.errors import SemsegError
+from semseg_cli.models.head import SegmentationHead, argmax_logits, require_one_block
+from semseg_cli.models.memory_budget import in_passes
+from semseg_cli.models.residual_cache import ActivationCache
+from semseg_cli.models.residuals import Residuals
+from semseg_cli.models.sae import SparseAutoencoder
+from semseg_cli.models.sae.statistics import SaeStats
+from semseg_cli.models.vit import Backbone
+from semseg_cli.typed import typed
+
+
+def require_width(part: str, reads: int, has: int, option: str) -> None:
+    """Refuses a part that reads another width than the ViT has.
+
+    Raises:
+        SemsegError: it does.
+    """
+    if reads != has:
+        raise SemsegError(
+            f"The {part} reads width {reads}, the ViT has width {has}: check {option} against "
+            "--vit-ckpt."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """From images to latents: ViT up to a layer, autoencoder, statistics.
+
+    `stats` is None where no latent is used (plain random vectors), `cache` where no residuals are
+    kept.
+
+    Raises:
+        SemsegError: the layer does not exist, or the widths do not go together.
+    """
+
+    vit: Backbone
+    layer: int
+    sae: SparseAutoencoder
+    stats: SaeStats | None = None
+    cache: ActivationCache | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.layer <= self.vit.n_layers:
+            raise SemsegError(
+                f"Layer {self.layer} does not exist: the ViT has layers 1 to {self.vit.n_layers}; "
+                "check --vit-layer."
+            )
+        require_width("SAE", self.sae.d_model, self.vit.d_model, "--sae-ckpt")
+
+    @property
+    def latent_stats(self) -> SaeStats:
+        """The statistics, where latents are used."""
+        assert self.stats is not None, "latents are used without statistics"
+        return self.stats
+
+    @property
+    def device(self) -> torch.device:
+        """Where the autoencoder is."""
+        return self.sae.W_enc.device
+
+    @typed
+    def residual(self, images_bchw: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """All tokens of the residual stream at the autoencoder's layer."""
+        return self.vit.prefix(images_bchw, self.layer)
+
+    def residuals(self, loader: Loader) -> Residuals:
+        """The same for all images of a loader, batch by batch; kept ones are read."""
+        return Residuals(self.vit, self.layer, loader, self.cache)
+
+    @typed
+    def patches(self, tokens_bnd: Float[Tensor, "b n d"]) -> Float[Tensor, "b t d"]:
+        """The patch tokens, in float32."""
+        return tokens_bnd[:, self.vit.n_prefix_tokens :].float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline(Encoder):
+    """Everything between an image and its patch classes, split at the autoencoder's layer."""
+
+    head: SegmentationHead
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_block(self.head, self.vit.d_model)
+        require_width("head", self.head.in_features, self.vit.d_model, "--seg-ckpt")
+
+    @torch.inference_mode()
+    @typed
+    def predict(self, tokens_bnd: Float[Tensor, "b n d"]) -> Int[Tensor, "b t"]:
+        """The class of each patch, 1..C, from the residual stream.
+
+        Raises:
+            SemsegError: the network overflowed.
+        """
+        return in_passes(self._predict, tokens_bnd, self.rows_per_pass())
+
+    def rows_per_pass(self, n_directions: int = 1) -> int:
+        """How many edited images go through the rest of the network at once."""
+        vit = self.vit
+        return vit.budget.rows_per_pass(vit.network, self.head.out_features, n_directions)
+
+    def _predict(self, tokens_bnd: Tensor) -> Tensor:
+        logits = self.head(self.vit.tail(tokens_bnd, self.layer).float())
+        if not bool(torch.isfinite(logits).all()):
+            raise SemsegError(
+                "The network gives NaN or infinite logits: the edit is too large for this "
+                "precision; take --dtype float32 or bfloat16, or a smaller --scale."
+            )
+        return argmax_logits(logits)

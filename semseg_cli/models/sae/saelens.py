@@ -1,0 +1,145 @@
+"""SAELens: a folder with `cfg.json` and `sae_weights.safetensors`.
+
+Prisma stores the same tensors under the same names, so it shares what is below `read`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from semseg_cli.errors import SemsegError
+from semseg_cli.models.sae.model import SparseAutoencoder
+from semseg_cli.models.sae.nonlinearities import Activation, Gated, JumpReLU, Threshold, TopK
+from semseg_cli.models.sae.source import Source, read_json, read_safetensors, take
+from semseg_cli.models.sae.token_norm import TOKEN_NORMS
+from semseg_cli.models.sae.weights import fold_decoder_norms, gated
+
+CONFIG = "cfg.json"
+WEIGHTS_FILE = "sae_weights.safetensors"
+SPARSITY_FILE = "sparsity.safetensors"
+ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
+NEVER_FIRED = -9.9  # SAELens writes log10(frequency + 1e-10)
+
+
+def recognises(source: Source) -> bool:
+    """Whether the weights have SAELens' name."""
+    return WEIGHTS_FILE in source.names
+
+
+def read(source: Source) -> SparseAutoencoder:
+    """The autoencoder in a SAELens folder, of any version."""
+    path = source.file(WEIGHTS_FILE)
+    cfg = read_json(source.file(CONFIG))
+    sae = build(path, upgraded(cfg), read_safetensors(path))
+    if SPARSITY_FILE in source.names:
+        (log10,) = take(path, read_safetensors(source.folder / SPARSITY_FILE), ["sparsity"])
+        sae.firing_frequency = frequencies(log10)
+    return sae
+
+
+def frequencies(log10: Tensor) -> Tensor:
+    """Firing frequencies from SAELens' logarithms; latents that never fired get 0."""
+    return torch.where(log10 < NEVER_FIRED, 0.0, 10.0**log10)
+
+
+def upgraded(cfg: dict[str, Any]) -> dict[str, Any]:
+    """A config in the names of version 6, whose metadata older versions kept flat."""
+    cfg = {**cfg, **(cfg.get("metadata") or {})}
+    kwargs = cfg.get("activation_fn_kwargs") or {}
+    activation = cfg.get("activation_fn_str") or cfg.get("activation_fn") or "relu"
+    normalise = cfg.get("normalize_activations") or "none"
+    if activation == "topk":
+        cfg["architecture"] = "topk"
+    return {
+        **cfg,
+        "architecture": cfg.get("architecture", "standard"),
+        "activation": activation,
+        "k": kwargs.get("k", cfg.get("k")),
+        "hook_name": cfg.get("hook_name") or cfg.get("hook_point"),
+        "normalize_activations": "expected_average_only_in" if normalise is True else normalise,
+    }
+
+
+def build(path: Path, cfg: dict[str, Any], state: dict[str, Tensor]) -> SparseAutoencoder:
+    """The autoencoder of an upgraded config and its tensors."""
+    _refuse(path, cfg)
+    W_enc, W_dec, b_dec = take(path, state, ["W_enc", "W_dec", "b_dec"])
+    b_enc, activation = _activation(path, cfg, state)
+    if cfg["architecture"] == "topk" and cfg.get("rescale_acts_by_decoder_norm"):
+        W_enc, b_enc, W_dec, _ = fold_decoder_norms(W_enc, b_enc, W_dec)
+    sae = SparseAutoencoder(
+        W_enc,
+        b_enc,
+        _finetuned(path, cfg, state, W_dec),
+        b_dec,
+        activation,
+        token_norm=cfg["normalize_activations"],
+        centres_input=bool(cfg.get("apply_b_dec_to_input", True)),
+        needs_scaling=False,
+    )
+    sae.hook_name = cfg["hook_name"]
+    return sae
+
+
+def _refuse(path: Path, cfg: dict[str, Any]) -> None:
+    architecture, normalise = cfg["architecture"], cfg["normalize_activations"]
+    if architecture not in ARCHITECTURES:
+        raise SemsegError(
+            f"The SAE {path} has the architecture {architecture!r}: {', '.join(ARCHITECTURES)} are "
+            "read (SAELens saves batchtopk and matryoshka for inference as jumprelu)."
+        )
+    if cfg["activation"] not in ("relu", "topk"):
+        raise SemsegError(f"The SAE {path} has the activation {cfg['activation']!r}: relu, topk.")
+    if normalise == "expected_average_only_in":
+        raise SemsegError(
+            f"The SAE {path} scales its input by the average norm of its training data "
+            "(expected_average_only_in), a factor that the file does not hold: fold it with "
+            "SAELens' sae.fold_activation_norm_scaling_factor(factor) and save the result."
+        )
+    if normalise not in TOKEN_NORMS:
+        raise SemsegError(
+            f"The SAE {path} has normalize_activations {normalise!r}: {', '.join(TOKEN_NORMS)}."
+        )
+    if cfg.get("reshape_activations", "none") not in ("none", None):
+        raise SemsegError(
+            f"The SAE {path} reads attention heads (reshape_activations "
+            f"{cfg['reshape_activations']!r}), not the residual stream."
+        )
+
+
+def _activation(
+    path: Path, cfg: dict[str, Any], state: dict[str, Tensor]
+) -> tuple[Tensor, Activation]:
+    """The encoder's bias and what follows it."""
+    architecture = cfg["architecture"]
+    if architecture == "gated":
+        return _gated(path, state)
+    (b_enc,) = take(path, state, ["b_enc"])
+    if architecture == "topk":
+        k = cfg["k"]
+        if not isinstance(k, int):
+            raise SemsegError(f"The SAE {path} is a topk without a whole number k: {k!r}.")
+        return b_enc, TopK(k, relu=True)
+    if architecture == "jumprelu":
+        (threshold,) = take(path, state, ["threshold"])
+        return b_enc, JumpReLU(threshold)
+    return b_enc, Threshold()
+
+
+def _gated(path: Path, state: dict[str, Tensor]) -> tuple[Tensor, Gated]:
+    b_gate, b_mag, r_mag = take(path, state, ["b_gate", "b_mag", "r_mag"])
+    return b_gate, gated(b_gate, b_mag, r_mag)
+
+
+def _finetuned(path: Path, cfg: dict[str, Any], state: dict[str, Tensor], W_dec: Tensor) -> Tensor:
+    """W_dec times the factor per latent that versions before 6 could fine-tune."""
+    factor = state.get("scaling_factor")
+    if factor is None or bool(torch.all(factor == 1)):
+        return W_dec
+    if not cfg.get("finetuning_scaling_factor"):
+        raise SemsegError(
+            f"The SAE {path} holds a scaling_factor that {CONFIG} does not use: the file is bad."
+        )
+    return W_dec * factor.float()[:, None]

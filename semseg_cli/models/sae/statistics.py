@@ -1,0 +1,164 @@
+"""Statistics of an autoencoder as numbers and files: read, checked, written."""
+
+import hashlib
+import json
+import pickle
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from semseg_cli.errors import SemsegError
+from semseg_cli.files import write_atomic
+from semseg_cli.models.sae import SparseAutoencoder
+from semseg_cli.models.sae.saelens import frequencies
+
+NAMES = ("act_mean", "act_norm", "sparsity", "top_values")
+
+
+@dataclass(frozen=True)
+class SaeStats:
+    """Input mean [d] and norm, and per latent the firing frequency [S] (share of patches) and the
+    maximum activation [S]."""
+
+    act_mean: Float[Tensor, " d"]
+    act_norm: float
+    sparsity: Float[Tensor, " s"]
+    top_values: Float[Tensor, " s"]
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The four statistics by name, in float32."""
+        act_norm = torch.tensor(self.act_norm, dtype=torch.float32)
+        return {
+            "act_mean": self.act_mean.float().cpu().contiguous(),
+            "act_norm": act_norm,
+            "sparsity": self.sparsity.float().cpu().contiguous(),
+            "top_values": self.top_values.float().cpu().contiguous(),
+        }
+
+
+def save_stats(path: Path, stats: SaeStats) -> None:
+    """Writes the statistics as one safetensors file, atomically.
+
+    Raises:
+        SemsegError: it cannot be written.
+    """
+    write_atomic(path, to_safetensors(stats.to_tensors()), "--cache-dir")
+
+
+def load_stat(name: str, source: float | str) -> Tensor:
+    """One statistic from a number or a file: safetensors or JSON with that key, or a .pt tensor.
+
+    Raises:
+        SemsegError: the file is missing, unreadable, or has no such entry.
+    """
+    try:
+        value = torch.tensor(float(source))
+    except ValueError:
+        value = _read_file(name, Path(str(source)).expanduser())
+    if not bool(torch.isfinite(value).all()):
+        raise SemsegError(f"The statistic {name} in {source} holds NaN or infinite values.")
+    return value
+
+
+def _read_file(name: str, path: Path) -> Tensor:
+    try:
+        return _READERS.get(path.suffix, _read_pt)(path, name)
+    except (
+        OSError,
+        SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        ValueError,
+        TypeError,
+    ) as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise SemsegError(
+            f"The statistic {name} cannot be read from {path} ({first}): give a .safetensors or "
+            f".json file with the entry {name}, a .pt tensor, or a number for a scalar."
+        ) from error
+
+
+def _read_safetensors(path: Path, name: str) -> Tensor:
+    with safe_open(path, "pt") as file:
+        return file.get_tensor(name).float()
+
+
+def _read_json(path: Path, name: str) -> Tensor:
+    return torch.tensor(json.loads(path.read_text("utf-8"))[name], dtype=torch.float32)
+
+
+def _read_pt(path: Path, name: str) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a cut file warns before it fails
+        value = torch.load(path, map_location="cpu", weights_only=True)
+    value = value[name] if isinstance(value, dict) else value
+    return torch.as_tensor(value).float()
+
+
+_READERS: dict[str, Callable[[Path, str], Tensor]] = {
+    ".safetensors": _read_safetensors,
+    ".json": _read_json,
+}
+
+
+def check_stats(given: dict[str, Tensor], d_model: int, d_sae: int) -> dict[str, Tensor]:
+    """The given statistics in their shapes.
+
+    Top values are reduced to their maximum, firing frequencies below 0 are SAELens' logarithms, a
+    mean of 0 holds for every dimension.
+
+    Raises:
+        SemsegError: one has the wrong length, or the norm is not positive.
+    """
+    given = dict(given)
+    if "top_values" in given and given["top_values"].ndim > 1:
+        given["top_values"] = given["top_values"].flatten(1).amax(dim=1)
+    if "sparsity" in given and bool((given["sparsity"] < 0).any()):
+        given["sparsity"] = frequencies(given["sparsity"])
+    if "act_mean" in given and given["act_mean"].ndim == 0 and not given["act_mean"]:
+        given["act_mean"] = torch.zeros(d_model)
+    if "act_norm" in given and (given["act_norm"].numel() != 1 or float(given["act_norm"]) <= 0):
+        raise SemsegError("The statistic act_norm must be one number above 0: check --act-norm.")
+    for name, length in (("act_mean", d_model), ("sparsity", d_sae), ("top_values", d_sae)):
+        if name in given and tuple(given[name].shape) != (length,):
+            raise SemsegError(
+                f"The statistic {name} has shape {tuple(given[name].shape)}, expected ({length},): "
+                f"check --{name.replace('_', '-')} against the SAE."
+            )
+    return given
+
+
+def digest_of(given: dict[str, Tensor]) -> str:
+    """A digest of the statistics that are given."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(given):
+        value = given[name].detach().cpu()
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def own_scaling(given: dict[str, Tensor], sae: SparseAutoencoder) -> dict[str, Tensor]:
+    """The given statistics, with no input scaling where the autoencoder's format has its own."""
+    if sae.needs_scaling:
+        return dict(given)
+    return {"act_mean": torch.zeros(sae.d_model), "act_norm": torch.tensor(1.0), **given}
+
+
+def from_tensors(tensors: dict[str, Tensor]) -> SaeStats:
+    """The statistics from their four tensors by name."""
+    return SaeStats(
+        tensors["act_mean"],
+        float(tensors["act_norm"]),
+        tensors["sparsity"],
+        tensors["top_values"],
+    )

@@ -1,0 +1,138 @@
+"""A frozen vision transformer, split at a layer of its residual stream."""
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from semseg_cli.data.preprocessing import Preprocessing, Size
+from semseg_cli.models.memory_budget import Budget, Network, in_passes
+from semseg_cli.models.vit.families import FAMILIES, to_side
+from semseg_cli.typed import typed
+
+# Parts of a config that change what the model computes and leave no trace in its weights.
+COMPUTES = ("num_attention_heads", "hidden_act", "layer_norm_eps", "rope_theta")
+
+
+class Backbone(nn.Module):
+    """A frozen vision transformer, split at a layer. Layers count blocks from 1."""
+
+    budget: Budget = Budget()
+    """Decides how many images go through blocks at once."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        family: str = "dinov2",
+        preprocessing: Preprocessing | None = None,
+    ) -> None:
+        super().__init__()
+        self.family = FAMILIES[family]
+        self.model = model.eval().requires_grad_(False)
+        config: Any = model.config
+        self.preprocessing = preprocessing or self.family.preprocessing(config)
+        self.d_model: int = config.hidden_size
+        self.n_layers: int = config.num_hidden_layers
+        self.patch_size_px: int = to_side(config.patch_size)
+        self.n_prefix_tokens: int = self.family.n_prefix_tokens(config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, in order."""
+        return self.family.blocks(self.model)
+
+    @property
+    def n_patches_per_img(self) -> int:
+        """Patch tokens per preprocessed image."""
+        height, width = self.preprocessing.crop
+        return (height // self.patch_size_px) * (width // self.patch_size_px)
+
+    @cached_property
+    def network(self) -> Network:
+        """The sizes that decide how much memory an image takes."""
+        config: Any = self.model.config
+        linear = (part for part in self.blocks[0].modules() if isinstance(part, nn.Linear))
+        widened = [part.out_features for part in linear if part.out_features > self.d_model]
+        height, width = self.preprocessing.crop
+        is_fused = getattr(config, "_attn_implementation", None) != "eager"
+        return Network(
+            n_tokens=self.n_prefix_tokens + self.n_patches_per_img,
+            d_model=self.d_model,
+            d_hidden=sum(widened) or self.d_model,
+            n_score_heads=0 if is_fused else config.num_attention_heads,
+            n_pixels=3 * height * width,
+            itemsize=self.dtype.itemsize,
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all weights and of what else decides the output; other files may share it."""
+        digest = hashlib.blake2b(digest_size=16)
+        config = self.model.config
+        digest.update(repr([getattr(config, name, None) for name in COMPUTES]).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    @torch.inference_mode()
+    @typed
+    def prefix(self, images_bchw: Float[Tensor, "b c h w"], layer: int) -> Float[Tensor, "b n d"]:
+        """The residual stream of all tokens (CLS, registers, patches) after `layer` blocks."""
+        n_most = self.budget.images_per_pass(self.network)
+        return in_passes(lambda part: self._prefix(part, layer), images_bchw, n_most)
+
+    def _prefix(self, images_bchw: Tensor, layer: int) -> Tensor:
+        images = images_bchw.to(self.device, self.dtype, non_blocking=True)
+        height, width = images.shape[-2:]
+        # The patch embedding is a convolution, which CUDA runs in TF32 unless told otherwise.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            tokens_bnd = self.family.embed(self.model, images)
+        return self._run(tokens_bnd, 0, layer, (height, width))
+
+    @torch.inference_mode()
+    def residuals(self, images_bchw: Tensor) -> Iterator[Tensor]:
+        """The residual stream [b, n, d] after each block, from layer 1 on; each block runs once."""
+        height, width = images_bchw.shape[-2:]
+        tokens_bnd = self.prefix(images_bchw, 0)
+        for layer in range(self.n_layers):
+            tokens_bnd = self._run(tokens_bnd, layer, layer + 1, (height, width))
+            yield tokens_bnd
+
+    @torch.inference_mode()
+    @typed
+    def tail(
+        self, tokens_bnd: Float[Tensor, "b n d"], layer: int, image_hw: Size | None = None
+    ) -> Float[Tensor, "b t d"]:
+        """Final-norm features of the patch tokens, from the residual after `layer` blocks.
+
+        `image_hw` is the size of the images that the tokens come from, where it is not that of
+        `preprocessing`; rotary position embeddings depend on it.
+        """
+        size = image_hw or self.preprocessing.crop
+        n_most = self.budget.images_per_pass(self.network)
+        return in_passes(lambda part: self._tail(part, layer, size), tokens_bnd, n_most)
+
+    def _tail(self, tokens_bnd: Tensor, layer: int, image_hw: Size) -> Tensor:
+        tokens_bnd = self._run(tokens_bnd, layer, self.n_layers, image_hw)
+        return self.family.final_norm(self.model)(tokens_bnd[:, self.n_prefix_tokens :])
+
+    def _run(self, tokens_bnd: Tensor, first: int, last: int, image_hw: Size) -> Tensor:
+        inputs = self.family.block_inputs(self.model, tokens_bnd, image_hw)
+        for block in self.blocks[first:last]:
+            tokens_bnd = block(tokens_bnd, **inputs)
+        return tokens_bnd

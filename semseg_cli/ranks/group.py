@@ -1,0 +1,319 @@
+"""Several processes that share the images of one command: who is who, and what they agree on.
+
+`torchrun` starts them and tells each its number, its rank. Rank 0 leads: it alone prints, writes
+and tracks. They agree through torchrun's key-value store, asking again and again in Python, so that
+signals and the failures of others are noticed; sums are in `collectives`. With one rank everything
+here is the identity. torch loads when ranks join, in `network`.
+"""
+
+import json
+import math
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from semseg_cli import interrupts
+from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.ranks import network
+
+STOPPED = 130  # the exit code of a rank that was asked to stop
+_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_LOOK_SECONDS = 0.5
+_MOST_PAUSE = 0.05
+_REASON_SECONDS = 2.0  # for the rank that broke a connection to say why
+_opened: list[Any] = []  # torchrun's store, one connection per process
+
+
+@dataclass
+class _Group:
+    """The ranks of one command: their part of the store, and the steps taken together."""
+
+    store: Any
+    is_joined: bool = False
+    n_steps: int = 0
+    looked: float = 0.0
+
+
+_groups: list[_Group] = []  # one per command of this process; all but the last have parted
+
+
+def n_ranks() -> int:
+    """How many processes share the command; 1 without torchrun."""
+    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in _VARIABLES) else 1
+
+
+def rank() -> int:
+    """The number of this process."""
+    return int(os.environ["RANK"]) if n_ranks() > 1 else 0
+
+
+def is_lead() -> bool:
+    """Whether this process prints, writes and tracks; each does where ranks have not joined."""
+    return rank() == 0 or not is_joined()
+
+
+def local_rank() -> int:
+    """The number of this process on its machine."""
+    return int(os.environ["LOCAL_RANK"]) if n_ranks() > 1 else 0
+
+
+def n_local_ranks() -> int:
+    """How many of the processes are on this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if n_ranks() > 1 else 1
+
+
+def is_joined() -> bool:
+    """Whether this process shares its work with others now."""
+    return bool(_groups) and _groups[-1].is_joined
+
+
+def shard(n: int, of_rank: int | None = None) -> range:
+    """This rank's positions among `n`, or another's: contiguous, in the order of the ranks.
+
+    All of them where ranks have not joined; none where there are more ranks than positions.
+    """
+    r, w = (rank() if of_rank is None else of_rank, n_ranks()) if is_joined() else (0, 1)
+    return range(n * r // w, n * (r + 1) // w)
+
+
+# --- one rank's word to the others --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Word:
+    """Why a rank ended: its exit code, and the sentence for the user."""
+
+    rank: int
+    code: int
+    message: str
+
+    def error(self) -> BaseException:
+        """What the other ranks raise."""
+        if self.code == STOPPED:
+            return interrupts.Terminated()
+        kind = UsageError if self.code == 2 else SemsegError
+        return kind(f"Rank {self.rank}: {self.message}")
+
+
+def post(word: Word) -> None:
+    """Tells the others how this rank ended; the first one's word is what they heed."""
+    store, text = _group().store, json.dumps(asdict(word))
+    store.compare_set("first", "", text)
+    store.set(f"word/{word.rank}", text)
+
+
+def first_word() -> Word | None:
+    """The word of the rank that ended first; None while all go on."""
+    store = _group().store
+    return Word(**json.loads(store.get("first"))) if _has(store, "first") else None
+
+
+def check() -> None:
+    """Raises where another rank has ended; for long loops, asks at most twice a second."""
+    if is_joined() and time.monotonic() - _group().looked > _LOOK_SECONDS:
+        _heed()
+
+
+def _heed() -> None:
+    _group().looked = time.monotonic()
+    word = first_word()
+    if word and word.rank != rank():
+        raise word.error()
+
+
+def _has(store: Any, key: str) -> bool:
+    try:
+        return bool(store.check([key]))
+    except RuntimeError as error:
+        raise _lost(error) from error
+
+
+@contextmanager
+def communicating() -> Iterator[None]:
+    """For calls that do nothing but communicate: if they fail, the connection is lost.
+
+    Raises:
+        SemsegError: it is; or what the rank that broke it gives as the reason.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        wait_for("never", _REASON_SECONDS)
+        raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> SemsegError:
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    return SemsegError(
+        f"Rank {rank()} has lost the connection to the other ranks ({first}): see whether one was "
+        "killed, and that all machines reach each other."
+    )
+
+
+# --- joining and parting ------------------------------------------------------------------------
+
+
+def open_store(seconds: float = network.CONNECT_SECONDS) -> None:
+    """Connects to torchrun's store, for the next command of this process.
+
+    Several commands in one process, one after the other, each have their own part of the store.
+
+    Raises:
+        SemsegError: it cannot be reached in so many seconds.
+    """
+    if not _opened:
+        try:
+            _opened.append(network.connect_store(seconds))
+        except RuntimeError as error:
+            raise _lost(error) from error
+    _groups.append(_Group(network.part_of(_opened[0], f"semseg-cli/{len(_groups)}")))
+
+
+def join() -> None:
+    """Waits for the other ranks; from here on images are shared. One rank does nothing.
+
+    Raises:
+        SemsegError: the ranks do not reach each other.
+    """
+    if n_ranks() == 1 or is_joined():
+        return
+    open_store()
+    _group().store.set(f"where/{rank()}", f"{socket.gethostname()} {os.getpid()}")
+    _group().is_joined = True
+    meet("join")
+    is_one_machine = n_local_ranks() == n_ranks()
+    with communicating():
+        network.make_process_group(_group().store, rank(), n_ranks(), is_one_machine=is_one_machine)
+
+
+def leave() -> None:
+    """Waits until all ranks are done, then parts from them."""
+    if is_joined():
+        meet("leave")
+        _part()
+
+
+def _part() -> None:
+    _group().is_joined = False
+    network.end_process_group()
+
+
+def dead_rank(seconds: float) -> int | None:
+    """A rank that ended without a word; None where all live or have said why they ended.
+
+    Those on other machines have so many seconds for their word; here it shows whether one lives.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        lives = {r: _lives(r) for r in range(n_ranks()) if r != rank()}
+        # Asked after: a rank that ended in between has said why.
+        silent = [r for r in lives if not _has(_group().store, f"word/{r}")]
+        dead = [r for r in silent if lives[r] is False]
+        elsewhere = [r for r in silent if lives[r] is None]
+        if dead or not elsewhere or time.monotonic() > end:
+            return min(dead or elsewhere, default=None)
+        time.sleep(_MOST_PAUSE)
+
+
+def _lives(of_rank: int) -> bool | None:
+    """Whether a rank's process runs; None where it is on another machine."""
+    store, key = _group().store, f"where/{of_rank}"
+    if not _has(store, key):
+        return None  # it has not joined
+    host, pid = store.get(key).decode().rsplit(" ", 1)
+    if host != socket.gethostname():
+        return None
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _group() -> _Group:
+    return _groups[-1]
+
+
+# --- agreeing -----------------------------------------------------------------------------------
+
+
+def meet(where: str) -> None:
+    """Returns when all ranks are here."""
+    step = _step(where)
+    store = _group().store
+    if store.add(f"{step}/here", 1) == n_ranks():
+        store.set(f"{step}/go", "")
+    wait_for(f"{step}/go")
+
+
+def from_lead(where: str, make: Callable[[], bytes]) -> bytes:
+    """What the lead makes, on all ranks; the others wait for it."""
+    if not is_joined():
+        return make()
+    step, store = _step(where), _group().store
+    if is_lead():
+        made = make()
+        store.set(step, made)
+        return made
+    wait_for(step)
+    return bytes(store.get(step))
+
+
+def from_all(where: str, own: bytes) -> list[bytes]:
+    """What each rank has, on all ranks, in their order."""
+    if not is_joined():
+        return [own]
+    step, store = _step(where), _group().store
+    store.set(f"{step}/{rank()}", own)
+    for r in range(n_ranks()):
+        wait_for(f"{step}/{r}")
+    return [bytes(store.get(f"{step}/{r}")) for r in range(n_ranks())]
+
+
+def require_same(what: str, value: str) -> None:
+    """Refuses to go on where this rank has another value than the lead.
+
+    Raises:
+        SemsegError: it has; the results would be of a mixture.
+    """
+    if from_lead(what, value.encode) != value.encode():
+        raise SemsegError(
+            f"The {what} are not those of rank 0: give all machines the same files and software."
+        )
+
+
+def _step(where: str) -> str:
+    """The key of the next step that all ranks take together."""
+    group = _group()
+    group.n_steps += 1
+    step = f"step/{group.n_steps}"
+    named = group.store.compare_set(f"{step}/name", "", where).decode()
+    assert named == where, f"rank {rank()} is at {where!r}, another rank at {named!r}"
+    return step
+
+
+def wait_for(key: str, seconds: float = math.inf, *, is_ending: bool = False) -> bool:
+    """Waits for a key of the store; False if time ran out.
+
+    Signals are heeded, and the failures of others; a rank that is ending itself waits only as long
+    as the lead lives.
+    """
+    store, pause, end = _group().store, 0.001, time.monotonic() + seconds
+    while not _has(store, key):
+        interrupts.check()
+        if not is_ending:
+            _heed()
+        if time.monotonic() > end or (is_ending and _lives(0) is False):
+            return False
+        time.sleep(pause)
+        pause = min(2 * pause, _MOST_PAUSE)
+    return True
+
+
+def note(key: str) -> None:
+    """Sets a key of the store."""
+    _group().store.set(key, "")

@@ -1,0 +1,118 @@
+"""One folder per run: everything a run leaves behind, on disk before anything is tracked.
+
+`run.json` says what the folder is and how the run ended; the other files are its results. Tracking
+reads the folder and nothing else, so a run that was never uploaded can be uploaded later.
+"""
+
+import json
+import re
+import secrets
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from semseg_cli.errors import SemsegError, VersionError
+from semseg_cli.files import make_folder, write_atomic
+from semseg_cli.runs.report import SCHEMA_VERSION, Report
+
+
+def now() -> str:
+    """The time in ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def git_commit() -> str | None:
+    """Commit of the repository around the working directory; None outside of one."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder. `meta` is what `run.json` says now."""
+
+    path: Path
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The contents of run.json.
+
+        Raises:
+            SemsegError: the folder holds no run, or one of another schema version.
+        """
+        try:
+            meta = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SemsegError(
+                f"{self.path} is no run folder (run.json: {reason}): give a folder under --dump-to."
+            ) from error
+        if not isinstance(meta, dict):
+            raise SemsegError(
+                f"{self.path} is no run folder (run.json holds no object): give a folder under "
+                "--dump-to."
+            )
+        if meta.get("schema_version") != SCHEMA_VERSION:
+            raise VersionError(
+                f"{self.path} has schema version {meta.get('schema_version')!r}, this version of "
+                f"semseg-cli reads {SCHEMA_VERSION}: use the version that wrote it."
+            )
+        return meta
+
+    def update(self, **changes: Any) -> None:
+        """Changes entries of run.json, atomically."""
+        self.write_json("run.json", {**self.meta, **changes})
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes one file of the run, atomically."""
+        write_atomic(self.path / name, data)
+
+    def write_json(self, name: str, data: Any) -> None:
+        """Writes one JSON file of the run, atomically."""
+        self.write(name, json.dumps(data, indent=2, ensure_ascii=False).encode())
+
+    def read_json(self, name: str) -> Any:
+        """One JSON file of the run."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SemsegError(f"{self.path} has no readable {name} ({error}).") from error
+
+    def report(self) -> Report:
+        """The run's report."""
+        return Report.from_dict(self.read_json("report.json"))
+
+
+def make_run_folder(dump_to: Path, meta: Mapping[str, Any]) -> RunFolder:
+    """A new folder below `dump_to` with a run.json whose status is RUNNING.
+
+    Raises:
+        SemsegError: `dump_to` cannot be written.
+    """
+    slug = re.sub(r"[^A-Za-z0-9.+-]+", "-", str(meta["run_name"])).strip("-.")[:60]
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = dump_to / f"{stamp}-{slug or 'run'}-{secrets.token_hex(2)}"
+    make_folder(path)
+    whole = {
+        "schema_version": SCHEMA_VERSION,
+        **meta,
+        "git_commit": git_commit(),
+        "created": now(),
+        "ended": None,
+        "status": "RUNNING",
+        "reason": None,
+        "tracking_uri": None,
+        "mlflow_run_id": None,
+        "uploaded": False,
+    }
+    folder = RunFolder(path)
+    folder.write_json("run.json", whole)
+    return folder

@@ -1,0 +1,178 @@
+"""The table of latents per class, and its CSV file. No torch in here."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from semseg_cli.errors import SemsegError
+from semseg_cli.runs.report import write_csv
+
+
+@dataclass(frozen=True)
+class LookupRow:
+    """One candidate latent of one class, best first (`rank` from 1).
+
+    `n_patches` is the class's clean patches on the lookup split, `frequency` the latent's firing
+    frequency and `maximum` its largest activation. The last three are the effect of the latent's
+    own edit on the selection images, where the causal rule measured it.
+    """
+
+    class_id: int
+    class_name: str
+    rank: int
+    latent: int
+    chosen: bool
+    threshold: float
+    f1: float
+    precision: float
+    recall: float
+    iou: float
+    n_patches: int
+    frequency: float
+    maximum: float
+    target_change: float | None = None
+    other_change: float | None = None
+    selectivity: float | None = None
+
+    def to_row(self) -> dict[str, Any]:
+        """The row for a CSV file."""
+        return {**asdict(self), "chosen": int(self.chosen)}
+
+
+COLUMNS = [f.name for f in fields(LookupRow)]
+
+
+def lookup_text(rows: Iterable[LookupRow]) -> str:
+    """The text of lookup.csv."""
+    file = io.StringIO()
+    write_csv(file, COLUMNS, (row.to_row() for row in rows))
+    return file.getvalue()
+
+
+@dataclass(frozen=True)
+class Reused:
+    """A lookup made before: its CSV, what is known of the images and the SAE it was made with, and
+    whether a user wrote it rather than a run."""
+
+    text: str
+    dataset: dict[str, Any] | None = None
+    sae_digest: str | None = None
+    is_manual: bool = False
+
+    def to_json(self) -> bytes:
+        """For the other ranks."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "Reused":
+        """From `to_json`."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Member:
+    """One latent of a class's group; the scale is multiplied by its coefficient."""
+
+    latent: int
+    coefficient: float = 1.0
+
+
+def chosen_latents(rows: Iterable[LookupRow]) -> dict[int, list[Member]]:
+    """Class id -> its chosen latents, which are set together."""
+    groups: dict[int, list[Member]] = {}
+    for row in rows:
+        if row.chosen:
+            groups.setdefault(row.class_id, []).append(Member(row.latent))
+    return groups
+
+
+def read_lookup(
+    text: str, class_names: Sequence[str], d_sae: int, source: str
+) -> dict[int, list[Member]]:
+    """Class id -> the latents that are set together, from the text of a lookup CSV.
+
+    Needs the columns `latent` and `class_id` or `class_name`; several rows of a class make a group.
+    A column `coefficient` multiplies the scale; where there is a column `chosen`, only rows that
+    say 1 count; other columns are for the reader.
+
+    Raises:
+        SemsegError: a class is unknown, a latent is out of range or named twice for a class.
+    """
+    reader = csv.DictReader(io.StringIO(text))
+    header = set(reader.fieldnames or ())
+    if "latent" not in header or not header & {"class_id", "class_name"}:
+        raise SemsegError(
+            f"The lookup {source} has the columns {', '.join(sorted(header)) or '(none)'}: it "
+            "needs latent, and class_id or class_name."
+        )
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise SemsegError(f"The lookup {source} is no CSV file ({error}).") from error
+    groups: dict[int, list[Member]] = {}
+    for line, row in enumerate(rows, start=2):
+        if row.get("chosen", "1") not in ("1", "True", "true"):
+            continue
+        where = f"{source}, line {line}"
+        class_id = _class_id(row, class_names, where)
+        member = Member(_latent(row, d_sae, where), _coefficient(row, where))
+        group = groups.setdefault(class_id, [])
+        if any(one.latent == member.latent for one in group):
+            name = class_names[class_id - 1]
+            raise SemsegError(f"{where}: latent {member.latent} is there twice for {name}.")
+        group.append(member)
+    if not groups:
+        raise SemsegError(f"The lookup {source} names no latent: is it a lookup.csv?")
+    return groups
+
+
+def _coefficient(row: dict[str, Any], where: str) -> float:
+    raw = (row.get("coefficient") or "").strip()
+    try:
+        value = float(raw) if raw else 1.0
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise SemsegError(f"{where}: coefficient {raw!r} is no finite number.")
+    return value
+
+
+def _class_id(row: dict[str, Any], class_names: Sequence[str], where: str) -> int:
+    name = (row.get("class_name") or "").strip()
+    if name:
+        if name not in class_names:
+            raise SemsegError(f"{where}: the class {name!r} is not in the dataset.")
+        return list(class_names).index(name) + 1
+    raw = (row.get("class_id") or "").strip()
+    if not raw.isdecimal() or not 1 <= int(raw) <= len(class_names):
+        raise SemsegError(f"{where}: class id {raw!r} is not one of 1 to {len(class_names)}.")
+    return int(raw)
+
+
+def _latent(row: dict[str, Any], d_sae: int, where: str) -> int:
+    raw = (row.get("latent") or "").strip()
+    if not raw.isdecimal() or int(raw) >= d_sae:
+        raise SemsegError(f"{where}: latent {raw!r} is not one of 0 to {d_sae - 1}.")
+    return int(raw)
+
+
+def lookup_from_path(source: str) -> str:
+    """The text of a lookup file, or of lookup.csv in a run folder.
+
+    Raises:
+        SemsegError: there is no such file, or it cannot be read.
+    """
+    path = Path(source).expanduser()
+    path = path / "lookup.csv" if path.is_dir() else path
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SemsegError(
+            f"The lookup {path} cannot be read ({getattr(error, 'strerror', None) or error}): give "
+            "a lookup.csv or a run folder that has one."
+        ) from error

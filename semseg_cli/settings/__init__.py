@@ -1,0 +1,1 @@
+"""Everything a user can choose: dataclasses, options, TOML, presets; standard library only."""

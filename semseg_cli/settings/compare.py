@@ -1,0 +1,93 @@
+"""What a comparison is made of and how it is shown."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from semseg_cli.settings.base import Settings, option
+from semseg_cli.settings.methods import RandFeat
+from semseg_cli.settings.output import Output
+
+Format = Literal["auto", "table", "csv", "json", "markdown", "latex"]
+SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
+N_RESAMPLES = 2000
+SHORT = {
+    "target": "target_change",
+    "other": "other_change",
+    "macro_target": "macro_target_change",
+    "macro_other": "macro_other_change",
+    "difference": "selectivity_difference",
+    "p": "selectivity_p",
+    "class": "class_name",
+    "patches": "n_orig_patches",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class View(Settings):
+    """How to print a comparison."""
+
+    panel: ClassVar[str] = "Table"
+
+    per_class: bool = option(
+        False, "Rows are classes; stars mark differences to the baseline, corrected over classes."
+    )
+    classes: tuple[str, ...] = option(
+        (), "Only this class (repeatable; name or id); implies --per-class.", flag="class"
+    )
+    columns: str | None = option(
+        None, "Show these columns, a,b,c: any of --format csv, any setting; target, other, p, ..."
+    )
+    all_columns: bool = option(False, "Show every column, also what all runs have in common.")
+    sort: str | None = option(
+        None, "Sort rows by this column, largest first; -COLUMN puts the smallest first."
+    )
+    top: int | None = option(None, "Only the first N rows.", ge=1)
+    precision: int = option(3, "Decimals.", ge=1, le=12)
+    resamples: int = option(
+        N_RESAMPLES, "Resamples of the images for differences and for intervals not logged.", ge=100
+    )
+    format: Format = option("auto", "Form of the table; auto goes by the suffix of --output.")
+    output: Path | None = option(None, "Write to this file instead of the terminal.")
+    plot: Path | None = option(None, "Also draw target and other change of the runs: FILE.png.")
+
+    @property
+    def output_format(self) -> str:
+        """The form to print: the one asked for, else that of the file's suffix, else a table."""
+        by_suffix = SUFFIXES.get(self.output.suffix.lower(), "table") if self.output else "table"
+        return by_suffix if self.format == "auto" else self.format
+
+    @property
+    def wanted_columns(self) -> tuple[str, ...]:
+        """The columns asked for by name, in full."""
+        given = (name.strip() for name in (self.columns or "").split(","))
+        return tuple(SHORT.get(name, name) for name in given if name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunChoice(Settings):
+    """Which runs to compare, and with which."""
+
+    panel: ClassVar[str] = "Runs"
+
+    experiment: tuple[str, ...] = option(
+        (Output.experiment,), "Experiment to take runs from (repeatable)."
+    )
+    method: tuple[str, ...] = option((), "Only runs of this method (repeatable): auto-feat, ...")
+    filter: str = option("", "Only runs that fit, in MLflow's syntax: metrics.other_change < 0.1")
+    sweep: str | None = option(None, "Only the runs of one command, by its sweep id (tag).")
+    last: int | None = option(
+        None, "The newest N finished runs, instead of the newest of each kind.", ge=1
+    )
+    unfinished: bool = option(False, "Also runs that failed, were stopped or go on.")
+    baseline: str | None = option(
+        None, f"Method or run that differences are taken to ({RandFeat.command}, if present)."
+    )
+    tracking_uri: str | None = option(
+        None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(View, RunChoice):
+    """Which runs to compare, and how to show them."""

@@ -1,0 +1,220 @@
+"""What a run reads, and where and how it computes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from semseg_cli.settings.base import Settings, option, to_size
+
+VitFamily = Literal["dinov2", "dinov3", "clip", "siglip"]
+Protocol = Literal["class", "label"]
+Device = Literal["auto", "cpu", "cuda"]
+Format = Literal["table", "csv", "json", "markdown", "latex"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+SaeFormat = Literal[
+    "auto", "saev", "saelens", "dictionary_learning", "sparsify", "overcomplete", "prisma"
+]
+CentreInput = Literal["auto", "yes", "no"]
+DataFormat = Literal["auto", "ade20k", "voc2012", "cityscapes", "coco-stuff", "toml"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imgs(Settings):
+    """A dataset: a folder in a known layout and one of its splits."""
+
+    panel: ClassVar[str] = "Data"
+
+    root: Path | None = option(
+        None, "Dataset folder (for layouts see --data-format), or a dataset.toml.", path=True
+    )
+    split: str = option("validation", "Split on which interventions are evaluated.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vit(Settings):
+    """The vision transformer, and what is expected of it."""
+
+    panel: ClassVar[str] = "Model"
+
+    vit_family: VitFamily = option(
+        "dinov2", "Family of the vision transformer: dinov2, dinov3, clip, siglip."
+    )
+    vit_ckpt: str | None = option(
+        None, "Vision transformer: alias, Hugging Face id or local folder.", path=True
+    )
+    image_size: int | str | None = option(
+        None, "Size that the transformer sees, H or HxW in pixels; else the checkpoint's own."
+    )
+    n_patches_per_img: int | None = option(
+        None, "Expected patch tokens per image; checked against the model.", ge=1
+    )
+    cls_token: bool | None = option(
+        None, "Whether a CLS token is expected; checked against the model."
+    )
+    patch_size_px: int | None = option(
+        None, "Expected patch side in pixels; checked against the model.", ge=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        to_size("image_size", self.image_size)
+
+    @property
+    def image_hw(self) -> tuple[int, int] | None:
+        """Height and width of `image_size`."""
+        return to_size("image_size", self.image_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaeModel(Vit):
+    """The vision transformer, and a sparse autoencoder of its residual stream."""
+
+    panel: ClassVar[str] = "Model"
+
+    vit_layer: int = option(11, "Residual stream after this many blocks, counted from 1.", ge=1)
+    sae_ckpt: str | None = option(
+        None, "Trained sparse autoencoder: file, folder, or hf:// path.", path=True
+    )
+    sae_format: SaeFormat = option(
+        "auto",
+        "Format of the autoencoder: auto (looks inside), saev, saelens, dictionary_learning, "
+        "sparsify, overcomplete, prisma.",
+    )
+    sae_centre_input: CentreInput = option(
+        "auto",
+        "Whether b_dec is subtracted before encoding; auto does what the format says, and measures "
+        "both where it does not.",
+    )
+    act_mean: float | str | None = option(
+        None, "SAE input mean (file, or 0 for none); else computed.", path=True
+    )
+    act_norm: float | str | None = option(
+        None, "SAE input norm (number or file); else computed.", path=True
+    )
+    sparsity: str | None = option(
+        None, "Firing frequency per latent (file); else computed.", path=True
+    )
+    top_values: str | None = option(
+        None, "Top activations per latent (file); else computed.", path=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(SaeModel):
+    """The frozen parts: vision transformer, sparse autoencoder, segmentation head."""
+
+    panel: ClassVar[str] = "Model"
+
+    seg_ckpt: str | None = option(
+        None, "Trained linear segmentation head: file, or folder of *_step{n}.pt.", path=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookupData(Settings):
+    """A dataset, and its images that anything is learnt or chosen on."""
+
+    panel: ClassVar[str] = "Data"
+
+    imgs: Imgs = field(default_factory=Imgs)
+    data_format: DataFormat = option(
+        "auto", "Layout of the dataset folder; auto looks inside. toml: as its dataset.toml says."
+    )
+    background: bool = option(
+        False, "Make label 0 of the masks a class of its own (VOC: background)."
+    )
+    skip_bad: bool = option(
+        False, "Leave out images whose files cannot be used; decodes all files first."
+    )
+    lookup_split: str = option(
+        "training", "Split for SAE statistics, for choosing latents and for training heads."
+    )
+    lookup_images: int | None = option(
+        None, "Use a fixed even subset of this many images of the lookup split.", ge=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits(LookupData):
+    """The images to learn or choose on, and those to evaluate on."""
+
+    panel: ClassVar[str] = "Data"
+
+    images: int | None = option(None, "Evaluate a fixed even subset of this many images.", ge=1)
+    label_threshold: float = option(
+        0.9, "Share of a patch's pixels that must agree for a clean label.", ge=0.0, le=1.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Splits):
+    """The images, and the classes of them that matter."""
+
+    panel: ClassVar[str] = "Data"
+
+    classes: tuple[str, ...] = option((), "Only this class (repeatable; name or id).", flag="class")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure(Settings):
+    """What is counted."""
+
+    panel: ClassVar[str] = "Measurement"
+
+    protocol: Protocol = option(
+        "class",
+        "class: edit every patch with one class's latent, count that class only. "
+        "label: edit each patch with its own label's latent, count all classes at once.",
+    )
+    min_patches: int = option(
+        50, "Classes with fewer predicted patches stay out of macro means.", ge=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute(Settings):
+    """Where and how the numbers are computed; none of it changes a result in float32."""
+
+    panel: ClassVar[str] = "Compute"
+
+    device: Device = option("auto", "Device; auto takes CUDA where there is one.")
+    dtype: Dtype = option("float32", "Precision of the ViT; float32 is the exact mode.")
+    batch_size: int = option(
+        128, "Images per batch, at most: fewer where --memory-budget holds no more.", ge=1
+    )
+    memory_budget: float | None = option(
+        None, "GiB for activations (1 on a CPU, a quarter of the memory of a GPU): it decides "
+        "how many images and edited images go through at once.", gt=0.0,
+    )  # fmt: skip
+    n_workers: int | None = option(
+        None, "Image loading processes (0 on a CPU, else one per core up to 16).",
+        flag="workers", ge=0,
+    )  # fmt: skip
+    seed: int = option(42, "Seed of all random draws.", ge=0)
+    cache_dir: Path | None = option(
+        None, "Folder for activations, statistics and the demo world (your user cache folder)."
+    )
+    no_cache: bool = option(False, "Neither read nor keep activations on disk.")
+    cache_limit: float = option(
+        32.0, "Most GiB of activations on disk; those not used for longest go first.", ge=0.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatsSetup(Compute, LookupData, SaeModel):
+    """What the statistics of an autoencoder need. Fields come in the reverse order of the bases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookupSetup(Compute, Data, Model):
+    """What choosing latents needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup(Compute, Measure, Data, Model):
+    """Everything an experiment needs except the choice of the intervention."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSetup(Compute, Splits, Vit):
+    """What training heads needs: neither an autoencoder nor a head."""

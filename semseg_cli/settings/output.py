@@ -1,0 +1,110 @@
+"""Where results go, and what is shown of them."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
+from semseg_cli.settings.base import Settings, option
+from semseg_cli.settings.inputs import Format
+
+PORT = 5000  # of MLflow's web pages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places(Settings):
+    """Where runs are written and tracked, and how results are printed."""
+
+    panel: ClassVar[str] = "Results"
+
+    dump_to: Path = option(Path("semseg-runs"), "Folder that receives one folder per run.")
+    tracking_uri: str | None = option(
+        None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
+    )
+    no_track: bool = option(False, "Write the local run folder only, without MLflow.")
+    format: Format = option("table", "Form of the printed results.")
+    quiet: bool = option(False, "No progress and no messages; the summary still prints.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkup(Places):
+    """What `doctor` looks at beside the settings of the run that follows."""
+
+    panel: ClassVar[str] = "Results"
+
+    probe_images: int = option(
+        8, "Images of each split on which the parts are tried together.", ge=1, le=256
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded(Places):
+    """Where the folder of a run goes, what it is called, and what is said meanwhile."""
+
+    panel: ClassVar[str] = "Results"
+
+    experiment: str = option("semseg", "MLflow experiment.")
+    run_name: str | None = option(None, "Name of the run; else made from method and scale.")
+    tags: tuple[str, ...] = option((), "Tag KEY=VALUE of the run (repeatable).", flag="tag")
+    system_metrics: bool = option(
+        False, "Track processor, memory, disk and GPU use as metrics system/... (needs psutil)."
+    )
+    dry_run: bool = option(False, "Say what would run, its size and estimated time; then stop.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for tag in self.tags:
+            if "=" not in tag or not tag.partition("=")[0].strip():
+                raise ValueError(f"tag is {tag!r}: give it as KEY=VALUE")
+        if self.system_metrics and self.no_track:
+            raise ValueError("system_metrics is about tracking: leave out --no-track")
+        if self.system_metrics and find_spec("psutil") is None:
+            raise ValueError("system_metrics needs psutil: run `pip install psutil`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output(Recorded):
+    """Where results go, pictures among them."""
+
+    panel: ClassVar[str] = "Results"
+
+    no_plots: bool = option(False, "Draw nothing: no plots, no examples, no report.html.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown(Output):
+    """Where the results of an intervention go, and on which images it is shown."""
+
+    panel: ClassVar[str] = "Results"
+
+    log_class_metrics: bool = option(
+        False, "Track the numbers of every class as metrics class/NAME/..., too."
+    )
+    examples: int = option(
+        0, "Show the edit on this many images of the most and the least selective class.",
+        ge=0, le=20,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.log_class_metrics and self.no_track:
+            raise ValueError("log_class_metrics is about tracking: leave out --no-track")
+        if self.examples and self.no_plots:
+            raise ValueError(f"examples is {self.examples}: leave out --no-plots to draw them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ui(Settings):
+    """What to open, and where."""
+
+    panel: ClassVar[str] = "MLflow UI"
+
+    tracking_uri: str | None = option(
+        None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
+    )
+    experiment: str | None = option(None, "Experiment to open; else that of the newest run.")
+    port: int | None = option(
+        None, f"Port on this machine; else {PORT}, or a free one where that is taken.",
+        ge=1, le=65535,
+    )  # fmt: skip
+    no_browser: bool = option(False, "Print the address only.")

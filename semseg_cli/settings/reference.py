@@ -1,0 +1,16 @@
+"""The reference's settings, as one flat object."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from semseg_cli.settings.base import option
+from semseg_cli.settings.inputs import Setup
+from semseg_cli.settings.methods import LatentChoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantitative(Setup, LatentChoice):
+    """The reference's settings: one flat object for `eval_*`, `get_latent_lookup` and `main`."""
+
+    scale: float = option(-2.0, "Intervention scale; random vectors likely need more.")
+    dump_to: Path = option(Path("semseg-runs"), "Folder that receives results.csv.")

@@ -1,0 +1,140 @@
+"""Named settings and settings files: TOML with one key per option."""
+
+import difflib
+import tomllib
+from collections.abc import Collection, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.files import cache_folder
+from semseg_cli.settings.entries import Entry, entries, item_type
+from semseg_cli.settings.inputs import Setup
+from semseg_cli.settings.methods import METHODS, Choose
+from semseg_cli.settings.output import Checkup, Output
+from semseg_cli.settings.training import KeepStats, Training
+
+# Naming one of these says that the user brings their own parts.
+INPUTS = ("vit_ckpt", "sae_ckpt", "seg_ckpt", "imgs_root")
+DEFAULT_PRESET = "demo"
+_PRESETS = resources.files(__package__) / "presets"
+OPEN = "open"  # the table of a preset that holds what it leaves to the user
+KNOWN: dict[str, Entry] = {
+    entry.key: entry
+    for cls in (Setup, Choose, *METHODS, KeepStats, Training, Output, Checkup)
+    for entry in entries(cls)
+}
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    files = _PRESETS.iterdir()
+    return sorted(Path(f.name).stem for f in files if f.name.endswith(".toml"))
+
+
+def layered(
+    preset: str | None,
+    config: str | None,
+    named: Mapping[str, Any],
+    keys: Collection[str] = KNOWN.keys(),
+) -> dict[str, Any]:
+    """Key -> value from a settings file over a preset.
+
+    Without either, and if `named` (what the user gave otherwise) has none of the inputs, this is
+    the demo world. `keys` are those that the command has.
+
+    Raises:
+        UsageError: an unknown preset, file, key, a value of the wrong type, or a key that the
+            preset leaves to the user and that is not given.
+    """
+    from_file = read_config(Path(config)) if config else {}
+    preset = preset or from_file.pop("preset", None)
+    if not (preset or config or any(name in named for name in INPUTS)):
+        preset = DEFAULT_PRESET
+    from_file.pop("preset", None)
+    cache = named.get("cache_dir") or from_file.get("cache_dir")
+    from_preset = read_preset(preset, cache_folder(cache)) if preset else {}
+    open_keys = from_preset.pop(OPEN, {})
+    given = from_file.keys() | {name for name, value in named.items() if value is not None}
+    missing = {key: hint for key, hint in open_keys.items() if key in keys and key not in given}
+    if missing:
+        wanted = " and ".join(f"--{k.replace('_', '-')} ({v})" for k, v in missing.items())
+        raise UsageError(f"The preset {preset} leaves a choice to you: add {wanted}.")
+    return {**from_preset, **from_file}
+
+
+def read_preset(name: str, cache_dir: Path) -> dict[str, Any]:
+    """The settings of a preset, with its folders filled in.
+
+    Under `open` are the keys that it leaves to the user, each with a hint.
+    """
+    if name not in preset_names():
+        raise UsageError(f"There is no preset {name!r}: choose one of {', '.join(preset_names())}.")
+    from semseg_cli.demo.world import shipped_files, world_folder
+
+    text = (_PRESETS / f"{name}.toml").read_text("utf-8")
+    folders = {
+        "weights": shipped_files().folder,
+        "world": world_folder(cache_dir),
+        "presets": Path(__file__).parent / "presets",
+    }
+    values = tomllib.loads(text)
+    return {key: _filled(value, folders) for key, value in values.items()}
+
+
+def _filled(value: Any, folders: Mapping[str, Path]) -> Any:
+    if not isinstance(value, str):
+        return value
+    for name, folder in folders.items():
+        value = value.replace(f"{{{name}}}", str(folder))
+    return value
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file; relative paths that exist beside it are resolved."""
+    try:
+        values = tomllib.loads(path.expanduser().read_text("utf-8"))
+    except OSError as error:
+        raise SemsegError(
+            f"The settings file {path} cannot be read ({error.strerror}): check --config."
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"The settings file {path} is no TOML ({error}).") from error
+    for key, value in values.items():
+        _check(key, value, path)
+    return {key: _beside(path, key, value) for key, value in values.items()}
+
+
+def _check(key: str, value: Any, path: Path) -> None:
+    if key == "preset" and isinstance(value, str):
+        return
+    if key not in KNOWN:
+        close = difflib.get_close_matches(key, KNOWN, n=1)
+        hint = f"did you mean {close[0]}?" if close else "options are listed by --help."
+        raise UsageError(f"The settings file {path} has the unknown key {key!r}: {hint}")
+    kind, is_repeated = item_type(KNOWN[key].field)
+    values = value if is_repeated and isinstance(value, list) else [value]
+    allowed = _allowed(kind, KNOWN[key])
+    for one in values:
+        if type(one) not in allowed:
+            names = " or ".join(sorted({t.__name__ for t in allowed}))
+            raise UsageError(f"The settings file {path} has {key} = {one!r}: expected {names}.")
+
+
+def _allowed(kind: Any, entry: Entry) -> Collection[type]:
+    if kind is float:
+        return (int, float)
+    if kind in (int, bool):
+        return (kind,)
+    members = str(entry.field.type)  # of a union with str
+    if "float" in members:
+        return (str, int, float)
+    return (str, int) if "int" in members else (str,)
+
+
+def _beside(path: Path, key: str, value: Any) -> Any:
+    if key in KNOWN and KNOWN[key].field.metadata.get("path") and isinstance(value, str):
+        beside = path.expanduser().absolute().parent / value
+        return str(beside) if beside.exists() else value
+    return value

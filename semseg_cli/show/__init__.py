@@ -1,0 +1,1 @@
+"""Numbers as tables, charts and pages; the terminal."""

@@ -1,0 +1,103 @@
+"""The class-to-class change matrix as a picture: its largest flows."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from semseg_cli.show.chart_style import (
+    INK,
+    add_title,
+    name_rows,
+    new_figure,
+    save_figure,
+    short_name,
+)
+from semseg_cli.show.charts import Row
+
+
+def flow_figure(
+    flows: Sequence[Row], n_patches: Mapping[int, int], path: Path, n_most: int = 16
+) -> None:
+    """The largest flows from class to class, as shares of the class they leave.
+
+    Args:
+        flows: rows of change_matrix.parquet.
+        n_patches: predicted patches of each class before the edit.
+        path: the file to write.
+        n_most: classes on either side, at most; those of the largest flows.
+    """
+    origins, targets = _largest(flows, n_most)
+    names = {flow["class_id"]: flow["class_name"] for flow in flows}
+    names |= {flow["new_class_id"]: flow["new_class_name"] for flow in flows}
+    figure = new_figure(max(7.0, 3.2 + 0.46 * len(targets)), 2.0 + 0.34 * len(origins))
+    axes = figure.subplots()
+    _draw_shares(axes, _shares(flows, n_patches, origins, targets))
+    name_rows(axes, [short_name(names[i]) for i in origins])
+    axes.set_ylim(max(len(origins), 1) - 0.5, -0.5)
+    axes.set_xticks(
+        range(len(targets)), [short_name(names[i], 18) for i in targets], parse_math=False,
+        rotation=45, ha="left", rotation_mode="anchor",
+    )  # fmt: skip
+    axes.xaxis.tick_top()
+    axes.tick_params(colors=INK, labelsize=8, length=0)
+    axes.set_xlabel(_coverage(flows, origins, targets), fontsize=8, color=INK)
+    add_title(figure, "Where changed patches go: from row to column, in % of the row's patches")
+    save_figure(figure, path)
+
+
+def _shares(
+    flows: Sequence[Row],
+    n_patches: Mapping[int, int],
+    origins: Sequence[int],
+    targets: Sequence[int],
+) -> np.ndarray:
+    """Share of each origin's patches that went to each target; NaN where none did."""
+    n_moved = {(flow["class_id"], flow["new_class_id"]): flow["n_patches"] for flow in flows}
+    cells = [[n_moved.get((i, j), math.nan) / n_patches[i] for j in targets] for i in origins]
+    return np.array(cells, dtype=float).reshape(len(origins), len(targets))
+
+
+def _coverage(flows: Sequence[Row], origins: Sequence[int], targets: Sequence[int]) -> str:
+    n_all = sum(flow["n_patches"] for flow in flows)
+    n_shown = sum(
+        flow["n_patches"]
+        for flow in flows
+        if flow["class_id"] in origins and flow["new_class_id"] in targets
+    )
+    if not n_all:
+        return "no patch of any class changed"
+    return f"{100 * n_shown / n_all:.0f}% of the {n_all} changed patches are shown"
+
+
+def _largest(flows: Sequence[Row], n_most: int) -> tuple[list[int], list[int]]:
+    """The classes that the largest flows leave and enter, at most `n_most` of either."""
+    origins: dict[int, None] = {}
+    targets: dict[int, None] = {}
+    for flow in sorted(flows, key=lambda flow: -flow["n_patches"]):
+        origin, target = flow["class_id"], flow["new_class_id"]
+        if (origin in origins or len(origins) < n_most) and (
+            target in targets or len(targets) < n_most
+        ):
+            origins.setdefault(origin)
+            targets.setdefault(target)
+    return list(origins), list(targets)
+
+
+def _draw_shares(axes: Axes, shares: np.ndarray) -> None:
+    axes.spines[:].set_visible(False)
+    if not shares.size:
+        return
+    darkest = max(0.2, float(np.nanmax(shares)))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=darkest, aspect="auto")
+    axes.set_xticks(np.arange(shares.shape[1] + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(shares.shape[0] + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#EEEEEE", linewidth=1)
+    axes.tick_params(which="minor", length=0)
+    for (row, column), share in np.ndenumerate(shares):
+        if not math.isnan(share):
+            text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
+            ink = "white" if share > 0.6 * darkest else INK if share >= 0.005 else "#999999"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=ink)

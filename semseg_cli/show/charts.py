@@ -1,0 +1,179 @@
+"""Charts of results: rows in, one picture file out.
+
+Rows are mappings as in class_results.csv. A value `x` may come with `x_lo` and `x_hi`, the ends of
+its 95% interval; where they are missing no bar is drawn.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from semseg_cli.show.chart_style import (
+    INK,
+    OTHER,
+    TARGET,
+    add_title,
+    name_rows,
+    new_figure,
+    save_figure,
+    short_name,
+    tidy,
+)
+
+Row = Mapping[str, Any]
+ROWS_PER_COLUMN = 50
+QUANTITIES = (("target_change", "target change", TARGET), ("other_change", "other change", OTHER))
+
+
+def _interval(rows: Sequence[Row], key: str) -> np.ndarray:
+    """How far each interval reaches below and above its value; NaN where there is none."""
+    ends = [(row.get(f"{key}_lo"), row[key], row.get(f"{key}_hi")) for row in rows]
+    known = np.array([[math.nan if v is None else v for v in one] for one in ends], dtype=float)
+    known = known.reshape(-1, 3)
+    reach = np.stack([known[:, 1] - known[:, 0], known[:, 2] - known[:, 1]])
+    return np.where(np.isnan(reach).any(axis=0), math.nan, reach.clip(min=0))
+
+
+# --- target against other -----------------------------------------------------------------------
+
+
+def class_figure(rows: Sequence[Row], path: Path, min_patches: int = 0) -> None:
+    """Target and other change of every class, by falling selectivity.
+
+    Classes without predicted patches are left out, those with fewer than `min_patches` are hollow.
+    """
+    shown = sorted(
+        (row for row in rows if row["n_orig_patches"] > 0),
+        key=lambda row: (-row["selectivity"], row["class_id"]),
+    )
+    names = [short_name(row["class_name"]) for row in shown]
+    is_few = [row["n_orig_patches"] < min_patches for row in shown]
+    notes = [f"hollow: fewer than {min_patches} predicted patches"] if any(is_few) else []
+    if left := len(rows) - len(shown):
+        notes.append(f"{left} without predicted patches left out")
+    title = "Target and other change by class" + (f" ({'; '.join(notes)})" if notes else "")
+    save_figure(_change_figure(shown, names, is_few, title), path)
+
+
+def comparison_figure(rows: Sequence[Row], path: Path) -> None:
+    """Target and other change of several runs, in their order; rows are named by `run`.
+
+    Raises:
+        SemsegError: the file's suffix names no format, or it cannot be written.
+    """
+    names = [short_name(row["run"], 40) for row in rows]
+    figure = _change_figure(rows, names, [False] * len(rows), "Target and other change by run")
+    save_figure(figure, path, "--plot")
+
+
+def _change_figure(
+    rows: Sequence[Row], names: Sequence[str], is_few: Sequence[bool], title: str
+) -> Figure:
+    n_columns = max(1, math.ceil(len(rows) / ROWS_PER_COLUMN))
+    n_lines = max(1, math.ceil(len(rows) / n_columns))
+    figure = new_figure(7.5 if n_columns == 1 else 5.0 * n_columns, 1.5 + 0.21 * n_lines)
+    columns = figure.subplots(1, n_columns, squeeze=False, sharex=True)[0]
+    columns[0].set_xlim(*_range(rows))
+    for number, axes in enumerate(columns):
+        part = slice(number * n_lines, (number + 1) * n_lines)
+        _draw_changes(axes, rows[part], names[part], is_few[part])
+    handles, labels = columns[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    add_title(figure, title)
+    return figure
+
+
+def _draw_changes(
+    axes: Axes, rows: Sequence[Row], names: Sequence[str], is_few: Sequence[bool]
+) -> None:
+    tidy(axes, "x")
+    places = np.arange(len(rows))
+    ends = [[row[key] for row in rows] for key, _, _ in QUANTITIES]
+    axes.hlines(places, ends[0], ends[1], color="#DDDDDD", linewidth=2, zorder=1)
+    for key, label, colour in QUANTITIES:
+        values = np.array([row[key] for row in rows], dtype=float)
+        bars = _interval(rows, key)
+        axes.errorbar(
+            values, places, xerr=bars, fmt="none", ecolor=colour, elinewidth=1.4, capsize=2.5
+        )
+        faces = ["white" if few else colour for few in is_few]
+        axes.scatter(values, places, 22, faces, edgecolors=colour, linewidths=1.2, zorder=3)
+        axes.scatter([], [], 22, colour, label=label)
+    name_rows(axes, names)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("patches that changed class", fontsize=8, color=INK)
+
+
+def _range(rows: Sequence[Row]) -> tuple[float, float]:
+    """From zero to a little beyond the largest value; small effects fill the picture too."""
+    largest = max((row.get(f"{key}_hi") or row[key] for row in rows for key, _, _ in QUANTITIES),
+                  default=1.0)  # fmt: skip
+    end = max(0.01, min(1.0, 1.1 * largest))
+    return -0.02 * end, 1.02 * end
+
+
+# --- dose and response --------------------------------------------------------------------------
+
+
+def dose_figure(rows: Sequence[Row], path: Path, title: str = "") -> None:
+    """Pooled target and other change against the scale, one row per scale."""
+    ordered = sorted(rows, key=lambda row: row["scale"])
+    figure = new_figure(7.0, 4.2)
+    axes = figure.subplots()
+    tidy(axes, "both")
+    scales = [row["scale"] for row in ordered]
+    for (key, label, colour), marker in zip(QUANTITIES, "os", strict=True):
+        values = [row[key] for row in ordered]
+        axes.errorbar(
+            scales, values, yerr=_interval(ordered, key), color=colour, marker=marker,
+            markersize=5, linewidth=1.8, elinewidth=1.4, capsize=3, label=label,
+        )  # fmt: skip
+    axes.set_xlabel("scale", fontsize=9, color=INK)
+    axes.set_ylabel("patches that changed class", fontsize=9, color=INK)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    low, high = _range(ordered)
+    axes.set_ylim(low, 1.03 * high)
+    axes.legend(frameon=False, fontsize=9)
+    add_title(figure, f"Dose and response: {title}" if title else "Dose and response")
+    save_figure(figure, path)
+
+
+# --- best and worst classes ---------------------------------------------------------------------
+
+
+def extremes_figure(
+    rows: Sequence[Row], path: Path, min_patches: int = 0, n_most: int = 10
+) -> None:
+    """Selectivity of the `n_most` best and worst classes with at least `min_patches` patches."""
+    ranked = sorted(
+        (row for row in rows if row["n_orig_patches"] >= max(1, min_patches)),
+        key=lambda row: (-row["selectivity"], row["class_id"]),
+    )
+    is_cut = len(ranked) > 2 * n_most
+    best, worst = (ranked[:n_most], ranked[-n_most:]) if is_cut else (ranked, [])
+    figure = new_figure(7.0, 1.3 + 0.26 * (len(best) + len(worst) + is_cut))
+    axes = figure.subplots()
+    tidy(axes, "x")
+    for group, start, colour in ((best, 0, TARGET), (worst, len(best) + 1, OTHER)):
+        values = [row["selectivity"] for row in group]
+        axes.barh(
+            np.arange(len(group)) + start, values, 0.7, color=colour, alpha=0.85,
+            xerr=_interval(group, "selectivity"),
+            error_kw={"ecolor": INK, "elinewidth": 1.2, "capsize": 2.5},
+        )  # fmt: skip
+    names = [short_name(row["class_name"]) for row in best]
+    names += ["⋮", *(short_name(row["class_name"]) for row in worst)] if is_cut else []
+    name_rows(axes, names)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set_xlabel("selectivity: target change minus other change", fontsize=8, color=INK)
+    left = len(rows) - len(ranked)
+    few = f"; {left} with fewer than {max(1, min_patches)} predicted patches left out"
+    title = f"The {n_most} best and {n_most} worst" if is_cut else f"All {len(ranked)}"
+    add_title(figure, f"{title} classes by selectivity{few if left else ''}")
+    save_figure(figure, path)

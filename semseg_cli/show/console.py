@@ -1,0 +1,152 @@
+"""The terminal: results on stdout, messages and progress on stderr."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from semseg_cli import interrupts
+from semseg_cli.errors import SemsegError
+from semseg_cli.progress import Advance, Progress, silent
+from semseg_cli.ranks import group as ranks
+from semseg_cli.show.tables import Table, render
+
+log = logging.getLogger("semseg_cli")
+_live: list[Console] = []  # the console whose progress bars are on the screen
+
+
+def stdout() -> Console:
+    """The console for results; 80 columns wide where there is no terminal."""
+    return _console(stderr=False)
+
+
+def stderr() -> Console:
+    """The console for messages and progress."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, width=None if is_terminal else 80, highlight=False)
+
+
+def say(message: str, *, quiet: bool = False) -> None:
+    """A message for the user on stderr, above the progress bars, and in the run's log."""
+    log.info(message)
+    if not quiet:
+        console = _live[-1] if _live else stderr()
+        console.print(message, markup=False, soft_wrap=True)
+
+
+class _Warnings(logging.Handler):
+    """Shows warnings of the library to the user."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one warning."""
+        console = _live[-1] if _live else stderr()
+        console.print(record.getMessage(), markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _showing_warnings() -> Iterator[None]:
+    handler = _Warnings(logging.WARNING)
+    handler.addFilter(lambda record: record.levelno == logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def show(
+    table: Table, format: str = "table", output: Path | None = None, precision: int = 3
+) -> None:
+    """Prints a table on stdout, or writes it to a file.
+
+    Raises:
+        SemsegError: the file cannot be written.
+    """
+    if output is None:
+        out = stdout()
+        out.file.write(render(table, format, out, precision))
+        return
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(render(table, format, precision=precision), encoding="utf-8")
+    except OSError as error:
+        raise SemsegError(
+            f"Cannot write {output} ({error.strerror}): give another --output."
+        ) from error
+    say(f"Wrote {output}")
+
+
+class Rate(ProgressColumn):
+    """Finished units per second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate as text; empty until one is known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.0f}/s" if speed else "", style="dim")
+
+
+@contextmanager
+def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
+    """Progress with rate and time left on a terminal; nothing elsewhere, or if quiet.
+
+    Either way tasks are logged by their start, and are where a Ctrl-C or the failure of another
+    rank is noticed at the latest.
+    """
+    console = stderr()
+    if quiet:
+        yield _logged(silent)
+        return
+    if not console.is_terminal:
+        with _showing_warnings():
+            yield _logged(silent)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    with _showing_warnings(), Bars(*columns, console=console, transient=True) as bars:
+        _live.append(console)
+
+        def start(description: str, total: int) -> Advance:
+            task = bars.add_task(description, total=total)
+            return lambda n: bars.advance(task, n)
+
+        try:
+            yield _logged(start)
+        finally:
+            _live.pop()
+
+
+def _logged(progress: Progress) -> Progress:
+    def start(description: str, total: int) -> Advance:
+        log.info("%s: %d", description, total)
+        advance = progress(description, total)
+
+        def checked(n: int) -> None:
+            interrupts.check()
+            ranks.check()
+            advance(n)
+
+        return checked
+
+    return start

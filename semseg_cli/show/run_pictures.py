@@ -1,0 +1,150 @@
+"""What a run folder shows: its charts, its examples, its report.html. Made from its files.
+
+What cannot be drawn is reported and left out: a picture never costs a run its results.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from semseg_cli.runs.bootstrap import COUNTED, MEASURES, row_intervals
+from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.rows import read_rows
+from semseg_cli.show.console import say
+
+log = logging.getLogger("semseg_cli")
+Row = Mapping[str, Any]
+
+
+@contextmanager
+def attempt(what: str) -> Iterator[None]:
+    """Goes on after an error in the block; says so, and keeps the traceback in the run's log."""
+    try:
+        yield
+    except Exception as error:
+        log.exception("%s: failed", what)
+        say(f"No {what} ({type(error).__name__}: {error}): the results themselves are complete.")
+
+
+def add_all_pictures(folders: Sequence[RunFolder]) -> None:
+    """The pictures of the runs of one sweep, each with the dose-response curve of all of them."""
+    sweep: list[Row] = []
+    with attempt("dose-response curve"):
+        sweep = [dose_row(folder) for folder in folders if _has_report(folder)]
+    for folder in folders:
+        add_pictures(folder, sweep)
+
+
+def add_pictures(folder: RunFolder, sweep: Sequence[Row] = ()) -> None:
+    """Draws plots/*.png of a run, then report.html of all that its folder holds.
+
+    A run without a report (a lookup) gets report.html only. `sweep` has the `dose_row` of every
+    run of its sweep; two scales make a curve.
+    """
+    rows: Sequence[Row] = []
+    numbers: Mapping[str, float] = {}
+    if _has_report(folder):
+        with attempt("numbers"):
+            rows = read_rows(folder.path / "class_results.csv")
+            numbers = folder.report().metrics()
+        with attempt("intervals"):
+            rows, numbers = with_intervals(rows, folder), dose_row(folder)
+        for name, draw in _charts(folder, rows, sweep).items():
+            with attempt(f"picture {name}"):
+                draw(folder.path / "plots" / name)
+    with attempt("report.html"):
+        from semseg_cli.show.html_report import report_html
+
+        folder.write("report.html", report_html(folder, rows, numbers).encode())
+
+
+def _has_report(folder: RunFolder) -> bool:
+    return (folder.path / "report.json").exists()
+
+
+def _charts(
+    folder: RunFolder, rows: Sequence[Row], sweep: Sequence[Row]
+) -> dict[str, Callable[[Path], None]]:
+    """File name -> what draws it, for the charts that have something to show."""
+    found: dict[str, Callable[[Path], None]] = {}
+    if rows:
+        found |= {
+            "target_other.png": lambda path: _draw_classes(folder, rows, path),
+            "best_worst.png": lambda path: _draw_extremes(folder, rows, path),
+            "changes.png": lambda path: _draw_flows(folder, rows, path),
+        }
+    if len({row["scale"] for row in sweep}) > 1:
+        found["dose_response.png"] = lambda path: _draw_dose(folder, sweep, path)
+    return found
+
+
+def _draw_classes(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
+    from semseg_cli.show.charts import class_figure
+
+    class_figure(rows, path, folder.report().least_patches)
+
+
+def _draw_extremes(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
+    from semseg_cli.show.charts import extremes_figure
+
+    extremes_figure(rows, path, folder.report().least_patches)
+
+
+def _draw_flows(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
+    from semseg_cli.show.change_chart import flow_figure
+
+    frame = pd.read_parquet(folder.path / "change_matrix.parquet")
+    flows: list[Any] = frame.to_dict("records")
+    flow_figure(flows, {row["class_id"]: row["n_orig_patches"] for row in rows}, path)
+
+
+def _draw_dose(folder: RunFolder, sweep: Sequence[Row], path: Path) -> None:
+    from semseg_cli.show.charts import dose_figure
+
+    meta = folder.meta
+    dose_figure(sweep, path, f"{meta['command']}, {meta['protocol']} protocol")
+
+
+# --- intervals ----------------------------------------------------------------------------------
+
+
+def with_intervals(rows: Sequence[Row], folder: RunFolder) -> list[Row]:
+    """The rows of class_results.csv with `*_lo` and `*_hi` of each measure; NaN ends are left out.
+
+    Columns that the rows have already stay as they are.
+    """
+    class_ids, counts_bk4 = _counts(folder)
+    ends = row_intervals(counts_bk4)
+    found = {
+        class_id: {name: ends[name][k] for name in MEASURES} for k, class_id in enumerate(class_ids)
+    }
+    return [{**_columns(found[row["class_id"]]), **row} for row in rows]
+
+
+def dose_row(folder: RunFolder) -> dict[str, Any]:
+    """A run's scale and pooled metrics with their intervals."""
+    metrics = folder.report().metrics()
+    _, counts_bk4 = _counts(folder)
+    pooled = row_intervals(counts_bk4.sum(axis=1, keepdims=True))
+    return {**_columns({name: pooled[name][0] for name in MEASURES}), **metrics}
+
+
+def _counts(folder: RunFolder) -> tuple[list[int], np.ndarray]:
+    """Class ids, and the four counts [images, classes, 4], of per_image.parquet."""
+    frame = pd.read_parquet(folder.path / "per_image.parquet")
+    class_ids = frame["class_id"].drop_duplicates().tolist()
+    return class_ids, frame[list(COUNTED)].to_numpy(dtype=np.int64).reshape(-1, len(class_ids), 4)
+
+
+def _columns(ends: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {
+        f"{name}_{end}": float(value)
+        for name, pair in ends.items()
+        for end, value in zip(("lo", "hi"), pair, strict=True)
+        if not np.isnan(value)
+    }

@@ -1,0 +1,180 @@
+"""What a run shows at its end: its metrics, its classes, its latents, as tables."""
+
+from collections.abc import Mapping, Sequence
+
+from semseg_cli.runs.report import Report
+from semseg_cli.show.tables import Column, Row, Table
+
+NAME = Column("run", "run", "text", elastic=True)
+METRICS = (
+    Column("target_change", "target", "estimate"),
+    Column("other_change", "other", "estimate"),
+    Column("selectivity", "selectivity", "estimate"),
+    Column("macro_target_change", "macro\ntarget", "estimate"),
+    Column("macro_other_change", "macro\nother", "estimate"),
+    Column("edit_norm", "edit\nnorm"),
+)
+CLASS = Column("class_name", "class", "text", elastic=True)
+CLASS_COLUMNS = (
+    CLASS,
+    Column("latent", "latent", "count"),
+    Column("target_change", "target"),
+    Column("other_change", "other"),
+    Column("selectivity", "selectivity"),
+    Column("n_orig_patches", "patches", "count"),
+    Column("n_changed_patches", "changed", "count"),
+)
+LOOKUP_COLUMNS = (
+    CLASS,
+    Column("rank", "rank", "count"),
+    Column("latent", "latent", "count"),
+    Column("threshold", "above", "setting"),
+    Column("f1", "F1"),
+    Column("precision", "prec."),
+    Column("recall", "recall"),
+    Column("n_patches", "patches", "count"),
+    Column("target_change", "target"),
+    Column("other_change", "other"),
+    Column("selectivity", "select."),
+)
+
+
+def identical_note(names: Sequence[str]) -> str:
+    """Why pooled target and other change are one number in these runs."""
+    return (
+        f"{', '.join(names)}: pooled target and other are one number by construction, since all "
+        "classes are counted from one edit; read the rows per class."
+    )
+
+
+def best_row(rows: Sequence[Row], key: str = "selectivity") -> tuple[int, str] | None:
+    """The cell with the largest value, where it is one of several and above zero."""
+    values = [row.get(key) or 0.0 for row in rows]
+    top = max(values, default=0.0)
+    return (values.index(top), key) if len(rows) > 1 and top > 0 else None
+
+
+ON_EVALUATION = (
+    "Latents were chosen on the very split that they are evaluated on: expect too good numbers."
+)
+
+
+def summary_table(
+    reports: Mapping[str, Report], title: str = "Results", notes: Sequence[str] = ()
+) -> Table:
+    """One row per run, named by the keys; what all runs share goes into the notes."""
+    rows = [{"run": name, "method": r.method, **r.metrics()} for name, r in reports.items()]
+    same = [name for name, report in reports.items() if not report.is_pooled_telling]
+    return Table(
+        title,
+        present((NAME, *METRICS), rows),
+        tuple(rows),
+        notes=(
+            *_shared(list(reports.values())),
+            *((identical_note(same),) if same else ()),
+            *notes,
+        ),
+        best=best_row(rows),
+    )
+
+
+def _shared(reports: Sequence[Report]) -> list[str]:
+    if not reports:
+        return []
+    first = reports[0]
+    protocols = ", ".join(dict.fromkeys(report.protocol for report in reports))
+    n_classes = len(first.class_results)
+    return [
+        f"Protocol {protocols}, {first.n_images} images, {n_classes} "
+        f"class{'es' if n_classes != 1 else ''}. "
+        f"macro: mean over classes with at least {first.min_patches} predicted patches."
+    ]
+
+
+def present(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...]:
+    """The columns that some row has a value for."""
+    return tuple(c for c in columns if any(row.get(c.key) not in (None, "") for row in rows))
+
+
+def class_table(rows: Sequence[Row], title: str = "Classes") -> Table:
+    """One row per class, from `ClassResults.to_row()` or class_results.csv."""
+    return Table(title, present(CLASS_COLUMNS, rows), tuple(rows), best=None)
+
+
+def extremes_table(rows: Sequence[Row], min_patches: int = 0, n: int = 5, which: str = "") -> Table:
+    """The `n` most and least selective classes with at least `min_patches` predicted patches.
+
+    `which` names the run where there are several.
+    """
+    ranked = [row for row in rows if row["n_orig_patches"] >= max(1, min_patches)]
+    ranked.sort(key=lambda row: (-row["selectivity"], row["class_id"]))
+    placed = [{"place": place, **row} for place, row in enumerate(ranked, 1)]
+    shown = placed if len(placed) <= 2 * n else placed[:n] + placed[-n:]
+    left = len(rows) - len(ranked)
+    all_shown = len(shown) == len(placed)
+    title = "Classes by selectivity" if all_shown else f"{n} most and least selective classes"
+    return Table(
+        title + (f" of {which}" if which else ""),
+        (Column("place", "#", "count"), *present(CLASS_COLUMNS, shown)),
+        tuple(shown),
+        notes=_few(left, min_patches),
+    )
+
+
+def _few(n_classes: int, min_patches: int) -> tuple[str, ...]:
+    if not n_classes:
+        return ()
+    noun, verb = ("class", "is") if n_classes == 1 else ("classes", "are")
+    least = f"fewer than {min_patches}" if min_patches > 1 else "no"
+    return (f"{n_classes} {noun} with {least} predicted patches {verb} not ranked.",)
+
+
+def lookup_table(
+    rows: Sequence[Row], title: str = "Latents by class", *, candidates: bool = False
+) -> Table:
+    """The latent chosen for each class, from lookup.csv; with `candidates`, the others too."""
+    shown = [row for row in rows if candidates or row.get("chosen", 1)]
+    shown = [{**row, "latent": _latent(row)} for row in shown]
+    tried = any(row.get("selectivity") is not None for row in shown)
+    hidden = {*(() if candidates else ("rank",)), *(("precision", "recall") if tried else ())}
+    columns = tuple(c for c in present(LOOKUP_COLUMNS, shown) if c.key not in hidden)
+    none = sum(row["latent"] is None for row in shown)
+    notes = (f"{none} without a latent: no clean patches in the lookup split.",) if none else ()
+    return Table(title, columns, tuple(shown), notes=notes)
+
+
+def _latent(row: Row) -> int | None:
+    latent = row.get("latent")
+    return None if latent is None or latent < 0 else latent
+
+
+SWEEP_COLUMNS = (
+    Column("lr", "learning\nrate", "setting"),
+    Column("weight_decay", "weight\ndecay", "setting"),
+    Column("miou", "mIoU"),
+    Column("accuracy", "pixel\naccuracy"),
+    Column("epoch", "epoch", "count"),
+)
+
+
+def sweep_table(rows: Sequence[Row], notes: Sequence[str] = ()) -> Table:
+    """One row per head of a sweep, each at its best epoch, from sweep.csv."""
+    return Table(
+        "Heads", SWEEP_COLUMNS, tuple(rows), notes=tuple(notes), best=best_row(rows, "miou")
+    )
+
+
+STATS_COLUMNS = (
+    Column("l0", "L0", "ratio"),
+    Column("dead_share", "dead"),
+    Column("n_alive", "alive\nlatents", "count"),
+    Column("d_sae", "latents", "count"),
+    Column("act_norm", "norm"),
+    Column("mean_norm", "length\nof mean"),
+    Column("n_images", "images", "count"),
+)
+
+
+def stats_table(row: Row, notes: Sequence[str] = ()) -> Table:
+    """An autoencoder on a dataset: one row."""
+    return Table("Statistics", STATS_COLUMNS, (row,), notes=tuple(notes))

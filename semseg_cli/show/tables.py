@@ -1,0 +1,277 @@
+"""Tables: rows as rich table, CSV, JSON, Markdown or LaTeX. The one place that formats numbers."""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal, get_args
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+Format = Literal["table", "csv", "json", "markdown", "latex"]
+Kind = Literal["text", "ratio", "count", "setting", "estimate", "difference", "p"]
+FORMATS: tuple[str, ...] = get_args(Format)
+GAP, NAME_WIDTH = 2, 14
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column shown of the rows: `key` finds its value, `header` may have two lines.
+
+    `kind`: text; ratio (fixed decimals); count; setting (a number as the user would type it);
+    estimate (a ratio with its interval from the keys `KEY_lo` and `KEY_hi`, and stars by
+    `KEY_p_adjusted`); difference (an estimate with its sign); p (a p value).
+    Where the width is short, elastic columns wrap and the others stay whole.
+    """
+
+    key: str
+    header: str
+    kind: Kind = "ratio"
+    elastic: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows, the columns shown of them, and notes below.
+
+    CSV and JSON hold every key of the rows unrounded; the other formats hold the columns. `best`
+    names one cell (row number, key) to stand out, `strong` names more.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    best: tuple[int, str] | None = field(default=None)
+    strong: frozenset[tuple[int, str]] = frozenset()
+
+    def stands_out(self, number: int, key: str) -> bool:
+        """Whether a cell is emphasised."""
+        return (number, key) == self.best or (number, key) in self.strong
+
+
+def render(
+    table: Table, format: str = "table", console: Console | None = None, precision: int = 3
+) -> str:
+    """The table as text that ends in a line break.
+
+    The console gives width and colour to the rich form; without one it is 80 wide and plain.
+    """
+    if format == "table":
+        return _rich_text(table, console or Console(width=80, color_system=None), precision)
+    if format == "csv":
+        return _csv(table.rows)
+    if format == "json":
+        whole = {"title": table.title, "notes": list(table.notes), "rows": list(table.rows)}
+        return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+    return {"markdown": _markdown, "latex": _latex}[format](table, precision)
+
+
+def cell(value: Any, kind: str = "ratio", precision: int = 3) -> str:
+    """A value as it is shown: never scientific, never minus zero; "-" for a missing one."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, str) or kind == "text":
+        return " ".join(str(value).split())
+    if kind == "setting":
+        return plain_number(value)
+    if kind == "p" and value < 10**-precision:
+        return f"<{10**-precision:.{precision}f}"
+    text = f"{value:.{0 if kind == 'count' else precision}f}"
+    text = text.removeprefix("-") if not float(text) else text
+    return f"+{text}" if kind == "difference" and float(text) > 0 else text
+
+
+def interval(row: Row, column: Column, precision: int = 3) -> str:
+    """The interval of an estimate, with one decimal less; empty where the row has none."""
+    ends = [row.get(f"{column.key}_{end}") for end in ("lo", "hi")]
+    if column.kind not in ("estimate", "difference") or any(cell(end) == "-" for end in ends):
+        return ""
+    short = [cell(end, precision=max(1, precision - 1)) for end in ends]
+    return "[" + ",".join(re.sub(r"^(-?)0\.", r"\1.", text) for text in short) + "]"
+
+
+def stars(p_value: float | None) -> str:
+    """One star below .05, two below .01, three below .001."""
+    return "*" * sum(p_value < level for level in (0.05, 0.01, 0.001)) if p_value else ""
+
+
+def cell_lines(row: Row, column: Column, precision: int = 3, *, has_stars: bool = False) -> str:
+    """A cell of the rich table: the value, and its interval below; stars never move the digits."""
+    marks = stars(row.get(f"{column.key}_p_adjusted"))
+    value = cell(row.get(column.key), column.kind, precision)
+    first = value + (f"{marks:3}" if has_stars else "")
+    below = interval(row, column, precision)
+    return f"{first}\n{below}{' ' * (3 * has_stars)}" if below else first
+
+
+def has_stars(rows: Sequence[Row], column: Column) -> bool:
+    """Whether some cell of the column carries stars."""
+    return any(stars(row.get(f"{column.key}_p_adjusted")) for row in rows)
+
+
+def natural_width(column: Column, rows: Sequence[Row], precision: int = 3) -> int:
+    """The width of a column that wraps nowhere."""
+    marked = has_stars(rows, column)
+    cells = [cell_lines(row, column, precision, has_stars=marked) for row in rows]
+    return max(cell_len(line) for text in (column.header, *cells) for line in text.split("\n"))
+
+
+def least_width(column: Column, rows: Sequence[Row]) -> int:
+    """The width that an elastic column can be shrunk to."""
+    texts = [column.header, *(cell(row.get(column.key), "text") for row in rows)]
+    longest = max((cell_len(word) for text in texts for word in text.split()), default=0)
+    return min(NAME_WIDTH, longest)
+
+
+def plain_number(value: float) -> str:
+    """A number in its shortest exact form, without exponent: -2.0 is "-2"."""
+    text = format(Decimal(repr(float(value))), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def to_rich(table: Table, precision: int = 3, width: int = 80) -> Group:
+    """The table as a rich renderable; cells are plain text, so brackets in names stay.
+
+    Columns that do not fit beside each other go into further grids, each with the first column.
+    """
+    title = [Text(table.title, style="bold")] if table.title else []
+    notes = [Padding(Text(note, style="dim"), (0, 0, 0, 0)) for note in table.notes]
+    blocks = _blocks(table, precision, width)
+    grids = [part for columns in blocks for part in (Text(), _grid(table, columns, precision))]
+    return Group(*title, *grids[1:], *notes)
+
+
+def _blocks(table: Table, precision: int, width: int) -> list[tuple[Column, ...]]:
+    if not table.columns:
+        return []
+    head, *rest = table.columns
+    free = width - min(least_width(head, table.rows), natural_width(head, table.rows, precision))
+    blocks: list[list[Column]] = [[]]
+    left = free
+    for column in rest:
+        wraps = column.elastic and column.kind == "text"
+        whole = natural_width(column, table.rows, precision)
+        needed = GAP + (min(whole, least_width(column, table.rows)) if wraps else whole)
+        if blocks[-1] and needed > left:
+            blocks.append([])
+            left = free
+        blocks[-1].append(column)
+        left -= needed
+    return [(head, *block) for block in blocks]
+
+
+def _grid(table: Table, columns: Sequence[Column], precision: int) -> RichTable:
+    grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    is_long = len(columns) == 2  # a column that has a grid to itself may be as wide as it likes
+    for column in columns:
+        _add_column(grid, column, wraps=column.elastic or is_long)
+    marked = {column.key: has_stars(table.rows, column) for column in columns}
+    for number, row in enumerate(table.rows):
+        cells = [cell_lines(row, c, precision, has_stars=marked[c.key]) for c in columns]
+        styles = ["bold green" if table.stands_out(number, c.key) else "" for c in columns]
+        grid.add_row(*(_styled(*pair) for pair in zip(cells, styles, strict=True)))
+    return grid
+
+
+def _add_column(grid: RichTable, column: Column, *, wraps: bool) -> None:
+    grid.add_column(
+        Text(column.header),
+        justify="left" if column.kind == "text" else "right",
+        no_wrap=not wraps,
+        overflow="fold",
+    )
+
+
+def _styled(text: str, style: str) -> Text:
+    """The cell with its first line in the style."""
+    value, mark, below = text.partition("\n")
+    return Text(value, style=style) if not mark else Text.assemble((value, style), mark + below)
+
+
+def _rich_text(table: Table, console: Console, precision: int) -> str:
+    with console.capture() as capture:
+        console.print(to_rich(table, precision, console.width))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, keys, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def _cells(table: Table, precision: int, escape: Any, strong: str) -> Iterable[list[str]]:
+    for number, row in enumerate(table.rows):
+        texts = [escape(cell(row.get(c.key), c.kind, precision)) for c in table.columns]
+        values = [
+            strong.replace("_", text) if table.stands_out(number, c.key) else text
+            for text, c in zip(texts, table.columns, strict=True)
+        ]
+        rests = [
+            f"{stars(row.get(f'{c.key}_p_adjusted'))} {interval(row, c, precision)}".rstrip()
+            for c in table.columns
+        ]
+        yield [value + escape(rest) for value, rest in zip(values, rests, strict=True)]
+
+
+def _markdown(table: Table, precision: int) -> str:
+    heads = [_markdown_text(c.header.replace("\n", " ")) for c in table.columns]
+    rules = [":--" if c.kind == "text" else "--:" for c in table.columns]
+    lines = [heads, rules, *_cells(table, precision, _markdown_text, "**_**")]
+    body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    title = f"**{_markdown_text(table.title)}**\n\n" if table.title else ""
+    notes = "".join(f"- {_markdown_text(note)}\n" for note in table.notes)
+    return title + body + (f"\n{notes}" if notes else "")
+
+
+def _markdown_text(text: str) -> str:
+    return re.sub(r"([\\|`*_\[\]<])", r"\\\1", text)
+
+
+def _latex(table: Table, precision: int) -> str:
+    heads = [_latex_text(c.header.replace("\n", " ")) for c in table.columns]
+    rows = _cells(table, precision, _latex_text, r"\textbf{_}")
+    kinds = "".join("l" if c.kind == "text" else "r" for c in table.columns)
+    caption = " ".join(f"{_latex_text(part.rstrip('.'))}." for part in (table.title, *table.notes))
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\begin{{tabular}}{{{kinds}}}",
+        r"\hline",
+        rf"{' & '.join(heads)} \\",
+        r"\hline",
+        *(rf"{' & '.join(row)} \\" for row in rows),
+        r"\hline",
+        r"\end{tabular}",
+        rf"\caption{{{caption}}}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}",
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+}  # fmt: skip
+
+
+def _latex_text(text: str) -> str:
+    escaped = "".join(_LATEX.get(sign, sign) for sign in text)
+    if re.fullmatch(r"[-+]\d+(\.\d+)?", text):
+        return f"${text}$"
+    return re.sub(r"(?<=[\[{,}])-(?=[.\d])", "$-$", escaped)

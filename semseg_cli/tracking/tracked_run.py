@@ -1,0 +1,200 @@
+"""What is tracked of a run folder: parameters, metrics, tags, files. No mlflow in here.
+
+`tracking.py` sends it to a store and reads it back; `compare` reads it from either side.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from semseg_cli.errors import SemsegError
+from semseg_cli.runs.contents import is_chosen_on_evaluation, metrics_of, params_of, text_of
+from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.rows import parse_number, read_rows
+from semseg_cli.show.run_tables import (
+    ON_EVALUATION,
+    extremes_table,
+    lookup_table,
+    summary_table,
+    sweep_table,
+)
+from semseg_cli.show.tables import render
+
+TABLE = "class_results.json"
+# These go below results/ in the store; every other file keeps its place in the folder.
+RESULT_FILES = ("class_results.csv", "per_image.parquet", "change_matrix.parquet", "draws.csv")
+# The first columns of the table of classes in MLflow's UI; the others follow as they are.
+FIRST = ("class_name", "target_change", "other_change", "selectivity", "latent")
+FINAL = ("FINISHED", "FAILED", "KILLED")
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run as a store, or a run folder, has it.
+
+    `source` is the address of the store, or the run folder itself; `artifacts` is where a store
+    keeps the files of the run.
+    """
+
+    run_id: str
+    name: str
+    experiment: str
+    status: str
+    started: datetime
+    source: str | Path
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    artifacts: str = ""
+
+    def tag(self, name: str) -> str | None:
+        """The value of one of our own tags, given without its prefix `semseg.`."""
+        return self.tags.get(f"semseg.{name}")
+
+
+def from_folder(folder: RunFolder) -> TrackedRun:
+    """The run of a folder, as it is or would be tracked."""
+    meta = folder.meta
+    return TrackedRun(
+        run_id=meta["mlflow_run_id"] or folder.path.name,
+        name=meta["run_name"],
+        experiment=meta["experiment"],
+        status=meta["status"],
+        started=datetime.fromisoformat(meta["created"]),
+        source=folder.path,
+        params=params_of(folder),
+        metrics=metrics_of(folder),
+        tags=tags_of(folder),
+    )
+
+
+def class_metrics_of(folder: RunFolder) -> dict[str, float]:
+    """The ratios of each class of a run, as metrics `class/NAME/...`; none unless asked for."""
+    if not folder.meta.get("class_metrics") or not (folder.path / "report.json").exists():
+        return {}
+    results = folder.report().class_results
+    names = [safe_name(result.class_name) for result in results]
+    unique = [
+        name if name and names.count(name) == 1 else f"id{result.class_id}"
+        for result, name in zip(results, names, strict=True)
+    ]
+    return {
+        f"class/{name}/{ratio}": getattr(result, ratio)
+        for result, name in zip(results, unique, strict=True)
+        for ratio in ("target_change", "other_change", "selectivity")
+    }
+
+
+def safe_name(text: str) -> str:
+    """A name as stores take it: letters, digits, `_`, `-` and `.` inside, joined by `_`."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.-")
+
+
+def without_details(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of the run as a whole: not those of classes or of the machine."""
+    return {name: value for name, value in metrics.items() if "/" not in name}
+
+
+def tags_of(folder: RunFolder) -> dict[str, str]:
+    """Our tags of a run, and the user's."""
+    meta = folder.meta
+    own: dict[str, Any] = {name: meta.get(name) for name in ("schema_version", "kind", "method")}
+    own |= {name: meta.get(name) for name in ("protocol", "sweep_id", "command", "reason")}
+    own |= {f"digest.{name}": digest for name, digest in (meta.get("digests") or {}).items()}
+    own |= {f"digest.{one['role']}": one["digest"] for one in meta["datasets"]}
+    own["latents_on_evaluation"] = text_of(is_chosen_on_evaluation(folder))
+    if (folder.path / "report.json").exists():
+        own["pooled_telling"] = text_of(folder.report().is_pooled_telling)
+    kept = {f"semseg.{name}": str(value) for name, value in own.items() if value is not None}
+    return {**meta["tags"], **kept}
+
+
+def files_of(folder: RunFolder) -> list[tuple[Path, str]]:
+    """The files of a run to store, each with the folder of the store that it goes to."""
+    found = (path for path in sorted(folder.path.rglob("*")) if path.is_file())
+    placed = ((path, path.relative_to(folder.path)) for path in found)
+    return [
+        (path, "results" if str(at) in RESULT_FILES else at.parent.as_posix().removeprefix("."))
+        for path, at in placed
+        if str(at) != "run.json" and not any(part.startswith(".") for part in at.parts)
+    ]
+
+
+def class_table(folder: RunFolder) -> str | None:
+    """The rows of class_results.csv as MLflow's UI compares them; None where there are none.
+
+    The UI groups by the first column, compares the next, and shows every digit it is given.
+    """
+    rows = read_rows(folder.path / "class_results.csv")
+    if not rows:
+        return None
+    columns = sorted(rows[0], key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    data = [[_rounded(row[name]) for name in columns] for row in rows]
+    return json.dumps({"columns": columns, "data": data})
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def setting_of(run: TrackedRun, name: str) -> int | float | str | None:
+    """A parameter of a run, as a number where it is one: `mlflow run` logs "-2" for our "-2.0"."""
+    return parse_number(run.params.get(name, ""))
+
+
+def describe(folder: RunFolder) -> str:
+    """A run in Markdown: how it was made, its summary and most telling classes or latents."""
+    meta = folder.meta
+    parts = [f"`semseg-cli {meta['command']}`, run folder `{folder.path}`"]
+    if (folder.path / "report.json").exists():
+        report = folder.report()
+        notes = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
+        parts.append(render(summary_table({meta["run_name"]: report}, "", notes), "markdown"))
+        rows = read_rows(folder.path / "class_results.csv")
+        parts.append(render(extremes_table(rows, report.least_patches), "markdown") if rows else "")
+    elif latents := read_rows(folder.path / "lookup.csv"):
+        parts.append(render(lookup_table(latents[:100]), "markdown"))
+    elif heads := read_rows(folder.path / "sweep.csv"):
+        parts.append(render(sweep_table(heads), "markdown"))
+    if meta["reason"]:
+        parts.append(f"{meta['status']}: {meta['reason']}")
+    return "\n\n".join(part.strip() for part in parts if part)
+
+
+def milliseconds(iso: str) -> int:
+    """An ISO time as MLflow counts it."""
+    return int(datetime.fromisoformat(iso).timestamp() * 1000)
+
+
+def from_milliseconds(time: int) -> datetime:
+    """A time of MLflow."""
+    return datetime.fromtimestamp(time / 1000, UTC)
+
+
+def pick(runs: Sequence[TrackedRun], wanted: str) -> TrackedRun:
+    """The run of that id, unambiguous beginning of an id, or name (the newest finished one).
+
+    `runs` come newest first.
+
+    Raises:
+        SemsegError: no run, or more than one id, fits; close names are listed.
+    """
+    exact = [run for run in runs if wanted == run.run_id]
+    named = [run for run in runs if run.name == wanted]
+    named.sort(key=lambda run: run.status != "FINISHED")
+    begun = [run for run in runs if wanted and run.run_id.startswith(wanted.lower())]
+    if exact or named:
+        return (exact or named)[0]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        ids = ", ".join(f"{run.run_id[:12]} ({run.name})" for run in begun[:5])
+        raise SemsegError(f"{wanted!r} begins the ids of {len(begun)} runs ({ids}): give more.")
+    close = difflib.get_close_matches(wanted, list(dict.fromkeys(run.name for run in runs)))
+    hint = f"did you mean {', '.join(close)}?" if close else "`semseg-cli compare` lists the runs."
+    raise SemsegError(f"No run has the id, name or folder {wanted!r}: {hint}")

@@ -1,0 +1,213 @@
+"""`compare` as it is typed, on runs that real commands made."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from _pytest.capture import CaptureFixture
+from mlflow_store import new_store
+from terminal import Done, Terminal, options
+from worlds import World
+
+import semseg_cli
+from semseg_cli.cli import run
+from semseg_cli.runs import bootstrap
+from semseg_cli.runs.bootstrap import COUNTED
+from semseg_cli.settings.methods import METHODS
+from semseg_cli.show.tables import FORMATS
+
+N_DRAWS = 4
+
+
+@dataclass(frozen=True)
+class Place:
+    """A working directory in which every method ran once, and the folder of each method's run."""
+
+    folder: Path
+    runs: dict[str, Path]
+
+
+@pytest.fixture(scope="module")
+def place(tiny_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        new_store(tmp_path_factory, folder)
+        runs: dict[str, Path] = {}
+        for method in METHODS:
+            draws = ["--draws", str(N_DRAWS)] if method.command == "rand-feat" else []
+            with pytest.raises(SystemExit) as ended:
+                run([method.command, *options(tiny_world), "--quiet", *draws])
+            assert ended.value.code in (0, None)
+            (runs[method.command],) = set(folder.glob("semseg-runs/*")) - set(runs.values())
+        yield Place(folder, runs)
+
+
+@pytest.fixture
+def here(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: CaptureFixture[str]) -> Terminal:
+    monkeypatch.chdir(place.folder)
+    return Terminal(place.folder, capsys)
+
+
+def shown(done: Done) -> list[dict[str, str]]:
+    """The rows of a CSV that a command printed."""
+    assert done.code == 0, done.err
+    return list(csv.DictReader(io.StringIO(done.out)))
+
+
+def test_every_method_is_a_row_with_interval_and_difference(here: Terminal, place: Place) -> None:
+    rows = {row["run"]: row for row in shown(here.type("compare", "--format", "csv"))}
+    assert {name.split()[0] for name in rows} == set(place.runs)
+    for name, row in rows.items():
+        assert float(row["selectivity_lo"]) <= float(row["selectivity"])
+        assert float(row["selectivity"]) <= float(row["selectivity_hi"])
+        assert (row["selectivity_difference"] == "") == name.startswith("rand-feat")
+
+
+def test_the_paired_difference_is_that_of_the_counts(here: Terminal, place: Place) -> None:
+    rows = {row["run"]: row for row in shown(here.type("compare", "--format", "csv"))}
+    frames = {
+        command: pd.read_parquet(place.runs[command] / "per_image.parquet")
+        for command in ("auto-feat", "rand-feat")
+    }
+    common = set.intersection(*(set(frame["class_id"]) for frame in frames.values()))
+    pooled = {}
+    for command, frame in frames.items():
+        kept = frame[frame["class_id"].isin(common)]
+        sums = kept.groupby("image", observed=False)[list(COUNTED)].sum()
+        pooled[command] = sums.to_numpy()[:, None]
+    expected = bootstrap.differences(pooled["auto-feat"], pooled["rand-feat"])["selectivity"][0]
+    row = rows["auto-feat x-2"]
+    assert float(row["selectivity_difference"]) == pytest.approx(expected.value)
+    assert float(row["selectivity_difference_lo"]) == pytest.approx(expected.lo, abs=1e-9)
+    assert float(row["selectivity_p"]) == pytest.approx(expected.p_value)
+
+
+def test_runs_are_judged_against_the_draws(here: Terminal) -> None:
+    rows = {row["run"]: row for row in shown(here.type("compare", "--format", "csv"))}
+    p_value = float(rows["auto-feat x-2"]["p_draws"])
+    assert p_value in [n / (N_DRAWS + 1) for n in range(1, N_DRAWS + 2)]
+    text = " ".join(here.type("compare").out.split())
+    n_as_good = round(p_value * (N_DRAWS + 1)) - 1
+    assert f"Of the {N_DRAWS} draws of rand-feat x-2 (median selectivity" in text
+    verb = "does" if n_as_good == 1 else "do"
+    assert f"{n_as_good} {verb} as well as auto-feat x-2 (p {p_value:.3f})" in text
+
+
+def test_a_run_without_the_class_shows_nothing_for_it(
+    here: Terminal, tiny_world: World, place: Place
+) -> None:
+    args = options(tiny_world, **{"class": "tree"})
+    done = here.type("auto-feat", *args, "--no-track", "--quiet", "--dump-to", "apart")
+    assert done.code == 0, done.err
+    (apart,) = (here.folder / "apart").iterdir()
+    other = str(place.runs["auto-feat"])
+    for order in ([str(apart), other], [other, str(apart)]):
+        done = here.type("compare", *order, "--class", "SKY", "--format", "csv")
+        assert done.code == 0, done.err
+        (row,) = shown(done)
+        assert row["class_name"] == "sky"
+
+
+def test_a_column_that_needs_a_baseline_is_empty_without_one(here: Terminal) -> None:
+    args = ["--method", "auto-feat", "--columns", "target,p", "--sort", "p"]
+    done = here.type("compare", *args)
+    assert done.code == 0, done.err
+    assert "auto-feat x-2" in done.out
+
+
+def test_manual_runs_can_be_asked_for(here: Terminal) -> None:
+    done = here.type("compare", "--method", "manual-feature")
+    assert done.code == 1
+    assert "--method manual-feature" in done.err
+
+
+@pytest.mark.parametrize("more", [[], ["--per-class"]])
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_form_prints_and_keeps_80_columns(
+    format: str, more: list[str], here: Terminal
+) -> None:
+    done = here.type("compare", "--format", format, *more)
+    assert (done.code, done.err) == (0, "")
+    assert "auto-feat" in done.out
+    if format == "table":
+        assert max(map(len, done.out.splitlines())) <= 80
+    if format == "json":
+        assert json.loads(done.out)["rows"]
+
+
+def test_classes_are_rows(here: Terminal) -> None:
+    rows = shown(here.type("compare", "--per-class", "--format", "csv", "--baseline", "rand-vec"))
+    assert {"wall", "sky"} <= {row["class_name"] for row in rows}
+    assert {"auto-feat x-2: selectivity_p_adjusted", "auto-feat x-2: latent"} <= set(rows[0])
+    done = here.type("compare", "auto-feat x-2", "--class", "sky", "--columns", "target,latent")
+    assert "sky" in done.out
+    assert "wall" not in done.out
+
+
+def test_options_arrange_the_table(here: Terminal) -> None:
+    done = here.type("compare", "--sort", "-selectivity", "--top", "2", "--precision", "1")
+    assert done.out.startswith(f"2 of {len(METHODS)} runs of experiment semseg")
+    assert here.type("compare", "--all-columns").code == 0
+    done = here.type("compare", "--columns", "seed,p", "--format", "markdown")
+    assert "| run | seed | p |" in done.out
+
+
+def test_the_table_can_go_to_a_file(here: Terminal) -> None:
+    done = here.type("compare", "--output", "new/runs.tex", "--precision", "2")
+    assert (done.out, done.err.strip()) == ("", "Wrote new/runs.tex")
+    assert "\\begin{tabular}" in (here.folder / "new/runs.tex").read_text()
+
+
+def test_a_sweep_is_named_by_its_tag(here: Terminal, place: Place) -> None:
+    sweep = json.loads((place.runs["auto-feat"] / "run.json").read_text())["sweep_id"]
+    rows = shown(here.type("compare", "--sweep", sweep, "--format", "csv"))
+    assert [row["run"] for row in rows] == ["auto-feat x-2"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "sentence"),
+    [
+        (["auto-feet x-2"], 1, "did you mean auto-feat x-2"),
+        (["--experiment", "none"], 1, "There is no experiment 'none'"),
+        (["--method", "auto"], 2, "choose one of"),
+        (["--columns", "targt"], 2, "did you mean target"),
+        (["--sort", "targt"], 2, "did you mean target"),
+        (["--class", "lion"], 2, "--class has no class 'lion': choose of"),
+        (["--filter", "metrics.other <"], 1, "refuses"),
+        (["--sweep", "none"], 1, "There is no run to compare that fits --sweep none"),
+        (["--top", "0"], 2, "--top is 0"),
+        (["--baseline", "rand-feet"], 1, "did you mean rand-feat x-2"),
+        (["--tracking-uri", "sqlite:///none.db"], 1, "make one with `semseg-cli auto-feat`"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    args: list[str], code: int, sentence: str, here: Terminal
+) -> None:
+    done = here.type("compare", *args)
+    assert (done.code, done.out) == (code, "")
+    assert sentence in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+def test_comparing_imports_no_torch_and_no_transformers(here: Terminal) -> None:
+    code = (
+        "import sys\nfrom semseg_cli.cli import run\n"
+        "try:\n    run(['compare', '--per-class'])\nexcept SystemExit as end:\n"
+        "    assert not end.code\n"
+        "print([m for m in ('torch', 'transformers') if m in sys.modules], file=sys.stderr)"
+    )
+    ours = {**os.environ, "PYTHONPATH": str(Path(semseg_cli.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ours)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "[]"
+    assert "auto-feat" in done.stdout

@@ -1,0 +1,211 @@
+"""Classes as rows: measures of one run, selectivities of several, stars corrected over classes."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_folders import make_folder
+from test_uncertainty import AUTO, CONTROL, compared, drawn, made
+
+from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.runs import bootstrap
+from semseg_cli.runs.folder import RunFolder
+from semseg_cli.show.tables import FORMATS, Table, render
+
+
+def by_class(*folders: RunFolder, **settings: Any) -> Table:
+    return compared(*folders, per_class=True, **settings)
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> list[RunFolder]:
+    return [made(tmp_path, "auto-feat", AUTO), made(tmp_path, "rand-feat", CONTROL)]
+
+
+def test_the_table_of_one_run_is_pinned(both: list[RunFolder]) -> None:
+    assert render(by_class(both[0])) == (
+        "Target, other, selectivity by class, auto-feat x-2\n"
+        "class    latent     target      other  selectivity  patches\n"
+        "───────────────────────────────────────────────────────────\n"
+        "class 3      10      0.808      0.115        0.693      765\n"
+        "                 [.76,.85]  [.10,.13]    [.65,.74]\n"
+        "class 1       8      0.771      0.096        0.675      802\n"
+        "                 [.72,.82]  [.08,.11]    [.62,.72]\n"
+        "class 2       9      0.749      0.093        0.656      993\n"
+        "                 [.70,.79]  [.08,.11]    [.60,.70]\n"
+        "[ ]: 95% intervals, bootstrap over images.\n"
+    )
+
+
+def test_the_table_of_several_runs_is_pinned(both: list[RunFolder]) -> None:
+    assert render(by_class(*both)) == (
+        "Selectivity by class, 2 runs of experiment semseg\n"
+        "                     auto-feat  rand-feat\n"
+        "class    patches           x-2        x-2\n"
+        "─────────────────────────────────────────\n"
+        "class 3      765      0.693***      0.169\n"
+        "                     [.65,.74]  [.11,.23]\n"
+        "class 1      802      0.675***      0.177\n"
+        "                     [.62,.72]  [.14,.22]\n"
+        "class 2      993      0.656***      0.155\n"
+        "                     [.60,.70]  [.12,.19]\n"
+        "[ ]: 95% intervals, bootstrap over images.\n"
+        "*, **, ***: unlike rand-feat with p < .05, .01, .001 on the same images,\n"
+        "corrected over classes (Benjamini-Hochberg).\n"
+    )
+
+
+def test_values_and_intervals_are_those_of_each_class(both: list[RunFolder]) -> None:
+    rows = by_class(both[0], sort="-class_id").rows
+    found = bootstrap.row_intervals(AUTO)
+    for c, row in enumerate(rows):
+        orig, changed, other, other_changed = AUTO.sum(axis=0)[c].tolist()
+        assert row["n_orig_patches"] == orig
+        assert row["target_change"] == changed / orig
+        assert row["selectivity"] == pytest.approx(changed / orig - other_changed / other)
+        for name in bootstrap.MEASURES:
+            ends = (row[f"{name}_lo"], row[f"{name}_hi"])
+            assert ends == pytest.approx(tuple(found[name][c]))
+
+
+def test_p_values_are_corrected_over_classes(both: list[RunFolder]) -> None:
+    rows = by_class(*both, sort="-class_id").rows
+    expected = bootstrap.differences(AUTO, CONTROL)["selectivity"]
+    assert [row["auto-feat x-2: selectivity_p"] for row in rows] == [d.p_value for d in expected]
+    corrected = bootstrap.adjusted([d.p_value for d in expected])
+    key = "auto-feat x-2: selectivity_p_adjusted"
+    assert [row[key] for row in rows] == pytest.approx(corrected)
+    assert not any(k.startswith("rand-feat x-2: selectivity_p") for row in rows for k in row)
+
+
+def test_classes_with_few_patches_are_shown_and_named_but_not_tested(tmp_path: Path) -> None:
+    few = AUTO.copy()
+    few[1:, 2] = [0, 0, 64, 3]
+    few[0, 2] = [30, 20, 34, 3]
+    folders = [made(tmp_path, name, few) for name in ("auto-feat", "rand-feat")]
+    table = by_class(*folders, sort="-class_id")
+    key = "auto-feat x-2: selectivity_p_adjusted"
+    assert [key in row for row in table.rows] == [True, True, False]
+    note = "1 of 3 classes has fewer than 50 predicted patches, so its own numbers say little: "
+    assert f"{note}class 3." in table.notes
+    assert f"{note}class 3." in compared(*folders).notes
+
+
+def test_patches_of_several_draws_are_counted_once(tmp_path: Path) -> None:
+    once = by_class(made(tmp_path, "auto-feat", AUTO), sort="-class_id").rows
+    thrice = by_class(made(tmp_path, "auto-feat", 3 * AUTO, n_draws=3), sort="-class_id").rows
+    for key in ("n_orig_patches", "target_change", "selectivity_lo"):
+        assert [row[key] for row in thrice] == [row[key] for row in once]
+
+
+def test_a_class_is_judged_against_its_own_draws(tmp_path: Path) -> None:
+    table = by_class(made(tmp_path, "auto-feat", AUTO), drawn(tmp_path))
+    assert [row["auto-feat x-2: p_draws"] for row in table.rows] == [1 / 20] * 3
+
+
+def test_a_class_without_patches_has_no_target(tmp_path: Path) -> None:
+    none = AUTO.copy()
+    none[:, 2] = [0, 0, 64, 3]
+    folders = [made(tmp_path, name, none) for name in ("auto-feat", "rand-feat")]
+    table = by_class(*folders, columns="target,selectivity")
+    assert table.rows[-1]["class_name"] == "class 3"
+    assert table.rows[-1]["auto-feat x-2: target_change"] is None
+    json.loads(render(table, "json"), parse_constant=lambda text: pytest.fail(text))
+
+
+# --- rows and columns --------------------------------------------------------------------------
+
+
+def test_classes_are_chosen_by_name_or_id_and_imply_per_class(both: list[RunFolder]) -> None:
+    rows = compared(*both, classes=("class 3", "1"), sort="-class_id").rows
+    assert [row["class_name"] for row in rows] == ["class 1", "class 3"]
+    with pytest.raises(UsageError, match="--class has no class 'sand': choose of class 1, class 2"):
+        compared(*both, classes=("sand",))
+
+
+def test_top_and_sort_choose_rows(both: list[RunFolder]) -> None:
+    values = {r["class_name"]: r["auto-feat x-2: selectivity"] for r in by_class(*both).rows}
+    (best,) = by_class(*both, top=1).rows
+    (worst,) = by_class(*both, top=1, sort="-selectivity").rows
+    assert best["class_name"] == max(values, key=lambda name: values[name])
+    assert worst["class_name"] == min(values, key=lambda name: values[name])
+
+
+def test_columns_are_shown_for_every_run(both: list[RunFolder]) -> None:
+    keys = [column.key for column in by_class(*both, columns="patches,target,p").columns]
+    assert keys == [
+        "class_name", "n_orig_patches", "auto-feat x-2: target_change",
+        "rand-feat x-2: target_change", "auto-feat x-2: selectivity_p",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="--columns has no column 'targets': did you mean target"):
+        by_class(*both, columns="targets")
+
+
+def test_all_columns_show_everything_at_80_columns(both: list[RunFolder]) -> None:
+    table = by_class(*both, all_columns=True)
+    text = render(table)
+    assert max(map(len, text.splitlines())) <= 80
+    shown = {column.key for column in table.columns}
+    missing = {key for row in table.rows for key in row} - shown
+    assert all(key.endswith(("_lo", "_hi")) for key in missing)
+
+
+def test_the_best_run_of_each_class_stands_out(both: list[RunFolder]) -> None:
+    table = by_class(*both)
+    assert table.strong == {(n, "auto-feat x-2: selectivity") for n in range(3)}
+    assert by_class(both[0]).strong == frozenset()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_form_holds_every_class(both: list[RunFolder], format: str) -> None:
+    text = render(by_class(*both), format)
+    assert all(f"class {c}" in text for c in (1, 2, 3))
+
+
+def test_csv_has_one_row_per_class_with_all_of_it(both: list[RunFolder]) -> None:
+    rows = list(csv.DictReader(io.StringIO(render(by_class(*both), "csv"))))
+    assert len(rows) == 3
+    assert {"auto-feat x-2: selectivity_lo", "rand-feat x-2: other_change"} <= set(rows[0])
+
+
+# --- what is missing ----------------------------------------------------------------------------
+
+
+def test_without_counts_the_class_rows_still_show(both: list[RunFolder]) -> None:
+    (both[0].path / "per_image.parquet").unlink()
+    table = by_class(*both)
+    assert "auto-feat x-2: selectivity" in table.rows[0]
+    assert "rand-feat x-2: selectivity_lo" in table.rows[0]
+    assert any("per_image.parquet of auto-feat x-2 cannot be read" in n for n in table.notes)
+
+
+def test_without_class_rows_the_counts_still_show_under_the_other_runs_names(
+    both: list[RunFolder],
+) -> None:
+    whole = by_class(*both).rows
+    (both[0].path / "class_results.csv").unlink()
+    rows = by_class(*both).rows
+    key = "auto-feat x-2: selectivity"
+    assert [(r["class_name"], r[key]) for r in rows] == [(r["class_name"], r[key]) for r in whole]
+
+
+def test_without_names_classes_go_by_their_id(both: list[RunFolder]) -> None:
+    (both[0].path / "class_results.csv").unlink()
+    assert {row["class_name"] for row in by_class(both[0]).rows} == {"1", "2", "3"}
+
+
+def test_without_any_class_there_is_one_sentence(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    for name in ("class_results.csv", "per_image.parquet"):
+        (folder.path / name).unlink()
+    with pytest.raises(SemsegError, match="None of these runs has classes to show"):
+        by_class(folder)
+
+
+def test_unlike_classes_of_other_datasets_are_rows_of_their_own(tmp_path: Path) -> None:
+    plain, other = make_folder(tmp_path), made(tmp_path, "rand-vec", CONTROL)
+    names = [row["class_name"] for row in by_class(plain, other, sort="-class_id").rows]
+    assert sorted(names) == ["class 1", "class 2", "class 3", "sand", "sea [b t d]"]

@@ -1,0 +1,159 @@
+"""`stats` end to end: the engine's numbers, in files that other commands take."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from terminal import Done, Terminal, options
+from test_cli import assert_done, report_of, stored_runs
+from worlds import World
+
+from semseg_cli.commands.stats import options_of
+from semseg_cli.engine.sae_statistics import compute_stats
+from semseg_cli.models.sae.statistics import NAMES, load_stat
+from semseg_cli.settings.entries import entries
+from semseg_cli.settings.training import KeepStats
+
+NOT_ASKED = {"seg_ckpt": "", "max_freq": "", "min_patches": ""}
+
+
+def stats(terminal: Terminal, world: World, *args: str, **changes: str) -> Done:
+    return terminal.type("stats", *options(world, **NOT_ASKED, **changes), *args)
+
+
+def test_the_file_holds_what_the_engine_computes(tiny_world: World, terminal: Terminal) -> None:
+    assert_done(stats(terminal, tiny_world, "--save", "made/stats.safetensors"))
+    (folder,) = terminal.runs()
+    session = tiny_world.session()
+    encoder, loader = session.encoder, session.loader(session.lookup_dataset)
+    expected = compute_stats(encoder.residuals(loader), encoder.sae).to_tensors()
+    for path in (folder / "stats.safetensors", Path("made/stats.safetensors")):
+        made = load_file(path)
+        assert made.keys() == expected.keys() == set(NAMES)
+        for name, tensor in made.items():
+            torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_summary_of_the_known_world(known_world: World, terminal: Terminal) -> None:
+    """Each patch holds one of four planted directions, of fifteen."""
+    done = stats(terminal, known_world, "--format", "json")
+    assert_done(done)
+    (folder,) = terminal.runs()
+    whole = json.loads((folder / "stats.json").read_text())
+    summary = whole["summary"]
+    assert (summary["n_alive"], summary["dead_share"]) == (4, 1 - 4 / 15)
+    assert summary["l0"] == pytest.approx(1.0)
+    assert (summary["n_images"], summary["n_patches"]) == (4, 4 * 16)
+    assert whole["digests"].keys() == {"sae", "vit", "lookup"}
+    assert whole["act_mean"] == [0.0] * 16
+    assert json.loads(done.out)["rows"] == [summary]
+    (run,) = stored_runs(terminal, "semseg")
+    assert run.data.tags["semseg.kind"] == "stats"
+    assert run.data.metrics["l0"] == summary["l0"]
+    assert run.data.params["vit_layer"] == "1"
+    assert not {"imgs_split", "seg_ckpt", "class"} & run.data.params.keys()
+
+
+@pytest.mark.parametrize("form", ["safetensors", "reference", "json"])
+def test_the_files_feed_back(form: str, tiny_world: World, terminal: Terminal) -> None:
+    args = ["--save", "stats.safetensors", "--reference-names", "reference"]
+    done = stats(terminal, tiny_world, *args)
+    assert_done(done)
+    (folder,) = terminal.runs()
+    given = options_of(Path("stats.safetensors"))
+    assert " ".join(given) in done.err
+    if form == "reference":
+        given = [part for n in NAMES for part in (f"--{n.replace('_', '-')}", f"reference/{n}.pt")]
+    if form == "json":
+        given = [str(folder / "stats.json") if i in (1, 3) else p for i, p in enumerate(given)]
+    computed, fed = (
+        terminal.type("auto-feat", *options(tiny_world), *more, "--no-plots", "--no-track")
+        for more in ([], given)
+    )
+    assert_done(computed)
+    assert_done(fed)
+    first, second = (report_of(path) for path in terminal.runs()[-2:])
+    assert first == second
+
+
+def test_the_reference_names_are_plain_tensors(tiny_world: World, terminal: Terminal) -> None:
+    assert_done(stats(terminal, tiny_world, "--reference-names", "deep/er", "--no-track"))
+    (folder,) = terminal.runs()
+    assert {path.name for path in Path("deep/er").iterdir()} == {f"{name}.pt" for name in NAMES}
+    for name, tensor in load_file(folder / "stats.safetensors").items():
+        read = torch.load(f"deep/er/{name}.pt", weights_only=True)
+        assert torch.equal(read, tensor)
+        assert torch.equal(load_stat(name, f"deep/er/{name}.pt"), tensor)
+
+
+def test_they_are_computed_once(tiny_world: World, terminal: Terminal) -> None:
+    args = ["--cache-dir", "cache", "--no-track"]
+    assert_done(stats(terminal, tiny_world, *args, cache_dir=""))
+    (kept,) = Path("cache/stats").iterdir()
+    made = kept.stat().st_mtime_ns
+    assert_done(stats(terminal, tiny_world, *args, cache_dir=""))
+    assert [path.stat().st_mtime_ns for path in Path("cache/stats").iterdir()] == [made]
+    first, second = ((p / "stats.safetensors").read_bytes() for p in terminal.runs())
+    assert first == second
+
+
+def test_what_was_given_is_kept_and_said(known_world: World, terminal: Terminal) -> None:
+    done = stats(terminal, known_world)
+    assert_done(done)
+    assert "Given, not computed: act_mean, act_norm." in done.out
+    (folder,) = terminal.runs()
+    assert json.loads((folder / "stats.json").read_text())["act_norm"] == 2.0
+
+
+def test_dry_run_says_the_size_and_leaves_nothing(known_world: World, terminal: Terminal) -> None:
+    done = stats(terminal, known_world, "--dry-run")
+    assert_done(done)
+    assert "images: 4; given: act_mean, act_norm" in done.out
+    assert terminal.runs() == []
+
+
+def test_compare_shows_interventions_only(known_world: World, terminal: Terminal) -> None:
+    assert_done(stats(terminal, known_world))
+    assert_done(terminal.type("auto-feat", *options(known_world), "--no-plots"))
+    done = terminal.type("compare", "--format", "csv")
+    assert_done(done)
+    assert "auto-feat" in done.out
+    assert "stats" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "sentence"),
+    [
+        (["--save", "x.pt"], 2, "--save is 'x.pt': give a name that ends in .safetensors."),
+        (["--save", "file/x.safetensors"], 1, "give another --save"),
+        (["--reference-names", "file"], 1, "give another --reference-names"),
+        (["--sae-ckpt", "no"], 1, "The SAE file no cannot be read"),
+        (["--lookup-split", "nowhere"], 1, "nowhere"),
+        (["--vit-layer", "9"], 1, "Layer 9 does not exist"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(
+    args: list[str], code: int, sentence: str, tiny_world: World, terminal: Terminal
+) -> None:
+    Path("file").write_text("")
+    done = stats(terminal, tiny_world, *args)
+    assert (done.code, done.out) == (code, "")
+    assert sentence in done.err
+    assert "Traceback" not in done.err
+    assert terminal.runs() == []
+
+
+def test_missing_inputs_are_named(terminal: Terminal) -> None:
+    Path("my.toml").write_text("seed = 1\n")
+    done = terminal.type("stats", "--config", "my.toml")
+    assert done.code == 2
+    assert "Missing --vit-ckpt, --sae-ckpt, --imgs-root: name them all" in done.err
+
+
+def test_every_setting_is_an_option(terminal: Terminal) -> None:
+    done = terminal.type("stats", "--help")
+    assert all(f"{entry.flag} " in done.out for entry in entries(KeepStats))
+    assert "--seg-ckpt" not in done.out
+    assert "--class" not in done.out

@@ -1,0 +1,287 @@
+"""`semseg-cli ui`: the page it opens, the server behind it, and how both end."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+import mlflow_store as stores
+import pytest
+from run_folders import make_folder, make_report
+from terminal import Terminal
+
+from semseg_cli import tracking
+from semseg_cli.commands import ui as ui_module
+from semseg_cli.commands.ui import open_ui
+from semseg_cli.errors import SemsegError
+from semseg_cli.settings.entries import entries
+from semseg_cli.settings.inputs import Setup
+from semseg_cli.settings.methods import AutoFeat
+from semseg_cli.settings.output import Ui
+from semseg_cli.tracking import saved_view, ui_server
+
+MOST_OF_A_TAG = 5000  # characters that MLflow takes in a tag of an experiment
+
+
+@pytest.fixture
+def uri(terminal: Terminal) -> str:
+    return f"sqlite:///{terminal.folder}/mlflow.db"
+
+
+def store_run(uri: str, **meta: Any) -> str:
+    """The id of the experiment of a new run."""
+    folder = stores.stored(uri, make_folder(Path("runs"), **meta))
+    return str(folder.meta["mlflow_experiment_id"])
+
+
+# The view
+
+
+def test_the_view_fits_a_tag_and_is_what_the_front_end_reads() -> None:
+    text = saved_view.view_text()
+    assert len(text) < MOST_OF_A_TAG
+    saved = json.loads(text)
+    assert (type(saved["name"]), type(saved["createdAt"])) == (str, int)
+    assert json.loads(saved["state"])["selectedColumns"][0] == "params.`select`"
+
+
+def test_the_view_shows_numbers_and_settings_that_runs_have() -> None:
+    metrics = set(make_report().metrics())
+    params = {entry.key for cls in (Setup, AutoFeat) for entry in entries(cls)}
+    for group, name, _ in saved_view.COLUMNS[1:]:
+        assert name in (metrics if group == "metrics" else params), name
+    for axes in saved_view.CHARTS:
+        assert {axes} if isinstance(axes, str) else set(axes) <= metrics
+
+
+def test_the_front_end_of_this_mlflow_knows_the_names_of_the_view() -> None:
+    import mlflow
+
+    build = Path(mlflow.__file__).parent / "server" / "js" / "build" / "static" / "js"
+    known = "".join(path.read_text(encoding="utf-8") for path in build.glob("main.*.js"))
+    state = json.loads(json.loads(saved_view.view_text())["state"])
+    for name in ("mlflow.sharedViewState.", "viewStateShareKey", "workflowType", *state):
+        assert name in known, name
+
+
+def test_a_new_experiment_explains_its_numbers_and_has_the_view(uri: str) -> None:
+    tags = stores.client(uri).get_experiment(store_run(uri)).tags
+    assert tags[saved_view.VIEW_TAG] == saved_view.view_text()
+    assert "`target_change`: share of the patches" in tags["mlflow.note.content"]
+
+
+# The page
+
+
+def test_the_page_is_that_of_the_newest_run(uri: str) -> None:
+    store_run(uri, experiment="older", created="2026-01-01T00:00:00+00:00")
+    older = store_run(uri, experiment="older")
+    newer = store_run(uri, experiment="newer")
+    assert f"/experiments/{newer}/runs?" in tracking.runs_page(uri)
+    assert f"/experiments/{older}/runs?" in tracking.runs_page(uri, "older")
+
+
+def test_an_experiment_made_elsewhere_gets_the_view_once(uri: str) -> None:
+    api = stores.client(uri)
+    api.create_experiment("mine")
+    experiment = store_run(uri, experiment="mine")
+    assert saved_view.VIEW_TAG not in api.get_experiment(experiment).tags
+    assert tracking.runs_page(uri).endswith(f"viewStateShareKey={saved_view.VIEW}")
+    assert api.get_experiment(experiment).tags[saved_view.VIEW_TAG] == saved_view.view_text()
+    api.set_experiment_tag(experiment, saved_view.VIEW_TAG, "changed in the UI")
+    tracking.runs_page(uri)
+    assert api.get_experiment(experiment).tags[saved_view.VIEW_TAG] == "changed in the UI"
+
+
+def test_a_store_that_takes_no_view_shows_its_own_columns(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    def refuse(*_: Any) -> None:
+        raise MlflowException("attempt to write a readonly database")
+
+    stores.client(uri).create_experiment("mine")
+    experiment = store_run(uri, experiment="mine")
+    monkeypatch.setattr(mlflow.MlflowClient, "set_experiment_tag", refuse)
+    page = tracking.runs_page(uri)
+    assert page == f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
+
+
+def test_nothing_to_open_is_a_sentence(uri: str, terminal: Terminal) -> None:
+    for options, sentence in (
+        ([], "no run in the tracking store yet: make one with `semseg-cli auto-feat`"),
+        (["--experiment", "x"], "no experiment 'x' in the tracking store (there are: Default)"),
+        (["--tracking-uri", "sqlite:///none.db"], "none.db and so no run: make one"),
+        (["--tracking-uri", "databricks"], "Databricks shows runs in its own pages"),
+        (["--tracking-uri", f"http://127.0.0.1:{stores.free_port()}"], "Nothing answers at"),
+    ):
+        done = terminal.type("ui", *options)
+        assert done.code == 1
+        assert sentence in done.err
+        assert done.out == ""
+    assert not (terminal.folder / "none.db").exists()
+
+
+# The port and the browser
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server((ui_server.HOST, 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+def test_a_port_in_use_is_a_sentence(uri: str, terminal: Terminal, taken: int) -> None:
+    store_run(uri)
+    done = terminal.type("ui", "--port", str(taken))
+    assert done.code == 1
+    assert f"Port {taken} of 127.0.0.1 cannot be taken (Address already in use)" in done.err
+    assert terminal.type("ui", "--port", "70000").code == 2
+
+
+def test_another_port_is_taken_where_the_usual_one_is_in_use(
+    monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    monkeypatch.setattr(ui_server, "PORT", taken)
+    port = ui_server.choose_port(None)
+    assert port != taken
+    assert ui_server.choose_port(port) == port
+    monkeypatch.setattr(ui_server, "PORT", port)
+    assert ui_server.choose_port(None) == port
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "display", "no_browser", "opens"),
+    [
+        (True, ":0", False, True),
+        (True, ":0", True, False),
+        (True, None, False, False),
+        (False, ":0", False, False),
+    ],
+)
+def test_a_browser_opens_from_a_terminal_with_a_screen(
+    is_terminal: bool,
+    display: str | None,
+    no_browser: bool,
+    opens: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    monkeypatch.setattr(tracking, "runs_page", lambda uri, experiment: "/#/runs")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    if display:
+        monkeypatch.setenv("DISPLAY", display)
+    open_ui(Ui(tracking_uri="http://me:secret@tracker:5000/", no_browser=no_browser))
+    assert capsys.readouterr().out == "http://tracker:5000/#/runs\n"
+    assert opened == (["http://tracker:5000/#/runs"] if opens else [])
+
+
+# The server
+
+
+def test_a_server_that_ends_by_itself_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "print('first'); print('out of memory'); raise SystemExit(3)"
+    monkeypatch.setattr(ui_server, "COMMAND", (sys.executable, "-c", script))
+    with (
+        pytest.raises(SemsegError, match=r"mysql://db has ended by itself \(out of memory\)"),
+        ui_server.serving("mysql://me:secret@db", stores.free_port()),
+    ):
+        raise AssertionError("it never answers")
+
+
+def test_a_silent_server_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # It ignores SIGTERM, and has a child that does too.
+    script = (
+        "import os, pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        f"os.fork(); pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(); time.sleep(60)"
+    )
+    monkeypatch.setattr(ui_server, "COMMAND", (sys.executable, "-c", script))
+    monkeypatch.setattr(ui_server, "START_SECONDS", 2.0)
+    monkeypatch.setattr(ui_server, "STOP_SECONDS", 0.2)
+    with (
+        pytest.raises(SemsegError, match="has not answered within 2 s"),
+        ui_server.serving("sqlite:///x.db", stores.free_port()),
+    ):
+        raise AssertionError("it never answers")
+    numbers = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(numbers) == 2
+    until = time.monotonic() + 5
+    while any(is_running(number) for number in numbers):  # the kernel takes a moment
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def is_running(number: int) -> bool:
+    try:
+        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def get(address: str) -> str:
+    with build_opener(ProxyHandler({})).open(address, timeout=20) as answer:
+        return str(answer.read().decode())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_the_command_serves_the_store_until_it_is_stopped(
+    uri: str, terminal: Terminal, number: signal.Signals
+) -> None:
+    experiment = store_run(uri)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "semseg_cli", "ui"], cwd=terminal.folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    address = process.stdout.readline().strip()
+    host = re.match(r"(http://127\.0\.0\.1:\d+)/#/experiments/(\d+)/runs\?", address)
+    assert host, process.communicate(timeout=20)
+    assert host[2] == experiment
+    found = get(f"{host[1]}/api/2.0/mlflow/experiments/get?experiment_id={experiment}")
+    assert json.loads(found)["experiment"]["name"] == "semseg"
+    assert "<title>MLflow</title>" in get(host[1])
+    other = terminal.type("ui", "--tracking-uri", host[1])
+    assert (other.code, other.out.strip()) == (0, address)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "")
+    assert err == f"MLflow serves {uri} until you press Ctrl-C.\n"
+    with socket.socket() as free:
+        assert free.connect_ex((ui_server.HOST, int(host[1].rpartition(":")[2]))) != 0
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_ends_the_command_with_a_sentence(
+    uri: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_run(uri)
+    start = ui_server._start
+
+    def start_and_remember(*args: Any) -> Any:
+        started.append(start(*args))
+        return started[-1]
+
+    started: list[Any] = []
+    monkeypatch.setattr(ui_server, "_start", start_and_remember)
+    monkeypatch.setattr(ui_module, "_show", lambda *_: os.killpg(started[0].pid, signal.SIGKILL))
+    done = terminal.type("ui")
+    assert done.code == 1
+    assert "has ended by itself" in done.err

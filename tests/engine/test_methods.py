@@ -1,0 +1,372 @@
+"""Edits: exact values, where random draws belong, and rank one against the full way round."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
+from torch import Tensor
+from worlds import World, make_sae, make_tiny_world, members, slow_set_latent
+
+from semseg_cli.engine.edits import (
+    ALL_CLASSES,
+    Edit,
+    Latents,
+    generator,
+    map_range,
+    random_unit_vectors,
+    unscaled,
+)
+from semseg_cli.engine.mean_differences import mean_differences
+from semseg_cli.engine.methods import (
+    Ingredients,
+    alike,
+    make_interventions,
+    needs_latents,
+    needs_statistics,
+    rand_feat,
+    rand_vec,
+    set_latents,
+)
+from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.session import Session
+from semseg_cli.models.sae import Threshold, TopK
+from semseg_cli.runs.lookup_csv import Member
+from semseg_cli.settings.methods import METHODS, AutoFeat, MeanDiff, Method, RandFeat, RandVec
+
+ACTIVATIONS = [Threshold(), Threshold(0.5), TopK(6)]
+
+# --- scales ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("x", "domain", "onto", "expected"),
+    [
+        (0.0, (0, 10), (0, 1), 0.0),
+        (10.0, (0, 10), (0, 1), 1.0),
+        (5.0, (0, 10), (20, 40), 30.0),
+        (-2.0, (-4, 4), (8, 0), 6.0),
+        (3, (0, 4), (0, 1), 0.75),
+    ],
+)
+def test_map_range_is_exact(
+    x: float, domain: tuple[float, float], onto: tuple[float, float], expected: float
+) -> None:
+    assert map_range(x, domain, onto) == expected
+    mapped = map_range(torch.tensor([[float(x)]]), domain, onto)
+    assert isinstance(mapped, Tensor)
+    assert mapped.tolist() == [[expected]]
+
+
+@given(st.floats(-10, 10), st.floats(0, 1e4))
+def test_unscaled_is_in_units_of_the_maximum(scale: float, maximum: float) -> None:
+    tolerance = 1e-12 * max(1.0, maximum * 10)
+    assert unscaled(scale, maximum) == pytest.approx(scale * maximum, abs=tolerance)
+
+
+def test_unscaled_at_its_bounds() -> None:
+    assert (unscaled(-10.0, 3), unscaled(10.0, 3), unscaled(0.0, 3)) == (-30.0, 30.0, 0.0)
+    tensor = unscaled(torch.tensor([-2.0, 0.5]), 4.0)
+    assert isinstance(tensor, Tensor)
+    assert tensor.tolist() == [-8.0, 2.0]
+
+
+@pytest.mark.parametrize("outside", [10.5, -11.0, float("nan"), float("inf")])
+def test_a_value_outside_the_domain_is_named_with_the_domain(outside: float) -> None:
+    sentence = rf"{outside} lies outside the domain \[-10\.0, 10\.0\]"
+    for x in (outside, torch.tensor([[0.0, outside]])):
+        with pytest.raises(ValueError, match=sentence):
+            unscaled(x, 2.0)
+    with pytest.raises(ValueError, match=rf"{outside} lies outside the domain \[0, 1\]"):
+        map_range(outside, (0, 1), (5, 6))
+
+
+def test_wrong_types_are_refused() -> None:
+    bad: Any = "two"
+    with pytest.raises(TypeCheckError):
+        unscaled(bad, 1.0)
+    with pytest.raises(TypeCheckError):
+        map_range(1.0, bad, (0, 1))
+
+
+# --- random draws --------------------------------------------------------------------------------
+
+
+def test_a_generator_belongs_to_seed_purpose_and_identity() -> None:
+    keys = [(1, "a", 2), (2, "a", 2), (1, "b", 2), (1, "a", 3), (11, "a", 2), (1, "a", 22)]
+    drawn = [float(torch.rand((), generator=generator(*key))) for key in keys]
+    assert len(set(drawn)) == len(keys)
+    assert drawn[0] == float(torch.rand((), generator=generator(*keys[0])))
+
+
+@given(st.permutations(range(6)), st.integers(0, 5))
+@settings(max_examples=20)
+def test_each_images_direction_is_its_own_whatever_batch_it_is_in(
+    order: list[int], cut: int
+) -> None:
+    whole = random_unit_vectors(42, torch.arange(6), 8)
+    for part in (order[:cut], order[cut:]):
+        if part:
+            assert torch.equal(random_unit_vectors(42, torch.tensor(part), 8), whole[part])
+
+
+def test_directions_have_length_one_and_differ() -> None:
+    drawn = random_unit_vectors(0, torch.arange(50), 24)
+    torch.testing.assert_close(drawn.norm(dim=1), torch.ones(50))
+    assert (drawn @ drawn.T).fill_diagonal_(0).abs().max() < 0.95
+    assert drawn.mean(dim=0).norm() < 0.5
+    assert not torch.equal(drawn, random_unit_vectors(1, torch.arange(50), 24))
+
+
+def drawn(session: Session, class_ids: list[int], seed: int, draw: int = 0) -> dict[int, list[int]]:
+    edit = rand_feat(session.pipeline, RandFeat(), -2.0, class_ids, {}, seed, draw)
+    return edit.latents_by_class
+
+
+def test_a_classs_random_latent_does_not_depend_on_the_other_classes(tiny: Session) -> None:
+    whole = drawn(tiny, [1, 2, 3, 4, 5], seed=7)
+    part = drawn(tiny, [4, 2], seed=7)
+    assert part == {2: whole[2], 4: whole[4]}
+    assert drawn(tiny, [1, 2, 3, 4, 5], seed=8) != whole
+    assert drawn(tiny, [1, 2, 3, 4, 5], seed=7, draw=1) != whole
+
+
+def test_random_latents_are_live_ones(tiny: Session) -> None:
+    stats = tiny.pipeline.latent_stats
+    alive = {3, 17}
+    for latent in set(range(40)) - alive:
+        (stats.sparsity if latent % 2 else stats.top_values)[latent] = 0.0
+    found = drawn(tiny, list(range(1, 40)), seed=0)
+    assert {latent for (latent,) in found.values()} == alive
+    stats.sparsity.zero_()
+    with pytest.raises(SemsegError, match="No latent of the SAE ever fired"):
+        drawn(tiny, [1], seed=0)
+
+
+# --- edits ---------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**31), st.integers(0, 39), st.floats(-10, 10), st.sampled_from(ACTIVATIONS))
+@settings(max_examples=60, deadline=None)
+def test_the_rank_one_edit_is_encode_set_decode_plus_error(
+    seed: int, latent: int, value: float, activation: Threshold | TopK
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    sae = make_sae(activation=activation, seed=seed).scaled(
+        torch.randn(24, generator=draw), float(torch.rand((), generator=draw)) + 0.5
+    )
+    x = torch.randn(3, 5, 24, generator=draw) * 3
+    k = torch.tensor([latent])
+    fast = x + (value - sae.columns(x, k)) * sae.directions(k)
+    torch.testing.assert_close(fast, slow_set_latent(sae, x, latent, value), rtol=1e-4, atol=2e-4)
+
+
+def test_setting_a_latent_uses_its_own_maximum_and_scale(tiny: Session) -> None:
+    pipeline = tiny.pipeline
+    edit = set_latents(pipeline, "m", -2.0, members({4: 11, 1: 30}))
+    assert edit.class_ids == (1, 4)
+    assert edit.latents_by_class == {1: [30], 4: [11]}
+    maxima = pipeline.latent_stats.top_values[[30, 11]]
+    torch.testing.assert_close(edit.values_kg[:, 0], -2 * maxima)
+    assert edit.directions_kgd is not None
+    directions = pipeline.sae.W_dec[[30, 11]] * pipeline.sae.act_norm
+    torch.testing.assert_close(edit.directions_kgd[:, 0], directions)
+    assert not edit.is_shared
+
+
+def test_a_group_is_filled_up_with_nothing(tiny: Session) -> None:
+    edit = set_latents(tiny.pipeline, "m", -2.0, members({1: [30], 2: [7, 8]}))
+    assert isinstance(edit.reads, Latents)
+    assert edit.reads.ids_kg.tolist() == [[30, -1], [7, 8]]
+    assert edit.directions_kgd is not None
+    assert not edit.directions_kgd[0, 1].any()
+    assert edit.latents_by_class == {1: [30], 2: [7, 8]}
+
+
+def test_a_coefficient_multiplies_the_scale(tiny: Session) -> None:
+    edit = set_latents(tiny.pipeline, "m", -2.0, {1: [Member(30, 0.5), Member(7, -1.0)]})
+    maxima = tiny.pipeline.latent_stats.top_values[[30, 7]]
+    expected = torch.tensor([-1.0, 2.0]) * maxima
+    torch.testing.assert_close(edit.values_kg[0], expected)
+
+
+def test_a_random_vector_is_scale_long_for_every_patch_and_serves_all_classes(
+    tiny: Session,
+) -> None:
+    edit = rand_vec(tiny.pipeline, -30.0, seed=5)
+    assert edit.class_ids == (ALL_CLASSES,)
+    assert edit.is_shared
+    images = torch.tensor([4, 9])
+    units = edit.units(images, 24)
+    assert units is not None
+    delta = edit.delta(edit.values_kg.expand(2, 3, 1), None, units)
+    expected = -30.0 * random_unit_vectors(5, images, 24)
+    torch.testing.assert_close(delta, expected[:, None].expand(-1, 3, -1))
+
+
+def added(edit: Edit, acts_btkg: Tensor, row: int, images: Tensor) -> Tensor:
+    """What a row of an edit adds to each patch, given the activations it reads."""
+    coefs = (edit.values_kg - acts_btkg)[:, :, row]
+    directions, units = edit.directions_kgd, edit.units(images, 24)
+    assert directions is not None
+    turned = None if units is None else units[:, row][:, None]
+    return edit.delta(coefs, directions[row].expand(len(images), 1, -1, -1), turned)
+
+
+def test_matched_random_vectors_move_each_patch_as_far_as_the_automatic_edit(
+    tiny: Session,
+) -> None:
+    latents = members({1: [3], 4: [8, 9]})
+    auto = set_latents(tiny.pipeline, "m", -2.0, latents)
+    ingredients = Ingredients({-2.0: latents}, [1, 4], seed=5)
+    (matched,) = make_interventions(RandVec(match="norm", draws=2), tiny.pipeline, ingredients)
+    acts, images = torch.rand(2, 3, 2, 2), torch.tensor([0, 1])
+    for edit in matched.draws:
+        for row in (0, 1):
+            ours, theirs = added(edit, acts, row, images), added(auto, acts, row, images)
+            torch.testing.assert_close(ours.norm(dim=-1), theirs.norm(dim=-1))
+            units = random_unit_vectors(5, images, 24, edit.draw)[:, None].expand(-1, 3, -1)
+            cosines = torch.nn.functional.cosine_similarity(ours, units, dim=-1)
+            torch.testing.assert_close(cosines.abs(), torch.ones(2, 3))
+
+
+# --- differences of means -------------------------------------------------------------------------
+
+
+def clean_patches(session: Session) -> tuple[Tensor, Tensor]:
+    """All clean patches of the lookup split, and their labels."""
+    patches, labels = [], []
+    for batch in session.loader(session.lookup_dataset):
+        is_clean = batch.share_bt >= session.setup.label_threshold
+        tokens = session.pipeline.residual(batch.images_bchw)
+        patches.append(session.pipeline.patches(tokens)[is_clean])
+        labels.append(batch.labels_bt[is_clean])
+    return torch.cat(patches), torch.cat(labels)
+
+
+def test_mean_differences_are_what_they_say(tiny: Session) -> None:
+    loader = tiny.loader(tiny.lookup_dataset)
+    found = mean_differences(tiny.pipeline, loader, tiny.setup.label_threshold)
+    patches, labels = clean_patches(tiny)
+    for class_id in range(6):
+        own, others = patches[labels == class_id], patches[labels != class_id]
+        if not len(own):
+            assert not found.units_cd[class_id].any()
+            continue
+        unit = torch.nn.functional.normalize(own.mean(dim=0) - others.mean(dim=0), dim=0)
+        torch.testing.assert_close(found.units_cd[class_id], unit, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.others_cd[class_id], others.mean(dim=0))
+
+
+def test_a_projection_leaves_the_component_of_the_other_classes(tiny: Session) -> None:
+    loader = tiny.loader(tiny.lookup_dataset)
+    differences = mean_differences(tiny.pipeline, loader, 0.9)
+    ingredients = Ingredients({-2.0: members({1: 3, 4: 8})}, [1, 4], 0, differences)
+    (made,) = make_interventions(MeanDiff(match="project"), tiny.pipeline, ingredients)
+    edit = made.first
+    assert edit.scale == 0.0
+    assert edit.reads is not None
+    assert not isinstance(edit.reads, Latents)
+    x, images = torch.randn(2, 3, 24) * 5, torch.tensor([0, 1])
+    for row, class_id in enumerate(edit.class_ids):
+        moved = x + added(edit, edit.reads.read(x), row, images)
+        unit, others = differences.units_cd[class_id], differences.others_cd[class_id]
+        torch.testing.assert_close(moved @ unit, (others @ unit).expand(2, 3), rtol=1e-4, atol=1e-4)
+        across = torch.eye(24) - torch.outer(unit, unit)
+        torch.testing.assert_close(moved @ across, x @ across, rtol=1e-4, atol=1e-4)
+
+
+def test_a_mean_difference_is_taken_out_at_the_automatic_edits_length(tiny: Session) -> None:
+    loader = tiny.loader(tiny.lookup_dataset)
+    differences = mean_differences(tiny.pipeline, loader, 0.9)
+    latents = members({1: 3})
+    ingredients = Ingredients({-2.0: latents}, [1], 0, differences)
+    (made,) = make_interventions(MeanDiff(), tiny.pipeline, ingredients)
+    auto = set_latents(tiny.pipeline, "m", -2.0, latents)
+    acts, images = torch.rand(2, 3, 1, 1), torch.tensor([0, 1])
+    length = added(auto, acts, 0, images).norm(dim=-1, keepdim=True)
+    expected = -length * differences.units_cd[1]
+    torch.testing.assert_close(added(made.first, acts, 0, images), expected)
+
+
+# --- methods --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("match", ["frequency", "max"])
+def test_a_matched_random_latent_is_like_the_classs_own(tiny: Session, match: Any) -> None:
+    stats = tiny.pipeline.latent_stats
+    values = {"frequency": stats.sparsity, "max": stats.top_values}[match]
+    values[:] = torch.arange(1.0, 41.0)
+    stats.sparsity.clamp_(min=1e-3)
+    stats.top_values.clamp_(min=1e-3)
+    found = {
+        latent
+        for draw in range(200)
+        for (latent,) in rand_feat(
+            tiny.pipeline, RandFeat(match=match), -2.0, [1], members({1: 30}), 0, draw
+        ).latents_by_class.values()
+    }
+    # Values 26 to 36 are the ten nearest to 31 by ratio; latent i has the value i + 1.
+    assert found == {25, 26, 27, 28, 29, 31, 32, 33, 34, 35}
+
+
+def test_alike_latents_do_not_hold_the_latent_itself() -> None:
+    live = torch.tensor([2, 5, 7])
+    assert sorted(alike(live, torch.ones(9), 5).tolist()) == [2, 7]
+    assert alike(torch.tensor([5]), torch.ones(9), 5).tolist() == [5]
+
+
+EVERY = [
+    *METHODS,
+    lambda **kwargs: RandVec(match="norm", **kwargs),
+    lambda **kwargs: RandFeat(match="max", **kwargs),
+]
+
+
+@pytest.mark.parametrize("make", EVERY)
+def test_every_method_makes_one_intervention_per_scale(tiny: Session, make: Any) -> None:
+    method: Method = make(scale=(-1.0, 3.0))
+    latents = {-1.0: members({1: 2, 3: 4}), 3.0: members({1: 5})} if needs_latents(method) else {}
+    differences = mean_differences(tiny.pipeline, tiny.loader(tiny.lookup_dataset), 0.9)
+    ingredients = Ingredients(latents, [1, 2, 3], 0, differences)
+    made = make_interventions(method, tiny.pipeline, ingredients)
+    assert [one.first.scale for one in made] == [-1.0, 3.0]
+    assert {one.first.method for one in made} == {method.name}
+
+
+def test_draws_are_independent(tiny: Session) -> None:
+    for method in (RandVec(draws=3), RandFeat(draws=3)):
+        (made,) = make_interventions(method, tiny.pipeline, Ingredients({}, [1, 2, 3], seed=0))
+        assert [edit.draw for edit in made.draws] == [0, 1, 2]
+    first, second, _ = made.draws
+    assert first.latents_by_class != second.latents_by_class
+
+
+def test_only_wanted_classes_are_edited(tiny: Session) -> None:
+    ingredients = Ingredients({-2.0: members({1: 2, 3: 4})}, [3], seed=0)
+    (made,) = make_interventions(AutoFeat(), tiny.pipeline, ingredients)
+    assert made.first.class_ids == (3,)
+
+
+def test_what_each_method_needs() -> None:
+    assert not needs_statistics(RandVec())
+    assert needs_statistics(RandFeat())
+    assert not needs_latents(RandFeat())
+    assert needs_latents(RandFeat(match="max"))
+    assert needs_latents(MeanDiff())
+    assert not needs_latents(MeanDiff(match="project"))
+    assert needs_latents(AutoFeat())
+    assert needs_latents(RandVec(match="norm"))
+
+
+def test_a_scale_outside_ten_is_refused_for_latents_only(tiny: Session) -> None:
+    with pytest.raises(ValueError, match="outside the domain"):
+        set_latents(tiny.pipeline, "m", 10.5, members({1: 2}))
+    assert rand_vec(tiny.pipeline, 50.0, seed=0).scale == 50.0
+
+
+def test_worlds_differ_by_activation(tmp_path_factory: pytest.TempPathFactory) -> None:
+    world: World = make_tiny_world(tmp_path_factory.mktemp("topk"), TopK(6))
+    assert world.session().pipeline.sae.activation == TopK(6)

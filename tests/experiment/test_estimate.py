@@ -1,0 +1,182 @@
+"""The plan of a run: what it says is what the run does."""
+
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from worlds import World
+
+from semseg_cli.experiment import estimate
+from semseg_cli.experiment.estimate import Keeping, Seconds, make_plan, plan_keeping
+from semseg_cli.experiment.run import choose_latents, run
+from semseg_cli.experiment.session import Session, open_session
+from semseg_cli.models.cache_folders import activations_folder
+from semseg_cli.settings.methods import AutoFeat, Choose, MeanDiff, Method, RandVec
+
+Usage = namedtuple("Usage", ["free"])
+N_PATCHES = 16
+LOOKUP = Choose(max_freq=1.0)
+AUTO_FEAT = AutoFeat(max_freq=1.0)
+
+
+@pytest.fixture(autouse=True)
+def known_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prefix takes 10,000 s, encoding an image 100 s, a tail 1 s."""
+    monkeypatch.setattr(estimate, "_measure", lambda *_: Seconds(1e4, 1e2, 1.0))
+
+
+def opened(world: World, folder: Path, **changes: Any) -> Session:
+    """A session whose residuals are kept; statistics are missing."""
+    return open_session(world.setup(**{"no_cache": False, "cache_dir": folder, **changes}))
+
+
+def counted(session: Session, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """From now on, the images that go through the first part of the ViT and the encoder."""
+    seen = {"prefix": 0, "encoded": 0}
+    vit, sae_type = session.encoder.vit, type(session.encoder.sae)
+    prefix, encode = vit.prefix, sae_type.encode
+
+    def counting_prefix(images: Tensor, layer: int) -> Tensor:
+        seen["prefix"] += len(images)
+        return prefix(images, layer)
+
+    def counting_encode(sae: Any, z: Tensor) -> Tensor:
+        seen["encoded"] += len(z)
+        return encode(sae, z)
+
+    monkeypatch.setattr(vit, "prefix", counting_prefix)
+    monkeypatch.setattr(sae_type, "encode", counting_encode)
+    return seen
+
+
+def do(session: Session, method: Method | Choose) -> None:
+    if isinstance(method, Choose):
+        choose_latents(session, method)
+    else:
+        run(session, [method], {})
+
+
+CACHES: list[dict[str, Any]] = [{}, {"no_cache": True}, {"cache_limit": 1e-6}]
+METHODS = [LOOKUP, AUTO_FEAT, RandVec(match="none"), MeanDiff(match="project", max_freq=1.0)]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+@pytest.mark.parametrize("cache", CACHES, ids=["kept", "no cache", "no room"])
+def test_a_run_does_what_its_plan_says_the_first_time_and_the_second(
+    cache: dict[str, Any],
+    method: Method | Choose,
+    known_world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for _ in range(2):
+        session = opened(known_world, tmp_path, **cache)
+        said = make_plan(session, [method])
+        assert said.seconds == 1e4 * said.n_prefixes + 1e2 * said.n_encoded + said.n_tails
+        with monkeypatch.context() as patch:
+            seen = counted(session, patch)
+            do(session, method)
+        assert seen == {"prefix": said.n_prefixes, "encoded": said.n_encoded * N_PATCHES}
+        for path in (tmp_path / "stats").glob("*"):
+            path.unlink()  # a plan takes missing statistics to be computed
+
+
+def test_encoding_takes_its_time_though_everything_is_kept(
+    known_world: World, tmp_path: Path
+) -> None:
+    do(opened(known_world, tmp_path), AUTO_FEAT)
+    session = opened(known_world, tmp_path)
+    said = make_plan(session, [LOOKUP])
+    assert (said.n_prefixes, said.n_encoded, said.seconds) == (0, 8, 800)  # statistics and lookup
+    assert "images to encode: 8" in "\n".join(said.lines())
+    latents = {"sparsity": torch.zeros(15), "top_values": torch.zeros(15)}
+    session.given_stats.update(latents)
+    assert make_plan(session, [LOOKUP]).n_encoded == 4
+    del session.given_stats["act_mean"]  # a mean needs no encoder
+    assert make_plan(session, [LOOKUP]).n_encoded == 4
+
+
+def test_a_limit_that_is_too_small_is_told_and_every_pass_runs_the_vit(
+    known_world: World, tmp_path: Path
+) -> None:
+    said = make_plan(opened(known_world, tmp_path, cache_limit=1e-6), [LOOKUP])
+    assert said.n_prefixes == 8
+    assert said.kept == "none (0.00 GiB are more than --cache-limit)"
+    assert make_plan(opened(known_world, tmp_path), [LOOKUP]).kept == "0.00 GiB"
+    assert make_plan(opened(known_world, tmp_path, no_cache=True), [LOOKUP]).kept == "none"
+
+
+def test_what_is_kept_of_a_dataset_counts_towards_the_limit(
+    known_world: World, tmp_path: Path
+) -> None:
+    whole = opened(known_world, tmp_path)
+    cache = whole.encoder.cache
+    assert cache is not None
+    vit, layer, dataset = whole.encoder.vit, whole.encoder.layer, whole.lookup_dataset
+    n_bytes = cache.missing(vit, layer, dataset)[1]
+    limit = n_bytes * 3.5 / 4 / 2**30
+    do(opened(known_world, tmp_path, lookup_images=3, cache_limit=limit), LOOKUP)
+    short = opened(known_world, tmp_path, cache_limit=limit)
+    assert make_plan(short, [LOOKUP]).n_prefixes == 2  # one image is missing, in two passes
+    do(short, LOOKUP)
+    assert cache.missing(vit, layer, dataset) == (1, n_bytes // 4)
+
+
+def test_datasets_share_the_room_of_the_disk(
+    known_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = opened(known_world, tmp_path / "not" / "there")
+    encoder, cache = session.encoder, session.encoder.cache
+    assert cache is not None
+    datasets = [session.lookup_dataset, session.dataset, session.lookup_dataset]
+    one = cache.missing(encoder.vit, encoder.layer, session.dataset)[1] // 3
+    places = []
+
+    def usage(path: Path) -> Usage:
+        places.append(path)
+        return Usage(7 * one - 1)
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    found = plan_keeping(cache, encoder.vit, encoder.layer, datasets)
+    assert places == [tmp_path]
+    first, second = found.values()
+    assert first == Keeping(4, 4 * one)
+    assert second.n_missing == 3
+    assert second.refused.endswith(f"GiB are more than {cache.folder} has free")
+    said = make_plan(session, [AUTO_FEAT])
+    assert said.kept == f"0.00 GiB ({second.refused})"
+    assert said.n_prefixes == 7
+    assert not activations_folder(tmp_path / "not" / "there").exists()
+
+
+def test_both_datasets_of_a_run_stay_within_the_limit_and_others_make_room(
+    known_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = opened(known_world, tmp_path).encoder.cache
+    assert cache is not None
+    session = opened(known_world, tmp_path)
+    vit, layer = session.encoder.vit, session.encoder.layer
+    one = cache.missing(vit, layer, session.dataset)[1] // 3
+    limit = 5.9 * one / 2**30
+    short = opened(known_world, tmp_path, cache_limit=limit)
+    said = make_plan(short, [AUTO_FEAT])
+    assert said.kept == "0.00 GiB (0.00 GiB are more than is left of --cache-limit)"
+    do(short, AUTO_FEAT)
+    assert cache.missing(vit, layer, session.lookup_dataset)[0] == 0
+    assert cache.missing(vit, layer, session.dataset)[0] == 3
+    assert make_plan(opened(known_world, tmp_path, cache_limit=limit), [AUTO_FEAT]).n_prefixes == 3
+
+    def added(layer: int) -> Keeping:
+        small = replace(cache, max_bytes=int(5.9 * one))
+        (found,) = plan_keeping(small, vit, layer, [session.dataset]).values()
+        return found
+
+    assert added(2).refused.endswith("is left of --cache-limit")  # layer 1 is in use
+    monkeypatch.setattr("semseg_cli.models.cache_folders.IN_USE_SECONDS", -1.0)
+    assert added(2) == Keeping(3, 3 * one)
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage(0))
+    assert not added(2).refused  # four images of layer 1 may go

@@ -1,0 +1,141 @@
+"""Settings: bounds, choices, parts of one another."""
+
+from dataclasses import fields
+from typing import Any, get_args, get_origin
+
+import pytest
+
+from semseg_cli.settings.base import Settings, default_of, narrow
+from semseg_cli.settings.entries import entries
+from semseg_cli.settings.inputs import Data, Imgs, Setup
+from semseg_cli.settings.methods import (
+    METHODS,
+    AutoFeat,
+    Choose,
+    LatentChoice,
+    Method,
+    RandFeat,
+    RandVec,
+    Scaled,
+    Selection,
+)
+from semseg_cli.settings.output import Output, Shown
+from semseg_cli.settings.reference import Quantitative
+
+CLASSES: list[type[Settings]] = [Setup, Choose, *METHODS, Output, Shown, Quantitative]
+FIELDS = [(cls, f) for cls in CLASSES for f in fields(cls)]
+IDS = [f"{cls.__name__}.{f.name}" for cls, f in FIELDS]
+
+
+def is_number(f: Any) -> bool:
+    return any(kind in (int, float) for kind in (f.type, *get_args(f.type)))
+
+
+def wrapped(f: Any, value: Any) -> Any:
+    return (value,) if get_origin(f.type) is tuple else value
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_the_defaults_are_allowed(cls: type[Settings]) -> None:
+    cls()
+
+
+@pytest.mark.parametrize(("cls", "f"), FIELDS, ids=IDS)
+def test_every_number_must_be_finite(cls: type[Settings], f: Any) -> None:
+    for value in (float("nan"), float("inf"), -float("inf")) if is_number(f) else ():
+        with pytest.raises(ValueError, match=f"^{f.name} is {value}: give a finite number"):
+            cls(**{f.name: wrapped(f, value)})
+
+
+@pytest.mark.parametrize(("cls", "f"), FIELDS, ids=IDS)
+def test_every_bound_is_kept_and_its_edge_allowed(cls: type[Settings], f: Any) -> None:
+    edges = {"ge": -1, "le": 1, "gt": 0}
+    for bound, outwards in edges.items():
+        edge = f.metadata.get(bound)
+        if edge is None:
+            continue
+        if outwards:
+            cls(**{f.name: wrapped(f, edge)})
+        with pytest.raises(ValueError, match=f"^{f.name} is .*: give a number"):
+            cls(**{f.name: wrapped(f, edge + outwards)})
+
+
+@pytest.mark.parametrize(("cls", "f"), FIELDS, ids=IDS)
+def test_every_choice_is_checked(cls: type[Settings], f: Any) -> None:
+    choices = get_args(f.type) if get_origin(f.type) is not None else ()
+    if not choices or not all(isinstance(choice, str) for choice in choices):
+        return
+    for choice in choices:
+        cls(**{f.name: choice})
+    with pytest.raises(ValueError, match=f"^{f.name} is 'nothing': choose one of {choices[0]}"):
+        cls(**{f.name: "nothing"})
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_option_has_a_help_text_and_a_panel(cls: type[Settings]) -> None:
+    for entry in entries(cls):
+        assert entry.field.metadata["help"].endswith((".", ";")), entry.key
+        assert entry.panel != Settings.panel
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "sentence"),
+    [
+        (AutoFeat, {"scale": (-2.0, 10.5)}, r"scale is 10\.5: give a number from -10 to 10"),
+        (RandFeat, {"scale": (-11.0,)}, r"scale is -11\.0"),
+        (RandVec, {"scale": (50.0,), "match": "norm"}, r"scale is 50\.0"),
+        (Selection, {"max_freq": 0.0}, r"max_freq is 0\.0: give a number above 0"),
+        (Selection, {"max_freq": 1.5}, r"max_freq is 1\.5: give a number of at most 1"),
+        (Selection, {"top_k": 0}, "top_k is 0: give a number of at least 1"),
+        (Data, {"label_threshold": 1.1}, r"label_threshold is 1\.1: give a number from 0 to 1"),
+        (Setup, {"protocol": "both"}, "protocol is 'both': choose one of class, label"),
+        (
+            Shown,
+            {"examples": 3, "no_plots": True},
+            "examples is 3: leave out --no-plots to draw them",
+        ),
+        (Output, {"tags": ("author",)}, "tag is 'author': give it as KEY=VALUE"),
+        (Output, {"tags": ("a=b", " =c")}, "tag is ' =c'"),
+    ],
+)
+def test_bad_values_by_hand(cls: Any, values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        cls(**values)
+
+
+def test_a_random_vector_may_be_of_any_length() -> None:
+    assert RandVec(scale=(-500.0, 500.0)).scale == (-500.0, 500.0)
+
+
+def test_settings_take_keywords_only() -> None:
+    with pytest.raises(TypeError):
+        Imgs("root")  # type: ignore[call-arg, arg-type]
+
+
+def test_methods_are_the_members_of_the_union_with_names_of_their_own() -> None:
+    assert get_args(Method) == METHODS
+    assert {m.name for m in METHODS} == {
+        "random-vector",
+        "random-feature",
+        "automatic-feature",
+        "mean-difference",
+    }
+    assert len({m.command for m in METHODS}) == len(METHODS)
+
+
+def test_narrow_takes_what_fits_and_applies_changes() -> None:
+    cfg = Quantitative(top_k=7, seed=3, max_freq=0.2, imgs=Imgs(split="training"))
+    assert narrow(cfg, AutoFeat, scale=(1.0,)) == AutoFeat(top_k=7, max_freq=0.2, scale=(1.0,))
+    setup = narrow(cfg, Setup)
+    assert type(setup) is Setup
+    assert (setup.seed, setup.imgs.split) == (3, "training")
+    with pytest.raises(ValueError, match="scale is 99"):
+        narrow(cfg, Scaled, scale=(99.0,))
+    assert narrow(AutoFeat(lookup="x"), LatentChoice).lookup == "x"
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_defaults_are_read_from_the_field(cls: type[Settings]) -> None:
+    made = cls()
+    for f in fields(cls):
+        assert default_of(f) == getattr(made, f.name)

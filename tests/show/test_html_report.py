@@ -1,0 +1,205 @@
+"""report.html: one well-formed page that needs nothing else and lets no name break out."""
+
+import base64
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from run_folders import fill, make_folder, make_report
+
+from semseg_cli.runs.contents import params_of
+from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.report import ClassResults, Report
+from semseg_cli.runs.rows import read_rows
+from semseg_cli.show.html_report import report_html
+from semseg_cli.show.tables import Row
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src="https://example.org/x.png" onerror="alert(1)" />',
+    "</style></title><b>&amp;",
+    "bell\x07 and \x00 null",
+    "' onload='x",
+)
+
+
+def page(
+    folder: RunFolder, rows: Sequence[Row] = (), numbers: Mapping[str, float] | None = None
+) -> ElementTree.Element:
+    """The page as a tree; parsing fails where a tag is not closed or a sign not escaped."""
+    if numbers is None:
+        numbers = folder.report().metrics()
+    text = report_html(folder, rows or read_rows(folder.path / "class_results.csv"), numbers)
+    assert text.startswith("<!DOCTYPE html>\n<html lang=")
+    return ElementTree.fromstring(text)
+
+
+def words(tree: ElementTree.Element) -> str:
+    body = tree.find("body")
+    assert body is not None
+    return " ".join(" ".join(body.itertext()).split())
+
+
+def assert_self_contained(tree: ElementTree.Element) -> None:
+    """Nothing is fetched and nothing runs."""
+    for element in tree.iter():
+        assert element.tag not in ("script", "link", "iframe", "object", "embed", "a", "base")
+        assert not [name for name in element.attrib if name.startswith("on")]
+        for name in ("src", "href", "srcset", "data", "style"):
+            assert element.get(name, "data:").startswith("data:image/png;base64,") or not (
+                element.get(name)
+            )
+    styles = "".join(style.text or "" for style in tree.iter("style"))
+    assert not re.search(r"url\(|@import|https?:", styles)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return make_folder(tmp_path)
+
+
+def test_the_page_is_well_formed_and_self_contained(folder: RunFolder) -> None:
+    (folder.path / "plots").mkdir()
+    (folder.path / "plots" / "changes.png").write_bytes(PNG)
+    tree = page(folder)
+    assert_self_contained(tree)
+    head = tree.find("head")
+    assert head is not None
+    assert [title.text for title in head.iter("title")] == ["auto-feat x-2"]
+
+
+def test_the_guard_against_references_can_fail() -> None:
+    tree = ElementTree.fromstring('<html><img src="https://example.org/x.png" /></html>')
+    with pytest.raises(AssertionError):
+        assert_self_contained(tree)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_no_name_breaks_out_of_the_page(hostile: str, tmp_path: Path) -> None:
+    folder = make_folder(
+        tmp_path, run_name=hostile, tags={hostile: hostile}, experiment=hostile, sweep_id=hostile
+    )
+    report = make_report()
+    named = ClassResults(1, hostile, 100, 90, 300, 12, {2: 90})
+    fill(folder, Report(report.method, [named], -2.0, min_patches=50))
+    settings = folder.path / "settings.toml"
+    settings.write_text(f"note = {csv_quoted(hostile)}\n" + settings.read_text())
+    (folder.path / "examples").mkdir()
+    (folder.path / "examples" / "a&b'<c>.png").write_bytes(PNG)
+    tree = page(folder)
+    assert_self_contained(tree)
+    shown = " ".join(re.sub(r"[\x00-\x08\x0b-\x1f]", "\ufffd", hostile).split())
+    assert shown in words(tree)
+    assert sum(1 for _ in tree.iter("img")) == 1
+    assert not list(tree.iter("b"))
+
+
+def csv_quoted(text: str) -> str:
+    """A TOML string."""
+    return '"' + "".join(f"\\u{ord(sign):04x}" for sign in text) + '"'
+
+
+def test_all_that_the_run_is_stands_in_it(folder: RunFolder) -> None:
+    shown = words(page(folder))
+    for name, value in params_of(folder).items():
+        assert f"{name} {value}" in shown
+    assert "automatic-feature, class protocol, scale -2, experiment semseg" in shown
+    assert "semseg-cli auto-feat --config settings.toml" in shown
+    for expected in (
+        "/data/ade, split validation, 4 images",
+        "digest of the sae 5ae",
+        "tag author",
+    ):
+        assert expected in shown
+
+
+def test_headline_and_classes_come_with_their_intervals(folder: RunFolder) -> None:
+    rows = [
+        {**row, "target_change_lo": 0.125, "target_change_hi": 0.875}
+        for row in read_rows(folder.path / "class_results.csv")
+    ]
+    numbers = {**folder.report().metrics(), "selectivity_lo": 0.25, "selectivity_hi": 0.75}
+    shown = words(page(folder, rows, numbers))
+    assert "selectivity 0.705 [0.250, 0.750]" in shown
+    assert "sand 8 0.900 [0.125, 0.875] 0.040" in shown
+    assert "Brackets: 95% intervals" in shown
+
+
+def test_without_intervals_there_are_no_brackets(folder: RunFolder) -> None:
+    shown = words(page(folder))
+    assert "Brackets" not in shown
+    assert "sea [b t d] 9 0.500 0.050" in shown
+
+
+def test_classes_go_by_selectivity(folder: RunFolder) -> None:
+    tree = page(folder)
+    tables = [[cell.text for cell in table.iter("td")] for table in tree.iter("table")]
+    assert tables[0].index("sand") < tables[0].index("sea [b t d]")
+
+
+@pytest.mark.parametrize(
+    ("command", "meta", "note"),
+    [
+        ("rand-vec", {}, "one number by construction"),
+        (
+            "auto-feat",
+            {
+                "datasets": [
+                    {"name": "a", "root": "/a", "n_images": 4, "role": role, "split": "s",
+                     "digest": "d"}
+                    for role in ("evaluation", "lookup")
+                ]
+            },
+            "chosen on the very split that they are evaluated on",
+        ),
+    ],
+)  # fmt: skip
+def test_what_numbers_do_not_mean_is_said_once(
+    command: str, meta: Mapping[str, Any], note: str, tmp_path: Path
+) -> None:
+    folder = make_folder(tmp_path, command, **meta)
+    fill(folder, replace(folder.report(), n_patches=160))
+    plain = make_folder(tmp_path)
+    assert words(page(folder)).count(note) == 1
+    assert note not in words(page(plain))
+
+
+def test_pictures_are_inlined_in_their_order(folder: RunFolder) -> None:
+    for part, name in (
+        ("plots", "zzz"), ("plots", "dose_response"), ("plots", "target_other"),
+        ("examples", "e-1"),
+    ):  # fmt: skip
+        (folder.path / part).mkdir(exist_ok=True)
+        (folder.path / part / f"{name}.png").write_bytes(PNG)
+    images = list(page(folder).iter("img"))
+    assert [image.get("alt") for image in images] == ["target_other", "dose_response", "zzz", "e-1"]
+    for image in images:
+        assert base64.b64decode(str(image.get("src")).partition(",")[2]) == PNG
+
+
+def test_a_lookup_has_latents_and_no_headline(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, status=None, kind="lookup")
+    rows = [
+        {"class_id": 1, "class_name": "sand", "rank": 1, "latent": 5, "chosen": 1, "f1": 0.75,
+         "selectivity": 0.5},
+        {"class_id": 1, "class_name": "sand", "rank": 2, "latent": 6, "chosen": 0, "f1": 0.25,
+         "selectivity": 0.25},
+    ]  # fmt: skip
+    with (folder.path / "lookup.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    tree = page(folder, numbers={})
+    shown = words(tree)
+    assert "sand 5 0.750 0.500" in shown
+    assert "0.250" not in shown
+    assert "on the selection images" in shown
+    assert not [div for div in tree.iter("div") if div.get("class") == "tiles"]

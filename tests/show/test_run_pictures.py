@@ -1,0 +1,158 @@
+"""Pictures of run folders that real commands made; and runs that outlive a failed picture."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.capture import CaptureFixture
+from pictures_made import picture
+from run_folders import make_folder
+from terminal import Terminal, options
+from worlds import World
+
+from semseg_cli.experiment.examples import add_examples
+from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.rows import read_rows
+from semseg_cli.show import charts
+from semseg_cli.show.run_pictures import add_all_pictures, add_pictures, dose_row, with_intervals
+from semseg_cli.tracking.tracked_run import files_of
+
+PLOTS = ["best_worst.png", "changes.png", "dose_response.png", "target_other.png"]
+
+
+def folders_of(terminal: Terminal, world: World, *args: str) -> list[RunFolder]:
+    """The run folders that a command left, not drawn yet."""
+    fit = {"min_patches": "", "seg_ckpt": ""} if args[0] == "lookup" else {}
+    done = terminal.type(*args, "--no-track", "--no-plots", *options(world, **fit))
+    assert done.code == 0, done.err
+    return [RunFolder(path) for path in terminal.runs()]
+
+
+def names(folder: RunFolder, part: str) -> list[str]:
+    return sorted(path.name for path in (folder.path / part).glob("*"))
+
+
+def test_a_sweep_gets_all_pictures_and_a_page(terminal: Terminal, known_world: World) -> None:
+    folders = folders_of(terminal, known_world, "auto-feat", "--scale=-3", "--scale=-1")
+    add_all_pictures(folders)
+    assert len(folders) == 2
+    for folder in folders:
+        assert names(folder, "plots") == PLOTS
+        for name in PLOTS:
+            assert picture(folder.path / "plots" / name).shape[1] >= 840
+        page = (folder.path / "report.html").read_text()
+        assert page.count('src="data:image/png;base64,') == 4
+        sent = {f"{at}/{path.name}" if at else path.name for path, at in files_of(folder)}
+        assert {"report.html", *(f"plots/{name}" for name in PLOTS)} <= sent
+
+
+def test_a_single_run_has_no_curve(terminal: Terminal, known_world: World) -> None:
+    (folder,) = folders_of(terminal, known_world, "rand-feat")
+    add_all_pictures([folder])
+    assert names(folder, "plots") == [name for name in PLOTS if name != "dose_response.png"]
+
+
+def test_a_lookup_gets_a_page_only(terminal: Terminal, known_world: World) -> None:
+    (folder,) = folders_of(terminal, known_world, "lookup")
+    add_all_pictures([folder])
+    assert names(folder, "plots") == []
+    assert "Latents by class" in (folder.path / "report.html").read_text()
+
+
+def test_the_page_of_a_real_run_shows_real_intervals(terminal: Terminal, tiny_world: World) -> None:
+    (folder,) = folders_of(terminal, tiny_world, "auto-feat", "--scale=-2")
+    add_pictures(folder)
+    rows = with_intervals(read_rows(folder.path / "class_results.csv"), folder)
+    numbers = dose_row(folder)
+    page = (folder.path / "report.html").read_text()
+    for row in [*rows, numbers]:
+        low, high = row["selectivity_lo"], row["selectivity_hi"]
+        assert low <= row["selectivity"] <= high
+        assert f"[{low:.3f}, {high:.3f}]" in page
+    assert any(row["selectivity_lo"] < row["selectivity_hi"] for row in rows)
+
+
+# --- commands -----------------------------------------------------------------------------------
+
+
+def test_a_command_draws_and_shows_examples(terminal: Terminal, known_world: World) -> None:
+    args = ["auto-feat", "--scale=-3", "--scale=-1", "--examples", "1", "--no-track"]
+    assert terminal.type(*args, *options(known_world)).code == 0
+    for folder in map(RunFolder, terminal.runs()):
+        assert names(folder, "plots") == PLOTS
+        assert len(names(folder, "examples")) == 2
+        assert (folder.path / "report.html").read_text().count("data:image/png;base64,") == 6
+
+
+def test_a_command_draws_nothing_where_it_is_told_so(
+    terminal: Terminal, known_world: World
+) -> None:
+    (folder,) = folders_of(terminal, known_world, "auto-feat")
+    assert not (folder.path / "plots").exists()
+    assert not (folder.path / "report.html").exists()
+
+
+def test_a_lookup_makes_a_page(terminal: Terminal, known_world: World) -> None:
+    args = options(known_world, min_patches="", seg_ckpt="")
+    assert terminal.type("lookup", "--no-track", *args).code == 0
+    assert (terminal.runs()[0] / "report.html").exists()
+
+
+# --- failures -----------------------------------------------------------------------------------
+
+
+def test_a_failed_picture_is_reported_and_the_others_are_made(
+    terminal: Terminal,
+    known_world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (folder,) = folders_of(terminal, known_world, "rand-feat")
+
+    def fail(*_args: Any) -> None:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(charts, "class_figure", fail)
+    add_all_pictures([folder])
+    assert names(folder, "plots") == ["best_worst.png", "changes.png"]
+    assert (folder.path / "report.html").exists()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "No picture target_other.png (RuntimeError: no ink): the results themselves" in said
+    assert "Traceback" in caplog.text
+
+
+def test_a_broken_file_costs_only_what_is_read_from_it(
+    tmp_path: Path, capsys: CaptureFixture[str]
+) -> None:
+    folder = make_folder(tmp_path)
+    for name in ("per_image", "change_matrix"):
+        (folder.path / f"{name}.parquet").write_bytes(b"none")
+    add_all_pictures([folder])
+    assert names(folder, "plots") == ["best_worst.png", "target_other.png"]
+    assert "sand" in (folder.path / "report.html").read_text()
+    assert "No intervals" in capsys.readouterr().err
+
+
+def test_failed_examples_are_reported(tmp_path: Path, capsys: CaptureFixture[str]) -> None:
+    nothing: Any = None
+    add_examples(make_folder(tmp_path), nothing, nothing, 1)
+    assert "No examples (AttributeError" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(charts, "class_figure", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        add_pictures(make_folder(tmp_path))
+
+
+# --- intervals ----------------------------------------------------------------------------------
+
+
+def test_columns_that_rows_have_already_stay(terminal: Terminal, known_world: World) -> None:
+    (folder,) = folders_of(terminal, known_world, "rand-feat")
+    rows = [{**row, "selectivity_lo": -9.0} for row in read_rows(folder.path / "class_results.csv")]
+    assert {row["selectivity_lo"] for row in with_intervals(rows, folder)} == {-9.0}
