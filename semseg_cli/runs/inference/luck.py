@@ -38,7 +38,7 @@ class Gap:
     @property
     def n_classes(self) -> float:
         """The classes, discounted for unequal weights."""
-        return float(1 / (self.weight_c**2).sum())
+        return round(float(1 / (self.weight_c**2).sum()), 9)
 
 
 def over_draws(gap: Gap, is_shared: bool, is_draw: bool) -> tuple[float, float, float]:
