@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from worlds import make_head, make_sae, make_vit, members, random_pairs, write_dataset
 
-from semseg_cli.data.dataset import Loader, open_dataset
+from semseg_cli.data.dataset import open_dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.detections import count_detections
 from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.evaluate import evaluate, n_latents_held

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
-from semseg_cli.data.dataset import Batch, Loader
+from semseg_cli.data.batches import Batch
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edits import Edit, Intervention, Latents, Projections
 from semseg_cli.models.pipeline import Pipeline

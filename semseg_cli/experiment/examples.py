@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from semseg_cli.data.dataset import Batch, Loader
+from semseg_cli.data.batches import Batch
+from semseg_cli.data.loader import Loader
 from semseg_cli.data.preprocessing import Preprocessing
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edits import Edit, Intervention

@@ -10,7 +10,9 @@ from functools import cached_property
 import torch
 
 from semseg_cli import __version__
-from semseg_cli.data.dataset import Dataset, Loader, check_layout, open_dataset
+from semseg_cli.data.dataset import Dataset, open_dataset
+from semseg_cli.data.layouts import check_layout
+from semseg_cli.data.loader import Loader
 from semseg_cli.demo.world import ensure_world, world_folder
 from semseg_cli.engine.sae_statistics import cached_stats
 from semseg_cli.errors import SemsegError, UsageError

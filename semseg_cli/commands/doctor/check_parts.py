@@ -7,7 +7,8 @@ import torch
 
 from semseg_cli.commands.doctor.findings import Finding, NotApplicableError
 from semseg_cli.commands.doctor.patient import EVALUATION, LOOKUP, Patient, bad, doubtful, good
-from semseg_cli.data.dataset import check_layout, open_dataset
+from semseg_cli.data.dataset import open_dataset
+from semseg_cli.data.layouts import check_layout
 from semseg_cli.demo.world import ensure_world, world_folder
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.session import check_expectations, find_class, find_device, load_stats

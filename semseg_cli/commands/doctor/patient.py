@@ -9,7 +9,8 @@ from torch import Tensor
 
 from semseg_cli.commands.doctor.findings import Finding, NotApplicableError
 from semseg_cli.data.batches import Batch
-from semseg_cli.data.dataset import Dataset, Loader, even_subset
+from semseg_cli.data.dataset import Dataset, even_subset
+from semseg_cli.data.loader import Loader
 from semseg_cli.experiment.session import Session, activation_cache
 from semseg_cli.files import cache_folder
 from semseg_cli.models.head import SegmentationHead

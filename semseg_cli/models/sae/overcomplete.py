@@ -12,14 +12,8 @@ from torch import Tensor
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import Activation, JumpReLU, Threshold, TopK
-from semseg_cli.models.sae.source import (
-    Source,
-    listed,
-    read_json,
-    read_safetensors,
-    safetensors_keys,
-    take,
-)
+from semseg_cli.models.sae.source import Source, listed, take
+from semseg_cli.models.weight_files import read_json, read_safetensors, safetensors_keys
 
 DICTIONARY = "dictionary._weights"
 ENCODERS = ("encoder.final_block.0", "encoder.0", "encoder")  # MLPEncoder, Sequential, Linear

@@ -9,7 +9,8 @@ import warnings
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.saelens import build, upgraded
-from semseg_cli.models.sae.source import Source, read_json, read_state
+from semseg_cli.models.sae.source import Source
+from semseg_cli.models.weight_files import read_json, read_state
 
 CONFIG = "config.json"
 NOT_OURS = "ae.pt"  # dictionary_learning has a config.json too

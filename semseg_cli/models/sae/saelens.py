@@ -12,9 +12,10 @@ from torch import Tensor
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import Activation, Gated, JumpReLU, Threshold, TopK
-from semseg_cli.models.sae.source import Source, read_json, read_safetensors, take
+from semseg_cli.models.sae.source import Source, take
 from semseg_cli.models.sae.token_norm import TOKEN_NORMS
 from semseg_cli.models.sae.weights import fold_decoder_norms, gated
+from semseg_cli.models.weight_files import read_json, read_safetensors
 
 CONFIG = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
