@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from semseg_cli.commands.intervene import open_parts, open_store, print_where
+from semseg_cli.commands.next_steps import print_where
+from semseg_cli.commands.opening import open_parts, open_store
 from semseg_cli.commands.recording import (
     Planned,
     describe,

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from semseg_cli.commands.intervene import is_demo, open_store, print_where, tell_of_demo
+from semseg_cli.commands.next_steps import print_where
+from semseg_cli.commands.opening import is_demo, open_store, tell_of_demo
 from semseg_cli.commands.recording import Planned, describe, finish, meta_of, recorded, settings_of
 from semseg_cli.commands.train_head.checkpoint import load_checkpoint, save_checkpoint
 from semseg_cli.commands.train_head.features import (
