@@ -10,9 +10,11 @@ from semseg_cli.engine.causal_choice import select_causal, wanted_images
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.detections import count_detections, rank_latents, warn_of_left_out
 from semseg_cli.engine.dose_response import dose_metrics
+from semseg_cli.engine.edited_batch import n_latents_held
 from semseg_cli.engine.edits import MAX_SCALE, Intervention, generator
-from semseg_cli.engine.evaluate import evaluate, n_latents_held, to_report
+from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.mean_differences import Differences, mean_differences
+from semseg_cli.engine.measured import to_report
 from semseg_cli.engine.methods import (
     Groups,
     Ingredients,
