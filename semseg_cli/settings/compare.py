@@ -11,16 +11,6 @@ from semseg_cli.settings.output import Output
 Format = Literal["auto", "table", "csv", "json", "markdown", "latex"]
 SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
 N_RESAMPLES = 2000
-SHORT = {
-    "target": "target_change",
-    "other": "other_change",
-    "macro_target": "macro_target_change",
-    "macro_other": "macro_other_change",
-    "difference": "selectivity_difference",
-    "p": "selectivity_p",
-    "class": "class_name",
-    "patches": "n_orig_patches",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +46,6 @@ class View(Settings):
         """The form to print: the one asked for, else that of the file's suffix, else a table."""
         by_suffix = SUFFIXES.get(self.output.suffix.lower(), "table") if self.output else "table"
         return by_suffix if self.format == "auto" else self.format
-
-    @property
-    def wanted_columns(self) -> tuple[str, ...]:
-        """The columns asked for by name, in full."""
-        given = (name.strip() for name in (self.columns or "").split(","))
-        return tuple(SHORT.get(name, name) for name in given if name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,9 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from semseg_cli.runs.metrics.metric import Kind
+
 Format = Literal["table", "csv", "json", "markdown", "latex"]
-Kind = Literal["text", "ratio", "count", "setting", "estimate", "difference", "p"]
 FORMATS: tuple[str, ...] = get_args(Format)
 GAP, NAME_WIDTH = 2, 14
 Row = Mapping[str, Any]
