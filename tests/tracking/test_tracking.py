@@ -33,8 +33,8 @@ def lookup_text(uri: str, wanted: str) -> str:
 
 
 @pytest.fixture
-def uri(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> str:
-    return stores.new_store(tmp_path_factory, tmp_path)
+def uri(tmp_path: Path) -> str:
+    return stores.new_store(tmp_path)
 
 
 @pytest.fixture(autouse=True)
