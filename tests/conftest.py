@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from terminal import Terminal, working_in
@@ -10,6 +11,8 @@ from worlds import SHARED, World, make_known_world, make_tiny_world
 
 from semseg_cli.experiment.session import Session
 
+hypothesis.settings.register_profile("loaded machine", deadline=None)
+hypothesis.settings.load_profile("loaded machine")
 torch.set_num_threads(1)  # the worlds are tiny: more threads only get in each other's way
 
 

@@ -243,7 +243,7 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     try_out(device)
     find_data(setup, [setup.imgs.split if needs_head else setup.lookup_split], progress)
     sae = saes.load_undecided(str(setup.sae_ckpt), device, setup.sae_format, setup.sae_centre_input)
-    head = load_head(str(setup.seg_ckpt)).to(device) if needs_head else None
+    head = load_head(str(setup.seg_ckpt), setup.background).to(device) if needs_head else None
     vit = load_backbone(setup, device)
     sae.budget = vit.budget
     cache = activation_cache(setup)

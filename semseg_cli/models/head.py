@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import write_atomic
-from semseg_cli.models.sae.source import read_header, read_state
+from semseg_cli.models.published_head import read_published, state_in
+from semseg_cli.models.sae.source import read_header, read_state, read_torch
 from semseg_cli.typed import typed
 
 
@@ -46,11 +47,15 @@ def argmax_logits(
     return logits[..., 1:].argmax(dim=-1) + 1
 
 
-def load_head(path: str | Path) -> SegmentationHead:
+def load_head(path: str | Path, background: bool = False) -> SegmentationHead:
     """The head in a file, or in a folder's `*_step{n}.pt` with the largest n.
 
     A `.pt` file holds a JSON line `{"in_features", "out_features"}` and a state dict, a
-    `.safetensors` file `weight` and `bias`.
+    `.safetensors` file `weight` and `bias`. DINOv2's own `*_linear_head.pth` are read too.
+
+    Args:
+        path: a file or folder.
+        background: whether background is a class of its own, for a published head that predicts it.
 
     Raises:
         SemsegError: it is missing, unreadable, or its shapes do not fit.
@@ -68,6 +73,8 @@ def load_head(path: str | Path) -> SegmentationHead:
         except SafetensorError as error:
             raise SemsegError(f"The head {path} is no safetensors file ({error}).") from error
         shape = None
+    elif published := _published(path, data):
+        state, shape = read_published(path, published, background), None
     else:
         header, rest = read_header(path, data)
         state = read_state(path, rest)
@@ -75,6 +82,12 @@ def load_head(path: str | Path) -> SegmentationHead:
     head = _from_state(path, state, shape)
     head.digest = hashlib.blake2b(data, digest_size=16).hexdigest()
     return head.eval().requires_grad_(False)
+
+
+def _published(path: Path, data: bytes) -> dict[str, Tensor]:
+    """The state dict of a head that others published; empty where it is one of ours, or none."""
+    is_torch_file = data.startswith((b"PK\x03\x04", b"\x80\x02"))
+    return state_in(read_torch(path, data)) if is_torch_file else {}
 
 
 def _latest(path: Path) -> Path:
@@ -114,6 +127,21 @@ def _from_state(
     head = SegmentationHead(weight.shape[1], weight.shape[0])
     head.load_state_dict({"weight": weight, "bias": bias})
     return head
+
+
+def require_one_block(head: SegmentationHead, d_model: int) -> None:
+    """Refuses a head that reads several blocks at once.
+
+    Raises:
+        SemsegError: it does.
+    """
+    n_blocks, rest = divmod(head.in_features, d_model)
+    if n_blocks > 1 and not rest:
+        raise SemsegError(
+            f"The head reads width {head.in_features}: {n_blocks} blocks of the ViT together (a "
+            "multi-scale head), but only heads of the last block alone are used: give the "
+            "*_linear_head file of the same model as --seg-ckpt, or train one with train-head."
+        )
 
 
 def save_head(path: str | Path, head: nn.Linear, option: str = "--dump-to") -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from semseg_cli.data.dataset import Loader
 from semseg_cli.errors import SemsegError
-from semseg_cli.models.head import SegmentationHead, argmax_logits
+from semseg_cli.models.head import SegmentationHead, argmax_logits, require_one_block
 from semseg_cli.models.memory_budget import in_passes
 from semseg_cli.models.residual_cache import ActivationCache
 from semseg_cli.models.residuals import Residuals
@@ -90,6 +90,7 @@ class Pipeline(Encoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_one_block(self.head, self.vit.d_model)
         require_width("head", self.head.in_features, self.vit.d_model, "--seg-ckpt")
 
     @torch.inference_mode()

@@ -12,7 +12,7 @@ from semseg_cli.demo.world import ensure_world, world_folder
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.session import check_expectations, find_class, find_device, load_stats
 from semseg_cli.models import sae as saes
-from semseg_cli.models.head import load_head
+from semseg_cli.models.head import load_head, require_one_block
 from semseg_cli.models.memory_budget import make_budget
 from semseg_cli.models.pipeline import require_width
 from semseg_cli.models.sae.statistics import NAMES
@@ -44,7 +44,9 @@ def device(patient: Patient) -> Finding:
 
 def head(patient: Patient) -> Finding:
     """Can the head be read?"""
-    patient.head = load_head(str(patient.given("seg_ckpt"))).to(patient.device)
+    patient.head = load_head(str(patient.given("seg_ckpt")), patient.setup.background).to(
+        patient.device
+    )
     return good(f"reads width {patient.head.in_features}, knows {patient.head.n_classes} classes")
 
 
@@ -156,6 +158,7 @@ def head_width(patient: Patient) -> Finding:
     """Does the head read what the ViT gives?"""
     if patient.head is None:
         raise NotApplicableError("--seg-ckpt")
+    require_one_block(patient.head, patient.vit.d_model)
     return _width("head", patient.head.in_features, patient.vit.d_model, "--seg-ckpt")
 
 

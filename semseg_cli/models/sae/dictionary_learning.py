@@ -9,7 +9,7 @@ from torch import Tensor
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import WEIGHTS, SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import Activation, Gated, JumpReLU, Threshold, TopK
-from semseg_cli.models.sae.source import Source, read_json, read_torch, take
+from semseg_cli.models.sae.source import Source, as_state, read_json, read_torch, take
 from semseg_cli.models.sae.weights import decoder_norms, fold_decoder_norms, gated
 
 CONFIG = "config.json"
@@ -43,9 +43,7 @@ def _state(path: Path) -> State:
             "normalises activations its biases are not scaled back; use the ae.pt that the run "
             "wrote at its end."
         )
-    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
-        raise SemsegError(f"{path} holds something other than a plain state dict of tensors.")
-    return found
+    return as_state(path, found)
 
 
 def _linear(path: Path, state: State) -> tuple[Tensor, Tensor]:

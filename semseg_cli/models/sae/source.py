@@ -1,30 +1,20 @@
-"""What an SAE is stored in, a file or a folder, and reading tensors and JSON without unpickling.
-
-PyTorch files are read with `weights_only=True`, the others are safetensors.
-"""
+"""What an SAE is stored in, a file or a folder, and reading tensors and JSON without unpickling."""
 
 import io
 import json
-import pickle
-import warnings
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.models.torch_files import BadPickle, Name, Record, read_torch_file
 
 WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors")
-
-
-class PickledObject(SemsegError):
-    """A file that could only be read by running code in it."""
 
 
 @dataclass(frozen=True)
@@ -121,58 +111,48 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_torch(path: Path, data: bytes | None = None) -> Any:
-    """What a PyTorch file holds, tensors and plain containers only.
+    """What a PyTorch file holds: tensors, plain values, and `Record`s of other objects.
 
     Args:
         path: the file, also for messages.
         data: its bytes, where they are not all of the file.
 
     Raises:
-        SemsegError: the file is cut, or holds Python objects, which are never unpickled.
+        SemsegError: the file is cut, damaged, or no PyTorch file.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a cut file warns before it fails
-            file = path if data is None else io.BytesIO(data)
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except (
-        OSError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        ValueError,
-        EOFError,
-        zipfile.BadZipFile,
-    ) as error:
-        if is_pickled_object(error):
-            raise PickledObject(
-                f"{path} holds no readable tensors: it is a pickled Python object and needs "
-                "unpickling, which is refused, since that runs code; where you trust it, load it "
-                "with its own library and save torch.save(model.state_dict(), 'weights.pt')."
-            ) from error
+        with path.open("rb") if data is None else io.BytesIO(data) as file:
+            return read_torch_file(file)
+    except BadPickle as error:
         raise SemsegError(
-            f"{path} holds no readable tensors ({_reason(error)}): it is cut, or no PyTorch file."
+            f"{path} holds no readable tensors ({error}): it is cut, or no PyTorch file."
         ) from error
+    except OSError as error:
+        raise SemsegError(f"{path} cannot be read ({error.strerror}).") from error
 
 
-def is_pickled_object(error: BaseException) -> bool:
-    """Whether PyTorch refused a file because it names Python classes or functions."""
-    return isinstance(error, pickle.UnpicklingError) and _reason(error).startswith(
-        ("Unsupported global", "Unsupported class")
-    )
+def as_state(path: Path, found: Any) -> dict[str, Tensor]:
+    """A value that was read from a PyTorch file, as a state dict.
 
-
-def _reason(error: BaseException) -> str:
-    """PyTorch's reason, without its advice to unpickle."""
-    said = str(error).rpartition("WeightsUnpickler error:")[2].strip()
-    return (said or type(error).__name__).splitlines()[0]
+    Raises:
+        SemsegError: it is none.
+    """
+    if isinstance(found, Record | Name):
+        kind = found.kind if isinstance(found, Record) else found.text
+        raise SemsegError(
+            f"{path} holds a pickled {kind}, not a state dict of tensors; nothing in it was run."
+        )
+    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+        raise SemsegError(
+            f"{path} holds something other than a plain state dict of tensors: write it with "
+            "torch.save(model.state_dict(), FILE)."
+        )
+    return found
 
 
 def read_state(path: Path, data: bytes | None = None) -> dict[str, Tensor]:
     """The state dict in a PyTorch file."""
-    state = read_torch(path, data)
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise SemsegError(f"{path} holds something other than a plain state dict of tensors.")
-    return state
+    return as_state(path, read_torch(path, data))
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -222,9 +202,7 @@ def keys_found(source: Source) -> str:
                 keys = read_torch(path)
             else:
                 keys = None
-        except SemsegError as error:
-            if isinstance(error, PickledObject):
-                raise
+        except SemsegError:
             keys = None
         known = isinstance(keys, dict | list) and keys
         found.append(f"{name} ({listed(map(str, keys))})" if known else name)
