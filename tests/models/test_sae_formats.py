@@ -139,7 +139,8 @@ def test_half_precision_is_read_in_float32(tmp_path: Path, name: str) -> None:
 
 def test_the_option_offers_every_format() -> None:
     assert set(get_args(SaeFormat)) == {"auto", *FORMATS}
-    assert {case.format for case in CASES.values()} == set(FORMATS)
+    only_by_name = {"dictionary_learning_topk", "dictionary_learning_batchtopk"}
+    assert {case.format for case in CASES.values()} == set(FORMATS) - only_by_name
 
 
 # --- edits ----------------------------------------------------------------------------------------
@@ -212,9 +213,11 @@ def test_a_token_of_zeros_stays_finite(made: dict[str, SparseAutoencoder]) -> No
 # --- what belongs to the model --------------------------------------------------------------------
 
 
-def test_only_saev_files_need_scaling_statistics(made: dict[str, SparseAutoencoder]) -> None:
+def test_only_saev_and_visaebench_need_scaling_statistics(
+    made: dict[str, SparseAutoencoder],
+) -> None:
     assert {name for name, sae in made.items() if sae.needs_scaling} == {
-        name for name, case in CASES.items() if case.format == "saev"
+        name for name, case in CASES.items() if case.format in ("saev", "visaebench")
     }
 
 
@@ -228,7 +231,10 @@ def test_digests_tell_autoencoders_apart(made: dict[str, SparseAutoencoder]) -> 
         ("saev 1 known new commit", "saev 2"),
         ("saev legacy", "saev 1 relu, told"),
         ("saelens standard", "saelens flat"),
-        ("saelens standard", "dl AutoEncoder"),
+        ("saelens standard", "openai relu"),
+        ("saelens standard", "patchsae"),
+        ("saelens standard", "patchsae, a plain config"),
+        ("saelens topk", "prisma, pickled"),
         ("saelens topk", "dl AutoEncoderTopK"),
         ("saelens topk", "sparsify"),
         ("saelens topk", "prisma top-k, no norm"),
@@ -332,7 +338,27 @@ NAN = torch.full((S,), float("nan"))
 BAD: dict[str, tuple[Any, str]] = {
     "saelens: another architecture": (
         lambda folder: bad_saelens(folder, architecture="transcoder"),
-        "has the architecture 'transcoder': standard, topk, jumprelu, gated",
+        "is a transcoder: it predicts the output of a module",
+    ),
+    "saelens: temporal": (
+        lambda folder: bad_saelens(folder, architecture="temporal"), "mixes the tokens",
+    ),
+    "saelens: unknown architecture": (
+        lambda folder: bad_saelens(folder, architecture="other"),
+        "has the architecture 'other': standard, topk, abstopk, jumprelu, gated, matching_pursuit",
+    ),
+    "saelens: whitening is missing": (
+        lambda folder: bad_saelens(folder, normalize_activations="covariance_whitening"),
+        "a matrix that is not in the folder",
+    ),
+    "saelens: pursuit without numbers": (
+        damaged(
+            "saelens standard",
+            lambda f: rewrite_json(
+                f / "cfg.json", architecture="matching_pursuit", max_iterations="many"
+            ),
+        ),
+        "max_iterations 'many'",
     ),
     "saelens: unfolded norm": (
         lambda folder: bad_saelens(folder, normalize_activations="expected_average_only_in"),
@@ -411,7 +437,12 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "sparsify: skip": (lambda f: bad_sparsify(f, skip_connection=True), "skip connection"),
     "sparsify: signed": (lambda f: bad_sparsify(f, signed=True), "negative ones"),
-    "sparsify: groupmax": (lambda f: bad_sparsify(f, activation="groupmax"), "'groupmax': topk"),
+    "sparsify: groupmax": (
+        lambda f: bad_sparsify(f, activation="groupmax"), "groups, into which 12 latents do not go",
+    ),
+    "sparsify: another activation": (
+        lambda f: bad_sparsify(f, activation="relu"), "'relu': topk, groupmax",
+    ),
     "sparsify: no k": (lambda f: bad_sparsify(f, k=None), "no whole number k"),
     "sparsify: no decoder": (
         damaged("sparsify", lambda f: without(f / "sae.safetensors", "W_dec")), "lacks W_dec",
@@ -457,7 +488,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "overcomplete: archetypal": (
         damaged("overcomplete SAE", lambda f: rename(f / "sae.safetensors", "_weights", "Relax")),
-        "archetypal dictionary export",
+        "or all of dictionary.C, dictionary.W, dictionary.Relax",
     ),
     "overcomplete: deep encoder": (
         lambda folder: overcomplete(more={"encoder.mlp_blocks.0.0.weight": torch.zeros(D, D)})(
@@ -472,7 +503,7 @@ BAD: dict[str, tuple[Any, str]] = {
         "normalises all latents",
     ),
     "overcomplete: another normalisation": (
-        lambda folder: overcomplete(normalization="l1")(folder, weights()), "normalization 'l1'",
+        lambda folder: overcomplete(normalization="l3")(folder, weights()), "normalization 'l3'",
     ),
     "overcomplete: top_k is no number": (
         lambda folder: overcomplete(top_k="a")(folder, weights()), "no whole number top_k",
