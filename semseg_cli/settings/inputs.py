@@ -90,8 +90,7 @@ class SaeModel(Vit):
     )
     sae_format: SaeFormat = option(
         "auto",
-        "Format of the autoencoder: auto (looks inside), saev, saelens, dictionary_learning, "
-        "sparsify, overcomplete, prisma.",
+        "Format of the autoencoder; auto looks inside. See docs/formats.md.",
     )
     sae_centre_input: CentreInput = option(
         "auto",

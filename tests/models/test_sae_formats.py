@@ -17,11 +17,15 @@ from sae_files import (
     D,
     S,
     b,
+    checkpoint,
     dictionary_learning,
     linear,
+    openai,
     overcomplete,
+    pickled,
     prisma,
     saelens,
+    save_pickled,
     tensors,
     tokens,
     weights,
@@ -213,7 +217,7 @@ def test_a_token_of_zeros_stays_finite(made: dict[str, SparseAutoencoder]) -> No
 # --- what belongs to the model --------------------------------------------------------------------
 
 
-def test_only_saev_and_visaebench_need_scaling_statistics(
+def test_only_saev_and_visaebench_need_statistics(
     made: dict[str, SparseAutoencoder],
 ) -> None:
     assert {name for name, sae in made.items() if sae.needs_scaling} == {
@@ -235,6 +239,8 @@ def test_digests_tell_autoencoders_apart(made: dict[str, SparseAutoencoder]) -> 
         ("saelens standard", "patchsae"),
         ("saelens standard", "patchsae, a plain config"),
         ("saelens topk", "prisma, pickled"),
+        ("saelens layer norm", "prisma, pickled, by default"),
+        ("saelens gated", "dl GatedAutoEncoder"),
         ("saelens topk", "dl AutoEncoderTopK"),
         ("saelens topk", "sparsify"),
         ("saelens topk", "prisma top-k, no norm"),
@@ -322,6 +328,35 @@ def bad_saelens(folder: Path, **cfg: Any) -> Path:
 def bad_sparsify(folder: Path, **cfg: Any) -> Path:
     write_sparsify(folder, weights())
     rewrite_json(folder / "cfg.json", **cfg)
+    return folder
+
+
+def repickle(path: Path, **changes: Any) -> None:
+    torch.save({**torch.load(path, weights_only=True), **changes}, path)
+
+
+def write_msae(folder: Path) -> Path:
+    names = ("encoder", "decoder", "pre_bias", "latent_bias")
+    torch.save({"model": {name: torch.zeros(1) for name in names}}, folder / "msae.pth")
+    return folder
+
+
+def write_step(folder: Path, state: dict[str, Tensor]) -> Path:
+    torch.save(state, folder / "ae_100.pt")
+    return folder
+
+
+def write_model(folder: Path, name: str, **values: Any) -> Path:
+    """A pickled model of overcomplete with nothing but a dictionary."""
+    dictionary = pickled(
+        "overcomplete.sae.dictionary", "DictionaryLayer", _modules={},
+        _parameters={"_weights": torch.ones(S, D)}, _buffers={},
+    )  # fmt: skip
+    model = pickled(
+        "overcomplete.sae.other", name, _modules={"dictionary": dictionary}, _parameters={},
+        _buffers={}, training=True, **values,
+    )  # fmt: skip
+    save_pickled(model, folder / "model.pt", model, dictionary)
     return folder
 
 
@@ -510,6 +545,87 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "overcomplete: both": (
         lambda folder: overcomplete(top_k=3, threshold=1.0)(folder, weights()), "give one of them",
+    ),
+    "visaebench: another activation": (
+        damaged("visaebench", lambda f: rewrite_json(f / "config.json", activation="gelu")),
+        "lacks W_enc, W_dec, b_dec; it holds decoder.bias",
+    ),
+    "visaebench: no k": (
+        damaged("visaebench", lambda f: rewrite_json(f / "config.json", activation="topk", k=None)),
+        "no whole number k in its config",
+    ),
+    "visaebench: threshold is no number": (
+        damaged("visaebench", lambda f: rewrite_json(f / "config.json", threshold="high")),
+        "threshold 'high', no number",
+    ),
+    "visaebench: no encoder": (
+        damaged("visaebench", lambda f: torch.save({"a": torch.zeros(1)}, f / "sae.pt")),
+        "lacks encoder.final_block.0.weight",
+    ),
+    "clipscope: no k": (
+        damaged("clipscope", lambda f: repickle(f / "120013184.pt", k="many")), "no whole number k",
+    ),
+    "usae: no config": (
+        damaged("usae", lambda f: (f / "config.json").unlink()), "needs its config beside it",
+    ),
+    "usae: another model's config": (
+        damaged(
+            "usae",
+            lambda f: rewrite_json(
+                f / "config.json", model_zoo={"A": {"checkpoint_path": "a"}, "B": {}}
+            ),
+        ),
+        r"no model \(of A, B\) whose checkpoint_path ends in uni_ViT_checkpoint_1.pth",
+    ),
+    "usae: mean of another width": (
+        damaged(
+            "usae",
+            lambda f: rewrite_json(
+                f / "config.json", model_zoo={"A": {"model_mean": [1.0, 2.0], "model_std": 1.0}}
+            ),
+        ),
+        "no readable model_mean: a number, or 6 of them",
+    ),
+    "openai: another activation": (
+        lambda folder: openai("Tanh")(folder, weights()), "activation 'Tanh'",
+    ),
+    "openai: topk without k": (lambda folder: openai("TopK")(folder, weights()), "k None"),
+    "patchsae: gated": (
+        lambda folder: checkpoint("a.b", "ViTSAERunnerConfig", gated_sae=True)(folder, weights()),
+        "is gated",
+    ),
+    "patchsae: no tensors": (
+        damaged(
+            "patchsae",
+            lambda f: torch.save(
+                {"config": {}, "state_dict": {"W_enc": {"a": 1}}}, f / "weights.pt"
+            ),
+        ),
+        "something other than a plain state dict",
+    ),
+    "prisma: pickled transcoder": (
+        lambda folder: checkpoint("vit_prisma.sae.config", "Config", is_transcoder=True)(
+            folder, weights()
+        ),
+        "is a transcoder",
+    ),
+    "msae": (
+        lambda folder: write_msae(folder), "MSAE: it reads CLIP's pooled image embedding",
+    ),
+    "dl: tensors of no class": (
+        lambda folder: write_step(folder, {"weight": torch.zeros(1)}), "tell no class",
+    ),
+    "overcomplete: pickled, of another class": (
+        lambda folder: write_model(folder, "QSAE"), "class 'QSAE': SAE, TopKSAE",
+    ),
+    "overcomplete: pickled, not trained": (
+        lambda folder: write_model(folder, "BatchTopKSAE"), "it has no threshold",
+    ),
+    "overcomplete: pickled, without an encoder": (
+        lambda folder: write_model(folder, "TopKSAE", top_k=3), "no linear encoder",
+    ),
+    "overcomplete: pursuit without k": (
+        lambda folder: write_model(folder, "MpSAE"), "MpSAE without a whole number k",
     ),
     "overcomplete: no JSON": (
         damaged("overcomplete SAE", lambda f: (f / "sae.json").unlink()),

@@ -34,7 +34,7 @@ def read(source: Source) -> SparseAutoencoder:
     found = read_torch(path)
     state = as_state(path, found.get(STATE) if isinstance(found, dict) else found)
     config = source.config()
-    shared, own = _part(config.get("sae_params")), _model(path, config)
+    shared = _part(config.get("sae_params"))
     top_k = shared.get("top_k")
     if type(top_k) is not int:
         raise SemsegError(
@@ -45,6 +45,7 @@ def read(source: Source) -> SparseAutoencoder:
     sae = overcomplete.build(path, {"top_k": top_k, "normalization": normalization}, state)
     if not _part(config.get("global")).get("standardize", True):
         return sae
+    own = _model(path, config)
     mean, std = (_per_dimension(path, own, name, sae.d_model) for name in ("mean", "std"))
     weights = (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec)
     std = std + EPS
