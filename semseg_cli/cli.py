@@ -7,17 +7,16 @@ from typing import Annotated
 import typer
 
 from semseg_cli import __version__
-from semseg_cli.commands.compare.command import Compare
-from semseg_cli.commands.ui import Ui
 from semseg_cli.demo.seed import WORLD_SEED as SEED
 from semseg_cli.errors import UsageError
 from semseg_cli.interrupts import listen
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.ending import run_to_end
+from semseg_cli.settings.compare import Compare
 from semseg_cli.settings.inputs import Format, LookupSetup, Setup, StatsSetup, TrainSetup
 from semseg_cli.settings.methods import METHODS, AutoFeat, Choose, MeanDiff, RandFeat, RandVec
 from semseg_cli.settings.options import SettingsCommand, with_settings
-from semseg_cli.settings.output import Checkup, Output, Recorded, Shown
+from semseg_cli.settings.output import Checkup, Output, Recorded, Shown, Ui
 from semseg_cli.settings.training import KeepStats, Training
 
 app = typer.Typer(

@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from semseg_cli import tracking
@@ -19,6 +18,7 @@ from semseg_cli.commands.same_settings import require_same_settings
 from semseg_cli.demo.world import world_folder
 from semseg_cli.engine.methods import needs_latents, needs_statistics
 from semseg_cli.experiment.estimate import make_plan
+from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.result_files import class_rows, write_outcome, write_stats
 from semseg_cli.experiment.run import Outcome, check_reused, choose_latents, method_name, run
@@ -27,7 +27,8 @@ from semseg_cli.files import cache_folder
 from semseg_cli.progress import Progress
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import from_lead, is_lead, n_ranks
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.contents import is_chosen_on_evaluation
+from semseg_cli.runs.folder import LOOKUP_FILE, RunFolder
 from semseg_cli.runs.lookup_csv import Reused, lookup_text
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.entries import entries
@@ -35,7 +36,7 @@ from semseg_cli.settings.inputs import LookupSetup, Setup, TrainSetup
 from semseg_cli.settings.methods import MANUAL, Choose, LatentChoice, MeanDiff, Method, Selection
 from semseg_cli.settings.output import Output, Recorded, Shown
 from semseg_cli.show import console
-from semseg_cli.show.run_pictures import add_all_pictures, add_examples
+from semseg_cli.show.run_pictures import add_all_pictures
 from semseg_cli.show.run_tables import (
     ON_EVALUATION,
     class_table,
@@ -44,10 +45,8 @@ from semseg_cli.show.run_tables import (
     summary_table,
 )
 from semseg_cli.show.tables import plain_number
-from semseg_cli.tracking.store_address import public, resolve_uri, ui_command
-from semseg_cli.tracking.tracked_run import is_chosen_on_evaluation
+from semseg_cli.tracking.store_address import resolve_uri, store_option, ui_command
 
-DEFAULT_STORE = "sqlite:///{}/mlflow.db"
 DEMO_NOTE = """This is the embedded demo world (drawn scenes, a tiny ViT): it shows the tool,
 not DINOv2. Bring your own: --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."""
 
@@ -106,7 +105,7 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
         with recorded(planned, shared, output, store) as folders:
             chosen = choose_latents(session, choice, progress)
             for folder, scale in zip(folders, scales, strict=True):
-                folder.write("lookup.csv", lookup_text(chosen[scale]).encode())
+                folder.write(LOOKUP_FILE, lookup_text(chosen[scale]).encode())
                 write_stats(folder, session.encoder)
             if not output.no_plots:
                 add_all_pictures(folders)
@@ -291,8 +290,7 @@ def _compare_commands(store: str | None, folders: Sequence[RunFolder]) -> list[s
     experiment = folders[0].meta["experiment"]
     words = ["semseg-cli", "compare"]
     words += [] if experiment == Output().experiment else ["--experiment", experiment]
-    words += [] if store == DEFAULT_STORE.format(Path.cwd()) else ["--tracking-uri", public(store)]
-    return [f"Compare: {shlex.join(words)}"]
+    return [f"Compare: {shlex.join([*words, *store_option(store)])}"]
 
 
 def print_where(

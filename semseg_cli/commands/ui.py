@@ -6,33 +6,14 @@ No torch, and no mlflow until a store is opened.
 import os
 import sys
 import webbrowser
-from dataclasses import dataclass
-from typing import ClassVar
 
 from semseg_cli import tracking
 from semseg_cli.errors import SemsegError
 from semseg_cli.interrupts import settle
-from semseg_cli.settings.base import Settings, option
+from semseg_cli.settings.output import Ui
 from semseg_cli.show import console
 from semseg_cli.tracking.store_address import public
-from semseg_cli.tracking.ui_server import HOST, PORT, choose_port, serving
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ui(Settings):
-    """What to open, and where."""
-
-    panel: ClassVar[str] = "MLflow UI"
-
-    tracking_uri: str | None = option(
-        None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
-    )
-    experiment: str | None = option(None, "Experiment to open; else that of the newest run.")
-    port: int | None = option(
-        None, f"Port on this machine; else {PORT}, or a free one where that is taken.",
-        ge=1, le=65535,
-    )  # fmt: skip
-    no_browser: bool = option(False, "Print the address only.")
+from semseg_cli.tracking.ui_server import HOST, choose_port, serving
 
 
 def open_ui(settings: Ui) -> None:

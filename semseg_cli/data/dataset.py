@@ -267,10 +267,15 @@ class Loader:
         )
         with interrupts.held():  # forking runs callbacks that drop exceptions
             batches = iter(loader)
-        for batch in batches:
-            if isinstance(batch, SemsegError):
-                raise batch
-            yield batch
+        try:
+            for batch in batches:
+                if isinstance(batch, SemsegError):
+                    raise batch
+                yield batch
+        finally:
+            # Ends the workers now. An error is in a cycle with this frame: garbage collection would
+            # close their queues before telling them, and each would be waited for in vain.
+            del batches
 
 
 def _leave_signals_to_parent(_worker: int) -> None:

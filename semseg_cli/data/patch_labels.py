@@ -20,20 +20,26 @@ def patch_pixels(labels_hw: Integer[Tensor, "h w"], patch_size_px: int) -> Integ
 def patch_modes(
     pixels_tp: Integer[Tensor, "t px"],
 ) -> tuple[Int64[Tensor, " t"], Float64[Tensor, " t"]]:
-    """The most frequent label of each patch (ties go to the smallest), and its share of pixels."""
+    """The most frequent label of each patch (ties go to the smallest), and its share of pixels.
+
+    A patch without pixels has label 0 and share 0.
+    """
     n_patches, n_pixels = pixels_tp.shape
-    n_labels = int(pixels_tp.max()) + 1
-    cells = pixels_tp.long() + n_labels * torch.arange(n_patches)[:, None]
+    if not pixels_tp.numel():
+        return torch.zeros(n_patches, dtype=torch.int64), torch.zeros(n_patches).double()
+    least, most = int(pixels_tp.min()), int(pixels_tp.max())
+    n_labels = most - least + 1
+    cells = pixels_tp.long() - least + n_labels * torch.arange(n_patches)[:, None]
     counts = torch.bincount(cells.reshape(-1), minlength=n_labels * n_patches)
     counts = counts.reshape(n_patches, n_labels)
     # numpy's argmax is documented to take the first maximum, torch's is not.
-    modes = torch.from_numpy(counts.numpy().argmax(axis=1))
+    modes = torch.from_numpy(counts.numpy().argmax(axis=1)) + least
     return modes, counts.max(dim=1).values.double() / n_pixels
 
 
 @typed
 def get_patch_mask(
-    pixel_labels_NP: Integer[Tensor, "n patch_px"], threshold: float
+    pixel_labels_NP: Integer[Tensor, "n patch_px"], threshold: float | int
 ) -> Bool[Tensor, " n"]:
     """True where at least `threshold` of a patch's pixels share one label."""
     return patch_modes(pixel_labels_NP)[1] >= threshold
@@ -43,7 +49,7 @@ def get_patch_mask(
 def get_patch_i(
     i: Int[Tensor, "batch width height"], n_patches_per_img: int
 ) -> Int[Tensor, "batch width height"]:
-    """Image index at each cell of the patch grid -> global patch index, row-major in the image.
+    """Image index at each cell of the patch grid -> global patch index (int64), row-major.
 
     Raises:
         ValueError: the grid is not the square one of `n_patches_per_img` patches.
@@ -53,5 +59,5 @@ def get_patch_i(
         raise ValueError(
             f"the grid is {width} x {height}: expected a square one of {n_patches_per_img} patches"
         )
-    cells = torch.arange(n_patches_per_img, dtype=i.dtype, device=i.device).view(width, height)
-    return i * n_patches_per_img + cells
+    cells = torch.arange(n_patches_per_img, device=i.device).view(width, height)
+    return i.long() * n_patches_per_img + cells

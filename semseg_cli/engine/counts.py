@@ -1,6 +1,7 @@
 """The accumulators. Integers only: they add up in any order, and ratios are taken at the end."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Int, Int64
@@ -133,22 +134,39 @@ def compute_class_results(
     orig_preds: Int[Tensor, "n_imgs patches"],
     mod_preds: Int[Tensor, "n_imgs patches"],
     *,
-    n_classes: int = N_ADE20K_CLASSES,
+    n_classes: int | None = None,
     class_names: Sequence[str] | None = None,
 ) -> list[ClassResults]:
-    """One entry per class 1..n_classes from ONE pair of predictions (ids from 1).
+    """One entry per class 1..n_classes from ONE pair of predictions.
+
+    A patch predicted as 0 (null) is an "other" one of every class; null has no entry of its own,
+    but 0 may be a key of `change_distribution`. `n_classes` is the number of `class_names` where
+    those are given, else ADE20K's 150.
 
     Raises:
-        ValueError: a prediction is no class id.
+        ValueError: a prediction is no class id, or the number of names is not `n_classes`.
     """
+    if n_classes is None:
+        n_classes = N_ADE20K_CLASSES if class_names is None else len(class_names)
+    if class_names is None:
+        class_names = [str(class_id) for class_id in range(1, n_classes + 1)]
+    if len(class_names) != n_classes:
+        raise ValueError(f"there are {len(class_names)} class names: expected {n_classes}")
     for preds in (orig_preds, mod_preds):
-        if preds.numel() and not 1 <= int(preds.min()) <= int(preds.max()) <= n_classes:
+        if preds.numel() and not 0 <= int(preds.min()) <= int(preds.max()) <= n_classes:
             raise ValueError(
                 f"predictions lie in {int(preds.min())}..{int(preds.max())}: "
-                f"expected ids from 1 to {n_classes}"
+                f"expected ids from 0 (null) to {n_classes}"
             )
-    names = class_names or [str(class_id) for class_id in range(1, n_classes + 1)]
-    counts = Counts(range(1, n_classes + 1), n_images=1, n_classes=n_classes)
-    orig, mod = orig_preds.reshape(1, -1), mod_preds.reshape(1, -1)
+    # Counts knows classes only: null is its first one, so every id moves up by one and back.
+    counts = Counts(range(2, n_classes + 2), n_images=1, n_classes=n_classes + 1)
+    orig, mod = (preds.reshape(1, -1).long() + 1 for preds in (orig_preds, mod_preds))
     counts.add_pair(torch.zeros(1, dtype=torch.int64), orig, mod)
-    return counts.to_class_results(names)
+    return [
+        replace(
+            found,
+            class_id=found.class_id - 1,
+            change_distribution={to - 1: n for to, n in found.change_distribution.items()},
+        )
+        for found in counts.to_class_results(["null", *class_names])
+    ]

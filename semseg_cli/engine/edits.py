@@ -10,6 +10,7 @@ decoder this is exactly encode, set the latents to `value`, decode: rank one per
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,13 +33,18 @@ def map_range(
     """The linear map of [a, b] onto [c, d].
 
     Raises:
-        ValueError: a value lies outside the domain (NaN does).
+        ValueError: a value lies outside the domain (NaN does), or the domain is a point or endless.
     """
     (a, b), (c, d) = domain, range
-    values = torch.as_tensor(x)
+    # A number is compared as it is: as a float32 tensor it might round into the domain.
+    values = x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64)
     outside = values[~((values >= a) & (values <= b))]
     if outside.numel():
         raise ValueError(f"{float(outside.flatten()[0])} lies outside the domain [{a}, {b}]")
+    if not 0 < b - a < math.inf:
+        raise ValueError(f"the domain [{a}, {b}] has no length: expected a < b, both finite")
+    if isinstance(x, Tensor):  # in float64, so that nothing overflows or cancels on the way
+        return (c + (x.double() - a) * (d - c) / (b - a)).to(x.dtype)
     return c + (x - a) * (d - c) / (b - a)
 
 

@@ -16,8 +16,10 @@ from semseg_cli.engine.evaluate import clean_state, edited_by_patch, row_of_patc
 from semseg_cli.experiment.run import Outcome
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.report import ClassResults, Report
 from semseg_cli.show.example_picture import Example, example_figure
+from semseg_cli.show.run_pictures import attempt
 
 
 def example_panels(session: Session, outcome: Outcome, n: int, folder: Path) -> None:
@@ -115,3 +117,9 @@ def edited_predictions(
     rows_bt = row_of_patch(edit, batch) if row is None else torch.full_like(batch.labels_bt, row)
     parts = edited_by_patch(pipeline, state, edit, rows_bt)
     return state.clean_bt, torch.cat([edited_pt for _, edited_pt, _ in parts])
+
+
+def add_examples(folder: RunFolder, session: Session, outcome: Outcome, n: int) -> None:
+    """Draws examples/*.png of a run: `n` images each of two classes. Before `add_pictures`."""
+    with attempt("examples"):
+        example_panels(session, outcome, n, folder.path / "examples")

@@ -35,7 +35,15 @@ class SegmentationHead(nn.Linear):
 def argmax_logits(
     logits: Float[Tensor, "batch patches channels_with_null"],
 ) -> Int[Tensor, "batch patches"]:
-    """The best class per patch, 1..C: channel 0 is null and never wins."""
+    """The best class per patch, 1..C: channel 0 is null and never wins.
+
+    Raises:
+        ValueError: there is no channel beside null.
+    """
+    if logits.shape[-1] < 2:
+        raise ValueError(
+            f"the logits have {logits.shape[-1]} channels: expected null and at least one class"
+        )
     return logits[..., 1:].argmax(dim=-1) + 1
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from semseg_cli.settings.compare import N_RESAMPLES
 from semseg_cli.typed import typed
 
 COUNTED = ("n_orig_patches", "n_changed_patches", "n_other_patches", "n_other_changed")
 MEASURES = ("target_change", "other_change", "selectivity")
-N_RESAMPLES = 2000
 _TAILS = (2.5, 97.5)
 _AT_ONCE = 4_000_000  # weights in memory
 

@@ -1,17 +1,16 @@
-"""How a comparison is shown: which rows and columns, in what order, in what form."""
+"""What a comparison is made of and how it is shown."""
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from semseg_cli.errors import UsageError
-from semseg_cli.runs.bootstrap import N_RESAMPLES
 from semseg_cli.settings.base import Settings, option
-from semseg_cli.show.tables import SUFFIXES
+from semseg_cli.settings.methods import RandFeat
+from semseg_cli.settings.output import Output
 
 Format = Literal["auto", "table", "csv", "json", "markdown", "latex"]
+SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
+N_RESAMPLES = 2000
 SHORT = {
     "target": "target_change",
     "other": "other_change",
@@ -65,43 +64,30 @@ class View(Settings):
         return tuple(SHORT.get(name, name) for name in given if name)
 
 
-def check_columns(names: Iterable[str], known: Iterable[str], option: str = "columns") -> None:
-    """Raises a UsageError for a name that is no column, with those that come close."""
-    # Columns that only some comparisons have (p without a baseline, say) are empty elsewhere.
-    known = list(dict.fromkeys([*known, *SHORT.values()]))
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, [*known, *SHORT], cutoff=0.5)
-            listed = f"did you mean {', '.join(close)}?" if close else f"take {', '.join(known)}"
-            raise UsageError(f"--{option} has no column {name!r}: {listed}")
+@dataclass(frozen=True, kw_only=True)
+class RunChoice(Settings):
+    """Which runs to compare, and with which."""
+
+    panel: ClassVar[str] = "Runs"
+
+    experiment: tuple[str, ...] = option(
+        (Output.experiment,), "Experiment to take runs from (repeatable)."
+    )
+    method: tuple[str, ...] = option((), "Only runs of this method (repeatable): auto-feat, ...")
+    filter: str = option("", "Only runs that fit, in MLflow's syntax: metrics.other_change < 0.1")
+    sweep: str | None = option(None, "Only the runs of one command, by its sweep id (tag).")
+    last: int | None = option(
+        None, "The newest N finished runs, instead of the newest of each kind.", ge=1
+    )
+    unfinished: bool = option(False, "Also runs that failed, were stopped or go on.")
+    baseline: str | None = option(
+        None, f"Method or run that differences are taken to ({RandFeat.command}, if present)."
+    )
+    tracking_uri: str | None = option(
+        None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
+    )
 
 
-def arranged(
-    rows: Sequence[Mapping[str, Any]], view: View, first: str = ""
-) -> list[Mapping[str, Any]]:
-    """The rows in the order and number asked for; a row without a value comes last.
-
-    `first` begins the keys that a plain column name stands for.
-
-    Raises:
-        UsageError: no row has the column to sort by.
-    """
-    kept = list(rows)
-    if view.sort is not None and kept:
-        name = view.sort.removeprefix("-")
-        keys = {SHORT.get(name, name), first + SHORT.get(name, name)}
-        known = [key for row in kept for key in row]
-        found = sorted(keys & set(known), key=len)
-        if not found:
-            check_columns([SHORT.get(name, name)], known, "sort")
-            return kept[: view.top]
-        falls = not view.sort.startswith("-")
-        there = [row for row in kept if row.get(found[-1]) not in (None, "")]
-        there.sort(key=lambda row: _rank(row[found[-1]]), reverse=falls)
-        kept = there + [row for row in kept if row.get(found[-1]) in (None, "")]
-    return kept[: view.top]
-
-
-def _rank(value: Any) -> tuple[bool, float, str]:
-    is_number = isinstance(value, int | float)
-    return (is_number, value if is_number else 0.0, "" if is_number else str(value))
+@dataclass(frozen=True, kw_only=True)
+class Compare(View, RunChoice):
+    """Which runs to compare, and how to show them."""

@@ -8,6 +8,8 @@ from typing import ClassVar
 from semseg_cli.settings.base import Settings, option
 from semseg_cli.settings.inputs import Format
 
+PORT = 5000  # of MLflow's web pages
+
 
 @dataclass(frozen=True, kw_only=True)
 class Places(Settings):
@@ -89,3 +91,20 @@ class Shown(Output):
             raise ValueError("log_class_metrics is about tracking: leave out --no-track")
         if self.examples and self.no_plots:
             raise ValueError(f"examples is {self.examples}: leave out --no-plots to draw them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ui(Settings):
+    """What to open, and where."""
+
+    panel: ClassVar[str] = "MLflow UI"
+
+    tracking_uri: str | None = option(
+        None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
+    )
+    experiment: str | None = option(None, "Experiment to open; else that of the newest run.")
+    port: int | None = option(
+        None, f"Port on this machine; else {PORT}, or a free one where that is taken.",
+        ge=1, le=65535,
+    )  # fmt: skip
+    no_browser: bool = option(False, "Print the address only.")

@@ -7,19 +7,22 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from semseg_cli.runs.bootstrap import COUNTED, MEASURES, row_intervals
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import (
+    CHANGES_FILE,
+    CLASSES_FILE,
+    PAGE_FILE,
+    PER_IMAGE_FILE,
+    REPORT_FILE,
+    RunFolder,
+)
+from semseg_cli.runs.rows import read_rows
 from semseg_cli.show.console import say
-from semseg_cli.tracking.tracked_run import read_rows
-
-if TYPE_CHECKING:
-    from semseg_cli.experiment.run import Outcome
-    from semseg_cli.experiment.session import Session
 
 log = logging.getLogger("semseg_cli")
 Row = Mapping[str, Any]
@@ -33,14 +36,6 @@ def attempt(what: str) -> Iterator[None]:
     except Exception as error:
         log.exception("%s: failed", what)
         say(f"No {what} ({type(error).__name__}: {error}): the results themselves are complete.")
-
-
-def add_examples(folder: RunFolder, session: "Session", outcome: "Outcome", n: int) -> None:
-    """Draws examples/*.png of a run: `n` images each of two classes. Before `add_pictures`."""
-    with attempt("examples"):
-        from semseg_cli.experiment.examples import example_panels
-
-        example_panels(session, outcome, n, folder.path / "examples")
 
 
 def add_all_pictures(folders: Sequence[RunFolder]) -> None:
@@ -62,21 +57,21 @@ def add_pictures(folder: RunFolder, sweep: Sequence[Row] = ()) -> None:
     numbers: Mapping[str, float] = {}
     if _has_report(folder):
         with attempt("numbers"):
-            rows = read_rows(folder.path / "class_results.csv")
+            rows = read_rows(folder.path / CLASSES_FILE)
             numbers = folder.report().metrics()
         with attempt("intervals"):
             rows, numbers = with_intervals(rows, folder), dose_row(folder)
         for name, draw in _charts(folder, rows, sweep).items():
             with attempt(f"picture {name}"):
                 draw(folder.path / "plots" / name)
-    with attempt("report.html"):
+    with attempt(PAGE_FILE):
         from semseg_cli.show.html_report import report_html
 
-        folder.write("report.html", report_html(folder, rows, numbers).encode())
+        folder.write(PAGE_FILE, report_html(folder, rows, numbers).encode())
 
 
 def _has_report(folder: RunFolder) -> bool:
-    return (folder.path / "report.json").exists()
+    return (folder.path / REPORT_FILE).exists()
 
 
 def _charts(
@@ -110,7 +105,7 @@ def _draw_extremes(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
 def _draw_flows(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
     from semseg_cli.show.change_chart import flow_figure
 
-    frame = pd.read_parquet(folder.path / "change_matrix.parquet")
+    frame = pd.read_parquet(folder.path / CHANGES_FILE)
     flows: list[Any] = frame.to_dict("records")
     flow_figure(flows, {row["class_id"]: row["n_orig_patches"] for row in rows}, path)
 
@@ -148,7 +143,7 @@ def dose_row(folder: RunFolder) -> dict[str, Any]:
 
 def _counts(folder: RunFolder) -> tuple[list[int], np.ndarray]:
     """Class ids, and the four counts [images, classes, 4], of per_image.parquet."""
-    frame = pd.read_parquet(folder.path / "per_image.parquet")
+    frame = pd.read_parquet(folder.path / PER_IMAGE_FILE)
     class_ids = frame["class_id"].drop_duplicates().tolist()
     return class_ids, frame[list(COUNTED)].to_numpy(dtype=np.int64).reshape(-1, len(class_ids), 4)
 

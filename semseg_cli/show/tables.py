@@ -21,7 +21,6 @@ Format = Literal["table", "csv", "json", "markdown", "latex"]
 Kind = Literal["text", "ratio", "count", "setting", "estimate", "difference", "p"]
 FORMATS: tuple[str, ...] = get_args(Format)
 GAP, NAME_WIDTH = 2, 14
-SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
 Row = Mapping[str, Any]
 
 

@@ -3,21 +3,29 @@
 `tracking.py` sends it to a store and reads it back; `compare` reads it from either side.
 """
 
-import csv
 import difflib
-import io
 import json
-import math
 import re
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.contents import is_chosen_on_evaluation, metrics_of, params_of, text_of
+from semseg_cli.runs.folder import (
+    CHANGES_FILE,
+    CLASSES_FILE,
+    DRAWS_FILE,
+    LOOKUP_FILE,
+    PER_IMAGE_FILE,
+    REPORT_FILE,
+    RUN_FILE,
+    SWEEP_FILE,
+    RunFolder,
+)
+from semseg_cli.runs.rows import parse_number, read_rows
 from semseg_cli.show.run_tables import (
     ON_EVALUATION,
     extremes_table,
@@ -27,10 +35,9 @@ from semseg_cli.show.run_tables import (
 )
 from semseg_cli.show.tables import render
 
-METRICS = "metrics.json"  # name -> number, of runs that make something
 TABLE = "class_results.json"
 # These go below results/ in the store; every other file keeps its place in the folder.
-RESULT_FILES = ("class_results.csv", "per_image.parquet", "change_matrix.parquet", "draws.csv")
+RESULT_FILES = (CLASSES_FILE, PER_IMAGE_FILE, CHANGES_FILE, DRAWS_FILE)
 # The first columns of the table of classes in MLflow's UI; the others follow as they are.
 FIRST = ("class_name", "target_change", "other_change", "selectivity", "latent")
 FINAL = ("FINISHED", "FAILED", "KILLED")
@@ -76,42 +83,9 @@ def from_folder(folder: RunFolder) -> TrackedRun:
     )
 
 
-def params_of(folder: RunFolder) -> dict[str, str]:
-    """The settings of a run by option name; lists are joined, nested tables are dotted."""
-    path = folder.path / "settings.toml"
-    if not path.exists():
-        return {}
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SemsegError(f"{path} cannot be read ({error}): is it whole?") from error
-    return dict(_flat(settings))
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", _text(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(_text(item) for item in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def metrics_of(folder: RunFolder) -> dict[str, float]:
-    """The scalars of a run's report, or of its metrics.json; none for a run with neither."""
-    if (folder.path / "report.json").exists():
-        return folder.report().metrics()
-    return folder.read_json(METRICS) if (folder.path / METRICS).exists() else {}
-
-
 def class_metrics_of(folder: RunFolder) -> dict[str, float]:
     """The ratios of each class of a run, as metrics `class/NAME/...`; none unless asked for."""
-    if not folder.meta.get("class_metrics") or not (folder.path / "report.json").exists():
+    if not folder.meta.get("class_metrics") or not (folder.path / REPORT_FILE).exists():
         return {}
     results = folder.report().class_results
     names = [safe_name(result.class_name) for result in results]
@@ -143,18 +117,11 @@ def tags_of(folder: RunFolder) -> dict[str, str]:
     own |= {name: meta.get(name) for name in ("protocol", "sweep_id", "command", "reason")}
     own |= {f"digest.{name}": digest for name, digest in (meta.get("digests") or {}).items()}
     own |= {f"digest.{one['role']}": one["digest"] for one in meta["datasets"]}
-    own["latents_on_evaluation"] = _text(is_chosen_on_evaluation(folder))
-    if (folder.path / "report.json").exists():
-        own["pooled_telling"] = _text(folder.report().is_pooled_telling)
+    own["latents_on_evaluation"] = text_of(is_chosen_on_evaluation(folder))
+    if (folder.path / REPORT_FILE).exists():
+        own["pooled_telling"] = text_of(folder.report().is_pooled_telling)
     kept = {f"semseg.{name}": str(value) for name, value in own.items() if value is not None}
     return {**meta["tags"], **kept}
-
-
-def is_chosen_on_evaluation(folder: RunFolder) -> bool:
-    """Whether a run's latents were chosen on the split that they are evaluated on."""
-    by_role = {one["role"]: (one["root"], one["split"]) for one in folder.meta["datasets"]}
-    used = (folder.path / "lookup.csv").exists() and "lookup" in by_role
-    return used and by_role["lookup"] == by_role.get("evaluation")
 
 
 def files_of(folder: RunFolder) -> list[tuple[Path, str]]:
@@ -164,7 +131,7 @@ def files_of(folder: RunFolder) -> list[tuple[Path, str]]:
     return [
         (path, "results" if str(at) in RESULT_FILES else at.parent.as_posix().removeprefix("."))
         for path, at in placed
-        if str(at) != "run.json" and not any(part.startswith(".") for part in at.parts)
+        if str(at) != RUN_FILE and not any(part.startswith(".") for part in at.parts)
     ]
 
 
@@ -173,7 +140,7 @@ def class_table(folder: RunFolder) -> str | None:
 
     The UI groups by the first column, compares the next, and shows every digit it is given.
     """
-    rows = read_rows(folder.path / "class_results.csv")
+    rows = read_rows(folder.path / CLASSES_FILE)
     if not rows:
         return None
     columns = sorted(rows[0], key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
@@ -185,30 +152,6 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of one of our CSV files, numbers as numbers; none where the file does not exist."""
-    return parse_rows(path.read_text(encoding="utf-8")) if path.exists() else []
-
-
-def parse_rows(text: str) -> list[dict[str, Any]]:
-    """The rows of a CSV text; every column but `class_name` may hold numbers."""
-    return [
-        {name: v if name == "class_name" else parse_number(v) for name, v in row.items()}
-        for row in csv.DictReader(io.StringIO(text))
-    ]
-
-
-def parse_number(text: str) -> int | float | str | None:
-    """A number where the text is one, else the text; None for nothing and for NaN."""
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        return value if math.isfinite(value) else None  # JSON has no NaN
-    return text or None
-
-
 def setting_of(run: TrackedRun, name: str) -> int | float | str | None:
     """A parameter of a run, as a number where it is one: `mlflow run` logs "-2" for our "-2.0"."""
     return parse_number(run.params.get(name, ""))
@@ -218,15 +161,15 @@ def describe(folder: RunFolder) -> str:
     """A run in Markdown: how it was made, its summary and most telling classes or latents."""
     meta = folder.meta
     parts = [f"`semseg-cli {meta['command']}`, run folder `{folder.path}`"]
-    if (folder.path / "report.json").exists():
+    if (folder.path / REPORT_FILE).exists():
         report = folder.report()
         notes = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
         parts.append(render(summary_table({meta["run_name"]: report}, "", notes), "markdown"))
-        rows = read_rows(folder.path / "class_results.csv")
+        rows = read_rows(folder.path / CLASSES_FILE)
         parts.append(render(extremes_table(rows, report.least_patches), "markdown") if rows else "")
-    elif latents := read_rows(folder.path / "lookup.csv"):
+    elif latents := read_rows(folder.path / LOOKUP_FILE):
         parts.append(render(lookup_table(latents[:100]), "markdown"))
-    elif heads := read_rows(folder.path / "sweep.csv"):
+    elif heads := read_rows(folder.path / SWEEP_FILE):
         parts.append(render(sweep_table(heads), "markdown"))
     if meta["reason"]:
         parts.append(f"{meta['status']}: {meta['reason']}")

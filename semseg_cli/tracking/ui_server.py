@@ -15,10 +15,10 @@ from urllib.request import ProxyHandler, build_opener
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.interrupts import held
+from semseg_cli.settings.output import PORT
 from semseg_cli.tracking.store_address import public
 
 HOST = "127.0.0.1"
-PORT = 5000
 START_SECONDS = 120.0
 STOP_SECONDS = 5.0
 # One process is enough for one reader.

@@ -21,11 +21,12 @@ from terminal import Terminal
 
 from semseg_cli import tracking
 from semseg_cli.commands import ui as ui_module
-from semseg_cli.commands.ui import Ui, open_ui
+from semseg_cli.commands.ui import open_ui
 from semseg_cli.errors import SemsegError
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.methods import AutoFeat
+from semseg_cli.settings.output import Ui
 from semseg_cli.tracking import saved_view, ui_server
 
 MOST_OF_A_TAG = 5000  # characters that MLflow takes in a tag of an experiment

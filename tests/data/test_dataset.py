@@ -1,5 +1,6 @@
 """Folders to batches: labels by the definition, and every wrong layout in a sentence."""
 
+import multiprocessing
 import re
 import shutil
 from collections.abc import Callable
@@ -294,6 +295,15 @@ def test_a_bad_file_is_named_while_reading_also_through_workers(
     with pytest.raises(SemsegError, match=sentence) as caught:
         read_all(folder, n_workers)
     assert "Traceback" not in str(caught.value)
+    assert multiprocessing.active_children() == []  # nobody waits for them afterwards
+
+
+def test_workers_of_an_abandoned_loop_end_with_it(folder: Path) -> None:
+    batches = iter(Loader(opened(folder), batch_size=1, n_workers=2))
+    next(batches)
+    workers = multiprocessing.active_children()
+    del batches
+    assert [worker.exitcode for worker in workers] == [0, 0]
 
 
 # --- subsets and batches -----------------------------------------------------------------------

@@ -95,12 +95,12 @@ def test_an_edit_that_flips_only_class_one_reports_0_160625_for_both() -> None:
 
 @pytest.mark.parametrize(
     ("orig", "mod"),
-    [([[0, 1]], [[1, 1]]), ([[1, 1]], [[1, 6]]), ([[-1, 1]], [[1, 1]])],
+    [([[6, 0]], [[1, 1]]), ([[1, 1]], [[1, 6]]), ([[-1, 1]], [[1, 1]])],
 )
 def test_predictions_that_are_no_class_ids_are_refused(
     orig: list[list[int]], mod: list[list[int]]
 ) -> None:
-    with pytest.raises(ValueError, match="from 1 to 5"):
+    with pytest.raises(ValueError, match=r"from 0 \(null\) to 5"):
         compute_class_results(torch.tensor(orig), torch.tensor(mod), n_classes=5)
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns
 from semseg_cli.errors import UsageError
-from semseg_cli.settings.compare import View, arranged, check_columns
+from semseg_cli.settings.compare import View
 
 ROWS: list[dict[str, Any]] = [
     {"run": "b", "selectivity": 0.1, "x: selectivity": 3, "select": "f1"},

@@ -10,16 +10,12 @@ from run_folders import make_folder
 from terminal import Terminal, options
 from worlds import World
 
+from semseg_cli.experiment.examples import add_examples
 from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.rows import read_rows
 from semseg_cli.show import charts
-from semseg_cli.show.run_pictures import (
-    add_all_pictures,
-    add_examples,
-    add_pictures,
-    dose_row,
-    with_intervals,
-)
-from semseg_cli.tracking.tracked_run import files_of, read_rows
+from semseg_cli.show.run_pictures import add_all_pictures, add_pictures, dose_row, with_intervals
+from semseg_cli.tracking.tracked_run import files_of
 
 PLOTS = ["best_worst.png", "changes.png", "dose_response.png", "target_other.png"]
 

@@ -4,22 +4,16 @@ No torch, and no mlflow until a store is opened.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from semseg_cli.commands.compare.table_of_classes import class_comparison
 from semseg_cli.commands.compare.table_of_runs import comparison, comparison_rows
 from semseg_cli.commands.compare.uncertainty import Artifacts
-from semseg_cli.commands.compare.which_runs import RunChoice, candidates
+from semseg_cli.commands.compare.which_runs import candidates
 from semseg_cli.errors import SemsegError
-from semseg_cli.settings.compare import View
+from semseg_cli.settings.compare import Compare
 from semseg_cli.show.tables import Table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compare(View, RunChoice):
-    """Which runs to compare, and how to show them."""
 
 
 def compare(settings: Compare, wanted: Sequence[str] = (), width: int = 80) -> Table:

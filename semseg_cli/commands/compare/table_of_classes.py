@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from semseg_cli.commands.compare.notes import INTERVALS, few_images, few_patches, omitted, warnings
+from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns
 from semseg_cli.commands.compare.table_of_runs import row_names, title
 from semseg_cli.commands.compare.uncertainty import (
     Artifacts,
@@ -21,7 +22,7 @@ from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs import bootstrap
 from semseg_cli.runs.bootstrap import MEASURES
-from semseg_cli.settings.compare import View, arranged, check_columns
+from semseg_cli.settings.compare import View
 from semseg_cli.show.run_tables import CLASS
 from semseg_cli.show.tables import Column, Row, Table
 from semseg_cli.tracking.tracked_run import TrackedRun

@@ -5,10 +5,11 @@ from dataclasses import fields
 from typing import Any
 
 from semseg_cli.commands.compare.notes import captions
+from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns
 from semseg_cli.commands.compare.uncertainty import Artifacts, run_values
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.settings.base import Settings
-from semseg_cli.settings.compare import View, arranged, check_columns
+from semseg_cli.settings.compare import View
 from semseg_cli.settings.inputs import Compute
 from semseg_cli.settings.output import Output
 from semseg_cli.show.run_tables import METRICS, NAME, best_row, present

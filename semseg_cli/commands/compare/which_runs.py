@@ -6,44 +6,19 @@ No mlflow until a store is opened.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from semseg_cli import tracking
 from semseg_cli.commands.compare.uncertainty import listed
 from semseg_cli.errors import SemsegError, UsageError, VersionError
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import RUN_FILE, RunFolder
 from semseg_cli.runs.report import SCHEMA_VERSION
-from semseg_cli.settings.base import Settings, option
+from semseg_cli.settings.compare import RunChoice
 from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat, RandFeat
-from semseg_cli.settings.output import Output
 from semseg_cli.tracking.store_address import public
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick, setting_of
 
 COMMANDS = {method.name: method.command for method in METHODS}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunChoice(Settings):
-    """Which runs to compare, and with which."""
-
-    panel: ClassVar[str] = "Runs"
-
-    experiment: tuple[str, ...] = option(
-        (Output.experiment,), "Experiment to take runs from (repeatable)."
-    )
-    method: tuple[str, ...] = option((), "Only runs of this method (repeatable): auto-feat, ...")
-    filter: str = option("", "Only runs that fit, in MLflow's syntax: metrics.other_change < 0.1")
-    sweep: str | None = option(None, "Only the runs of one command, by its sweep id (tag).")
-    last: int | None = option(
-        None, "The newest N finished runs, instead of the newest of each kind.", ge=1
-    )
-    unfinished: bool = option(False, "Also runs that failed, were stopped or go on.")
-    baseline: str | None = option(
-        None, f"Method or run that differences are taken to ({RandFeat.command}, if present)."
-    )
-    tracking_uri: str | None = option(
-        None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
-    )
 
 
 @dataclass(frozen=True)
@@ -105,7 +80,7 @@ def _is_method(name: str) -> bool:
 
 
 def _is_folder(one: str) -> bool:
-    return (Path(one) / "run.json").is_file()
+    return (Path(one) / RUN_FILE).is_file()
 
 
 def _pool(choice: RunChoice, wanted: Sequence[str]) -> list[TrackedRun]:

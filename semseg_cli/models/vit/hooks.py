@@ -38,7 +38,8 @@ def register_hook(
     index 10.
 
     Raises:
-        ValueError: there is no such layer, or (when run) the images have other numbers of patches.
+        ValueError: there is no such layer, or (when run) the images have other numbers of patches,
+            or the hook changes the shape.
     """
     if not 1 <= layer <= vit.n_layers:
         raise ValueError(f"layer is {layer}: this model has layers 1 to {vit.n_layers}")
@@ -50,6 +51,12 @@ def register_hook(
                 f"{tokens_bnd.shape[1] - vit.n_prefix_tokens} patch tokens"
             )
         before, patches = tokens_bnd[:, :-n_patches_per_img], tokens_bnd[:, -n_patches_per_img:]
-        return torch.cat([before, hook(patches).to(patches.dtype)], dim=1)
+        edited = hook(patches)
+        if edited.shape != patches.shape:
+            raise ValueError(
+                f"the hook gave shape {tuple(edited.shape)} for patches of shape "
+                f"{tuple(patches.shape)}: expected the same"
+            )
+        return torch.cat([before, edited.to(patches.dtype)], dim=1)
 
     return HookHandle(vit.blocks[layer - 1].register_forward_hook(edit))

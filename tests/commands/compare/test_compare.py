@@ -12,13 +12,13 @@ import pytest
 from run_folders import fill, make_folder, make_report
 
 from semseg_cli import tracking
-from semseg_cli.commands.compare.command import Compare, compare
+from semseg_cli.commands.compare.command import compare
 from semseg_cli.commands.compare.table_of_runs import comparison, differing
 from semseg_cli.commands.compare.uncertainty import Artifacts
 from semseg_cli.commands.compare.which_runs import COMMANDS, Candidates
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs.folder import RunFolder
-from semseg_cli.settings.compare import View
+from semseg_cli.settings.compare import Compare, View
 from semseg_cli.settings.methods import METHODS
 from semseg_cli.show.tables import FORMATS, Table, render
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick

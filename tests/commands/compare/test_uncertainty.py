@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from run_folders import fill, make_folder, make_report, write_draws
 
-from semseg_cli.commands.compare.command import Compare, compare
+from semseg_cli.commands.compare.command import compare
 from semseg_cli.commands.compare.notes import warnings
 from semseg_cli.commands.compare.uncertainty import SAME, Artifacts, pair, run_values
 from semseg_cli.commands.compare.which_runs import Candidates
@@ -19,6 +19,7 @@ from semseg_cli.runs import bootstrap
 from semseg_cli.runs.bootstrap import COUNTED
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.report import ClassResults, Report
+from semseg_cli.settings.compare import Compare
 from semseg_cli.show.tables import Table
 from semseg_cli.tracking.store_address import local_path
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder

@@ -1,0 +1,1 @@
+"""Do intervals and tests keep their word, where the truth is known?"""

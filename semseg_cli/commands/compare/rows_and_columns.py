@@ -1,0 +1,50 @@
+"""Which rows and columns of a comparison are shown, in what order."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from semseg_cli.errors import UsageError
+from semseg_cli.settings.compare import SHORT, View
+
+
+def check_columns(names: Iterable[str], known: Iterable[str], option: str = "columns") -> None:
+    """Raises a UsageError for a name that is no column, with those that come close."""
+    # Columns that only some comparisons have (p without a baseline, say) are empty elsewhere.
+    known = list(dict.fromkeys([*known, *SHORT.values()]))
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, [*known, *SHORT], cutoff=0.5)
+            listed = f"did you mean {', '.join(close)}?" if close else f"take {', '.join(known)}"
+            raise UsageError(f"--{option} has no column {name!r}: {listed}")
+
+
+def arranged(
+    rows: Sequence[Mapping[str, Any]], view: View, first: str = ""
+) -> list[Mapping[str, Any]]:
+    """The rows in the order and number asked for; a row without a value comes last.
+
+    `first` begins the keys that a plain column name stands for.
+
+    Raises:
+        UsageError: no row has the column to sort by.
+    """
+    kept = list(rows)
+    if view.sort is not None and kept:
+        name = view.sort.removeprefix("-")
+        keys = {SHORT.get(name, name), first + SHORT.get(name, name)}
+        known = [key for row in kept for key in row]
+        found = sorted(keys & set(known), key=len)
+        if not found:
+            check_columns([SHORT.get(name, name)], known, "sort")
+            return kept[: view.top]
+        falls = not view.sort.startswith("-")
+        there = [row for row in kept if row.get(found[-1]) not in (None, "")]
+        there.sort(key=lambda row: _rank(row[found[-1]]), reverse=falls)
+        kept = there + [row for row in kept if row.get(found[-1]) in (None, "")]
+    return kept[: view.top]
+
+
+def _rank(value: Any) -> tuple[bool, float, str]:
+    is_number = isinstance(value, int | float)
+    return (is_number, value if is_number else 0.0, "" if is_number else str(value))

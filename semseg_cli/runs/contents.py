@@ -1,0 +1,49 @@
+"""What a run folder says of its run: settings, metrics, where its latents were chosen."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from semseg_cli.errors import SemsegError
+from semseg_cli.runs.folder import LOOKUP_FILE, METRICS_FILE, REPORT_FILE, SETTINGS_FILE, RunFolder
+
+
+def params_of(folder: RunFolder) -> dict[str, str]:
+    """The settings of a run by option name; lists are joined, nested tables are dotted."""
+    path = folder.path / SETTINGS_FILE
+    if not path.exists():
+        return {}
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SemsegError(f"{path} cannot be read ({error}): is it whole?") from error
+    return dict(_flat(settings))
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", text_of(value)
+
+
+def text_of(value: Any) -> str:
+    """A value as parameters and tags hold it: lists joined, true and false in small letters."""
+    if isinstance(value, list):
+        return ", ".join(text_of(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def metrics_of(folder: RunFolder) -> dict[str, float]:
+    """The scalars of a run's report, or of its metrics.json; none for a run with neither."""
+    if (folder.path / REPORT_FILE).exists():
+        return folder.report().metrics()
+    return folder.read_json(METRICS_FILE) if (folder.path / METRICS_FILE).exists() else {}
+
+
+def is_chosen_on_evaluation(folder: RunFolder) -> bool:
+    """Whether a run's latents were chosen on the split that they are evaluated on."""
+    by_role = {one["role"]: (one["root"], one["split"]) for one in folder.meta["datasets"]}
+    used = (folder.path / LOOKUP_FILE).exists() and "lookup" in by_role
+    return used and by_role["lookup"] == by_role.get("evaluation")
