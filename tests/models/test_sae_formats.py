@@ -30,6 +30,7 @@ from sae_files import (
     tokens,
     weights,
     write_sparsify,
+    write_visaebench,
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -494,7 +495,7 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda folder: dictionary_learning(
             "AutoEncoder", lambda w: {"ae": linear(w), "step": 5, "optimizer": {}}
         )(folder, weights()),
-        r"backup to resume training from \(step 5\)",
+        "backup to resume training from",
     ),
     "dl: not tensors": (
         lambda folder: dictionary_learning("AutoEncoder", lambda w: {"a": 1})(folder, weights()),
@@ -740,3 +741,45 @@ def test_the_export_on_the_page_is_what_is_read(tmp_path: Path) -> None:
     )
     found = saes.load(tmp_path).encode(torch.from_numpy(tokens()))
     torch.testing.assert_close(found, torch.from_numpy(expected).float(), rtol=1e-4, atol=1e-4)
+
+
+# --- hostile configs ------------------------------------------------------------------------------
+
+
+def doubled(n: int = 60) -> list[Any]:
+    """A list whose text is longer than any memory holds; a pickle of it is short."""
+    found: list[Any] = [1]
+    for _ in range(n):
+        found = [found, found]
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["architecture", "activation_fn_str", "normalize_activations", "activation_fn_kwargs"]
+)
+def test_a_config_of_endless_text_is_left_out(tmp_path: Path, name: str) -> None:
+    values: dict[str, Any] = {name: doubled()}
+    write = checkpoint("vit_prisma.sae.config", "VisionModelSAERunnerConfig", **values)
+    assert saes.load(write(tmp_path, weights())).d_sae == S  # by the defaults
+
+
+def test_an_activation_of_endless_text_is_refused(tmp_path: Path) -> None:
+    openai("TopK", k=doubled())(tmp_path, weights())
+    with pytest.raises(SemsegError, match="no readable activation"):
+        saes.load(tmp_path)
+
+
+def test_a_yaml_of_endless_text_is_refused(tmp_path: Path) -> None:
+    write_visaebench(tmp_path, weights())
+    (tmp_path / "config.json").unlink()
+    lines = ["a0: &a0 [1]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
+    (tmp_path / "config.yaml").write_text("\n".join([*lines, "activation: *a59"]))
+    with pytest.raises(SemsegError, match="one too large"):
+        saes.load(tmp_path, format="visaebench")
+
+
+def test_control_characters_in_names_are_not_printed(tmp_path: Path) -> None:
+    torch.save({"W_enc\x1b[2J\n": torch.zeros(1)}, tmp_path / "model.pt")
+    with pytest.raises(SemsegError) as caught:
+        saes.load(tmp_path / "model.pt")
+    assert str(caught.value).isprintable()

@@ -56,12 +56,12 @@ def read(source: Source, dict_class: str | None = None) -> SparseAutoencoder:
 def _class_in(path: Path, config: dict[str, Any]) -> str:
     trainer = config.get("trainer")
     dict_class = trainer.get("dict_class") if isinstance(trainer, dict) else None
-    if dict_class not in CLASSES:
+    if not isinstance(dict_class, str) or dict_class not in CLASSES:
         raise SemsegError(
             f"The SAE {path} is of dict_class {dict_class!r} in {CONFIG}: {', '.join(CLASSES)} are "
             "read."
         )
-    return str(dict_class)
+    return dict_class
 
 
 def _class_of(path: Path, state: State) -> str:
@@ -100,7 +100,7 @@ def _state(path: Path) -> State:
     found = read_torch(path)
     if isinstance(found, dict) and {"ae", "step"} <= set(found):
         raise SemsegError(
-            f"{path} is a backup to resume training from (step {found['step']}): where training "
+            f"{path} is a backup to resume training from (with its step): where training "
             "normalises activations its biases are not scaled back; use the ae.pt that the run "
             "wrote at its end."
         )

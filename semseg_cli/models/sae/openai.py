@@ -9,6 +9,7 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import Activation, Threshold, TopK
 from semseg_cli.models.sae.source import Source, read_torch, take
+from semseg_cli.models.torch_files import is_small
 
 NAMES = ("encoder.weight", "latent_bias", "pre_bias")
 DECODER = "decoder.weight"  # absent where the decoder is the encoder, transposed
@@ -44,6 +45,8 @@ def read(source: Source) -> SparseAutoencoder:
 
 def _activation(path: Path, found: dict[str, Any]) -> Activation:
     name, values = found.get("activation", "ReLU"), found.get("activation_state_dict", {})
+    if not is_small([name, values]):
+        raise SemsegError(f"The SAE file {path} has no readable activation: it is bad.")
     if name == "ReLU":
         return Threshold()
     k = values.get("k") if isinstance(values, dict) else None

@@ -13,7 +13,7 @@ from torch import Tensor
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import Activation, JumpReLU, Threshold, TopK, at_least
-from semseg_cli.models.sae.overcomplete_dictionary import dictionary_of
+from semseg_cli.models.sae.overcomplete_dictionary import FUSED, dictionary_of
 from semseg_cli.models.sae.pursuit import MatchingPursuit, OrthogonalPursuit
 from semseg_cli.models.sae.source import (
     Source,
@@ -25,7 +25,7 @@ from semseg_cli.models.sae.source import (
     safetensors_keys,
     take,
 )
-from semseg_cli.models.torch_files import Name, Record, is_module, module_tensors
+from semseg_cli.models.torch_files import Name, Record, is_module, is_small, module_tensors
 
 ENCODERS = ("encoder.final_block.0", "encoder.0", "encoder")  # MLPEncoder, Sequential, Linear
 DEEP = ("encoder.mlp_blocks", "encoder.attention_blocks", "encoder.resnet_blocks")
@@ -108,12 +108,14 @@ def _settings_of(path: Path, model: Record) -> Settings:
         "max_iter": own.get("max_iter"),
         "top_k": own.get("top_k") if "TopK" in kind and "Batch" not in kind else None,
         "delta": dictionary.get("delta", 1.0),
-        "fused": None if own.get("training", True) else dictionary.get("_fused_dictionary"),
     }
     if kind == "BatchTopKSAE":
         settings["threshold"] = _running_threshold(path, own)
     if isinstance(normalization, Name):
         settings["normalization"] = normalization.text.rpartition(".normalize_")[2]
+    settings = {name: value for name, value in settings.items() if is_small(value)}
+    if own.get("training", True) is False:
+        settings[FUSED] = dictionary.get("_fused_dictionary")
     return settings
 
 

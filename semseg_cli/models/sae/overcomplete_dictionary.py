@@ -14,6 +14,7 @@ WEIGHTS = "dictionary._weights"
 ARCHETYPES = ("dictionary.C", "dictionary.W", "dictionary.Relax")
 MULTIPLIER = "dictionary.multiplier"
 EPS = 1e-8
+FUSED = "fused"  # in the settings of a model that was saved in evaluation: its dictionary
 
 
 def dictionary_of(path: Path, cfg: dict[str, Any], state: dict[str, Tensor]) -> Tensor:
@@ -21,8 +22,8 @@ def dictionary_of(path: Path, cfg: dict[str, Any], state: dict[str, Tensor]) -> 
 
     A model in evaluation holds the finished one.
     """
-    if isinstance(cfg.get("fused"), Tensor):
-        return cfg["fused"].float()
+    if isinstance(cfg.get(FUSED), Tensor):
+        return cfg[FUSED].float()
     multiplier = torch.exp(state.get(MULTIPLIER, torch.zeros(())).float())
     if set(ARCHETYPES) <= set(state):
         return _archetypal(path, cfg, state) * multiplier
@@ -32,7 +33,7 @@ def dictionary_of(path: Path, cfg: dict[str, Any], state: dict[str, Tensor]) -> 
             f"{listed(state)}."
         )
     name = cfg.get("normalization", "l2")
-    if name not in NORMALIZATIONS:
+    if not isinstance(name, str) or name not in NORMALIZATIONS:
         raise SemsegError(
             f"The SAE {path} has the normalization {name!r}: {', '.join(NORMALIZATIONS)}, or "
             "export sae.get_dictionary() with normalization identity."

@@ -5,7 +5,7 @@ from typing import Any
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import WEIGHTS, SparseAutoencoder
 from semseg_cli.models.sae.source import Source, as_state, read_torch, take
-from semseg_cli.models.torch_files import Record
+from semseg_cli.models.torch_files import Record, is_small
 
 STATE = "state_dict"
 CONFIGS = ("cfg", "config")
@@ -23,11 +23,13 @@ def is_checkpoint(found: Any) -> bool:
 
 
 def config_of(found: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The class of a checkpoint's config, and its values; a dict has no class."""
+    """The class of a checkpoint's config, and its plain values; a dict has no class."""
     config = next((found[name] for name in CONFIGS if name in found), None)
-    if isinstance(config, Record):
-        return config.kind, config.state()
-    return "", config if isinstance(config, dict) else {}
+    kind = config.kind if isinstance(config, Record) else ""
+    values = config.state() if isinstance(config, Record) else config
+    if not isinstance(values, dict):
+        return kind, {}
+    return kind, {name: value for name, value in values.items() if is_small(value)}
 
 
 def read(source: Source) -> SparseAutoencoder:

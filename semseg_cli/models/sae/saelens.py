@@ -64,8 +64,8 @@ def frequencies(log10: Tensor) -> Tensor:
 
 def upgraded(cfg: dict[str, Any]) -> dict[str, Any]:
     """A config in the names of version 6, whose metadata older versions kept flat."""
-    cfg = {**cfg, **(cfg.get("metadata") or {})}
-    kwargs = cfg.get("activation_fn_kwargs") or {}
+    cfg = {**cfg, **_part(cfg, "metadata")}
+    kwargs = _part(cfg, "activation_fn_kwargs")
     activation = cfg.get("activation_fn_str") or cfg.get("activation_fn") or "relu"
     normalise = cfg.get("normalize_activations") or "none"
     if activation == "topk":
@@ -78,6 +78,11 @@ def upgraded(cfg: dict[str, Any]) -> dict[str, Any]:
         "hook_name": cfg.get("hook_name") or cfg.get("hook_point"),
         "normalize_activations": "expected_average_only_in" if normalise is True else normalise,
     }
+
+
+def _part(cfg: dict[str, Any], name: str) -> dict[str, Any]:
+    value = cfg.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def build(
@@ -167,7 +172,7 @@ def _refuse(path: Path, cfg: dict[str, Any]) -> None:
             f"The SAE {path} whitens its input with a matrix that is not in the folder "
             f"({WHITENING_FILE}): use the model that SAELens saves at the end of training."
         )
-    if normalise not in TOKEN_NORMS:
+    if not isinstance(normalise, str) or normalise not in TOKEN_NORMS:
         raise SemsegError(
             f"The SAE {path} has normalize_activations {normalise!r}: {', '.join(TOKEN_NORMS)}."
         )

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from semseg_cli.errors import SemsegError
-from semseg_cli.models.torch_files import BadPickle, Name, Record, read_torch_file
+from semseg_cli.models.torch_files import BadPickle, Name, Record, is_small, read_torch_file
 
 TORCH_FILES = (".pt", ".pth", ".bin")
 WEIGHT_FILES = (*TORCH_FILES, ".safetensors")
@@ -106,8 +106,8 @@ def first_byte(path: Path) -> bytes:
 
 
 def listed(names: Any) -> str:
-    """Names for a message; a long list is cut."""
-    names = sorted(names)
+    """Names for a message, without control characters; a long list is cut."""
+    names = sorted("".join(c if c.isprintable() else "?" for c in str(name)[:80]) for name in names)
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") or "nothing"
 
 
@@ -149,8 +149,8 @@ def read_config(path: Path) -> dict[str, Any]:
             value = yaml.safe_load(file.read(MOST_YAML))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise SemsegError(f"{path} is no readable YAML: the file is bad or cut.") from error
-    if not isinstance(value, dict):
-        raise SemsegError(f"{path} holds no YAML mapping: the file is bad.")
+    if not isinstance(value, dict) or not is_small(value):
+        raise SemsegError(f"{path} holds no YAML mapping, or one too large: the file is bad.")
     return value
 
 
@@ -186,7 +186,9 @@ def as_state(path: Path, found: Any) -> dict[str, Tensor]:
         raise SemsegError(
             f"{path} holds a pickled {kind}, not a state dict of tensors; nothing in it was run."
         )
-    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
+    ):
         raise SemsegError(
             f"{path} holds something other than a plain state dict of tensors: write it with "
             "torch.save(model.state_dict(), FILE)."
