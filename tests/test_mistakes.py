@@ -228,7 +228,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "SAE cut": (cut_sae, "holds no readable tensors"),
     "SAE pickled": (
         pickled_sae,
-        "other than a plain state dict of tensors: write it with torch.save",
+        "a plain state dict of tensors: write it with torch.save",
     ),
     "head of another width": (narrow_head, "The head reads width 12, the ViT has width 16"),
     "head of other classes": (other_head, "The head knows 9 classes (and null), the dataset 5"),
