@@ -1,16 +1,18 @@
 """Fixtures that many tests share: two small worlds, made once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
-from _pytest.capture import CaptureFixture
-from mlflow_store import new_store
-from terminal import Terminal
+from terminal import Terminal, working_in
 from worlds import SHARED, World, make_known_world, make_tiny_world
 
 from semseg_cli.experiment.session import Session
 
+hypothesis.settings.register_profile("loaded machine", deadline=None)
+hypothesis.settings.load_profile("loaded machine")
 torch.set_num_threads(1)  # the worlds are tiny: more threads only get in each other's way
 
 
@@ -35,17 +37,10 @@ def known(known_world: World) -> Session:
 
 
 @pytest.fixture
-def terminal(
-    tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: CaptureFixture[str],
-) -> Terminal:
+def terminal(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """An empty working directory with a new store."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    new_store(tmp_path_factory, tmp_path)
-    return Terminal(tmp_path, capsys)
+    with working_in(tmp_path, tmp_path_factory) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,13 @@
 """Runs the command line in this process, as a user would type it."""
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from _pytest.capture import CaptureFixture
+from mlflow_store import new_store
 from worlds import World
 
 from semseg_cli.cli import run
@@ -24,19 +27,32 @@ class Terminal:
     """A working directory to type commands in; the store is its mlflow.db."""
 
     folder: Path
-    capture: CaptureFixture[str]
 
     def type(self, *args: str) -> Done:
         """Runs `semseg-cli ARGS`."""
-        self.capture.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2))
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
             run(list(args))
-        printed = self.capture.readouterr()
-        return Done(int(ended.value.code or 0), printed.out, printed.err)
+        return Done(int(ended.value.code or 0), _text_of(out), _text_of(err))
 
     def runs(self) -> list[Path]:
         """The run folders so far, oldest first."""
         return sorted((self.folder / "semseg-runs").glob("*"), key=lambda p: p.stat().st_mtime_ns)
+
+
+def _text_of(printed: io.TextIOWrapper) -> str:
+    printed.seek(0)
+    return printed.read()
+
+
+@contextmanager
+def working_in(folder: Path, temporary: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """A terminal in an empty folder with a new store."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        new_store(temporary, folder)
+        yield Terminal(folder)
 
 
 def options(world: World, **changes: str) -> list[str]:

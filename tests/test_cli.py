@@ -1,6 +1,7 @@
 """Commands end to end on small worlds: what they print, leave on disk and in the store."""
 
 import json
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -71,6 +72,19 @@ def test_auto_feat_flips_planted_classes_and_nothing_else(
     assert "MLflow:  semseg-cli ui\n" in done.err
     assert " 1.000" in done.out
     assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_printed_compare_reads_the_store_of_the_run_whatever_the_environment_names(
+    tiny_world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{terminal.folder}/other.db")
+    args = options(tiny_world, tracking_uri="sqlite:///mlflow.db")
+    done = terminal.type("rand-vec", *args, "--no-plots")
+    assert_done(done)
+    (line,) = (line for line in done.err.splitlines() if line.startswith("Compare:"))
+    shown = terminal.type(*shlex.split(line)[2:], "--format", "csv")
+    assert_done(shown)
+    assert "rand-vec" in shown.out
 
 
 def test_parquet_files_hold_the_counts_of_the_report(tiny_world: World, terminal: Terminal) -> None:

@@ -1,12 +1,14 @@
 """What the command line does before anything heavy loads."""
 
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import get_args
 
 import pytest
 from _pytest.capture import CaptureFixture
+from typer.main import get_command
 
 from semseg_cli.cli import app, run
 from semseg_cli.settings.entries import entries
@@ -15,7 +17,17 @@ from semseg_cli.settings.methods import METHODS, Choose, Method
 from semseg_cli.settings.output import Shown
 from semseg_cli.settings.training import Training
 
-HEAVY = ("torch", "mlflow", "transformers", "pandas", "PIL", "matplotlib")
+HEAVY = (
+    "torch",
+    "mlflow",
+    "transformers",
+    "numpy",
+    "pandas",
+    "beartype",
+    "jaxtyping",
+    "PIL",
+    "matplotlib",
+)
 METHOD_COMMANDS = tuple(method.command for method in METHODS)
 MAKING = ("stats", "train-head")
 COMMANDS = (
@@ -40,12 +52,42 @@ def imported(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize(
-    "args",
-    [["--help"], *([c, "--help"] for c in ("auto-feat", *MAKING, "compare", "ui"))],
-)
-def test_help_imports_nothing_heavy(args: Sequence[str]) -> None:
-    assert imported(f"from semseg_cli.cli import run; run({list(args)!r})") == set()
+def paths(command: object, *path: str) -> Iterator[tuple[str, ...]]:
+    """The words that call the command and everything below it."""
+    yield path
+    for name, below in getattr(command, "commands", {}).items():
+        yield from paths(below, *path, name)
+
+
+HELP_OF_EACH = """
+import contextlib, io, json, sys
+from semseg_cli.cli import run
+
+calls, heavy = json.loads(sys.argv[1])
+found = {}
+for call in calls:
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        run([*call, "--help"])
+    loaded = [module for module in heavy if module in sys.modules]
+    found[" ".join(call)] = {"is_help": "Usage: " in out.getvalue(), "loaded": loaded}
+print(json.dumps(found))
+"""
+
+
+def test_the_help_of_every_command_imports_nothing_heavy() -> None:
+    """One process for them all: the first command to load something is named, and all after it."""
+    calls = list(paths(get_command(app)))
+    assert {call[0] for call in calls if call} == set(COMMANDS)
+    done = subprocess.run(
+        [sys.executable, "-c", HELP_OF_EACH, json.dumps([calls, HEAVY])],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found) == len(calls)
+    assert all(help["is_help"] for help in found.values())
+    assert {call: help["loaded"] for call, help in found.items() if help["loaded"]} == {}
 
 
 def test_the_import_guard_can_fail() -> None:

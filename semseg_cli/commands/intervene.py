@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from semseg_cli import tracking
@@ -29,7 +28,7 @@ from semseg_cli.progress import Progress
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import from_lead, is_lead, n_ranks
 from semseg_cli.runs.contents import is_chosen_on_evaluation
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import LOOKUP_FILE, RunFolder
 from semseg_cli.runs.lookup_csv import Reused, lookup_text
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.entries import entries
@@ -46,9 +45,8 @@ from semseg_cli.show.run_tables import (
     summary_table,
 )
 from semseg_cli.show.tables import plain_number
-from semseg_cli.tracking.store_address import public, resolve_uri, ui_command
+from semseg_cli.tracking.store_address import resolve_uri, store_option, ui_command
 
-DEFAULT_STORE = "sqlite:///{}/mlflow.db"
 DEMO_NOTE = """This is the embedded demo world (drawn scenes, a tiny ViT): it shows the tool,
 not DINOv2. Bring your own: --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."""
 
@@ -107,7 +105,7 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
         with recorded(planned, shared, output, store) as folders:
             chosen = choose_latents(session, choice, progress)
             for folder, scale in zip(folders, scales, strict=True):
-                folder.write("lookup.csv", lookup_text(chosen[scale]).encode())
+                folder.write(LOOKUP_FILE, lookup_text(chosen[scale]).encode())
                 write_stats(folder, session.encoder)
             if not output.no_plots:
                 add_all_pictures(folders)
@@ -292,8 +290,7 @@ def _compare_commands(store: str | None, folders: Sequence[RunFolder]) -> list[s
     experiment = folders[0].meta["experiment"]
     words = ["semseg-cli", "compare"]
     words += [] if experiment == Output().experiment else ["--experiment", experiment]
-    words += [] if store == DEFAULT_STORE.format(Path.cwd()) else ["--tracking-uri", public(store)]
-    return [f"Compare: {shlex.join(words)}"]
+    return [f"Compare: {shlex.join([*words, *store_option(store)])}"]
 
 
 def print_where(

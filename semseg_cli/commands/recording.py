@@ -22,7 +22,7 @@ from semseg_cli.interrupts import Terminated, settle
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.ranks.ending import explained
 from semseg_cli.ranks.group import n_ranks
-from semseg_cli.runs.folder import RunFolder, make_run_folder, now
+from semseg_cli.runs.folder import LOG_FILE, SETTINGS_FILE, RunFolder, make_run_folder, now
 from semseg_cli.settings.base import Settings
 from semseg_cli.settings.entries import flatten
 from semseg_cli.settings.output import Recorded, Shown
@@ -102,9 +102,9 @@ def recorded(
     try:
         for one in planned:
             folders.append(make_run_folder(output.dump_to, {**shared, **one.meta}))
-            folders[-1].write("settings.toml", tomli_w.dumps(dict(one.settings)).encode())
+            folders[-1].write(SETTINGS_FILE, tomli_w.dumps(dict(one.settings)).encode())
             copy_findings(folders[-1], shared["digests"], one.settings)
-            handlers.append(_log_into(folders[-1].path / "log.txt"))
+            handlers.append(_log_into(folders[-1].path / LOG_FILE))
         typed = " ".join(public(word) for word in sys.argv[1:])
         log.info("semseg-cli %s, torch %s: %s", __version__, torch.__version__, typed)
         if n_ranks() > 1:

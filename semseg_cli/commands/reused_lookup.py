@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli import tracking
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import LOOKUP_FILE, RUN_FILE, RunFolder
 from semseg_cli.runs.lookup_csv import Reused, lookup_from_path
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder
 
@@ -19,13 +19,13 @@ def read_reused(source: str, tracking_uri: str | None) -> Reused:
     if path.exists() or path.suffix == ".csv" or "/" in source:
         text = lookup_from_path(source)
         folder = path if path.is_dir() else path.parent
-        is_of_run = (folder / "run.json").is_file()
+        is_of_run = (folder / RUN_FILE).is_file()
         if not is_of_run:
             return Reused(text, is_manual=True)
         run = from_folder(RunFolder(folder))
         return Reused(text, _dataset(run), run.tag("digest.sae"))
     run = tracking.find_lookup(tracking.resolve_uri(tracking_uri), source)
-    text = tracking.read_artifact_text(run, "lookup.csv")
+    text = tracking.read_artifact_text(run, LOOKUP_FILE)
     return Reused(text, _dataset(run), run.tag("digest.sae"))
 
 

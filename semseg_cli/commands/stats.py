@@ -24,7 +24,7 @@ from semseg_cli.files import make_folder, write_atomic
 from semseg_cli.models.sae.statistics import NAMES, SaeStats
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import is_lead
-from semseg_cli.runs.contents import METRICS
+from semseg_cli.runs.folder import METRICS_FILE, STATS_FILE, STATS_MADE_FILE
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.inputs import Setup, StatsSetup
 from semseg_cli.settings.output import Recorded
@@ -69,15 +69,15 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
             whole = {"act_norm": stats.act_norm, "summary": row, "given": given, "digests": digests}
             whole["act_mean"] = stats.act_mean.tolist()
             write_stats(folders[0], session.encoder)
-            folders[0].write_json("stats.json", whole)
-            folders[0].write_json(METRICS, {name: float(value) for name, value in row.items()})
+            folders[0].write_json(STATS_MADE_FILE, whole)
+            folders[0].write_json(METRICS_FILE, {name: float(value) for name, value in row.items()})
             save_copies(stats, keep)
     notes = [f"Of the {dataset.split} split, layer {setup.vit_layer}."]
     notes += [f"Given, not computed: {', '.join(given)}."] if given else []
     console.show(stats_table(row, notes), output.format)
     if store is not None:
         finish(folders)
-    file = keep.save or folders[0].path / "stats.safetensors"
+    file = keep.save or folders[0].path / STATS_FILE
     print_where(folders, store, output, [f"Use:     {shlex.join(options_of(file))}"])
 
 

@@ -10,26 +10,35 @@ from semseg_cli.data.dataset import Dataset
 from semseg_cli.experiment.run import Outcome
 from semseg_cli.models.pipeline import Encoder
 from semseg_cli.runs.bootstrap import COUNTED
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import (
+    CHANGES_FILE,
+    CLASSES_FILE,
+    DRAWS_FILE,
+    LOOKUP_FILE,
+    PER_IMAGE_FILE,
+    REPORT_FILE,
+    STATS_FILE,
+    RunFolder,
+)
 
 
 def write_stats(folder: RunFolder, encoder: Encoder) -> None:
     """stats.safetensors: the SAE statistics in use, where latents were used."""
     if encoder.stats is not None:
-        folder.write("stats.safetensors", to_safetensors(encoder.stats.to_tensors()))
+        folder.write(STATS_FILE, to_safetensors(encoder.stats.to_tensors()))
 
 
 def write_outcome(folder: RunFolder, outcome: Outcome, dataset: Dataset) -> None:
     """All result files of one intervention."""
-    folder.write_json("report.json", outcome.report.to_dict())
+    folder.write_json(REPORT_FILE, outcome.report.to_dict())
     rows = class_rows(outcome)
-    folder.write("class_results.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+    folder.write(CLASSES_FILE, pd.DataFrame(rows).to_csv(index=False).encode())
     if outcome.lookup_csv is not None:
-        folder.write("lookup.csv", outcome.lookup_csv.encode())
-    folder.write("per_image.parquet", per_image_frame(outcome, dataset).to_parquet())
-    folder.write("change_matrix.parquet", change_frame(outcome, dataset).to_parquet())
+        folder.write(LOOKUP_FILE, outcome.lookup_csv.encode())
+    folder.write(PER_IMAGE_FILE, per_image_frame(outcome, dataset).to_parquet())
+    folder.write(CHANGES_FILE, change_frame(outcome, dataset).to_parquet())
     if len(outcome.intervention.draws) > 1:
-        folder.write("draws.csv", draws_frame(outcome).to_csv(index=False).encode())
+        folder.write(DRAWS_FILE, draws_frame(outcome).to_csv(index=False).encode())
 
 
 def class_rows(outcome: Outcome) -> list[dict[str, Any]]:

@@ -5,14 +5,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from semseg_cli.errors import SemsegError
-from semseg_cli.runs.folder import RunFolder
-
-METRICS = "metrics.json"  # name -> number, of runs that make something
+from semseg_cli.runs.folder import LOOKUP_FILE, METRICS_FILE, REPORT_FILE, SETTINGS_FILE, RunFolder
 
 
 def params_of(folder: RunFolder) -> dict[str, str]:
     """The settings of a run by option name; lists are joined, nested tables are dotted."""
-    path = folder.path / "settings.toml"
+    path = folder.path / SETTINGS_FILE
     if not path.exists():
         return {}
     try:
@@ -39,13 +37,13 @@ def text_of(value: Any) -> str:
 
 def metrics_of(folder: RunFolder) -> dict[str, float]:
     """The scalars of a run's report, or of its metrics.json; none for a run with neither."""
-    if (folder.path / "report.json").exists():
+    if (folder.path / REPORT_FILE).exists():
         return folder.report().metrics()
-    return folder.read_json(METRICS) if (folder.path / METRICS).exists() else {}
+    return folder.read_json(METRICS_FILE) if (folder.path / METRICS_FILE).exists() else {}
 
 
 def is_chosen_on_evaluation(folder: RunFolder) -> bool:
     """Whether a run's latents were chosen on the split that they are evaluated on."""
     by_role = {one["role"]: (one["root"], one["split"]) for one in folder.meta["datasets"]}
-    used = (folder.path / "lookup.csv").exists() and "lookup" in by_role
+    used = (folder.path / LOOKUP_FILE).exists() and "lookup" in by_role
     return used and by_role["lookup"] == by_role.get("evaluation")

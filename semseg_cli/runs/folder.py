@@ -18,6 +18,26 @@ from semseg_cli.errors import SemsegError, VersionError
 from semseg_cli.files import make_folder, write_atomic
 from semseg_cli.runs.report import SCHEMA_VERSION, Report
 
+# The files of a run; which of them there are depends on the command and its options.
+RUN_FILE = "run.json"
+SETTINGS_FILE = "settings.toml"
+LOG_FILE = "log.txt"
+REPORT_FILE = "report.json"
+CLASSES_FILE = "class_results.csv"
+PER_IMAGE_FILE = "per_image.parquet"
+CHANGES_FILE = "change_matrix.parquet"
+DRAWS_FILE = "draws.csv"
+LOOKUP_FILE = "lookup.csv"
+STATS_FILE = "stats.safetensors"
+STATS_MADE_FILE = "stats.json"  # how the statistics were made, and what they say
+HEAD_FILE = "head.pt"
+HEAD_TENSORS_FILE = "head.safetensors"
+SWEEP_FILE = "sweep.csv"
+HEAD_CLASSES_FILE = "classes.csv"
+METRICS_FILE = "metrics.json"  # name -> number, of runs that make something
+FINDINGS_FILE = "doctor.json"
+PAGE_FILE = "report.html"
+
 
 def now() -> str:
     """The time in ISO 8601, UTC."""
@@ -49,7 +69,7 @@ class RunFolder:
             SemsegError: the folder holds no run, or one of another schema version.
         """
         try:
-            meta = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+            meta = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise SemsegError(
@@ -69,7 +89,7 @@ class RunFolder:
 
     def update(self, **changes: Any) -> None:
         """Changes entries of run.json, atomically."""
-        self.write_json("run.json", {**self.meta, **changes})
+        self.write_json(RUN_FILE, {**self.meta, **changes})
 
     def write(self, name: str, data: bytes) -> None:
         """Writes one file of the run, atomically."""
@@ -88,7 +108,7 @@ class RunFolder:
 
     def report(self) -> Report:
         """The run's report."""
-        return Report.from_dict(self.read_json("report.json"))
+        return Report.from_dict(self.read_json(REPORT_FILE))
 
 
 def make_run_folder(dump_to: Path, meta: Mapping[str, Any]) -> RunFolder:
@@ -114,5 +134,5 @@ def make_run_folder(dump_to: Path, meta: Mapping[str, Any]) -> RunFolder:
         "uploaded": False,
     }
     folder = RunFolder(path)
-    folder.write_json("run.json", whole)
+    folder.write_json(RUN_FILE, whole)
     return folder

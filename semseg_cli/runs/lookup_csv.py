@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.runs.folder import LOOKUP_FILE
 from semseg_cli.runs.report import write_csv
 
 
@@ -168,7 +169,7 @@ def lookup_from_path(source: str) -> str:
         SemsegError: there is no such file, or it cannot be read.
     """
     path = Path(source).expanduser()
-    path = path / "lookup.csv" if path.is_dir() else path
+    path = path / LOOKUP_FILE if path.is_dir() else path
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

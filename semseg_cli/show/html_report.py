@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.runs.contents import is_chosen_on_evaluation, params_of
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import LOOKUP_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show.html_style import CSS
 from semseg_cli.show.run_tables import ON_EVALUATION, class_table, lookup_table, summary_table
@@ -117,7 +117,7 @@ def _tables(folder: RunFolder, rows: Sequence[Row]) -> list[str]:
     if rows:
         ranked = sorted(rows, key=lambda row: (-row["selectivity"], row["class_id"]))
         parts.append(_table(class_table(ranked, "Classes by selectivity")))
-    if latents := read_rows(folder.path / "lookup.csv"):
+    if latents := read_rows(folder.path / LOOKUP_FILE):
         is_tried = any(row.get("selectivity") is not None for row in latents)
         parts.append(_table(lookup_table(latents), [TRIED] if is_tried else []))
     return parts
@@ -163,7 +163,7 @@ def _origin(folder: RunFolder) -> list[str]:
         **{f"digest of the {part}": value for part, value in (meta.get("digests") or {}).items()},
         **{f"tag {name}": value for name, value in meta["tags"].items()},
     }
-    command = f"semseg-cli {meta['command']} --config settings.toml"
+    command = f"semseg-cli {meta['command']} --config {SETTINGS_FILE}"
     return [
         _pairs("Settings", params_of(folder), f"To run it again: <code>{_text(command)}</code>"),
         _pairs("Origin", {name: value for name, value in facts.items() if value is not None}),

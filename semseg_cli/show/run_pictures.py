@@ -13,7 +13,14 @@ import numpy as np
 import pandas as pd
 
 from semseg_cli.runs.bootstrap import COUNTED, MEASURES, row_intervals
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import (
+    CHANGES_FILE,
+    CLASSES_FILE,
+    PAGE_FILE,
+    PER_IMAGE_FILE,
+    REPORT_FILE,
+    RunFolder,
+)
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show.console import say
 
@@ -50,21 +57,21 @@ def add_pictures(folder: RunFolder, sweep: Sequence[Row] = ()) -> None:
     numbers: Mapping[str, float] = {}
     if _has_report(folder):
         with attempt("numbers"):
-            rows = read_rows(folder.path / "class_results.csv")
+            rows = read_rows(folder.path / CLASSES_FILE)
             numbers = folder.report().metrics()
         with attempt("intervals"):
             rows, numbers = with_intervals(rows, folder), dose_row(folder)
         for name, draw in _charts(folder, rows, sweep).items():
             with attempt(f"picture {name}"):
                 draw(folder.path / "plots" / name)
-    with attempt("report.html"):
+    with attempt(PAGE_FILE):
         from semseg_cli.show.html_report import report_html
 
-        folder.write("report.html", report_html(folder, rows, numbers).encode())
+        folder.write(PAGE_FILE, report_html(folder, rows, numbers).encode())
 
 
 def _has_report(folder: RunFolder) -> bool:
-    return (folder.path / "report.json").exists()
+    return (folder.path / REPORT_FILE).exists()
 
 
 def _charts(
@@ -98,7 +105,7 @@ def _draw_extremes(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
 def _draw_flows(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
     from semseg_cli.show.change_chart import flow_figure
 
-    frame = pd.read_parquet(folder.path / "change_matrix.parquet")
+    frame = pd.read_parquet(folder.path / CHANGES_FILE)
     flows: list[Any] = frame.to_dict("records")
     flow_figure(flows, {row["class_id"]: row["n_orig_patches"] for row in rows}, path)
 
@@ -136,7 +143,7 @@ def dose_row(folder: RunFolder) -> dict[str, Any]:
 
 def _counts(folder: RunFolder) -> tuple[list[int], np.ndarray]:
     """Class ids, and the four counts [images, classes, 4], of per_image.parquet."""
-    frame = pd.read_parquet(folder.path / "per_image.parquet")
+    frame = pd.read_parquet(folder.path / PER_IMAGE_FILE)
     class_ids = frame["class_id"].drop_duplicates().tolist()
     return class_ids, frame[list(COUNTED)].to_numpy(dtype=np.int64).reshape(-1, len(class_ids), 4)
 

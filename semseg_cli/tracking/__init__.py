@@ -1,7 +1,7 @@
 """Runs in an MLflow store: started, filled from their folders, found again.
 
 The only package that imports mlflow, and only when a store is opened. Stores are reached through
-`MlflowClient`, never through MLflow's global state.
+`MlflowClient`, never through MLflow's global state; runs of a SQLite store are found without it.
 """
 
 from semseg_cli.tracking.client import probe

@@ -1,13 +1,13 @@
 """Runs out of a store: found, and their artifacts read. Nothing in here makes a store or a run."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError, StoreError
-from semseg_cli.runs.folder import RunFolder
-from semseg_cli.tracking import store_address
+from semseg_cli.runs.folder import RUN_FILE, RunFolder
+from semseg_cli.tracking import sqlite_runs, store_address
 from semseg_cli.tracking.client import open_client, probe, reporting
 from semseg_cli.tracking.tracked_run import (
     RESULT_FILES,
@@ -36,11 +36,25 @@ def find_runs(
     path = store_address.sqlite_path(uri)
     if path is not None and not store_address.has_schema(path):
         return []
+    found = None
+    if path is not None and not filter_string:
+        found = sqlite_runs.read_runs(uri, path, kind)
+    if found is None:
+        return _ask_mlflow(uri, experiments, filter_string, kind)
+    names, runs = found
+    _check_known(names, experiments)
+    return [run for run in runs if not experiments or run.experiment in experiments]
+
+
+def _ask_mlflow(
+    uri: str, experiments: Sequence[str], filter_string: str, kind: str
+) -> list[TrackedRun]:
     whole = " and ".join(p for p in (f"tags.semseg.kind = '{kind}'", filter_string) if p)
     with reporting(uri):
         client = open_client(uri, write=False)
         names = {e.experiment_id: e.name for e in pages(client.search_experiments)}
-        chosen = _chosen(names, experiments)
+        _check_known(set(names.values()), experiments)
+        chosen = [id for id, name in names.items() if not experiments or name in experiments]
         runs = pages(client.search_runs, chosen, whole) if chosen else []
         return [_tracked(uri, run, names[run.info.experiment_id]) for run in runs]
 
@@ -62,7 +76,7 @@ def check_exists(uri: str) -> None:
 
 def find_run(uri: str, wanted: str, kind: str = "intervention") -> TrackedRun:
     """One run by local run folder, id, unambiguous beginning of an id, or name (the newest)."""
-    if (Path(wanted) / "run.json").is_file():
+    if (Path(wanted) / RUN_FILE).is_file():
         return from_folder(RunFolder(Path(wanted)))
     return pick(find_runs(uri, kind=kind), wanted)
 
@@ -102,7 +116,7 @@ def find_lookup(uri: str, wanted: str) -> TrackedRun:
             f"{wanted!r} is neither a file nor a run of the tracking store {path}, which does not "
             "exist: make a lookup with `semseg-cli lookup`."
         )
-    if (Path(wanted) / "run.json").is_file():
+    if (Path(wanted) / RUN_FILE).is_file():
         return find_run(uri, wanted)
     runs = [run for kind in ("lookup", "intervention") for run in find_runs(uri, kind=kind)]
     runs.sort(key=lambda run: run.started, reverse=True)
@@ -120,15 +134,14 @@ def pages(search: Any, *arguments: Any) -> list[Any]:
             return found
 
 
-def _chosen(names: Mapping[str, str], experiments: Sequence[str]) -> list[str]:
+def _check_known(names: Set[str], experiments: Sequence[str]) -> None:
     for wanted in experiments:
-        if wanted not in names.values():
-            known = ", ".join(sorted(names.values()))
+        if wanted not in names:
+            known = ", ".join(sorted(names))
             raise SemsegError(
                 f"There is no experiment {wanted!r} in the tracking store (there are: {known}): "
                 f"give one with --experiment, or {NO_RUNS}."
             )
-    return [id for id, name in names.items() if not experiments or name in experiments]
 
 
 def _tracked(uri: str, run: Any, experiment: str) -> TrackedRun:

@@ -82,13 +82,24 @@ def local_path(artifact_uri: str) -> Path | None:
     return Path(artifact_uri) if artifact_uri and not parts.scheme else None
 
 
+def store_option(uri: str) -> list[str]:
+    """The words by which a command typed in this folder opens a store.
+
+    None are needed where the command would open it anyway.
+    """
+    return [] if _is_default(uri) else ["--tracking-uri", public(uri)]
+
+
+def _is_default(uri: str) -> bool:
+    try:
+        return resolve_uri(None) == uri
+    except StoreError:  # MLFLOW_TRACKING_URI is no store: without the option nothing opens
+        return False
+
+
 def ui_command(uri: str) -> str:
     """What to type to see the runs of a store in MLflow's UI, from this working directory."""
-    is_default = uri == f"sqlite:///{Path.cwd()}/mlflow.db" and not os.environ.get(
-        "MLFLOW_TRACKING_URI"
-    )
-    option = [] if is_default else ["--tracking-uri", public(uri)]
-    return shlex.join(["semseg-cli", "ui", *option])
+    return shlex.join(["semseg-cli", "ui", *store_option(uri)])
 
 
 def check_sqlite(path: Path, *, write: bool) -> None:

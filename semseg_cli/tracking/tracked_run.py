@@ -14,7 +14,17 @@ from typing import Any
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.runs.contents import is_chosen_on_evaluation, metrics_of, params_of, text_of
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import (
+    CHANGES_FILE,
+    CLASSES_FILE,
+    DRAWS_FILE,
+    LOOKUP_FILE,
+    PER_IMAGE_FILE,
+    REPORT_FILE,
+    RUN_FILE,
+    SWEEP_FILE,
+    RunFolder,
+)
 from semseg_cli.runs.rows import parse_number, read_rows
 from semseg_cli.show.run_tables import (
     ON_EVALUATION,
@@ -27,7 +37,7 @@ from semseg_cli.show.tables import render
 
 TABLE = "class_results.json"
 # These go below results/ in the store; every other file keeps its place in the folder.
-RESULT_FILES = ("class_results.csv", "per_image.parquet", "change_matrix.parquet", "draws.csv")
+RESULT_FILES = (CLASSES_FILE, PER_IMAGE_FILE, CHANGES_FILE, DRAWS_FILE)
 # The first columns of the table of classes in MLflow's UI; the others follow as they are.
 FIRST = ("class_name", "target_change", "other_change", "selectivity", "latent")
 FINAL = ("FINISHED", "FAILED", "KILLED")
@@ -75,7 +85,7 @@ def from_folder(folder: RunFolder) -> TrackedRun:
 
 def class_metrics_of(folder: RunFolder) -> dict[str, float]:
     """The ratios of each class of a run, as metrics `class/NAME/...`; none unless asked for."""
-    if not folder.meta.get("class_metrics") or not (folder.path / "report.json").exists():
+    if not folder.meta.get("class_metrics") or not (folder.path / REPORT_FILE).exists():
         return {}
     results = folder.report().class_results
     names = [safe_name(result.class_name) for result in results]
@@ -108,7 +118,7 @@ def tags_of(folder: RunFolder) -> dict[str, str]:
     own |= {f"digest.{name}": digest for name, digest in (meta.get("digests") or {}).items()}
     own |= {f"digest.{one['role']}": one["digest"] for one in meta["datasets"]}
     own["latents_on_evaluation"] = text_of(is_chosen_on_evaluation(folder))
-    if (folder.path / "report.json").exists():
+    if (folder.path / REPORT_FILE).exists():
         own["pooled_telling"] = text_of(folder.report().is_pooled_telling)
     kept = {f"semseg.{name}": str(value) for name, value in own.items() if value is not None}
     return {**meta["tags"], **kept}
@@ -121,7 +131,7 @@ def files_of(folder: RunFolder) -> list[tuple[Path, str]]:
     return [
         (path, "results" if str(at) in RESULT_FILES else at.parent.as_posix().removeprefix("."))
         for path, at in placed
-        if str(at) != "run.json" and not any(part.startswith(".") for part in at.parts)
+        if str(at) != RUN_FILE and not any(part.startswith(".") for part in at.parts)
     ]
 
 
@@ -130,7 +140,7 @@ def class_table(folder: RunFolder) -> str | None:
 
     The UI groups by the first column, compares the next, and shows every digit it is given.
     """
-    rows = read_rows(folder.path / "class_results.csv")
+    rows = read_rows(folder.path / CLASSES_FILE)
     if not rows:
         return None
     columns = sorted(rows[0], key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
@@ -151,15 +161,15 @@ def describe(folder: RunFolder) -> str:
     """A run in Markdown: how it was made, its summary and most telling classes or latents."""
     meta = folder.meta
     parts = [f"`semseg-cli {meta['command']}`, run folder `{folder.path}`"]
-    if (folder.path / "report.json").exists():
+    if (folder.path / REPORT_FILE).exists():
         report = folder.report()
         notes = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
         parts.append(render(summary_table({meta["run_name"]: report}, "", notes), "markdown"))
-        rows = read_rows(folder.path / "class_results.csv")
+        rows = read_rows(folder.path / CLASSES_FILE)
         parts.append(render(extremes_table(rows, report.least_patches), "markdown") if rows else "")
-    elif latents := read_rows(folder.path / "lookup.csv"):
+    elif latents := read_rows(folder.path / LOOKUP_FILE):
         parts.append(render(lookup_table(latents[:100]), "markdown"))
-    elif heads := read_rows(folder.path / "sweep.csv"):
+    elif heads := read_rows(folder.path / SWEEP_FILE):
         parts.append(render(sweep_table(heads), "markdown"))
     if meta["reason"]:
         parts.append(f"{meta['status']}: {meta['reason']}")

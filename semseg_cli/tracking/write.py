@@ -11,7 +11,7 @@ from typing import Any
 
 from semseg_cli.errors import StoreError
 from semseg_cli.runs.contents import metrics_of, params_of
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import RUN_FILE, RunFolder
 from semseg_cli.tracking import store_address
 from semseg_cli.tracking.client import open_client, probe, reporting
 from semseg_cli.tracking.saved_view import experiment_tags
@@ -280,7 +280,7 @@ def _log_files(client: Any, run_id: str, folder: RunFolder, made: Mapping[str, s
     address = store_address.public(meta["tracking_uri"] or "")  # artifacts are for everybody
     run = json.dumps({**meta, "tracking_uri": address, "uploaded": True}, indent=2)
     with tempfile.TemporaryDirectory() as scratch:
-        for name, text in {**made, "run.json": run}.items():
+        for name, text in {**made, RUN_FILE: run}.items():
             path = Path(scratch, name)
             path.write_text(text, encoding="utf-8")
             client.log_artifact(run_id, str(path))

@@ -2,10 +2,12 @@
 
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from terminal import Done, Terminal
+from terminal import Done, Terminal, working_in
 
 from semseg_cli.cli import app
 from semseg_cli.runs.report import Report
@@ -14,77 +16,98 @@ README = Path(__file__).parents[2] / "README.md"
 # Another machine sums in another order: a few patches may differ.
 TOLERANCE = 0.01
 
-RUNS = {
-    "auto-feat --select f1": ["auto-feat", "--run-name", "f1"],
-    "auto-feat --select causal": ["auto-feat", "--select", "causal"],
-    "rand-vec --match norm": ["rand-vec", "--match", "norm"],
-    "rand-feat": ["rand-feat"],
-}
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEMSEG_CACHE_DIR", str(tmp_path_factory.mktemp("demo-cache")))
+        yield
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("demo-cache")
+@dataclass(frozen=True)
+class First:
+    """README's first command: what it printed, and its report."""
+
+    done: Done
+    report: Report
 
 
-@pytest.fixture
-def demo(terminal: Terminal, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    monkeypatch.setenv("SEMSEG_CACHE_DIR", str(cache))
-    return terminal
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> First:
+    with working_in(tmp_path_factory.mktemp("first"), tmp_path_factory) as terminal:
+        return First(*run(terminal, "auto-feat"))
 
 
-def run(demo: Terminal, *args: str) -> tuple[Done, Report]:
-    done = demo.type(*args)
+@dataclass(frozen=True)
+class MainJob:
+    """README's main commands, typed in one folder: the reports by command, and the comparison."""
+
+    reports: dict[str, Report]
+    compared: Done
+
+
+@pytest.fixture(scope="module")
+def main_job(tmp_path_factory: pytest.TempPathFactory) -> MainJob:
+    commands = re.search(r"<!-- commands: main -->\n```\n(.*?)```", README.read_text(), re.S)
+    assert commands
+    *typed, last = [line.split("#")[0].split()[1:] for line in commands[1].splitlines()]
+    with working_in(tmp_path_factory.mktemp("main"), tmp_path_factory) as terminal:
+        reports = {" ".join(words): run(terminal, *words)[1] for words in typed}
+        compared = terminal.type(*last)
+    assert compared.code == 0, compared.err
+    return MainJob(reports, compared)
+
+
+def run(terminal: Terminal, *args: str) -> tuple[Done, Report]:
+    done = terminal.type(*args)
     assert done.code == 0, done.err
-    text = (demo.runs()[-1] / "report.json").read_text()
+    text = (terminal.runs()[-1] / "report.json").read_text()
     return done, Report.from_dict(json.loads(text))
 
 
-def test_the_first_screen_says_that_this_is_the_demo_world(demo: Terminal) -> None:
-    done, report = run(demo, "auto-feat", "--images", "10")
+def test_the_first_screen_says_that_this_is_the_demo_world(terminal: Terminal) -> None:
+    done, report = run(terminal, "auto-feat", "--images", "10")
     assert done.err.startswith("This is the embedded demo world")
     assert "--vit-ckpt" in done.err
     assert report.n_images == 10
 
 
 @pytest.mark.slow
-def test_the_best_f1_latents_are_specific(demo: Terminal) -> None:
-    _, report = run(demo, *RUNS["auto-feat --select f1"])
-    assert report.mean_target_change >= 0.70
-    assert report.mean_other_change <= 0.10
-    assert len(report.class_results) == 16
+def test_the_best_f1_latents_are_specific(first: First) -> None:
+    assert first.report.mean_target_change >= 0.70
+    assert first.report.mean_other_change <= 0.10
+    assert len(first.report.class_results) == 16
 
 
 @pytest.mark.slow
-def test_the_causal_rule_finds_the_latents_that_drive_the_prediction(demo: Terminal) -> None:
-    _, report = run(demo, *RUNS["auto-feat --select causal"])
+def test_the_causal_rule_finds_the_latents_that_drive_the_prediction(main_job: MainJob) -> None:
+    report = main_job.reports["auto-feat --select causal"]
     assert report.mean_target_change >= 0.95
     assert report.mean_other_change <= 0.10
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("control", ["rand-vec --match norm", "rand-feat"])
-def test_controls_change_little(control: str, demo: Terminal) -> None:
-    _, report = run(demo, *RUNS[control])
-    assert report.mean_target_change < 0.15
+@pytest.mark.parametrize("control", ["rand-vec --match norm --select causal", "rand-feat"])
+def test_controls_change_little(control: str, main_job: MainJob) -> None:
+    assert main_job.reports[control].mean_target_change < 0.15
 
 
 @pytest.mark.slow
-def test_the_label_protocol_says_that_pooled_numbers_are_one(demo: Terminal) -> None:
-    done, report = run(demo, "auto-feat", "--protocol", "label")
+def test_the_label_protocol_says_that_pooled_numbers_are_one(terminal: Terminal) -> None:
+    done, report = run(terminal, "auto-feat", "--protocol", "label")
     assert report.mean_target_change == pytest.approx(report.mean_other_change, rel=1e-12)
     assert "one number by construction" in done.out
 
 
 @pytest.mark.slow
-def test_the_exported_world_gives_the_very_same_report(demo: Terminal, tmp_path: Path) -> None:
-    done = demo.type("demo", "export", str(tmp_path / "world"))
+def test_the_exported_world_gives_the_very_same_report(terminal: Terminal, tmp_path: Path) -> None:
+    done = terminal.type("demo", "export", str(tmp_path / "world"))
     assert done.code == 0, done.err
     config = tmp_path / "world" / "demo.toml"
     for name in ("vit/config.json", "sae.pt", "head.pt", "stats.safetensors", "ade20k"):
         assert (config.parent / name).exists()
-    _, exported = run(demo, "auto-feat", "--config", str(config), "--images", "30")
-    _, preset = run(demo, "auto-feat", "--preset", "demo", "--images", "30")
+    _, exported = run(terminal, "auto-feat", "--config", str(config), "--images", "30")
+    _, preset = run(terminal, "auto-feat", "--preset", "demo", "--images", "30")
     assert exported == preset
 
 
@@ -100,9 +123,8 @@ def numbers(line: str) -> list[float]:
 
 
 @pytest.mark.slow
-def test_readme_shows_the_real_first_output(demo: Terminal) -> None:
-    done, _ = run(demo, "auto-feat")
-    shown, real = readme_output("auto-feat").splitlines(), done.out.splitlines()
+def test_readme_shows_the_real_first_output(first: First) -> None:
+    shown, real = readme_output("auto-feat").splitlines(), first.done.out.splitlines()
     assert [re.sub(r"[\d. -]", "", line) for line in shown[:4]] == [
         re.sub(r"[\d. -]", "", line) for line in real[:4]
     ]
@@ -110,14 +132,9 @@ def test_readme_shows_the_real_first_output(demo: Terminal) -> None:
 
 
 @pytest.mark.slow
-def test_readme_shows_the_real_comparison(demo: Terminal) -> None:
-    commands = re.search(r"<!-- commands: main -->\n```\n(.*?)```", README.read_text(), re.S)
-    assert commands
-    typed = [line.split("#")[0].split() for line in commands[1].splitlines()]
-    done = [demo.type(*words[1:]) for words in typed]
-    assert [one.code for one in done] == [0] * len(typed)
+def test_readme_shows_the_real_comparison(main_job: MainJob) -> None:
     shown = [line for line in readme_output("compare").splitlines() if numbers(line)]
-    real = [line for line in done[-1].out.splitlines() if numbers(line)]
+    real = [line for line in main_job.compared.out.splitlines() if numbers(line)]
     assert len(shown) == len(real) == 3
     for ours, theirs in zip(shown, real, strict=True):
         assert ours.split()[0] == theirs.split()[0]

@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +26,12 @@ from semseg_cli import tracking
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.report import ClassResults, Report
-from semseg_cli.tracking import store_address
+from semseg_cli.tracking import TrackedRun, read, sqlite_runs, store_address
+
+
+def as_text(run: TrackedRun) -> str:
+    """All of a run, so that a NaN equals a NaN."""
+    return json.dumps(asdict(run), sort_keys=True, default=str)
 
 
 def lookup_text(uri: str, wanted: str) -> str:
@@ -89,6 +95,18 @@ def test_ui_command_is_short_for_the_store_in_use(monkeypatch: pytest.MonkeyPatc
     assert tracking.ui_command(default) == "semseg-cli ui"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracker")
     assert tracking.ui_command(default) == f"semseg-cli ui --tracking-uri {default}"
+
+
+def test_store_that_the_environment_names_needs_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An option would lack the password, which is never printed.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@tracker/")
+    assert store_address.store_option(tracking.resolve_uri(None)) == []
+
+
+def test_store_is_named_where_the_environment_names_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = tracking.resolve_uri(None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+    assert store_address.store_option(default) == ["--tracking-uri", default]
 
 
 # Probing
@@ -595,6 +613,59 @@ def test_runs_of_other_programs_are_not_ours(uri: str, tmp_path: Path) -> None:
     stores.client(uri).create_run("0")
     folder = stores.stored(uri, make_folder(tmp_path / "runs"))
     assert [run.run_id for run in tracking.find_runs(uri)] == [folder.meta["mlflow_run_id"]]
+
+
+def test_tables_hold_the_runs_that_mlflow_finds(uri: str, tmp_path: Path) -> None:
+    """Held against MLflow's own client: two experiments, a NaN, an infinity, runs deleted."""
+    client = stores.client(uri)
+    ids = []
+    for experiment, changed in (("one", 90), ("one", 10), ("two", 30), ("gone", 50)):
+        folder = make_folder(tmp_path / "runs", changed=changed, experiment=experiment)
+        ids.append(stores.stored(uri, folder).meta["mlflow_run_id"])
+    client.log_metric(ids[0], "odd", float("nan"))
+    client.log_metric(ids[0], "vast", float("inf"))
+    client.log_metric(ids[2], "twice", 1.0, step=1)
+    client.log_metric(ids[2], "twice", 2.0, step=2)
+    client.delete_run(ids[1])
+    client.delete_experiment(client.get_experiment_by_name("gone").experiment_id)
+    found = sqlite_runs.read_runs(uri, tmp_path / "mlflow.db", "intervention")
+    assert found is not None
+    names, runs = found
+    # Any filter makes MLflow's client answer.
+    slow = tracking.find_runs(uri, filter_string="attributes.run_id != ''")
+    assert names == {"Default", "one", "two"}
+    assert [run.run_id for run in runs] == [ids[2], ids[0]]
+    assert [as_text(run) for run in runs] == [as_text(run) for run in slow]
+
+
+def test_finding_runs_of_a_sqlite_store_does_not_load_mlflow(uri: str, tmp_path: Path) -> None:
+    stores.stored(uri, make_folder(tmp_path / "runs"))
+    code = (
+        "import sys; from semseg_cli import tracking; n = len(tracking.find_runs(sys.argv[1])); "
+        "print(n, 'mlflow' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, uri]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "False"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE experiments SET workspace = 'theirs' WHERE name = 'Default'",
+        "ALTER TABLE latest_metrics RENAME COLUMN is_nan TO not_a_number",
+    ],
+)
+def test_tables_that_are_not_as_known_are_left_to_mlflow(
+    uri: str, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores.stored(uri, make_folder(tmp_path / "runs"))
+    monkeypatch.setattr(read, "_ask_mlflow", lambda *_: ["asked"])
+    assert list(tracking.find_runs(uri)) != ["asked"]
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store, store:
+        store.execute(change)
+    assert sqlite_runs.read_runs(uri, tmp_path / "mlflow.db", "intervention") is None
+    assert list(tracking.find_runs(uri)) == ["asked"]
 
 
 def test_filter_and_experiments_narrow_the_search(uri: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from semseg_cli import tracking
 from semseg_cli.errors import SemsegError
 from semseg_cli.runs import bootstrap
 from semseg_cli.runs.bootstrap import MEASURES, Difference
+from semseg_cli.runs.folder import CLASSES_FILE, DRAWS_FILE, PER_IMAGE_FILE
 from semseg_cli.runs.per_image import POOLED, Draws, PerImage, read_draws, read_per_image
 from semseg_cli.runs.rows import parse_number, parse_rows
 from semseg_cli.tracking.tracked_run import TrackedRun
@@ -27,11 +28,10 @@ SAME = {
     "digest.vit": "ViT",
     "digest.head": "head",
 }
-PER_IMAGE, CLASSES, DRAWS = "per_image.parquet", "class_results.csv", "draws.csv"
 _WITHOUT = {
-    PER_IMAGE: "no differences, and no intervals that were not logged",
-    CLASSES: "no classes",
-    DRAWS: "no p value against the draws",
+    PER_IMAGE_FILE: "no differences, and no intervals that were not logged",
+    CLASSES_FILE: "no classes",
+    DRAWS_FILE: "no p value against the draws",
 }
 
 
@@ -44,17 +44,17 @@ class Artifacts:
 
     def per_image(self, run: TrackedRun) -> PerImage | None:
         """The counts per image and class."""
-        return self._get(run, PER_IMAGE, read_per_image)
+        return self._get(run, PER_IMAGE_FILE, read_per_image)
 
     def class_rows(self, run: TrackedRun) -> list[dict[str, Any]]:
         """The rows of class_results.csv; none where it cannot be read."""
-        return self._get(run, CLASSES, lambda data: parse_rows(data.decode())) or []
+        return self._get(run, CLASSES_FILE, lambda data: parse_rows(data.decode())) or []
 
     def draws(self, run: TrackedRun) -> Draws | None:
         """The counts of every draw of a control that was drawn several times."""
         if n_draws(run) == 1:
             return None
-        return self._get(run, DRAWS, lambda data: read_draws(data.decode()))
+        return self._get(run, DRAWS_FILE, lambda data: read_draws(data.decode()))
 
     def null_range(self, run: TrackedRun) -> tuple[float, float, float] | None:
         """The 2.5%, 50% and 97.5% quantiles of the selectivity over the draws of a control."""

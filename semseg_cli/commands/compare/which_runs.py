@@ -11,7 +11,7 @@ from typing import Any
 from semseg_cli import tracking
 from semseg_cli.commands.compare.uncertainty import listed
 from semseg_cli.errors import SemsegError, UsageError, VersionError
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import RUN_FILE, RunFolder
 from semseg_cli.runs.report import SCHEMA_VERSION
 from semseg_cli.settings.compare import RunChoice
 from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat, RandFeat
@@ -80,7 +80,7 @@ def _is_method(name: str) -> bool:
 
 
 def _is_folder(one: str) -> bool:
-    return (Path(one) / "run.json").is_file()
+    return (Path(one) / RUN_FILE).is_file()
 
 
 def _pool(choice: RunChoice, wanted: Sequence[str]) -> list[TrackedRun]:

@@ -11,12 +11,11 @@ from typing import Any, Generic, Literal, TypeVar
 from semseg_cli import __version__
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import cache_folder, make_folder, write_atomic
-from semseg_cli.runs.folder import RunFolder, now
+from semseg_cli.runs.folder import FINDINGS_FILE, RunFolder, now
 from semseg_cli.show.tables import Column, Table
 
 Status = Literal["pass", "warn", "fail", "skipped"]
 Subject = TypeVar("Subject")
-FILE = "doctor.json"
 ROWS_TOLD = ("fail", "warn")
 COLUMNS = (
     Column("check", "check", "text"),
@@ -138,7 +137,7 @@ def copy_findings(
             data = path.read_bytes()
             kept = json.loads(data)
             if _agree(kept["digests"], digests) and _agree(kept["settings"], settings):
-                folder.write(FILE, data)
+                folder.write(FINDINGS_FILE, data)
                 return
 
 

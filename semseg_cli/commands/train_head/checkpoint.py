@@ -12,7 +12,7 @@ from safetensors.torch import save as to_safetensors
 from semseg_cli.commands.train_head.sweep import Sweep
 from semseg_cli.engine.segmentation import Segmentation
 from semseg_cli.errors import SemsegError
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import SETTINGS_FILE, RunFolder
 
 CHECKPOINT = ".checkpoint.safetensors"  # hidden files of a run are not uploaded
 STATE = "state"  # its metadata: epoch, scores and settings, as JSON
@@ -48,7 +48,7 @@ def load_checkpoint(folder: Path, sweep: Sweep, settings: Mapping[str, Any]) -> 
     if other:
         raise SemsegError(
             f"{folder} was trained with another {' and '.join(other)}: take --config "
-            f"{folder / 'settings.toml'} to go on as it began."
+            f"{folder / SETTINGS_FILE} to go on as it began."
         )
     sweep.restore(state["epoch"], [_score(one) for one in state["scores"]], tensors)
 

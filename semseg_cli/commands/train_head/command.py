@@ -33,8 +33,14 @@ from semseg_cli.files import cache_folder, make_folder
 from semseg_cli.models.head import save_head
 from semseg_cli.models.vit import Backbone
 from semseg_cli.progress import Progress, silent
-from semseg_cli.runs.contents import METRICS
-from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.folder import (
+    HEAD_CLASSES_FILE,
+    HEAD_FILE,
+    HEAD_TENSORS_FILE,
+    METRICS_FILE,
+    SWEEP_FILE,
+    RunFolder,
+)
 from semseg_cli.settings.inputs import TrainSetup
 from semseg_cli.settings.output import Recorded
 from semseg_cli.settings.training import Training
@@ -79,7 +85,7 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
     console.show(sweep_table(sweep_rows(sweep), _notes(best, parts.validation)), output.format)
     if store is not None:
         finish(folders)
-    file = training.save or folders[0].path / "head.pt"
+    file = training.save or folders[0].path / HEAD_FILE
     preset = "--preset demo " if is_demo(setup) else ""
     print_where(folders, store, output, [f"Use:     {preset}--seg-ckpt {shlex.quote(str(file))}"])
 
@@ -209,15 +215,15 @@ def class_rows(best: Best, dataset: Dataset) -> list[dict[str, Any]]:
 
 
 def _write(folder: RunFolder, sweep: Sweep, best: Best, dataset: Dataset) -> None:
-    for name in ("head.pt", "head.safetensors"):
+    for name in (HEAD_FILE, HEAD_TENSORS_FILE):
         save_head(folder.path / name, best.to_head())
     rows, winner = sweep_rows(sweep), sweep.winner
     assert winner is not None, "a best head is one of the sweep"
-    folder.write("sweep.csv", pd.DataFrame(rows).to_csv(index=False).encode())
+    folder.write(SWEEP_FILE, pd.DataFrame(rows).to_csv(index=False).encode())
     classes = pd.DataFrame(class_rows(best, dataset))
-    folder.write("classes.csv", classes.to_csv(index=False).encode())
+    folder.write(HEAD_CLASSES_FILE, classes.to_csv(index=False).encode())
     metrics = {**rows[winner], "n_epochs": sweep.epoch}
-    folder.write_json(METRICS, {name: float(value) for name, value in metrics.items()})
+    folder.write_json(METRICS_FILE, {name: float(value) for name, value in metrics.items()})
 
 
 def _notes(best: Best, dataset: Dataset) -> Sequence[str]:

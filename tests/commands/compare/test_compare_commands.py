@@ -12,13 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from _pytest.capture import CaptureFixture
-from mlflow_store import new_store
-from terminal import Done, Terminal, options
+from terminal import Done, Terminal, options, working_in
 from worlds import World
 
 import semseg_cli
-from semseg_cli.cli import run
 from semseg_cli.runs import bootstrap
 from semseg_cli.runs.bootstrap import COUNTED
 from semseg_cli.settings.methods import METHODS
@@ -37,25 +34,20 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tiny_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("place")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        new_store(tmp_path_factory, folder)
+    with working_in(tmp_path_factory.mktemp("place"), tmp_path_factory) as terminal:
         runs: dict[str, Path] = {}
         for method in METHODS:
             draws = ["--draws", str(N_DRAWS)] if method.command == "rand-feat" else []
-            with pytest.raises(SystemExit) as ended:
-                run([method.command, *options(tiny_world), "--quiet", *draws])
-            assert ended.value.code in (0, None)
-            (runs[method.command],) = set(folder.glob("semseg-runs/*")) - set(runs.values())
-        yield Place(folder, runs)
+            done = terminal.type(method.command, *options(tiny_world), "--quiet", *draws)
+            assert done.code == 0, done.err
+            (runs[method.command],) = set(terminal.runs()) - set(runs.values())
+        yield Place(terminal.folder, runs)
 
 
 @pytest.fixture
-def here(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: CaptureFixture[str]) -> Terminal:
+def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.chdir(place.folder)
-    return Terminal(place.folder, capsys)
+    return Terminal(place.folder)
 
 
 def shown(done: Done) -> list[dict[str, str]]:
