@@ -123,7 +123,7 @@ def _both(
 def class_set_cells(seed: int, n_replicates: int) -> Iterator[Cell | None]:
     """Means over classes, and pooled numbers, of whole runs."""
     draw = np.random.default_rng(seed)
-    sizes = [(n, 10) for n in N_IMAGES[1:]] + [(10, 50), (20, 50), (20, 150)]
+    sizes = [(n, 10) for n in N_IMAGES[1:]] + [(10, 50), (20, 50)]
     for n, n_classes in sizes:
         for level in worlds.LEVELS:
             yield from _class_set(draw, n, n_classes, level, n_replicates)

@@ -18,7 +18,7 @@ from semseg_cli.runs.inference import (
     measure,
     rates_of,
 )
-from semseg_cli.runs.inference.paired import N_FLIPS, contributions, flip_signs
+from semseg_cli.runs.inference.paired import N_FLIPS, TIE, contributions, flip_signs
 
 ALIKE, UNLIKE = (0.5, 0.5), (0.15, 0.8)  # ICCs of the two runs
 
@@ -90,13 +90,14 @@ def _inverted(
     x_fj, y_fj = np.split(sums_fj.astype(np.float64), 2, axis=1)
     whole_j = scaled_bj.sum(axis=0)
     none_flipped_fj = np.abs(y_fj) > 1 - 1e-6
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ends = np.stack([(whole_j - x_fj) / (1 - y_fj), (whole_j + x_fj) / (1 + y_fj)])
-    low_fj = np.where(none_flipped_fj, -np.inf, ends.min(axis=0))
-    high_fj = np.where(none_flipped_fj, np.inf, ends.max(axis=0))
+    with np.errstate(divide="ignore", invalid="ignore"):  # ties count as in the test
+        low = [(whole_j - x_fj - TIE) / (1 - y_fj), (whole_j + x_fj - TIE) / (1 + y_fj)]
+        high = [(whole_j - x_fj + TIE) / (1 - y_fj), (whole_j + x_fj + TIE) / (1 + y_fj)]
+    low_fj = np.where(none_flipped_fj, -np.inf, np.minimum(*low))
+    high_fj = np.where(none_flipped_fj, np.inf, np.maximum(*high))
     n_least = 0.05 * (1 + N_FLIPS)  # ends on the side of zero that keep it in
-    is_below_j = (low_fj <= 1e-5).sum(axis=0) + 1 > n_least
-    is_above_j = (high_fj >= -1e-5).sum(axis=0) + 1 > n_least
+    is_below_j = (low_fj <= 0).sum(axis=0) + 1 > n_least
+    is_above_j = (high_fj >= 0).sum(axis=0) + 1 > n_least
     found: Bool[np.ndarray, " j"] = ~(is_below_j & is_above_j)
     return found
 

@@ -12,6 +12,7 @@ from semseg_cli.typed import typed
 
 MIN_DIFFER = 6  # units: of five, all flips together give no p below .05
 N_FLIPS = 9999
+TIE = 1e-5  # of the sum of magnitudes: sums that near are as extreme
 _AT_ONCE = 4_000_000  # signs in memory
 
 
@@ -29,7 +30,7 @@ def flip_tests(
     """
     scale_j = np.maximum(np.abs(unit_bj).sum(axis=0), 1e-300)
     scaled_bj = (unit_bj / scale_j).astype(np.float32)
-    seen_j = np.abs(scaled_bj.sum(axis=0, dtype=np.float64)) - 1e-5  # ties are as extreme
+    seen_j = np.abs(scaled_bj.sum(axis=0, dtype=np.float64)) - TIE
     n_extreme_j = np.zeros(len(scale_j), dtype=np.int64)
     for sign_fb in flip_signs(len(unit_bj), seed, n_flips):
         n_extreme_j += (np.abs(sign_fb @ scaled_bj) >= seen_j).sum(axis=0)
