@@ -226,7 +226,10 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "SAE of another width": (narrow_sae, "The SAE reads width 12, the ViT has width 16"),
     "SAE with NaN": (nan_sae, "W_enc holds NaN or infinite weights"),
     "SAE cut": (cut_sae, "holds no readable tensors"),
-    "SAE pickled": (pickled_sae, "needs unpickling, which is refused"),
+    "SAE pickled": (
+        pickled_sae,
+        "a plain state dict of tensors: write it with torch.save",
+    ),
     "head of another width": (narrow_head, "The head reads width 12, the ViT has width 16"),
     "head of other classes": (other_head, "The head knows 9 classes (and null), the dataset 5"),
     "ViT without weights": (no_weights, "cannot be loaded"),

@@ -143,7 +143,10 @@ def as_state(path: Path, found: Any) -> dict[str, Tensor]:
             f"{path} holds a pickled {kind}, not a state dict of tensors; nothing in it was run."
         )
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
-        raise SemsegError(f"{path} holds something other than a plain state dict of tensors.")
+        raise SemsegError(
+            f"{path} holds something other than a plain state dict of tensors: write it with "
+            "torch.save(model.state_dict(), FILE)."
+        )
     return found
 
 
