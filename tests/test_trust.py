@@ -46,7 +46,7 @@ def test_broken_promises_of_tests_are_seen() -> None:
     ]
     assert all(check.is_kept for check in accepted.of_flips(flips))
     for change in ({"rejected": 0.08}, {"rejected": 0.01}, {"n_disagree": 1}):
-        worse = [replace(flips[0], **change), flips[1]]  # type: ignore[arg-type]
+        worse = [replace(flips[0], **change), flips[1]]
         assert sum(not check.is_kept for check in accepted.of_flips(worse)) == 1
     one = ControlErrors("method is a draw", "swap", 10, 1, 20, 0.05, 0.03, 400)
     more = replace(one, n_draws=5, test="t")
