@@ -1,7 +1,7 @@
 """Settings: bounds, choices, parts of one another."""
 
-from dataclasses import fields
-from typing import Any, get_args, get_origin
+from dataclasses import Field, fields
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
@@ -26,11 +26,26 @@ from semseg_cli.settings.reference import Quantitative
 
 CLASSES: list[type[Settings]] = [Setup, Choose, *METHODS, Output, Shown, Quantitative]
 FIELDS = [(cls, f) for cls in CLASSES for f in fields(cls)]
-IDS = [f"{cls.__name__}.{f.name}" for cls, f in FIELDS]
+OUTWARDS = {"ge": -1, "le": 1, "gt": 0}  # from a bound to a number beyond it
 
 
 def is_number(f: Any) -> bool:
     return any(kind in (int, float) for kind in (f.type, *get_args(f.type)))
+
+
+def choices_of(f: Any) -> list[str]:
+    """What a field may be, where that is one of a few words."""
+    kinds = [kind for kind in (f.type, *get_args(f.type)) if get_origin(kind) is Literal]
+    return [choice for kind in kinds for choice in get_args(kind)]
+
+
+def name_of(value: Any) -> str | None:
+    return value.name if isinstance(value, Field) else getattr(value, "__name__", None)
+
+
+NUMBERS = [(cls, f) for cls, f in FIELDS if is_number(f)]
+BOUNDS = [(cls, f, b) for cls, f in FIELDS for b in OUTWARDS if f.metadata.get(b) is not None]
+CHOICES = [(cls, f) for cls, f in FIELDS if choices_of(f)]
 
 
 def wrapped(f: Any, value: Any) -> Any:
@@ -42,31 +57,33 @@ def test_the_defaults_are_allowed(cls: type[Settings]) -> None:
     cls()
 
 
-@pytest.mark.parametrize(("cls", "f"), FIELDS, ids=IDS)
+def test_the_cases_are_those_of_the_settings() -> None:
+    assert {f.name for _, f in NUMBERS} >= {"scale", "max_freq", "top_k", "n_workers"}
+    assert {(f.name, bound) for _, f, bound in BOUNDS} >= {
+        ("max_freq", "gt"), ("max_freq", "le"), ("label_threshold", "ge"), ("top_k", "ge"),
+    }  # fmt: skip
+    assert {f.name for _, f in CHOICES} >= {"protocol", "select", "match", "vit_family"}
+
+
+@pytest.mark.parametrize(("cls", "f"), NUMBERS, ids=name_of)
 def test_every_number_must_be_finite(cls: type[Settings], f: Any) -> None:
-    for value in (float("nan"), float("inf"), -float("inf")) if is_number(f) else ():
+    for value in (float("nan"), float("inf"), -float("inf")):
         with pytest.raises(ValueError, match=f"^{f.name} is {value}: give a finite number"):
             cls(**{f.name: wrapped(f, value)})
 
 
-@pytest.mark.parametrize(("cls", "f"), FIELDS, ids=IDS)
-def test_every_bound_is_kept_and_its_edge_allowed(cls: type[Settings], f: Any) -> None:
-    edges = {"ge": -1, "le": 1, "gt": 0}
-    for bound, outwards in edges.items():
-        edge = f.metadata.get(bound)
-        if edge is None:
-            continue
-        if outwards:
-            cls(**{f.name: wrapped(f, edge)})
-        with pytest.raises(ValueError, match=f"^{f.name} is .*: give a number"):
-            cls(**{f.name: wrapped(f, edge + outwards)})
+@pytest.mark.parametrize(("cls", "f", "bound"), BOUNDS, ids=name_of)
+def test_every_bound_is_kept_and_its_edge_allowed(cls: type[Settings], f: Any, bound: str) -> None:
+    edge, outwards = f.metadata[bound], OUTWARDS[bound]
+    if outwards:
+        cls(**{f.name: wrapped(f, edge)})
+    with pytest.raises(ValueError, match=f"^{f.name} is .*: give a number"):
+        cls(**{f.name: wrapped(f, edge + outwards)})
 
 
-@pytest.mark.parametrize(("cls", "f"), FIELDS, ids=IDS)
+@pytest.mark.parametrize(("cls", "f"), CHOICES, ids=name_of)
 def test_every_choice_is_checked(cls: type[Settings], f: Any) -> None:
-    choices = get_args(f.type) if get_origin(f.type) is not None else ()
-    if not choices or not all(isinstance(choice, str) for choice in choices):
-        return
+    choices = choices_of(f)
     for choice in choices:
         cls(**{f.name: choice})
     with pytest.raises(ValueError, match=f"^{f.name} is 'nothing': choose one of {choices[0]}"):
