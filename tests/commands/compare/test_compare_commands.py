@@ -34,7 +34,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tiny_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with working_in(tmp_path_factory.mktemp("place"), tmp_path_factory) as terminal:
+    with working_in(tmp_path_factory.mktemp("place")) as terminal:
         runs: dict[str, Path] = {}
         for method in METHODS:
             draws = ["--draws", str(N_DRAWS)] if method.command == "rand-feat" else []
