@@ -6,9 +6,8 @@ from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import Settings, option
 from semseg_cli.settings.methods import RandFeat
-from semseg_cli.settings.output import Output
+from semseg_cli.settings.output import Format, Output, store_option
 
-Format = Literal["auto", "table", "csv", "json", "markdown", "latex"]
 SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
 N_RESAMPLES = 2000
 
@@ -37,7 +36,9 @@ class View(Settings):
     resamples: int = option(
         N_RESAMPLES, "Resamples of the images for differences and for intervals not logged.", ge=100
     )
-    format: Format = option("auto", "Form of the table; auto goes by the suffix of --output.")
+    format: Literal["auto", Format] = option(
+        "auto", "Form of the table; auto goes by the suffix of --output."
+    )
     output: Path | None = option(None, "Write to this file instead of the terminal.")
     plot: Path | None = option(None, "Also draw target and other change of the runs: FILE.png.")
 
@@ -67,9 +68,7 @@ class RunChoice(Settings):
     baseline: str | None = option(
         None, f"Method or run that differences are taken to ({RandFeat.command}, if present)."
     )
-    tracking_uri: str | None = option(
-        None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
-    )
+    tracking_uri: str | None = store_option()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,8 @@ its 95% interval; where they are missing no bar is drawn.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from semseg_cli.runs import metrics
+from semseg_cli.runs.rows import Row
 from semseg_cli.show.chart_style import (
     INK,
     OTHER,
@@ -27,7 +27,6 @@ from semseg_cli.show.chart_style import (
     tidy,
 )
 
-Row = Mapping[str, Any]
 ROWS_PER_COLUMN = 50
 # Shares are drawn against each other; their difference ranks the classes.
 _SHARES = [metric for metric in metrics.shown(metrics.CLASSES, "plots") if metric.unit == "share"]

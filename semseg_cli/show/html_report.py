@@ -10,10 +10,10 @@ from typing import Any
 from semseg_cli.runs.contents import is_chosen_on_evaluation, params_of
 from semseg_cli.runs.folder import LOOKUP_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.runs.metrics import RUNS, shown
-from semseg_cli.runs.rows import read_rows
+from semseg_cli.runs.rows import Row, read_rows
 from semseg_cli.show.html_style import CSS
 from semseg_cli.show.run_tables import ON_EVALUATION, class_table, lookup_table, summary_table
-from semseg_cli.show.tables import Column, Row, Table, cell
+from semseg_cli.show.tables import Column, Table, cell
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 PLOTS = {

@@ -102,9 +102,9 @@ def _draw_extremes(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
 
 
 def _draw_flows(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
-    from semseg_cli.show.change_chart import flow_figure
-
     import pandas as pd
+
+    from semseg_cli.show.change_chart import flow_figure
 
     frame = pd.read_parquet(folder.path / CHANGES_FILE)
     flows: list[Any] = frame.to_dict("records")

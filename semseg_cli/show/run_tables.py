@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from semseg_cli.runs.metrics import CLASSES, HEADS, LATENTS, RUNS, STATISTICS, Metric, shown
 from semseg_cli.runs.report import Report
-from semseg_cli.show.tables import Column, Row, Table
+from semseg_cli.runs.rows import Row
+from semseg_cli.show.tables import Column, Table
 
 NAME = Column("run", "run", "text", elastic=True)
 CLASS = Column("class_name", "class", "text", elastic=True)

@@ -23,9 +23,10 @@ from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs import bootstrap
 from semseg_cli.runs.bootstrap import MEASURES
 from semseg_cli.runs.metrics import CLASSES
+from semseg_cli.runs.rows import Row
 from semseg_cli.settings.compare import View
 from semseg_cli.show.run_tables import CLASS, CLASS_COLUMNS
-from semseg_cli.show.tables import Column, Row, Table
+from semseg_cli.show.tables import Column, Table
 from semseg_cli.tracking.tracked_run import TrackedRun
 
 OF_CLASSES = {metric.key: metric for metric in CLASSES}

@@ -9,12 +9,13 @@ from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns
 from semseg_cli.commands.compare.uncertainty import Artifacts, run_values
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs.metrics import RUNS, SHORT
+from semseg_cli.runs.rows import Row
 from semseg_cli.settings.base import Settings
 from semseg_cli.settings.compare import View
 from semseg_cli.settings.inputs import Compute
 from semseg_cli.settings.output import Output
 from semseg_cli.show.run_tables import METRICS, NAME, best_row, present, to_column
-from semseg_cli.show.tables import GAP, Column, Row, Table, least_width, natural_width
+from semseg_cli.show.tables import GAP, Column, Table, least_width, natural_width
 from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 
 STATUS = Column("status", "status", "text")

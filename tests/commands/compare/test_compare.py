@@ -20,7 +20,8 @@ from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.settings.compare import Compare, View
 from semseg_cli.settings.methods import METHODS
-from semseg_cli.show.tables import FORMATS, Table, render
+from semseg_cli.settings.output import FORMATS
+from semseg_cli.show.tables import Table, render
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick
 
 

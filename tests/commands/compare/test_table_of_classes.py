@@ -14,7 +14,8 @@ from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs import bootstrap
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.metrics import CLASSES, RUNS, find
-from semseg_cli.show.tables import FORMATS, Table, render
+from semseg_cli.settings.output import FORMATS
+from semseg_cli.show.tables import Table, render
 
 
 def by_class(*folders: RunFolder, **settings: Any) -> Table:
