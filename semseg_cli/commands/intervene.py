@@ -15,11 +15,10 @@ from semseg_cli.commands.recording import (
 )
 from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.commands.same_settings import require_same_settings
-from semseg_cli.engine.methods import needs_latents, needs_statistics
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.result_files import class_rows, write_outcome, write_stats
-from semseg_cli.experiment.run import Outcome, check_reused, method_name, run
+from semseg_cli.experiment.run import Outcome, check_reused, is_manual, run
 from semseg_cli.experiment.session import Session
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import from_lead, is_lead
@@ -29,7 +28,7 @@ from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup
-from semseg_cli.settings.methods import MANUAL, LatentChoice, MeanDiff, Method, Selection
+from semseg_cli.settings.methods import LatentChoice, Method, Selection
 from semseg_cli.settings.output import Output, Shown
 from semseg_cli.show import console
 from semseg_cli.show.run_pictures import add_all_pictures
@@ -86,10 +85,9 @@ def _draw(
 
 def _datasets(session: Session, method: Method) -> list[dict[str, Any]]:
     """The images that a run depends on, as run.json has them."""
-    looks_up = needs_latents(method) and method.lookup is None
-    computes = needs_statistics(method) and session.is_missing_stats
+    computes = method.needs_statistics and session.is_missing_stats
     used = [describe(session.dataset, "evaluation")]
-    if looks_up or computes or isinstance(method, MeanDiff):
+    if method.looks_up or computes or method.needs_differences:
         used.append(describe(session.lookup_dataset, "lookup"))
     return used
 
@@ -97,18 +95,17 @@ def _datasets(session: Session, method: Method) -> list[dict[str, Any]]:
 def _planned(
     setup: Setup, method: Method, scale: float, output: Output, reused: Mapping[str, Reused]
 ) -> Planned:
-    name = method_name(method, reused)
-    called = "manual" if name == MANUAL else method.command
-    run_name = output.run_name or f"{called}{_variant(method)}"
+    by_hand = is_manual(method, reused)
+    run_name = output.run_name or method.run_name(is_manual=by_hand)
     settings = narrow(method, type(method), scale=(scale,))
-    if _is_projection(method):
+    if not method.is_scaled:
         scale = 0.0
     elif not output.run_name or len(method.scale) > 1:
         run_name += f" x{plain_number(scale)}"
     meta = {
         "kind": "intervention",
         "command": method.command,
-        "method": name,
+        "method": method.report_name(is_manual=by_hand),
         "scale": scale,
         "run_name": run_name,
     }
@@ -117,28 +114,9 @@ def _planned(
 
 def _unused(method: Method) -> list[str]:
     """The options on choosing latents, where nothing is chosen."""
-    if not needs_latents(method):
+    if not method.needs_latents:
         return [entry.key for entry in entries(LatentChoice)]
     return [entry.key for entry in entries(Selection)] if method.lookup is not None else []
-
-
-def _variant(method: Method) -> str:
-    """What the run's name says beside the command: how it differs from the plain method."""
-    plain = type(method)()
-    words = [str(getattr(method, n)) for n in ("match", "control") if _differs(method, plain, n)]
-    if needs_latents(method) and method.lookup is None and _differs(method, plain, "select"):
-        words.append(method.select)
-    if needs_latents(method) and method.lookup is None and method.top_k_group > 1:
-        words.append(f"top{method.top_k_group}")
-    return "".join(f" {word}" for word in words)
-
-
-def _differs(method: Method, plain: Method, name: str) -> bool:
-    return hasattr(method, name) and getattr(method, name) != getattr(plain, name)
-
-
-def _is_projection(method: Method) -> bool:
-    return isinstance(method, MeanDiff) and method.match == "project"
 
 
 def _reused(method: Method, output: Output) -> dict[str, Reused]:

@@ -69,7 +69,7 @@ def _planned(base: LookupSetup, choice: Choose, scale: float, output: Output) ->
     default += f" x{plain_number(scale)}" if choice.select == "causal" else ""
     meta = {
         "kind": "lookup",
-        "command": "lookup",
+        "command": choice.command,
         "method": f"lookup-{choice.select}",
         "scale": scale,
         "run_name": output.run_name or default,

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.data.loader import Loader
-from semseg_cli.engine.methods import needs_latents, needs_statistics
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.cache_room import Keeping
 from semseg_cli.models.pipeline import Encoder
 from semseg_cli.ranks.group import n_ranks
-from semseg_cli.settings.methods import Choose, MeanDiff, Method, RandVec
+from semseg_cli.settings.methods import Choose, Method
 
 SAMPLE_IMAGES = 8
 
@@ -65,10 +64,10 @@ def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     evaluates = [m for m in methods if not isinstance(m, Choose)]
     dataset = session.dataset if evaluates else session.lookup_dataset
     n_classes = len(session.classes_of(dataset))
-    looks_up = [m for m in methods if _looks_up(m)]
+    looks_up = [m for m in methods if m.looks_up]
     causal = [m for m in looks_up if m.select == "causal"]
-    makes_stats = session.is_missing_stats and any(map(_uses_stats, methods))
-    n_differences = sum(isinstance(m, MeanDiff) for m in methods)
+    makes_stats = session.is_missing_stats and any(m.needs_statistics for m in methods)
+    n_differences = sum(m.needs_differences for m in methods)
     n_passes = len(looks_up) + makes_stats + n_differences + len(causal)
     n_lookup = len(session.lookup_dataset) if n_passes else 0
     n_images = len(session.dataset) if evaluates else 0
@@ -114,20 +113,9 @@ def _in_words(keepings: Collection[Keeping]) -> str:
     return f"{said} ({reasons})" if reasons else said
 
 
-def _uses_stats(method: Method | Choose) -> bool:
-    return isinstance(method, Choose) or needs_statistics(method)
-
-
-def _looks_up(method: Method | Choose) -> bool:
-    if isinstance(method, Choose):
-        return True
-    return needs_latents(method) and method.lookup is None
-
-
 def _edits_per_image(method: Method, n_classes: int, session: Session) -> int:
-    is_shared = isinstance(method, RandVec) and method.match == "none"
-    per_scale = 1 if is_shared or session.setup.protocol == "label" else n_classes
-    return per_scale * len(method.scale) * getattr(method, "draws", 1)
+    per_scale = 1 if method.is_shared or session.setup.protocol == "label" else n_classes
+    return per_scale * len(method.scale) * method.n_draws
 
 
 def _measure(session: Session, dataset: Dataset) -> Seconds:

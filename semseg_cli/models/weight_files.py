@@ -1,8 +1,4 @@
-"""Reading tensors and JSON from files without unpickling: safetensors, PyTorch's, JSON.
-
-Raised for any of them:
-    SemsegError: the file is cut, damaged, or of another kind.
-"""
+"""Files read without unpickling: tensors of safetensors and PyTorch, settings of JSON and YAML."""
 
 import io
 import json
@@ -14,7 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from semseg_cli.errors import SemsegError
-from semseg_cli.models.torch_files import BadPickle, Name, Record, read_torch_file
+from semseg_cli.models.torch_files import BadPickle, Name, Record, is_small, read_torch_file
+
+MOST_YAML = 2**20  # bytes of a config
 
 
 def first_byte(path: Path) -> bytes:
@@ -53,6 +51,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """The object in a JSON or YAML file; of YAML, plain values only."""
+    if path.suffix == ".json":
+        return read_json(path)
+    import yaml
+
+    try:
+        with path.open(encoding="utf-8") as file:
+            value = yaml.safe_load(file.read(MOST_YAML))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise SemsegError(f"{path} is no readable YAML: the file is bad or cut.") from error
+    if not isinstance(value, dict) or not is_small(value):
+        raise SemsegError(f"{path} holds no YAML mapping, or one too large: the file is bad.")
+    return value
+
+
 def read_torch(path: Path, data: bytes | None = None) -> Any:
     """What a PyTorch file holds: tensors, plain values, and `Record`s of other objects.
 
@@ -85,7 +99,9 @@ def as_state(path: Path, found: Any) -> dict[str, Tensor]:
         raise SemsegError(
             f"{path} holds a pickled {kind}, not a state dict of tensors; nothing in it was run."
         )
-    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
+    ):
         raise SemsegError(
             f"{path} holds something other than a plain state dict of tensors: write it with "
             "torch.save(model.state_dict(), FILE)."

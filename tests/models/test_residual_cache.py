@@ -240,7 +240,7 @@ def test_two_processes_may_fill_it_at_once(
     vit: Backbone, dataset: Dataset, cache: ActivationCache, tiny_world: World,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # a spawned one loads torch for seconds
     barrier = context.Barrier(2)
     writers = [
         context.Process(target=fill, args=(cache.folder, tiny_world.data, barrier))

@@ -141,9 +141,6 @@ def time(patient: Patient) -> Finding:
     """How long would auto-feat take, or lookup where there is no head?"""
     method = AutoFeat() if patient.fitting_head else Choose()
     plan = make_plan(patient.session(), [method])
-    name = AutoFeat.command if isinstance(method, AutoFeat) else "lookup"
     took = f"{plan.seconds / 60:.1f} min" if plan.seconds >= 120 else f"{plan.seconds:.0f} s"
-    return good(
-        f"{name}: about {took}, {plan.n_prefixes} passes up to the layer, {plan.n_tails} after",
-        seconds=plan.seconds,
-    )
+    passes = f"{plan.n_prefixes} passes up to the layer, {plan.n_tails} after"
+    return good(f"{method.command}: about {took}, {passes}", seconds=plan.seconds)

@@ -10,13 +10,13 @@ from semseg_cli.commands.doctor.sae_fit import (
     OWN,
     advise,
     measure_fit,
-    measured_scaling,
     try_others,
 )
 from semseg_cli.engine.segmentation import count_pixels, segmentation
 from semseg_cli.models.head import argmax_logits
 from semseg_cli.models.sae import TopK, choose_centring
 from semseg_cli.models.sae.model import CLAMP
+from semseg_cli.models.sae.scaling import measured_scaling
 
 NORM_RANGE = (0.5, 2.0)  # of the mean length of the SAE's input, per square root of its width
 MOST_OFFSET = 0.5  # of the input's mean, as a share of the input's length
@@ -52,7 +52,7 @@ def residuals(patient: Patient) -> Finding:
 def centring(patient: Patient) -> Finding:
     """Is b_dec subtracted before encoding? Both rules are tried where the file is silent."""
     sae, x_nd, given = patient.sae, patient.x_nd, patient.given_stats
-    mean_d, norm = measured_scaling(x_nd)
+    mean_d, norm = measured_scaling(x_nd, sae.norm_kind)
     scale = (given.get("act_mean", mean_d).to(x_nd), float(given.get("act_norm", norm)))
     sae.scaled(*scale)
     if sae.centres_input is not None:

@@ -1,4 +1,4 @@
-"""What an SAE is stored in: a file or a folder, and the tensors taken from it."""
+"""What an SAE is stored in, a file or a folder, and reading tensors and JSON without unpickling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,17 @@ from typing import Any
 from torch import Tensor
 
 from semseg_cli.errors import SemsegError
-from semseg_cli.models.weight_files import read_json, read_torch, safetensors_keys
+from semseg_cli.models.torch_files import BadPickle, read_torch_file
+from semseg_cli.models.weight_files import first_byte, read_config, read_torch, safetensors_keys
 
-WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors")
+TORCH_FILES = (".pt", ".pth", ".bin")
+WEIGHT_FILES = (*TORCH_FILES, ".safetensors")
+CONFIG_FILES = (".json", ".yaml", ".yml")
 
 
 @dataclass(frozen=True)
 class Source:
-    """The files of one SAE: a folder's, or a weights file with the JSON files beside it."""
+    """The files of one SAE: a folder's, or a weights file with the configs beside it."""
 
     path: Path
     folder: Path
@@ -33,6 +36,31 @@ class Source:
     def matching(self, *suffixes: str) -> list[str]:
         """The names that end so, sorted."""
         return sorted(name for name in self.names if name.endswith(suffixes))
+
+    def torch_file(self) -> Path | None:
+        """The PyTorch file, where there is one: the path, or the only one in the folder."""
+        if self.path != self.folder:
+            return self.path if self.path.suffix in TORCH_FILES else None
+        found = self.matching(*TORCH_FILES)
+        return self.folder / found[0] if len(found) == 1 else None
+
+    def peek(self) -> Any:
+        """What the PyTorch file holds, without numbers; None where there is none to be read."""
+        path = self.torch_file()
+        if path is None or first_byte(path) == b"{":
+            return None
+        try:
+            with path.open("rb") as file:
+                return read_torch_file(file, numbers=False)
+        except (BadPickle, OSError):
+            return None
+
+    def config(self) -> dict[str, Any]:
+        """The one config, JSON or YAML, that lies beside the weights; empty where there is none."""
+        names = self.matching(*CONFIG_FILES)
+        own = [name for name in names if self.path.stem == Path(name).stem]
+        found = own or names
+        return read_config(self.folder / found[0]) if len(found) == 1 else {}
 
     def only(self, *suffixes: str) -> str:
         """The one name that ends so."""
@@ -56,7 +84,7 @@ def open_source(path: Path) -> Source:
             names = frozenset(child.name for child in path.iterdir() if child.is_file())
             return Source(path, path, names)
         with path.open("rb"):
-            beside = {child.name for child in path.parent.glob("*.json")}
+            beside = {c.name for c in path.parent.iterdir() if c.suffix in CONFIG_FILES}
             return Source(path, path.parent, frozenset({path.name, *beside}))
     except OSError as error:
         raise SemsegError(
@@ -65,8 +93,8 @@ def open_source(path: Path) -> Source:
 
 
 def listed(names: Any) -> str:
-    """Names for a message; a long list is cut."""
-    names = sorted(names)
+    """Names for a message, without control characters; a long list is cut."""
+    names = sorted("".join(c if c.isprintable() else "?" for c in str(name)[:80]) for name in names)
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") or "nothing"
 
 
@@ -92,8 +120,8 @@ def keys_found(source: Source) -> str:
         try:
             if name.endswith(".safetensors"):
                 keys: Any = safetensors_keys(path)
-            elif name.endswith(".json"):
-                keys = read_json(path)
+            elif name.endswith(CONFIG_FILES):
+                keys = read_config(path)
             elif name.endswith(WEIGHT_FILES):
                 keys = read_torch(path)
             else:
