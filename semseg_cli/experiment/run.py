@@ -55,12 +55,12 @@ def choose_latents(
         SemsegError: no class has a latent.
     """
     session.complete(progress)
-    encoder, setup, dataset = session.encoder, session.setup, session.lookup_dataset
+    pipeline, setup, dataset = session.pipeline, session.setup, session.lookup_dataset
     wanted = set(session.classes_of(dataset))
     loader = session.loader(dataset)
-    detections = count_detections(encoder, loader, setup.label_threshold, progress)
+    detections = count_detections(pipeline, loader, setup.label_threshold, progress)
     names, n_chosen = dataset.class_names, choice.top_k_group
-    top_k, stats = max(choice.top_k, n_chosen), encoder.latent_stats
+    top_k, stats = max(choice.top_k, n_chosen), pipeline.latent_stats
     ranked = rank_latents(detections, stats, names, choice.max_freq, top_k, n_chosen)
     warn_of_left_out(detections, stats, ranked, choice.max_freq)
     rows = [row for row in ranked if row.class_id in wanted]
@@ -115,10 +115,10 @@ def reused_groups(session: Session, method: Method, reused: Mapping[str, Reused]
     """
     assert method.lookup is not None
     found = reused[method.lookup]
-    names, d_sae = session.dataset.class_names, session.encoder.sae.d_sae
+    names, d_sae = session.dataset.class_names, session.pipeline.sae.d_sae
     groups = read_lookup(found.text, names, d_sae, method.lookup)
     _check_reused(groups, session.classes_of(session.dataset), method.scale)
-    _check_same_sae(found, session.encoder.sae.digest)
+    _check_same_sae(found, session.pipeline.sae.digest)
     return groups
 
 
@@ -144,10 +144,10 @@ def _check_same_sae(reused: Reused, digest: str) -> None:
 def shuffled(session: Session) -> Session:
     """The session with the rows of the decoder permuted: latents detect what they did, and write
     what others did."""
-    sae = copy.deepcopy(session.encoder.sae)
+    sae = copy.deepcopy(session.pipeline.sae)
     order = torch.randperm(sae.d_sae, generator=generator(session.setup.seed, "shuffled", 0))
     sae.W_dec = sae.W_dec[order.to(sae.W_dec.device)]
-    return replace(session, encoder=replace(session.encoder, sae=sae))
+    return replace(session, pipeline=replace(session.pipeline, sae=sae))
 
 
 def prepare(

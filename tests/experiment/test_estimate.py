@@ -37,7 +37,7 @@ def opened(world: World, folder: Path, **changes: Any) -> Session:
 def counted(session: Session, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """From now on, the images that go through the first part of the ViT and the encoder."""
     seen = {"prefix": 0, "encoded": 0}
-    vit, sae_type = session.encoder.vit, type(session.encoder.sae)
+    vit, sae_type = session.pipeline.vit, type(session.pipeline.sae)
     prefix, encode = vit.prefix, sae_type.encode
 
     def counting_prefix(images: Tensor, layer: int) -> Tensor:
@@ -114,9 +114,9 @@ def test_what_is_kept_of_a_dataset_counts_towards_the_limit(
     known_world: World, tmp_path: Path
 ) -> None:
     whole = opened(known_world, tmp_path)
-    cache = whole.encoder.cache
+    cache = whole.pipeline.cache
     assert cache is not None
-    vit, layer, dataset = whole.encoder.vit, whole.encoder.layer, whole.lookup_dataset
+    vit, layer, dataset = whole.pipeline.vit, whole.pipeline.layer, whole.lookup_dataset
     n_bytes = cache.missing(vit, layer, dataset)[1]
     limit = n_bytes * 3.5 / 4 / 2**30
     do(opened(known_world, tmp_path, lookup_images=3, cache_limit=limit), LOOKUP)
@@ -130,10 +130,10 @@ def test_datasets_share_the_room_of_the_disk(
     known_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = opened(known_world, tmp_path / "not" / "there")
-    encoder, cache = session.encoder, session.encoder.cache
+    pipeline, cache = session.pipeline, session.pipeline.cache
     assert cache is not None
     datasets = [session.lookup_dataset, session.dataset, session.lookup_dataset]
-    one = cache.missing(encoder.vit, encoder.layer, session.dataset)[1] // 3
+    one = cache.missing(pipeline.vit, pipeline.layer, session.dataset)[1] // 3
     places = []
 
     def usage(path: Path) -> Usage:
@@ -141,7 +141,7 @@ def test_datasets_share_the_room_of_the_disk(
         return Usage(7 * one - 1)
 
     monkeypatch.setattr("shutil.disk_usage", usage)
-    found = plan_keeping(cache, encoder.vit, encoder.layer, datasets)
+    found = plan_keeping(cache, pipeline.vit, pipeline.layer, datasets)
     assert places == [tmp_path]
     first, second = found.values()
     assert first == Keeping(4, 4 * one)
@@ -156,10 +156,10 @@ def test_datasets_share_the_room_of_the_disk(
 def test_both_datasets_of_a_run_stay_within_the_limit_and_others_make_room(
     known_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = opened(known_world, tmp_path).encoder.cache
+    cache = opened(known_world, tmp_path).pipeline.cache
     assert cache is not None
     session = opened(known_world, tmp_path)
-    vit, layer = session.encoder.vit, session.encoder.layer
+    vit, layer = session.pipeline.vit, session.pipeline.layer
     one = cache.missing(vit, layer, session.dataset)[1] // 3
     limit = 5.9 * one / 2**30
     short = opened(known_world, tmp_path, cache_limit=limit)
