@@ -16,11 +16,12 @@ from semseg_cli.commands.recording import (
 from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.commands.same_settings import require_same_settings
 from semseg_cli.demo.world import world_folder
+from semseg_cli.experiment.choose_latents import check_reused, choose_latents, is_manual
 from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.result_files import class_rows, write_outcome, write_stats
-from semseg_cli.experiment.run import Outcome, check_reused, choose_latents, is_manual, run
+from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.session import Session, open_session
 from semseg_cli.files import cache_folder
 from semseg_cli.progress import Progress

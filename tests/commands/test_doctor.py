@@ -19,12 +19,11 @@ from worlds import (
 )
 
 from semseg_cli.commands.doctor import CHECKS, check_parts, check_surroundings
+from semseg_cli.commands.doctor.command import Check, run_checks
 from semseg_cli.commands.doctor.findings import (
-    Check,
     Finding,
     NotApplicableError,
     is_fit,
-    run_checks,
     to_table,
 )
 from semseg_cli.commands.doctor.patient import Patient
@@ -391,13 +390,13 @@ def _raises(error: Exception) -> Any:
 def test_checks_run_on_after_failures() -> None:
     good = Finding("pass", "fine")
     checks = [
-        Check[None]("a", _raises(SemsegError("A is bad: mend it."))),
-        Check[None]("b", lambda _: good, ("a",)),
-        Check[None]("c", lambda _: good, ("b",)),
-        Check[None]("d", lambda _: good),
-        Check[None]("e", _raises(NotApplicableError("--this"))),
+        Check("a", _raises(SemsegError("A is bad: mend it."))),
+        Check("b", lambda _: good, ("a",)),
+        Check("c", lambda _: good, ("b",)),
+        Check("d", lambda _: good),
+        Check("e", _raises(NotApplicableError("--this"))),
     ]
-    found = run_checks(checks, None)
+    found = run_checks(checks, Patient(Setup(), Checkup(), silent))
     assert [(f.check, f.status, f.found) for f in found] == [
         ("a", "fail", "see below"),
         ("b", "skipped", "needs a"),
@@ -414,7 +413,7 @@ def test_checks_run_on_after_failures() -> None:
 
 def test_a_bug_in_a_check_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
-        run_checks([Check[None]("a", _raises(ZeroDivisionError()))], None)
+        run_checks([Check("a", _raises(ZeroDivisionError()))], Patient(Setup(), Checkup(), silent))
 
 
 def test_needs_name_earlier_checks() -> None:

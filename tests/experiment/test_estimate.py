@@ -11,8 +11,9 @@ from torch import Tensor
 from worlds import World
 
 from semseg_cli.experiment import estimate
+from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.estimate import Keeping, Seconds, make_plan, plan_keeping
-from semseg_cli.experiment.run import choose_latents, run
+from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import Session, open_session
 from semseg_cli.models.cache_folders import activations_folder
 from semseg_cli.settings.methods import AutoFeat, Choose, MeanDiff, Method, RandVec
