@@ -1,6 +1,5 @@
 """What a command would do: its size, and a time estimated from one real batch."""
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -11,11 +10,8 @@ from torch import Tensor
 
 from semseg_cli.data.dataset import Dataset, Loader
 from semseg_cli.experiment.session import Session
-from semseg_cli.files import nearest_folder
-from semseg_cli.models.cache_folders import kept_entries
+from semseg_cli.models.cache_room import Keeping
 from semseg_cli.models.pipeline import Pipeline
-from semseg_cli.models.residual_cache import ActivationCache
-from semseg_cli.models.vit import Backbone
 from semseg_cli.ranks.group import n_ranks
 from semseg_cli.settings.methods import Choose, Method
 
@@ -24,7 +20,7 @@ SAMPLE_IMAGES = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """Numbers of images that go through the ViT up to the layer, through the SAE's pipeline, and
+    """Numbers of images that go through the ViT up to the layer, through the SAE's encoder, and
     through the rest of the ViT.
 
     `kept` says which activations are newly kept on disk, or why none are.
@@ -51,15 +47,6 @@ class Plan:
             f"activations to keep on disk: {self.kept}",
             f"estimated time: {took} on {{device}} (from {SAMPLE_IMAGES} images or fewer)",
         ]
-
-
-@dataclass(frozen=True)
-class Keeping:
-    """What the activation cache lacks of a dataset; `refused` says why a run does not add it."""
-
-    n_missing: int
-    n_bytes: int
-    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +91,7 @@ def _prefixes(pipeline: Pipeline, used: Sequence[tuple[Dataset, int]]) -> tuple[
     if pipeline.cache is None:
         return sum(len(dataset) * n_times for dataset, n_times in used), "none"
     datasets = [dataset for dataset, _ in used]
-    keepings = plan_keeping(pipeline.cache, pipeline.vit, pipeline.layer, datasets)
+    keepings = pipeline.cache.foresee(pipeline.vit, pipeline.layer, datasets)
     n_times: Counter[str] = Counter()
     for dataset, n in used:
         n_times[dataset.digest] += n
@@ -113,37 +100,6 @@ def _prefixes(pipeline: Pipeline, used: Sequence[tuple[Dataset, int]]) -> tuple[
         for digest, keeping in keepings.items()
     )
     return n_prefixes, _in_words(keepings.values())
-
-
-def plan_keeping(
-    cache: ActivationCache, vit: Backbone, layer: int, datasets: Sequence[Dataset]
-) -> dict[str, Keeping]:
-    """By digest what a run would add of these datasets, in their order; nothing is written.
-
-    What a run reads or fills stays, as do entries in use; others make room.
-    """
-    unique = {dataset.digest: dataset for dataset in datasets}
-    paths = {digest: cache.path(vit, layer, dataset) for digest, dataset in unique.items()}
-    entries = {entry.path: entry for entry in kept_entries(cache.folder)}
-    others = [entry for path, entry in entries.items() if path not in paths.values()]
-    room = cache.max_bytes - sum(entry.n_bytes for entry in others if entry.is_in_use)
-    free = shutil.disk_usage(nearest_folder(cache.folder)).free
-    free += sum(entry.n_bytes for entry in others if not entry.is_in_use)
-    found: dict[str, Keeping] = {}
-    for digest, dataset in unique.items():
-        n_missing, n_bytes = cache.missing(vit, layer, dataset)
-        whole = n_bytes // max(n_missing, 1) * len(dataset)  # what is kept of it counts, too
-        refused = ""
-        if n_bytes and whole > room:
-            more = "--cache-limit" if whole > cache.max_bytes else "is left of --cache-limit"
-            refused = f"{whole / 2**30:.2f} GiB are more than {more}"
-        elif n_bytes > free:
-            refused = f"{n_bytes / 2**30:.2f} GiB are more than {cache.folder} has free"
-        found[digest] = Keeping(n_missing, n_bytes, refused)
-        n_added = 0 if refused else n_bytes
-        free -= n_added
-        room -= n_added + (entries[paths[digest]].n_bytes if paths[digest] in entries else 0)
-    return found
 
 
 def _in_words(keepings: Collection[Keeping]) -> str:

@@ -12,9 +12,10 @@ from semseg_cli.commands.doctor.findings import Finding
 from semseg_cli.commands.doctor.patient import EVALUATION, LOOKUP, Patient, doubtful, good
 from semseg_cli.engine.detections import THRESHOLDS
 from semseg_cli.errors import SemsegError
-from semseg_cli.experiment.estimate import Keeping, make_plan, plan_keeping
+from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.parts import activation_cache
 from semseg_cli.files import cannot_write, nearest_folder
+from semseg_cli.models.cache_room import Keeping
 from semseg_cli.settings.methods import AutoFeat, Choose
 from semseg_cli.tracking import store_address as stores
 
@@ -96,7 +97,7 @@ def _keepings(patient: Patient) -> list[Keeping]:
     if cache is None:
         return []
     seen = [patient.seen(role) for role in (LOOKUP, EVALUATION) if role in patient.datasets]
-    return list(plan_keeping(cache, patient.vit, patient.setup.vit_layer, seen).values())
+    return list(cache.foresee(patient.vit, patient.setup.vit_layer, seen).values())
 
 
 def _scratch_bytes(patient: Patient) -> int:
