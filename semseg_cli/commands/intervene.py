@@ -15,10 +15,11 @@ from semseg_cli.commands.recording import (
 )
 from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.commands.same_settings import require_same_settings
+from semseg_cli.experiment.choose_latents import check_reused, is_manual
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.result_files import class_rows, write_outcome, write_stats
-from semseg_cli.experiment.run import Outcome, check_reused, is_manual, run
+from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.session import Session
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import from_lead, is_lead
@@ -64,7 +65,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
             outcomes = run(session, [method], reused, progress)
             for folder, outcome in zip(folders, outcomes, strict=True):
                 write_outcome(folder, outcome, session.dataset)
-                write_stats(folder, session.encoder)
+                write_stats(folder, session.pipeline)
             _draw(session, outcomes, folders, output)
     _print_outcomes(outcomes, folders, output, setup.dtype)
     if store is not None:

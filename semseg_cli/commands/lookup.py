@@ -11,8 +11,8 @@ from semseg_cli.commands.recording import (
     shared_meta,
 )
 from semseg_cli.commands.same_settings import require_same_settings
+from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.result_files import write_stats
-from semseg_cli.experiment.run import choose_latents
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import is_lead
 from semseg_cli.runs.folder import LOOKUP_FILE
@@ -51,7 +51,7 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
             chosen = choose_latents(session, choice, progress)
             for folder, scale in zip(folders, scales, strict=True):
                 folder.write(LOOKUP_FILE, lookup_text(chosen[scale]).encode())
-                write_stats(folder, session.encoder)
+                write_stats(folder, session.pipeline)
             if not output.no_plots:
                 add_all_pictures(folders)
     for folder, scale in zip(folders, scales, strict=True):

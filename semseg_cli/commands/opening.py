@@ -49,7 +49,7 @@ def tell_of_demo(setup: Setup | TrainSetup, output: Recorded) -> None:
 
 def print_plan(session: Session, methods: Sequence[Method | Choose]) -> None:
     """What a command would do, for `--dry-run`."""
-    out, device = console.stdout(), session.encoder.device
+    out, device = console.stdout(), session.pipeline.device
     where = f"{n_ranks()} x {device.type}" if n_ranks() > 1 else device
     for line in make_plan(session, methods).lines():
         out.print(line.format(device=where), markup=False)
