@@ -7,7 +7,7 @@ from typing import Any
 from semseg_cli import tracking
 from semseg_cli.commands.recording import (
     Planned,
-    describe,
+    dataset_meta,
     finish,
     recorded,
     settings_of,
@@ -95,7 +95,7 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
         if output.dry_run:
             _print_plan(session, [choice])
             return
-        datasets = [describe(session.lookup_dataset, "lookup")]
+        datasets = [dataset_meta(session.lookup_dataset, "lookup")]
         if not is_lead():
             choose_latents(session, choice, progress)
             return
@@ -160,9 +160,9 @@ def tell_of_demo(setup: Setup | TrainSetup, output: Recorded) -> None:
 def _datasets(session: Session, method: Method) -> list[dict[str, Any]]:
     """The images that a run depends on, as run.json has them."""
     computes = method.needs_statistics and session.is_missing_stats
-    used = [describe(session.dataset, "evaluation")]
+    used = [dataset_meta(session.dataset, "evaluation")]
     if method.looks_up or computes or method.needs_differences:
-        used.append(describe(session.lookup_dataset, "lookup"))
+        used.append(dataset_meta(session.lookup_dataset, "lookup"))
     return used
 
 
