@@ -16,11 +16,12 @@ from semseg_cli.commands.recording import (
 from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.commands.same_settings import require_same_settings
 from semseg_cli.demo.world import world_folder
+from semseg_cli.experiment.choose_latents import check_reused, choose_latents, is_manual
 from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.result_files import class_rows, write_outcome, write_stats
-from semseg_cli.experiment.run import Outcome, check_reused, choose_latents, is_manual, run
+from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.session import Session, open_session
 from semseg_cli.files import cache_folder
 from semseg_cli.progress import Progress
@@ -73,7 +74,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
             outcomes = run(session, [method], reused, progress)
             for folder, outcome in zip(folders, outcomes, strict=True):
                 write_outcome(folder, outcome, session.dataset)
-                write_stats(folder, session.encoder)
+                write_stats(folder, session.pipeline)
             _draw(session, outcomes, folders, output)
     _print_outcomes(outcomes, folders, output, setup.dtype)
     if store is not None:
@@ -105,7 +106,7 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
             chosen = choose_latents(session, choice, progress)
             for folder, scale in zip(folders, scales, strict=True):
                 folder.write(LOOKUP_FILE, lookup_text(chosen[scale]).encode())
-                write_stats(folder, session.encoder)
+                write_stats(folder, session.pipeline)
             if not output.no_plots:
                 add_all_pictures(folders)
     for folder, scale in zip(folders, scales, strict=True):
@@ -216,7 +217,7 @@ def _reused(method: Method, output: Output) -> dict[str, Reused]:
 
 
 def _print_plan(session: Session, methods: Sequence[Method | Choose]) -> None:
-    out, device = console.stdout(), session.encoder.device
+    out, device = console.stdout(), session.pipeline.device
     where = f"{n_ranks()} x {device.type}" if n_ranks() > 1 else device
     for line in make_plan(session, methods).lines():
         out.print(line.format(device=where), markup=False)

@@ -463,7 +463,7 @@ def test_statistics_from_kept_residuals_need_no_scratch_file(
     vit: Backbone, dataset: Dataset, cache: ActivationCache, tiny: Session, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    sae, loader = tiny.encoder.sae, Loader(dataset, 3)
+    sae, loader = tiny.pipeline.sae, Loader(dataset, 3)
     expected = compute_stats(Residuals(vit, LAYER, loader), sae).to_tensors()
     monkeypatch.setattr("tempfile.TemporaryFile", None)
     seen = count_images(vit, monkeypatch)

@@ -13,7 +13,7 @@ from semseg_cli.commands.doctor.patient import EVALUATION, LOOKUP, Patient, doub
 from semseg_cli.engine.detections import THRESHOLDS
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.estimate import make_plan
-from semseg_cli.experiment.session import activation_cache
+from semseg_cli.experiment.parts import activation_cache
 from semseg_cli.files import cannot_write, nearest_folder
 from semseg_cli.models.cache_room import Keeping
 from semseg_cli.settings.methods import AutoFeat, Choose

@@ -26,13 +26,11 @@ from semseg_cli.commands.train_head.features import (
 from semseg_cli.commands.train_head.sweep import Best, Sweep, train_heads
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.errors import SemsegError
-from semseg_cli.experiment.session import (
+from semseg_cli.experiment.images import find_data, make_loader, open_split
+from semseg_cli.experiment.parts import (
     activation_cache,
-    find_data,
     find_device,
     load_backbone,
-    make_loader,
-    open_split,
     require_inputs,
 )
 from semseg_cli.files import cache_folder, make_folder
