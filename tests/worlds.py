@@ -309,17 +309,29 @@ def slow_set_latent(sae: SparseAutoencoder, x: Tensor, latent: int, value: float
 
 
 @torch.inference_mode()
+def slow_logits(pipeline: Pipeline, images: Tensor) -> Tensor:
+    """Clean logits by the whole transformers model."""
+    hidden = pipeline.vit.model(images).last_hidden_state[:, pipeline.vit.n_prefix_tokens :]
+    return pipeline.class_head(hidden)
+
+
 def slow_predict(pipeline: Pipeline, images: Tensor) -> Tensor:
     """Clean predictions by the whole transformers model."""
-    hidden = pipeline.vit.model(images).last_hidden_state[:, pipeline.vit.n_prefix_tokens :]
-    return argmax_logits(pipeline.class_head(hidden))
+    return argmax_logits(slow_logits(pipeline, images))
 
 
-@torch.inference_mode()
 def slow_predict_edited(
     pipeline: Pipeline, images: Tensor, latents_bt: Tensor, scale: float
 ) -> Tensor:
-    """Predictions with one latent set per patch (-1: none), by a hook on the whole model."""
+    """Predictions with one latent set per patch (-1: none)."""
+    return argmax_logits(slow_logits_edited(pipeline, images, latents_bt, scale))
+
+
+@torch.inference_mode()
+def slow_logits_edited(
+    pipeline: Pipeline, images: Tensor, latents_bt: Tensor, scale: float
+) -> Tensor:
+    """Logits with one latent set per patch (-1: none), by a hook on the whole model."""
     sae, vit = pipeline.sae, pipeline.vit
 
     def edit(_block: Any, _args: Any, tokens: Tensor) -> Tensor:
@@ -336,7 +348,7 @@ def slow_predict_edited(
 
     handle = vit.blocks[pipeline.layer - 1].register_forward_hook(edit)
     try:
-        return slow_predict(pipeline, images)
+        return slow_logits(pipeline, images)
     finally:
         handle.remove()
 

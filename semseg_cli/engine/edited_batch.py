@@ -9,7 +9,10 @@ from torch import Tensor
 
 from semseg_cli.data.batches import Batch
 from semseg_cli.engine.edits import Edit, Intervention, Latents, Projections
+from semseg_cli.engine.manifold import Course, Ground, Manifold
 from semseg_cli.engine.measured import Measured
+from semseg_cli.engine.neighbours import is_interior
+from semseg_cli.engine.outcomes import Clean, Edited
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.settings.inputs import Protocol
 from semseg_cli.typed import typed
@@ -17,16 +20,23 @@ from semseg_cli.typed import typed
 
 @dataclass(frozen=True)
 class State:
-    """One batch at the autoencoder's layer: clean tokens, clean predictions, activations.
+    """One batch at the autoencoder's layer: clean tokens, what they are, activations.
 
-    `scale_bt` is by how much each token's own scale stretches what a latent writes (None: 1).
+    `scale_bt` is by how much each token's own scale stretches what a latent writes (None: 1),
+    `ground` where the patches lie on the manifold (None: it is not known).
     """
 
     batch: Batch
     tokens_bnd: Float[Tensor, "b n d"]
-    clean_bt: Int[Tensor, "b t"]
+    clean: Clean
     acts: dict[int, Float[Tensor, "b t"]]
     scale_bt: Float[Tensor, "b t"] | None
+    ground: Ground | None
+
+    @property
+    def clean_bt(self) -> Int[Tensor, "b t"]:
+        """The clean predictions."""
+        return self.clean.prediction.classes_bt
 
 
 def _latents_read(interventions: Sequence[Intervention]) -> list[int]:
@@ -43,7 +53,11 @@ def n_latents_held(interventions: Sequence[Intervention]) -> int:
 
 @torch.inference_mode()
 def clean_state(
-    pipeline: Pipeline, batch: Batch, tokens_bnd: Tensor, interventions: Sequence[Intervention]
+    pipeline: Pipeline,
+    batch: Batch,
+    tokens_bnd: Tensor,
+    interventions: Sequence[Intervention],
+    manifold: Manifold | None = None,
 ) -> State:
     """What the edits of a batch start from; the activations are those that some edit reads."""
     latents = _latents_read(interventions)
@@ -51,7 +65,19 @@ def clean_state(
     columns = pipeline.sae.columns(patches_btd, torch.tensor(latents).long())
     acts = dict(zip(latents, columns.unbind(dim=-1), strict=True))
     scale_bt = pipeline.sae.token_scale(patches_btd)
-    return State(batch, tokens_bnd, pipeline.predict(tokens_bnd), acts, scale_bt)
+    clean = _clean(pipeline, batch, tokens_bnd)
+    ground = Ground.of(manifold, patches_btd) if manifold else None
+    return State(batch, tokens_bnd, clean, acts, scale_bt, ground)
+
+
+def _clean(pipeline: Pipeline, batch: Batch, tokens_bnd: Tensor) -> Clean:
+    prediction = pipeline.predict(tokens_bnd)
+    return Clean(
+        labels_bt=batch.labels_bt.to(pipeline.device),
+        prediction=prediction,
+        is_interior_bt=is_interior(prediction.classes_bt, pipeline.vit.grid),
+        lengths_bt=pipeline.patches(tokens_bnd).norm(dim=2),
+    )
 
 
 @torch.inference_mode()
@@ -71,6 +97,15 @@ def _coefficients(pipeline: Pipeline, edit: Edit, state: State) -> Float[Tensor,
     return coefs_btkg
 
 
+def _course(state: State, edit: Edit, units_bkd: Tensor | None) -> Course | None:
+    if state.ground is None:
+        return None
+    if units_bkd is not None:
+        return state.ground.course(units_bkd[:, :, None])
+    assert edit.directions_kgd is not None, "an edit without directions has a turn"
+    return state.ground.course(edit.directions_kgd[None])
+
+
 def run_edit(
     pipeline: Pipeline, state: State, measured: Measured, edit: Edit, protocol: Protocol
 ) -> Iterator[int]:
@@ -86,6 +121,7 @@ def _run_rows(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) 
     batch = state.batch
     coefs_btkg = _coefficients(pipeline, edit, state)
     units_bkd = edit.units(batch.indices_b, pipeline.vit.d_model)
+    course = _course(state, edit, units_bkd)
     wanted = torch.ones(len(batch), len(edit.class_ids), dtype=torch.bool)
     if measured.is_wanted is not None:
         wanted = measured.is_wanted[batch.positions_b]
@@ -93,13 +129,11 @@ def _run_rows(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) 
     for part in pairs.split(pipeline.rows_per_pass()) if len(pairs) else ():
         images_p, rows_p = part.to(pipeline.device).unbind(dim=1)
         coefs_ptg = coefs_btkg[images_p, :, rows_p]
-        edited_pt, norms_pt = _predict_part(
-            pipeline, state, edit, units_bkd, images_p, rows_p[:, None], coefs_ptg
+        edited = _edit_part(
+            pipeline, state, edit, units_bkd, course, images_p, rows_p[:, None], coefs_ptg
         )
         positions_p = batch.positions_b.to(pipeline.device)[images_p]
-        clean_pt = state.clean_bt[images_p]
-        measured.counts.add_rows(positions_p, rows_p, clean_pt, edited_pt, edit.draw)
-        measured.add_norm(norms_pt)
+        measured.add_rows(positions_p, rows_p, state.clean.of(images_p), edited, edit.draw)
         yield len(part)
 
 
@@ -107,19 +141,18 @@ def _run_rows(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) 
 def _run_pair(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) -> Iterator[int]:
     """One edit of the whole image, all rows counted from it: the label protocol, shared edits."""
     positions_b = state.batch.positions_b.to(pipeline.device)
-    rows_bt = row_of_patch(edit, state.batch)
-    is_edited_bt = rows_bt.to(pipeline.device) >= 0
-    for part, edited_pt, norms_pt in edited_by_patch(pipeline, state, edit, rows_bt):
-        measured.counts.add_pair(positions_b[part], state.clean_bt[part], edited_pt, edit.draw)
-        measured.add_norm(norms_pt[is_edited_bt[part]])
+    rows_bt = row_of_patch(edit, state.batch).to(pipeline.device)
+    for part, edited in edited_by_patch(pipeline, state, edit, rows_bt):
+        own_pt = None if edit.is_shared else rows_bt[part]
+        measured.add_pair(positions_b[part], own_pt, state.clean.of(part), edited, edit.draw)
         yield len(part)
 
 
 @torch.inference_mode()
 def edited_by_patch(
     pipeline: Pipeline, state: State, edit: Edit, rows_bt: Int64[Tensor, "b t"]
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Images, their edited predictions and the length of the edit at each patch, pass by pass.
+) -> Iterator[tuple[Tensor, Edited]]:
+    """Images, and what the edit makes of them, pass by pass.
 
     Each patch gets its own row of the edit; -1 leaves it untouched.
     """
@@ -128,38 +161,41 @@ def edited_by_patch(
     rows_bt = rows_bt.clamp(min=0)
     coefs_btkg = _coefficients(pipeline, edit, state)
     units_bkd = edit.units(state.batch.indices_b, pipeline.vit.d_model)
+    course = _course(state, edit, units_bkd)
     n_most = pipeline.rows_per_pass(n_directions=edit.values_kg.shape[1])
     for part in torch.arange(len(rows_bt), device=pipeline.device).split(n_most):
         own_pt = rows_bt[part]
         images, patches = part[:, None], torch.arange(own_pt.shape[1], device=part.device)
         coefs_ptg = coefs_btkg[images, patches, own_pt] * is_edited_bt[part][..., None]
-        edited_pt, norms_pt = _predict_part(
-            pipeline, state, edit, units_bkd, part, own_pt, coefs_ptg
-        )
-        yield part, edited_pt, norms_pt
+        yield part, _edit_part(pipeline, state, edit, units_bkd, course, part, own_pt, coefs_ptg)
 
 
 @typed
-def _predict_part(
+def _edit_part(
     pipeline: Pipeline,
     state: State,
     edit: Edit,
     units_bkd: Float[Tensor, "b k d"] | None,
+    course: Course | None,
     images_p: Int64[Tensor, " p"],
     rows_pr: Int64[Tensor, "p r"],
     coefs_ptg: Float[Tensor, "p t g"],
-) -> tuple[Int[Tensor, "p t"], Float[Tensor, "p t"]]:
-    """Edited predictions of some images, and the length of the edit at each patch.
+) -> Edited:
+    """What the edit makes of some images.
 
     `rows_pr` has one row of the edit per image, or one per patch.
     """
     directions = None if edit.directions_kgd is None else edit.directions_kgd[rows_pr]
     units = None if units_bkd is None else units_bkd[images_p[:, None], rows_pr]
     delta_ptd = edit.delta(coefs_ptg, directions, units)
-    norms_pt = delta_ptd.norm(dim=2)
+    norms_pt, quantiles_pt = delta_ptd.norm(dim=2), None
+    if course is not None:
+        lengths_ptg = edit.lengths(coefs_ptg, directions)
+        quantiles_pt = course.quantiles(images_p, rows_pr, lengths_ptg)
     tokens_pnd = _edited(pipeline, state.tokens_bnd, images_p, delta_ptd)
     del directions, units, delta_ptd  # as large as the tokens: the blocks need the room
-    return pipeline.predict(tokens_pnd), norms_pt
+    prediction = pipeline.predict(tokens_pnd, of_bt=state.clean_bt[images_p])
+    return Edited(prediction, norms_pt, quantiles_pt)
 
 
 def row_of_patch(edit: Edit, batch: Batch) -> Int64[Tensor, "b t"]:

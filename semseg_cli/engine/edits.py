@@ -146,6 +146,19 @@ class Edit:
         return self.towards.expand(len(indices_b), -1, -1)
 
     @typed
+    def lengths(
+        self, coefs_ptg: Float[Tensor, "p t g"], directions: Float[Tensor, "p #t g d"] | None
+    ) -> Float[Tensor, "p t g2"]:
+        """How far each patch moves along its directions, or along the vector it is turned into."""
+        if self.towards is None:
+            return coefs_ptg
+        if directions is None:
+            return coefs_ptg.sum(dim=2, keepdim=True)
+        sign = 1.0 if self.scale > 0 else -1.0
+        delta_ptd = (coefs_ptg[:, :, None] @ directions)[:, :, 0]
+        return sign * delta_ptd.norm(dim=2, keepdim=True)
+
+    @typed
     def delta(
         self,
         coefs_ptg: Float[Tensor, "p t g"],
@@ -153,16 +166,11 @@ class Edit:
         units: Float[Tensor, "p #t d"] | None,
     ) -> Float[Tensor, "p t d"]:
         """What is added to each patch, from its coefficients, directions and turn."""
-        if directions is None:
-            lengths_pt = coefs_ptg.sum(dim=2)
-        else:
-            delta_ptd = (coefs_ptg[:, :, None] @ directions)[:, :, 0]
-            if units is None:
-                return delta_ptd
-            sign = 1.0 if self.scale > 0 else -1.0
-            lengths_pt = sign * delta_ptd.norm(dim=2)
-        assert units is not None, "an edit without directions has a turn"
-        return lengths_pt[..., None] * units
+        lengths_ptg = self.lengths(coefs_ptg, directions)
+        if units is not None:
+            return lengths_ptg * units
+        assert directions is not None, "an edit without directions has a turn"
+        return (lengths_ptg[:, :, None] @ directions)[:, :, 0]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from semseg_cli.data.loader import Loader
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edited_batch import clean_state, run_edit
 from semseg_cli.engine.edits import Intervention
+from semseg_cli.engine.manifold import Manifold
 from semseg_cli.engine.measured import Measured
+from semseg_cli.engine.outcomes import Outcomes, Reference
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent
 from semseg_cli.settings.inputs import Protocol
@@ -27,6 +29,7 @@ def evaluate(
     n_classes: int,
     class_ids: Sequence[int] | None = None,
     is_wanted: Bool[Tensor, "n_images rows"] | None = None,
+    manifold: Manifold | None = None,
     progress: Progress = silent,
     description: str = "edits",
 ) -> list[Measured]:
@@ -42,24 +45,35 @@ def evaluate(
         protocol: "class" or "label".
         n_classes: C of the dataset.
         class_ids: the classes counted where one edit serves all (default: all).
-        is_wanted: which rows to run on which images (class protocol; default: all).
+        is_wanted: which rows to run on which images (class protocol; default: all). Outcomes are
+            measured only where all are run.
+        manifold: of the clean residuals, for how far off it edits are.
         progress: told about clean and edited images.
         description: what the progress calls this.
     """
     own = loader.positions
     counted = class_ids or range(1, n_classes + 1)
-    all_measured = [
-        Measured(one, _new_counts(one, counted, own, n_classes), is_wanted) for one in interventions
-    ]
+    reference = Reference(n_classes) if is_wanted is None else None
+    all_measured = []
+    for one in interventions:
+        counts, outcomes = _new_counts(one, counted, own, n_classes), None
+        if reference:
+            ids, grid = counts.class_ids.tolist(), pipeline.vit.grid
+            outcomes = Outcomes(ids, len(own), grid, reference, own.start, manifold is not None)
+        all_measured.append(Measured(one, counts, outcomes, is_wanted))
     n_tails = sum(_n_tails(measured, own, protocol) for measured in all_measured)
     advance = progress(description, len(own) + n_tails)
     for batch, tokens_bnd in pipeline.residuals(loader):
-        state = clean_state(pipeline, batch, tokens_bnd, interventions)
+        state = clean_state(pipeline, batch, tokens_bnd, interventions, manifold)
         advance(len(batch))
+        if reference:
+            reference.add(state.clean)
         for measured in all_measured:
             for edit in measured.intervention.draws:
                 for n_done in run_edit(pipeline, state, measured, edit, protocol):
                     advance(n_done)
+    if reference:
+        reference.add_ranks()
     for measured in all_measured:
         measured.add_ranks()
     return all_measured

@@ -1,70 +1,161 @@
-"""What one intervention did, as counts and as a report."""
+"""What an intervention did, all images together, and the report of it."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edits import Edit, Intervention
-from semseg_cli.ranks.collectives import all_sum
-from semseg_cli.runs.bootstrap import intervals
-from semseg_cli.runs.report import Report, ratio
+from semseg_cli.engine.outcomes import Clean, Edited, Outcomes
+from semseg_cli.runs.bootstrap import COUNTED, intervals
+from semseg_cli.runs.outcomes import (
+    Table,
+    as_numbers,
+    fraction_intervals,
+    pooled_fraction_intervals,
+    rounded,
+)
+from semseg_cli.runs.report import ClassResults, Report
 from semseg_cli.settings.inputs import Protocol
+
+MEANS_OVER_CLASSES = {
+    "target_miou_before": "target_iou_before",
+    "target_miou_after": "target_iou_after",
+    "other_miou_before": "other_miou_before",
+    "other_miou_after": "other_miou_after",
+}
 
 
 @dataclass
 class Measured:
-    """What one intervention did: counts, and the summed L2 length of the edit per edited patch.
+    """What one intervention did: counts, and outcomes where they were measured.
 
     `is_wanted` [n_images, rows] says which rows are run on which images (None: all).
     """
 
     intervention: Intervention
     counts: Counts
+    outcomes: Outcomes | None = None
     is_wanted: Bool[Tensor, "n_images rows"] | None = None
-    norm_sum: float = 0.0
-    n_edited: int = 0
 
     @property
     def first(self) -> Edit:
         """The intervention's first draw."""
         return self.intervention.first
 
-    def add_norm(self, norms: Tensor) -> None:
-        """Counts the lengths of some patches' edits."""
-        self.norm_sum += float(norms.double().sum())
-        self.n_edited += norms.numel()
+    def add_rows(
+        self, images_p: Tensor, rows_p: Tensor, clean: Clean, edited: Edited, draw: int
+    ) -> None:
+        """Adds edited images, each for its own row only (the class protocol)."""
+        classes = clean.prediction.classes_bt, edited.prediction.classes_bt
+        self.counts.add_rows(images_p, rows_p, *classes, draw)
+        if self.outcomes:
+            self.outcomes.add_rows(images_p, rows_p, clean, edited)
+
+    def add_pair(
+        self,
+        images_b: Tensor,
+        rows_bt: Tensor | None,
+        clean: Clean,
+        edited: Edited,
+        draw: int,
+    ) -> None:
+        """Adds one edit of the whole image to every row; see `Outcomes.add_pair`."""
+        classes = clean.prediction.classes_bt, edited.prediction.classes_bt
+        self.counts.add_pair(images_b, *classes, draw)
+        if self.outcomes:
+            self.outcomes.add_pair(images_b, rows_bt, clean, edited)
 
     def add_ranks(self) -> None:
         """Adds what the other ranks measured, in total; see `Counts.add_ranks`."""
-        norm_sum = torch.tensor(self.norm_sum, dtype=torch.float64)
-        n_edited = torch.tensor(self.n_edited)
-        all_sum(norm_sum, n_edited)
-        self.norm_sum, self.n_edited = float(norm_sum), int(n_edited)
         self.counts.add_ranks()
+        if self.outcomes:
+            self.outcomes.add_ranks()
+
+    def gather_images(self, n_images: int) -> None:
+        """Lets the lead have what was measured on each of all `n_images`; reports need it."""
+        self.counts.gather_images(n_images)
+        if self.outcomes:
+            self.outcomes.gather_images(n_images)
+
+
+def table_of(measured: Measured) -> Table:
+    """All that was counted and summed, as [images, rows] per name."""
+    counts = measured.counts.per_image.unbind(dim=2)
+    table = {name: values.numpy() for name, values in zip(COUNTED, counts, strict=True)}
+    return table if measured.outcomes is None else {**table, **measured.outcomes.to_table()}
 
 
 def to_report(
     measured: Measured, class_names: Sequence[str], protocol: Protocol, min_patches: int = 0
 ) -> Report:
-    """The report of an edit's counts."""
-    n_images = len(measured.counts.per_image)
+    """The report of an edit's counts and outcomes."""
+    counts, first = measured.counts, measured.first
     n_draws = len(measured.intervention.draws)
-    n_per_row = int(measured.counts.per_draw[0, :1, [0, 2]].sum())
+    results, edit_norm = counts.to_class_results(class_names), None
+    extra = intervals(counts.per_image.numpy(), min_patches * n_draws)
+    if measured.outcomes is not None:
+        results = _with_outcomes(measured, results, protocol)
+        found = _pooled(measured, results, protocol)
+        edit_norm = found.get("edit_norm")
+        extra |= {k: v for k, v in found.items() if not k.startswith("edit_norm")}
     return Report(
-        method=measured.first.method,
-        class_results=measured.counts.to_class_results(class_names),
-        intervention_scale=float(measured.first.scale),
+        method=first.method,
+        class_results=results,
+        intervention_scale=float(first.scale),
         protocol=protocol,
-        n_images=n_images,
-        n_patches=n_per_row,
-        # A float sum depends on the order of its parts in the last digits; six do not.
-        edit_norm=float(f"{ratio(measured.norm_sum, measured.n_edited):.6g}"),
+        n_images=len(counts.per_image),
+        n_patches=int(counts.per_draw[0, :1, [0, 2]].sum()),
+        edit_norm=edit_norm,
         min_patches=min_patches,
-        shared_edit=protocol == "label" or measured.first.is_shared,
+        shared_edit=protocol == "label" or first.is_shared,
         n_draws=n_draws,
-        extra=intervals(measured.counts.per_image.numpy(), min_patches * n_draws),
+        extra=extra,
     )
+
+
+def is_told(name: str, measured: Measured, protocol: Protocol) -> bool:
+    """Whether a number says something of a run.
+
+    In the label protocol no latent of an absent class is set: what changes there is not its doing.
+    """
+    return name != "absent_change" or protocol == "class" or measured.first.is_shared
+
+
+def _with_outcomes(
+    measured: Measured, results: Sequence[ClassResults], protocol: Protocol
+) -> list[ClassResults]:
+    outcomes = measured.outcomes
+    assert outcomes is not None
+    found = fraction_intervals(table_of(measured))
+    numbers = [
+        as_numbers({k: of_k[c] for k, of_k in found.items() if is_told(k, measured, protocol)})
+        for c in range(len(results))
+    ]
+    mious = outcomes.other_miou()
+    for of_class, *pair in zip(numbers, *(miou_r.tolist() for miou_r in mious), strict=True):
+        known = zip(("other_miou_before", "other_miou_after"), pair, strict=True)
+        of_class.update({name: rounded(miou) for name, miou in known if not math.isnan(miou)})
+    return [replace(one, outcomes=of_one) for one, of_one in zip(results, numbers, strict=True)]
+
+
+def _pooled(
+    measured: Measured, results: Sequence[ClassResults], protocol: Protocol
+) -> dict[str, float]:
+    """Numbers over all patches of all classes; mIoU are means over the classes that have one."""
+    assert measured.outcomes is not None
+    pooled = pooled_fraction_intervals(table_of(measured))
+    found = as_numbers({k: one for k, one in pooled.items() if is_told(k, measured, protocol)})
+    changed = [one for one in results if one.n_changed_patches]
+    n_changed = sum(one.n_changed_patches for one in changed)
+    for name in ("became_share", "became_entropy") if changed else ():
+        total = sum(getattr(one, name) * one.n_changed_patches for one in changed)
+        found[name] = rounded(total / n_changed)
+    for name, of_class in MEANS_OVER_CLASSES.items():
+        values = [one.outcomes[of_class] for one in results if of_class in one.outcomes]
+        if values:
+            found[name] = rounded(sum(values) / len(values))
+    return {**found, "margin_deviation": rounded(measured.outcomes.reference.deviation)}

@@ -80,6 +80,7 @@ def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     n_encoded = (len(looks_up) + counts_firing) * n_lookup
     used = [(session.lookup_dataset, n_passes)] if n_lookup else []
     used += [(session.dataset, 1)] if evaluates else []
+    used += [(session.clean_dataset, 1)] if evaluates and session.clean_dataset else []
     n_prefixes, kept = _prefixes(session.pipeline, used)
     one = _measure(session, dataset)
     seconds = n_prefixes * one.prefix + n_encoded * one.encoding + n_tails * one.tail

@@ -117,7 +117,7 @@ def edited_predictions(
     state = clean_state(pipeline, batch, tokens_bnd, [Intervention((edit,))])
     rows_bt = row_of_patch(edit, batch) if row is None else torch.full_like(batch.labels_bt, row)
     parts = edited_by_patch(pipeline, state, edit, rows_bt)
-    return state.clean_bt, torch.cat([edited_pt for _, edited_pt, _ in parts])
+    return state.clean_bt, torch.cat([edited.prediction.classes_bt for _, edited in parts])
 
 
 def add_examples(folder: RunFolder, session: Session, outcome: Outcome, n: int) -> None:

@@ -49,7 +49,7 @@ def flipped_share(
     counts = torch.zeros(2, dtype=torch.int64)  # patches that flipped, all patches
     both = zip(fast.residuals(loader), exact.residuals(loader), strict=True)
     for (batch, fast_bnd), (_, exact_bnd) in both:
-        fast_bt, exact_bt = fast.predict(fast_bnd), exact.predict(exact_bnd)
+        fast_bt, exact_bt = fast.predict(fast_bnd).classes_bt, exact.predict(exact_bnd).classes_bt
         counts += torch.tensor([int((fast_bt != exact_bt).sum()), fast_bt.numel()])
         advance(len(batch))
     all_sum(counts)

@@ -7,6 +7,7 @@ import pandas as pd
 from safetensors.torch import save as to_safetensors
 
 from semseg_cli.data.dataset import Dataset
+from semseg_cli.engine.measured import table_of
 from semseg_cli.experiment.run import Outcome
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.runs.bootstrap import COUNTED
@@ -33,7 +34,9 @@ def write_stats(folder: RunFolder, pipeline: Pipeline) -> None:
 def write_outcome(folder: RunFolder, outcome: Outcome, dataset: Dataset) -> None:
     """All result files of one intervention."""
     folder.write_json(REPORT_FILE, outcome.report.to_dict())
-    rows = class_rows(outcome)
+    became = [result.became for result in outcome.report.class_results]
+    names = [None if to is None else dataset.class_names[to - 1] for to in became]
+    rows = [{**r, "became": name} for r, name in zip(class_rows(outcome), names, strict=True)]
     folder.write(CLASSES_FILE, csv_text(rows).encode())
     if outcome.lookup_csv is not None:
         folder.write(LOOKUP_FILE, outcome.lookup_csv.encode())
@@ -55,16 +58,15 @@ def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def per_image_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:
-    """One row per image and class: the four counts."""
-    counts = outcome.counts
-    n_images, n_rows, _ = counts.per_image.shape
-    flat = counts.per_image.reshape(n_images * n_rows, 4).numpy()
+    """One row per image and class: all that was counted and summed."""
+    class_ids = outcome.counts.class_ids.numpy()
+    n_images, n_rows = len(dataset), len(class_ids)
     images = list(dataset.names)
     return pd.DataFrame(
         {
             "image": pd.Categorical(np.repeat(images, n_rows), categories=images),
-            "class_id": np.tile(counts.class_ids.numpy(), n_images),
-            **{name: flat[:, column] for column, name in enumerate(COUNTED)},
+            "class_id": np.tile(class_ids, n_images),
+            **{name: values.reshape(-1) for name, values in table_of(outcome.measured).items()},
         }
     )
 

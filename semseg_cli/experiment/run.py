@@ -11,8 +11,9 @@ from semseg_cli.engine.dose_response import dose_metrics
 from semseg_cli.engine.edited_batch import n_latents_held
 from semseg_cli.engine.edits import Intervention, generator
 from semseg_cli.engine.evaluate import evaluate
+from semseg_cli.engine.manifold import Manifold, fit_manifold
 from semseg_cli.engine.mean_differences import Differences, mean_differences
-from semseg_cli.engine.measured import to_report
+from semseg_cli.engine.measured import Measured, to_report
 from semseg_cli.engine.methods import (
     Ingredients,
     make_interventions,
@@ -32,9 +33,18 @@ class Outcome:
     """One run's results: a method at one scale."""
 
     report: Report
-    counts: Counts
-    intervention: Intervention
+    measured: Measured
     lookup_csv: str | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """What was counted."""
+        return self.measured.counts
+
+    @property
+    def intervention(self) -> Intervention:
+        """What was done."""
+        return self.measured.intervention
 
 
 def shuffled(session: Session) -> Session:
@@ -76,6 +86,13 @@ def _differences(session: Session, method: Method, progress: Progress) -> Differ
     return mean_differences(session.pipeline, loader, session.setup.label_threshold, progress)
 
 
+def _manifold(session: Session, progress: Progress) -> Manifold | None:
+    dataset = session.clean_dataset
+    if dataset is None:
+        return None
+    return fit_manifold(session.pipeline, session.loader(dataset), progress)
+
+
 def _with_curves(reports: list[Report], n_scales: Sequence[int]) -> list[Report]:
     """The reports, those of a method with several scales with its dose-response metrics."""
     found, begin = [], 0
@@ -101,6 +118,7 @@ def run(
     prepared = [pair for m in methods for pair in prepare(session, m, reused, progress)]
     flips = flip_metrics(session, progress)
     interventions = [intervention for intervention, _ in prepared]
+    manifold = _manifold(session, progress)
     all_measured = evaluate(
         session.pipeline,
         interventions,
@@ -108,19 +126,18 @@ def run(
         setup.protocol,
         n_classes=len(names),
         class_ids=session.classes_of(session.dataset),
+        manifold=manifold,
         progress=progress,
         description=", ".join(method.command for method in methods),
     )
     for measured in all_measured:
-        measured.counts.gather_images(len(session.dataset))
+        measured.gather_images(len(session.dataset))
     if not is_lead():
         return []
     reports = [to_report(m, names, setup.protocol, setup.min_patches) for m in all_measured]
     reports = [replace(report, extra={**report.extra, **flips}) for report in reports]
     reports = _with_curves(reports, [len(method.scale) for method in methods])
     return [
-        Outcome(report, measured.counts, intervention, table)
-        for report, measured, (intervention, table) in zip(
-            reports, all_measured, prepared, strict=True
-        )
+        Outcome(report, measured, table)
+        for report, measured, (_, table) in zip(reports, all_measured, prepared, strict=True)
     ]

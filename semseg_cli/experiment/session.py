@@ -7,8 +7,10 @@ from functools import cached_property
 import torch
 
 from semseg_cli import __version__
-from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.dataset import Dataset, even_subset
 from semseg_cli.data.loader import Loader
+from semseg_cli.engine.manifold import N_IMAGES
+from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.images import (
     classes_of,
     find_data,
@@ -57,6 +59,16 @@ class Session:
     def lookup_dataset(self) -> Dataset:
         """The images that statistics and latents come from."""
         return self._open(self.setup.lookup_split, self.setup.lookup_images)
+
+    @cached_property
+    def clean_dataset(self) -> Dataset | None:
+        """The lookup images that show how clean residuals lie; None where the split is missing."""
+        try:
+            dataset = self.lookup_dataset
+        except SemsegError as error:  # found alike by all ranks; nothing else may need the split
+            log.info("off_manifold is not measured: %s", error)
+            return None
+        return dataset.subset(even_subset(len(dataset), min(len(dataset), N_IMAGES)))
 
     def _open(self, split: str, n_images: int | None) -> Dataset:
         head, vit = self.pipeline.head, self.pipeline.vit

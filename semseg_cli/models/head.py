@@ -47,6 +47,23 @@ def argmax_logits(
     return logits[..., 1:].argmax(dim=-1) + 1
 
 
+@typed
+def class_margins(
+    logits: Float[Tensor, "batch patches channels_with_null"],
+    classes: Int[Tensor, "batch patches"],
+) -> Float[Tensor, "batch patches"]:
+    """By how much each patch's logit of its given class is above its best other one, null aside.
+
+    0 where there is no other class. Overwrites the logits of the given classes.
+    """
+    known = logits[..., 1:]
+    if known.shape[-1] < 2:
+        return torch.zeros_like(known[..., 0])
+    cells = (classes - 1)[..., None]
+    own = known.gather(-1, cells)[..., 0]
+    return own - known.scatter_(-1, cells, -torch.inf).amax(dim=-1)
+
+
 def load_head(path: str | Path, background: bool = False) -> SegmentationHead:
     """The head in a file, or in a folder's `*_step{n}.pt` with the largest n.
 

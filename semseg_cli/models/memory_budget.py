@@ -70,11 +70,11 @@ class Network:
     def held_bytes(self, n_latents: int) -> int:
         """What stays of an image while its batch is worked on and the next one is loaded.
 
-        Pixels three times, tokens four times; of each latent the activations of two batches, and
-        coefficients three times while they are made.
+        Pixels three times, tokens four times and whitened; of each latent the activations of two
+        batches, coefficients three times while they are made, and how they take a patch off.
         """
-        tokens = 4 * self.n_tokens * self.d_model * 4
-        return 3 * self.n_pixels * 4 + tokens + 5 * n_latents * self.n_tokens * 4
+        tokens = 5 * self.n_tokens * self.d_model * 4
+        return 3 * self.n_pixels * 4 + tokens + 6 * n_latents * self.n_tokens * 4
 
 
 @dataclass(frozen=True)

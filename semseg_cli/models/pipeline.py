@@ -8,8 +8,12 @@ from torch import Tensor
 
 from semseg_cli.data.loader import Loader
 from semseg_cli.errors import SemsegError
-from semseg_cli.models.head import SegmentationHead, argmax_logits, require_one_block
-from semseg_cli.models.memory_budget import in_passes
+from semseg_cli.models.head import (
+    SegmentationHead,
+    argmax_logits,
+    class_margins,
+    require_one_block,
+)
 from semseg_cli.models.residual_cache import ActivationCache
 from semseg_cli.models.residuals import Residuals
 from semseg_cli.models.sae import SparseAutoencoder
@@ -51,6 +55,14 @@ def require_fitting(head: SegmentationHead, d_model: int) -> None:
     """
     require_one_block(head, d_model)
     require_width("head", head.in_features, d_model, "--seg-ckpt")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of each patch the class, 1..C, and by how much the logit of a class leads all others."""
+
+    classes_bt: Int[Tensor, "b t"]
+    margins_bt: Float[Tensor, "b t"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,24 +122,39 @@ class Pipeline:
 
     @torch.inference_mode()
     @typed
-    def predict(self, tokens_bnd: Float[Tensor, "b n d"]) -> Int[Tensor, "b t"]:
-        """The class of each patch, 1..C, from the residual stream.
+    def predict(
+        self, tokens_bnd: Float[Tensor, "b n d"], of_bt: Int[Tensor, "b t"] | None = None
+    ) -> Prediction:
+        """The prediction at each patch, from the residual stream.
+
+        Margins are those of the classes `of_bt`, else of the predicted ones.
 
         Raises:
             SemsegError: the network overflowed.
         """
-        return in_passes(self._predict, tokens_bnd, self.rows_per_pass())
+        n_most = self.rows_per_pass()
+        n_passes = max(1, -(-len(tokens_bnd) // n_most))
+        of_parts = [None] * n_passes if of_bt is None else of_bt.tensor_split(n_passes)
+        parts = [
+            self._predict(part_bnd, part_bt)
+            for part_bnd, part_bt in zip(tokens_bnd.tensor_split(n_passes), of_parts, strict=True)
+        ]
+        return Prediction(
+            torch.cat([part.classes_bt for part in parts]),
+            torch.cat([part.margins_bt for part in parts]),
+        )
 
     def rows_per_pass(self, n_directions: int = 1) -> int:
         """How many edited images go through the rest of the network at once."""
         vit = self.vit
         return vit.budget.rows_per_pass(vit.network, self.class_head.out_features, n_directions)
 
-    def _predict(self, tokens_bnd: Tensor) -> Tensor:
+    def _predict(self, tokens_bnd: Tensor, of_bt: Tensor | None) -> Prediction:
         logits = self.class_head(self.vit.tail(tokens_bnd, self.layer).float())
         if not bool(torch.isfinite(logits).all()):
             raise SemsegError(
                 "The network gives NaN or infinite logits: the edit is too large for this "
                 "precision; take --dtype float32 or bfloat16, or a smaller --scale."
             )
-        return argmax_logits(logits)
+        classes_bt = argmax_logits(logits)
+        return Prediction(classes_bt, class_margins(logits, classes_bt if of_bt is None else of_bt))

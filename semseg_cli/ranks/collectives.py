@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from semseg_cli.ranks import group as ranks
@@ -35,17 +35,20 @@ def try_out(device: torch.device) -> None:
 
 
 @typed
-def gather_counts(own: Int64[Tensor, "b *rest"], n_all: int) -> Int64[Tensor, "all *rest"]:
+def gather_counts(
+    own: Int64[Tensor, "b *rest"] | Float64[Tensor, "b *rest"], n_all: int
+) -> Int64[Tensor, "all *rest"] | Float64[Tensor, "all *rest"]:
     """The rows of all ranks' shards of `n_all`, on the lead; the others keep their own.
 
     Every rank has other images: a gather moves each count once, where a sum of whole tables would
-    move all of them between all ranks. Counts of one image fit 32 bits.
+    move all of them between all ranks. Counts of one image fit 32 bits; sums move whole.
     """
     if not ranks.is_joined():
         return own
     # Memory is taken before the ranks meet: who has none says so while the others can hear it.
     whole = own.new_zeros(n_all, *own.shape[1:]) if ranks.is_lead() else own
-    moved = whole.new_empty(whole[: _n_at_once(whole)].shape, dtype=torch.int32)
+    dtype = own.dtype if own.is_floating_point() else torch.int32
+    moved = whole.new_empty(whole[: _n_at_once(whole)].shape, dtype=dtype)
     ranks.meet("gather")
     if not ranks.is_lead():
         _send(own, moved)

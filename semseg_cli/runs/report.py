@@ -3,6 +3,7 @@
 Integers are kept and divided last. An empty denominator gives 0.0. No torch in here.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
@@ -50,7 +51,8 @@ class ClassResults:
     """Counts of one class in one report.
 
     `change_distribution` maps a new class id to how many of the changed patches went there; it
-    holds non-zero entries only and never the class itself.
+    holds non-zero entries only and never the class itself. `outcomes` has further numbers by name
+    (see `runs.outcomes`), those that are over something.
     """
 
     class_id: int
@@ -60,6 +62,7 @@ class ClassResults:
     n_other_patches: int
     n_other_changed: int
     change_distribution: dict[int, int]
+    outcomes: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -79,8 +82,27 @@ class ClassResults:
         """Target change minus other change, in [-1, 1]."""
         return self.target_change - self.other_change
 
+    @property
+    def became(self) -> int | None:
+        """The class id that most of the changed patches became; the smallest of several."""
+        if not self.change_distribution:
+            return None
+        return min(self.change_distribution, key=lambda to: (-self.change_distribution[to], to))
+
+    @property
+    def became_share(self) -> float:
+        """Share of the changed patches that became it."""
+        return ratio(max(self.change_distribution.values(), default=0), self.n_changed_patches)
+
+    @property
+    def became_entropy(self) -> float:
+        """Entropy of what the changed patches became, in bits: 0 where all are of one class."""
+        shares = [n / self.n_changed_patches for n in self.change_distribution.values()]
+        return float(sum(-share * math.log2(share) for share in shares))
+
     def to_row(self) -> dict[str, int | float | str]:
-        """The class as one table row; ratios first, then counts."""
+        """The class as one table row; ratios first, then counts, then outcomes."""
+        became = {"became_share": self.became_share, "became_entropy": self.became_entropy}
         return {
             "class_name": self.class_name,
             "target_change": self.target_change,
@@ -91,6 +113,8 @@ class ClassResults:
             "n_changed_patches": self.n_changed_patches,
             "n_other_patches": self.n_other_patches,
             "n_other_changed": self.n_other_changed,
+            **(became if self.n_changed_patches else {}),
+            **self.outcomes,
         }
 
 

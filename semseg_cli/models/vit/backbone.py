@@ -1,6 +1,7 @@
 """A frozen vision transformer, split at a layer of its residual stream."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -58,8 +59,13 @@ class Backbone(nn.Module):
     @property
     def n_patches_per_img(self) -> int:
         """Patch tokens per preprocessed image."""
+        return math.prod(self.grid)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches in a preprocessed image."""
         height, width = self.preprocessing.crop
-        return (height // self.patch_size_px) * (width // self.patch_size_px)
+        return height // self.patch_size_px, width // self.patch_size_px
 
     @cached_property
     def network(self) -> Network:

@@ -1,6 +1,7 @@
 """The numbers of one class in one run, in the order in which they are shown."""
 
 from semseg_cli.runs.metrics.metric import Metric, against_baseline
+from semseg_cli.runs.metrics.of_outcomes import OF_CLASSES
 
 CLASSES = (
     Metric(
@@ -66,6 +67,7 @@ CLASSES = (
         unit="patches",
         digits=0,
     ),
+    *OF_CLASSES,
     Metric("class_id", "The number of the class in masks and head, from 1.", unit="id",
            digits=None),
     *against_baseline("target_change", "target change", is_corrected=True),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from semseg_cli.runs.metrics.metric import Metric, against_baseline
+from semseg_cli.runs.metrics.of_outcomes import OF_RUNS
 
 _DIFFERENCE, _P = against_baseline("selectivity", "selectivity", is_corrected=False)
 
@@ -101,6 +102,7 @@ RUNS = (
         "Share of all patches of the first 32 evaluated images whose clean class differs from "
         "that in float32; none for a run in float32.",
     ),
+    *OF_RUNS,
     Metric("scale", "The scale of the edit.", unit="scale", digits=None),
     Metric("n_classes", "Classes that are counted.", unit="classes", digits=None),
     Metric("n_images", "Images evaluated.", unit="images", digits=None),
