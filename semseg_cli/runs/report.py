@@ -98,7 +98,7 @@ class ClassResults:
 class Report:
     """One intervention at one scale, over all of its classes.
 
-    `edit_norm` is the mean L2 length of the edit per edited patch in raw activation units (None
+    `edit_norm` is the mean L2 length of the edit per edited patch in raw residual units (None
     where it was not measured); `min_patches` is the least number of original patches with which a
     class enters the `macro_*` means; `shared_edit` says that all classes were counted from ONE pair
     of predictions.
