@@ -70,7 +70,7 @@ def main(
 @with_settings
 def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
     """Find the latent that detects each class."""
-    from semseg_cli.commands.intervene import look_up
+    from semseg_cli.commands.lookup import look_up
 
     look_up(setup, choice, output)
 

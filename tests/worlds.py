@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edits import unscaled
 from semseg_cli.experiment.session import Session, open_session
@@ -203,7 +203,7 @@ def directions() -> Tensor:
 
 def make_known_vit() -> Any:
     """Blocks do nothing (layer scale 0); a patch of class c's colour becomes its direction."""
-    from semseg_cli.data.dataset import Preprocessing
+    from semseg_cli.data.preprocessing import Preprocessing
 
     model = make_vit(
         hidden_size=KNOWN_D,

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae.statistics import SaeStats
 from semseg_cli.progress import Progress, silent

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semseg_cli.data.dataset import Dataset, Loader
+from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.cache_room import Keeping
 from semseg_cli.models.pipeline import Pipeline

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.sae_statistics import cached_stats
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.files import cache_folder

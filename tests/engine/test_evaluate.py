@@ -24,8 +24,10 @@ from worlds import (
 
 from semseg_cli.data.batches import Batch
 from semseg_cli.engine.counts import compute_class_results
+from semseg_cli.engine.edited_batch import _edited, row_of_patch
 from semseg_cli.engine.edits import Edit, Intervention
-from semseg_cli.engine.evaluate import Measured, _edited, evaluate, row_of_patch, to_report
+from semseg_cli.engine.evaluate import evaluate
+from semseg_cli.engine.measured import Measured, to_report
 from semseg_cli.engine.methods import rand_vec, set_latents
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.experiment.parts import find_device

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from worlds import World
 
-from semseg_cli.data.dataset import Dataset, Loader
+from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.experiment import estimate
 from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.estimate import Seconds, make_plan

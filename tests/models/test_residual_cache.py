@@ -19,7 +19,8 @@ from terminal import Terminal, options
 from torch import Tensor
 from worlds import World, backbone, count_images, make_tiny_world, make_vit
 
-from semseg_cli.data.dataset import Dataset, Loader, open_dataset
+from semseg_cli.data.dataset import Dataset, open_dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.sae_statistics import compute_stats
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
