@@ -14,7 +14,8 @@ from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.ending import run_to_end
 from semseg_cli.settings.compare import Compare
 from semseg_cli.settings.inputs import LookupSetup, Setup, StatsSetup, TrainSetup
-from semseg_cli.settings.methods import METHODS, Choose, Method
+from semseg_cli.settings.latent_choice import Choose
+from semseg_cli.settings.methods import METHODS, Method
 from semseg_cli.settings.options import SettingsCommand, with_settings
 from semseg_cli.settings.output import Checkup, Format, Output, Recorded, Shown, Ui
 from semseg_cli.settings.training import KeepStats, Training

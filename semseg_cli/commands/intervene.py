@@ -7,7 +7,7 @@ from semseg_cli.commands.next_steps import compare_commands, print_where
 from semseg_cli.commands.opening import open_parts, open_store, print_plan
 from semseg_cli.commands.recording import (
     Planned,
-    describe,
+    dataset_meta,
     finish,
     recorded,
     settings_of,
@@ -29,7 +29,8 @@ from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup
-from semseg_cli.settings.methods import LatentChoice, Method, Selection
+from semseg_cli.settings.latent_choice import LatentChoice, Selection
+from semseg_cli.settings.methods import Method
 from semseg_cli.settings.output import Output, Shown
 from semseg_cli.show import console
 from semseg_cli.show.run_pictures import add_all_pictures
@@ -87,9 +88,9 @@ def _draw(
 def _datasets(session: Session, method: Method) -> list[dict[str, Any]]:
     """The images that a run depends on, as run.json has them."""
     computes = method.needs_statistics and session.is_missing_stats
-    used = [describe(session.dataset, "evaluation")]
+    used = [dataset_meta(session.dataset, "evaluation")]
     if method.looks_up or computes or method.needs_differences:
-        used.append(describe(session.lookup_dataset, "lookup"))
+        used.append(dataset_meta(session.lookup_dataset, "lookup"))
     return used
 
 

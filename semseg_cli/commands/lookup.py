@@ -4,7 +4,7 @@ from semseg_cli.commands.next_steps import print_where
 from semseg_cli.commands.opening import open_parts, open_store, print_plan
 from semseg_cli.commands.recording import (
     Planned,
-    describe,
+    dataset_meta,
     finish,
     recorded,
     settings_of,
@@ -19,7 +19,7 @@ from semseg_cli.runs.folder import LOOKUP_FILE
 from semseg_cli.runs.lookup_csv import lookup_text
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.inputs import LookupSetup, Setup
-from semseg_cli.settings.methods import Choose
+from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.output import Output
 from semseg_cli.show import console
 from semseg_cli.show.run_pictures import add_all_pictures
@@ -41,7 +41,7 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
         if output.dry_run:
             print_plan(session, [choice])
             return
-        datasets = [describe(session.lookup_dataset, "lookup")]
+        datasets = [dataset_meta(session.lookup_dataset, "lookup")]
         if not is_lead():
             choose_latents(session, choice, progress)
             return

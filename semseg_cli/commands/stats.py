@@ -12,7 +12,7 @@ from semseg_cli.commands.next_steps import print_where
 from semseg_cli.commands.opening import open_parts, open_store
 from semseg_cli.commands.recording import (
     Planned,
-    describe,
+    dataset_meta,
     finish,
     recorded,
     settings_of,
@@ -56,7 +56,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
                 f"images: {len(dataset)}; given: {', '.join(given) or 'nothing'}"
             )
             return
-        datasets = [describe(dataset, "lookup")]
+        datasets = [dataset_meta(dataset, "lookup")]
         if not is_lead():
             session.complete(progress)
             return

@@ -9,7 +9,14 @@ import torch
 
 from semseg_cli.commands.next_steps import print_where
 from semseg_cli.commands.opening import is_demo, open_store, tell_of_demo
-from semseg_cli.commands.recording import Planned, describe, finish, meta_of, recorded, settings_of
+from semseg_cli.commands.recording import (
+    Planned,
+    dataset_meta,
+    finish,
+    meta_of,
+    recorded,
+    settings_of,
+)
 from semseg_cli.commands.train_head.checkpoint import load_checkpoint, save_checkpoint
 from semseg_cli.commands.train_head.features import (
     Storage,
@@ -73,7 +80,10 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
             _print_plan(parts, training, storage)
             return
         sweep = make_sweep(setup, training, parts)
-        datasets = [describe(parts.training, "training"), describe(parts.validation, "evaluation")]
+        datasets = [
+            dataset_meta(parts.training, "training"),
+            dataset_meta(parts.validation, "evaluation"),
+        ]
         shared = meta_of(output, datasets, {"vit": parts.vit.digest})
         with recorded([_planned(setup, training, output)], shared, output, store) as folders:
             _train(setup, training, parts, storage, sweep, folders[0], progress)
