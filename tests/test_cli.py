@@ -165,7 +165,7 @@ def test_matched_random_vectors_are_as_long_as_the_automatic_edit(
     auto, control = (report_of(folder) for folder in terminal.runs())
     assert auto.edit_norm is not None
     assert control.edit_norm == pytest.approx(auto.edit_norm, rel=1e-5)
-    assert not control.is_pooled_identical
+    assert control.is_pooled_telling
 
 
 def test_several_draws_leave_a_table_of_draws(known_world: World, terminal: Terminal) -> None:
