@@ -183,6 +183,15 @@ class Measure(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seeded(Settings):
+    """Where random draws come from; another seed, other results."""
+
+    panel: ClassVar[str] = "Measurement"
+
+    seed: int = option(42, "Seed of all random draws.", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compute(Settings):
     """Where and how the numbers are computed; none of it changes a result in float32."""
 
@@ -201,7 +210,6 @@ class Compute(Settings):
         None, "Image loading processes (0 on a CPU, else one per core up to 16).",
         flag="workers", ge=0,
     )  # fmt: skip
-    seed: int = option(42, "Seed of all random draws.", ge=0)
     cache_dir: Path | None = option(
         None, "Folder for residuals, statistics and the demo world (your user cache folder)."
     )
@@ -222,10 +230,10 @@ class LookupSetup(Compute, Data, Model):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup(Compute, Measure, Data, Model):
+class Setup(Compute, Seeded, Measure, Data, Model):
     """Everything an experiment needs except the choice of the intervention."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSetup(Compute, Splits, Vit):
+class TrainSetup(Compute, Seeded, Splits, Vit):
     """What training heads needs: neither an autoencoder nor a head."""
