@@ -29,7 +29,8 @@ from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup
-from semseg_cli.settings.methods import LatentChoice, Method, Selection
+from semseg_cli.settings.latent_choice import LatentChoice, Selection
+from semseg_cli.settings.methods import Method
 from semseg_cli.settings.output import Output, Shown
 from semseg_cli.show import console
 from semseg_cli.show.run_pictures import add_all_pictures

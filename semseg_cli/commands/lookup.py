@@ -19,7 +19,7 @@ from semseg_cli.runs.folder import LOOKUP_FILE
 from semseg_cli.runs.lookup_csv import lookup_text
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.inputs import LookupSetup, Setup
-from semseg_cli.settings.methods import Choose
+from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.output import Output
 from semseg_cli.show import console
 from semseg_cli.show.run_pictures import add_all_pictures

@@ -10,7 +10,8 @@ from semseg_cli.files import cache_folder
 from semseg_cli.progress import Progress
 from semseg_cli.ranks.group import is_lead, n_ranks
 from semseg_cli.settings.inputs import Setup, TrainSetup
-from semseg_cli.settings.methods import Choose, Method
+from semseg_cli.settings.latent_choice import Choose
+from semseg_cli.settings.methods import Method
 from semseg_cli.settings.output import Recorded
 from semseg_cli.show import console
 from semseg_cli.tracking.store_address import resolve_uri
