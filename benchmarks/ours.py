@@ -8,6 +8,7 @@ from semseg_cli.engine.detections import Detections, count_detections, rank_late
 from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.evaluate import Measured, evaluate
 from semseg_cli.engine.methods import Groups, Ingredients, make_interventions
+from semseg_cli.engine.thresholds import SHARES, Thresholds
 from semseg_cli.runs.lookup_csv import LookupRow, Member, chosen_latents
 from semseg_cli.settings.inputs import Protocol
 from semseg_cli.settings.methods import AutoFeat, Method, RandFeat, RandVec
@@ -32,8 +33,9 @@ class Looked:
 def lookup(world: World) -> Looked:
     """The lookup table of the world's images."""
     pipeline, names = world.pipeline, world.dataset.class_names
-    detections = count_detections(pipeline, world.loader, LABEL_THRESHOLD)
     stats, max_freq = pipeline.latent_stats, world.size.max_freq
+    thresholds = Thresholds.shares_of_maximum(SHARES, stats)
+    detections = count_detections(pipeline, world.loader, LABEL_THRESHOLD, thresholds)
     rows = rank_latents(detections, stats, names, max_freq, AutoFeat().top_k)
     return Looked(detections, rows)
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from semseg_cli.data.dataset import Loader
+from semseg_cli.engine.thresholds import Thresholds
 from semseg_cli.models.pipeline import Encoder
 from semseg_cli.models.sae.statistics import SaeStats
 from semseg_cli.progress import Progress, silent
@@ -24,7 +25,6 @@ from semseg_cli.runs.report import ratio
 from semseg_cli.typed import typed
 
 log = logging.getLogger("semseg_cli")
-THRESHOLDS = (0.0, 0.1, 0.3, 1.0)  # active means strictly greater
 SCATTERED = 2**16  # active latents
 
 
@@ -33,17 +33,24 @@ class Detections:
     activation has that as the highest threshold passed.
 
     `occurs` [n_images, C + 1] says in which images a label has a clean patch. Label 0 is no class;
-    its patches count as negatives.
+    its patches count as negatives. `most` is the largest activation in units of the thresholds.
     """
 
     def __init__(
-        self, n_images: int, n_classes: int, d_sae: int, device: torch.device | str = "cpu"
+        self,
+        n_images: int,
+        n_classes: int,
+        d_sae: int,
+        thresholds: Thresholds,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.occurs = torch.zeros(n_images, n_classes + 1, dtype=torch.bool)
         self.n = torch.zeros(n_classes + 1, dtype=torch.int64, device=device)
-        shape = (n_classes + 1, len(THRESHOLDS), d_sae)
+        shape = (n_classes + 1, len(thresholds.levels), d_sae)
         self.passed = torch.zeros(shape, dtype=torch.int64, device=device)
-        self.thresholds = torch.tensor(THRESHOLDS, device=device)
+        self.thresholds = thresholds.to(device)
+        self.levels = torch.tensor(thresholds.levels, device=device)
+        self.most = torch.zeros(1, device=device)
 
     @typed
     def add(self, f_ns: Float[Tensor, "n s"], labels_n: Int64[Tensor, " n"]) -> None:
@@ -52,9 +59,12 @@ class Detections:
         self.n += torch.bincount(labels_n, minlength=n_labels)
         flat, one = f_ns.reshape(-1), torch.ones_like(self.n[0])
         for found in torch.nonzero(flat)[:, 0].split(SCATTERED):
-            active = found[flat[found] > 0]  # some activations keep negative values
+            values = self.thresholds.in_units(flat[found], found % d_sae)
+            is_active = values > self.levels[0]  # some activations keep negative values
+            active, values = found[is_active], values[is_active]
+            self.most = torch.cat([self.most, values]).amax(dim=0, keepdim=True)
             rows = active // d_sae
-            n_passed = torch.bucketize(flat[active], self.thresholds)
+            n_passed = torch.bucketize(values, self.levels)
             cells = (labels_n[rows] * n_thresholds + n_passed - 1 - rows) * d_sae + active
             self.passed.view(-1).index_add_(0, cells, one.expand_as(cells))
 
@@ -66,14 +76,14 @@ class Detections:
     def tp_of(self, latents_l: Int64[Tensor, " l"]) -> Int64[Tensor, "c k l"]:
         """Detected patches of some latents: who passes a threshold passes all lower ones."""
         tp_ckl = self.passed[:, :, latents_l.to(self.passed.device)]
-        for k in range(len(THRESHOLDS) - 2, -1, -1):
+        for k in range(len(self.levels) - 2, -1, -1):
             tp_ckl[:, k] += tp_ckl[:, k + 1]
         return tp_ckl
 
     def add_ranks(self) -> None:
         """Adds the counts of the other ranks' images; then all ranks have the same."""
         all_sum(self.n, self.passed)
-        all_max(self.occurs.view(torch.uint8))
+        all_max(self.occurs.view(torch.uint8), self.most)
 
 
 @torch.inference_mode()
@@ -81,11 +91,13 @@ def count_detections(
     encoder: Encoder,
     loader: Loader,
     label_threshold: float,
+    thresholds: Thresholds,
     progress: Progress = silent,
 ) -> Detections:
     """Detections over all clean patches of the images; only clean patches are encoded."""
-    sae, dataset = encoder.sae, loader.dataset
-    detections = Detections(len(dataset), len(dataset.class_names), sae.d_sae, encoder.device)
+    sae, dataset, device = encoder.sae, loader.dataset, encoder.device
+    n_classes = len(dataset.class_names)
+    detections = Detections(len(dataset), n_classes, sae.d_sae, thresholds, device)
     advance = progress("lookup", len(loader.positions))
     for batch, tokens_bnd in encoder.residuals(loader):
         is_clean_bt = batch.share_bt >= label_threshold
@@ -160,6 +172,7 @@ def rank_latents(
     candidates = np.flatnonzero((frequency_s > 0) & (frequency_s < bound))
     tp_cks = detections.tp_of(torch.from_numpy(candidates)).cpu().numpy()
     active_ks = tp_cks.sum(axis=0)
+    thresholds = detections.thresholds
     rows = []
     for class_id, n_class in enumerate(detections.n.tolist()):
         if class_id == 0 or n_class == 0 or not len(candidates):
@@ -177,7 +190,8 @@ def rank_latents(
                     rank=rank,
                     latent=int(candidates[i]),
                     chosen=rank <= n_chosen,
-                    threshold=THRESHOLDS[k],
+                    threshold=thresholds.in_activations(k, int(candidates[i])),
+                    threshold_share=thresholds.share(k),
                     f1=float(scores.f1_s[i]),
                     precision=ratio(tp, active),
                     recall=ratio(tp, n_class),

@@ -20,6 +20,7 @@ from semseg_cli.engine.methods import (
     needs_latents,
     needs_statistics,
 )
+from semseg_cli.engine.thresholds import Thresholds, warn_of_small_maxima
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.flip_rate import flip_metrics
 from semseg_cli.experiment.session import Session
@@ -70,9 +71,11 @@ def choose_latents(
     encoder, setup, dataset = session.encoder, session.setup, session.lookup_dataset
     wanted = set(session.classes_of(dataset))
     loader = session.loader(dataset)
-    detections = count_detections(encoder, loader, setup.label_threshold, progress)
     names, n_chosen = dataset.class_names, choice.top_k_group
     top_k, stats = max(choice.top_k, n_chosen), encoder.latent_stats
+    thresholds = Thresholds.shares_of_maximum(choice.threshold, stats)
+    detections = count_detections(encoder, loader, setup.label_threshold, thresholds, progress)
+    warn_of_small_maxima(float(detections.most))
     ranked = rank_latents(detections, stats, names, choice.max_freq, top_k, n_chosen)
     warn_of_left_out(detections, stats, ranked, choice.max_freq)
     rows = [row for row in ranked if row.class_id in wanted]

@@ -18,9 +18,10 @@ from semseg_cli.runs.report import write_csv
 class LookupRow:
     """One candidate latent of one class, best first (`rank` from 1).
 
-    `n_patches` is the class's clean patches on the lookup split, `frequency` the latent's firing
-    frequency and `maximum` its largest activation. The last three are the effect of the latent's
-    own edit on the selection images, where the causal rule measured it.
+    `threshold` is the activation above which the latent counts as active, `threshold_share` that
+    as a share of `maximum`, the latent's largest activation. `n_patches` is the class's clean
+    patches on the lookup split, `frequency` the latent's firing frequency. The last three are the
+    effect of the latent's own edit on the selection images, where the causal rule measured it.
     """
 
     class_id: int
@@ -29,6 +30,7 @@ class LookupRow:
     latent: int
     chosen: bool
     threshold: float
+    threshold_share: float | None
     f1: float
     precision: float
     recall: float

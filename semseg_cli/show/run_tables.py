@@ -28,7 +28,7 @@ LOOKUP_COLUMNS = (
     CLASS,
     Column("rank", "rank", "count"),
     Column("latent", "latent", "count"),
-    Column("threshold", "above", "setting"),
+    Column("threshold_share", "above", "setting"),
     Column("f1", "F1"),
     Column("precision", "prec."),
     Column("recall", "recall"),
