@@ -8,7 +8,12 @@ import torch
 
 from semseg_cli.engine.causal_choice import select_causal, wanted_images
 from semseg_cli.engine.counts import Counts
-from semseg_cli.engine.detections import count_detections, rank_latents, warn_of_left_out
+from semseg_cli.engine.detections import (
+    count_detections,
+    is_candidate,
+    rank_latents,
+    warn_of_left_out,
+)
 from semseg_cli.engine.dose_response import dose_metrics
 from semseg_cli.engine.edits import MAX_SCALE, Intervention, generator
 from semseg_cli.engine.evaluate import evaluate, n_latents_held, to_report
@@ -20,6 +25,7 @@ from semseg_cli.engine.methods import (
     needs_latents,
     needs_statistics,
 )
+from semseg_cli.engine.stability import RIVALS, with_f1_stability
 from semseg_cli.engine.thresholds import Thresholds, warn_of_small_maxima
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.flip_rate import flip_metrics
@@ -74,11 +80,18 @@ def choose_latents(
     names, n_chosen = dataset.class_names, choice.top_k_group
     top_k, stats = max(choice.top_k, n_chosen), encoder.latent_stats
     thresholds = Thresholds.shares_of_maximum(choice.threshold, stats)
-    detections = count_detections(encoder, loader, setup.label_threshold, thresholds, progress)
+    candidates_s = is_candidate(stats, choice.max_freq)
+    detections = count_detections(
+        encoder, loader, setup.label_threshold, thresholds, progress, candidates_s
+    )
     warn_of_small_maxima(float(detections.most))
-    ranked = rank_latents(detections, stats, names, choice.max_freq, top_k, n_chosen)
+    rivals = max(top_k, RIVALS)
+    ranked = rank_latents(detections, stats, names, choice.max_freq, rivals, n_chosen)
     warn_of_left_out(detections, stats, ranked, choice.max_freq)
-    rows = [row for row in ranked if row.class_id in wanted]
+    assert detections.blocks is not None
+    every = [row for row in ranked if row.class_id in wanted]
+    every = with_f1_stability(every, detections.blocks, n_chosen)
+    rows = [row for row in every if row.rank <= top_k]
     if not rows:
         raise SemsegError(
             "No class has a latent: none has clean patches in the lookup split that a latent with "
