@@ -30,7 +30,10 @@ from semseg_cli.show.tables import Table
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    made = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    made = argparse.ArgumentParser(
+        "python -m benchmarks", description=__doc__,
+        epilog="`python -m benchmarks trust` measures intervals and tests with a known truth.",
+    )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
     made.add_argument("--rows", default="*", help="only rows whose name has this in it, or matches")
     made.add_argument("--repeats", type=int, default=3, help="times per side; medians count")
@@ -179,6 +182,12 @@ def tables_of(results: dict[str, Any]) -> list[Table]:
 
 def main(arguments: Sequence[str]) -> None:
     """Measures, prints, writes."""
+    if arguments[:1] == ["trust"]:
+        from benchmarks.trust.command import trust  # scipy
+
+        if not trust(arguments[1:]):
+            sys.exit(1)
+        return
     given = parser().parse_args(arguments)
     if given.peaks_of:
         world = open_world(given, SIZES[given.size].at_peak)

@@ -37,9 +37,9 @@ def known(known_world: World) -> Session:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
     """An empty working directory with a new store."""
-    with working_in(tmp_path, tmp_path_factory) as made:
+    with working_in(tmp_path) as made:
         yield made
 
 

@@ -1,16 +1,20 @@
-"""Run as a process of its own: does some work within a budget, prints by how much memory grew.
+"""Run as a process of its own: does some work within budgets, prints by how much memory grew.
 
-python memory_peak.py WORK MIB [largest]: WORK is a key of N_IMAGES; with `largest` the bound on
-single tensors holds, as on a CPU, else the budget alone decides.
+python memory_peak.py WORK-MIB[-largest] ...: WORK is a key of N_IMAGES; with `largest` the bound on
+single tensors holds, as on a CPU, else the budget alone decides. Each is measured in a process of
+its own, forked from one that has imported everything.
 """
 
 import json
 import sys
 import tempfile
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import Dinov2WithRegistersModel  # noqa: F401  # else each process imports it
 from worlds import make_head, make_sae, make_vit, members, random_pairs, write_dataset
 
 from semseg_cli.data.dataset import Loader, open_dataset
@@ -24,8 +28,8 @@ from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae.statistics import SaeStats
 from semseg_cli.models.vit import Backbone
 
-D_MODEL, D_SAE, N_CLASSES = 384, 6144, 20
-N_IMAGES = {"class": 24, "label": 96, "lookup": 96}  # enough batches for the peak to stay as it is
+D_MODEL, D_SAE, N_CLASSES = 384, 6144, 8
+N_IMAGES = {"class": 24, "label": 57, "lookup": 57}  # enough batches for the peak to stay as it is
 SIZES = {"hidden_size": D_MODEL, "num_hidden_layers": 2, "num_attention_heads": 6, "mlp_ratio": 4}
 
 
@@ -60,8 +64,9 @@ def intervention(pipeline: Pipeline) -> Intervention:
     return Intervention((set_latents(pipeline, "m", -2.0, latents),))
 
 
-def main(name: str, mib: str, *largest: str) -> None:
+def measured(task: str) -> dict[str, int]:
     """Warms up on a single image, then measures."""
+    name, mib, *largest = task.split("-")
     torch.set_num_threads(1)
     budget = Budget(int(float(mib) * 2**20), LARGEST_ON_CPU if largest else None)
     pipeline = make_pipeline(budget)
@@ -76,8 +81,23 @@ def main(name: str, mib: str, *largest: str) -> None:
         work(name, pipeline, Loader(dataset, n_images))
     growth = memory("VmHWM") - before
     rows, patches = pipeline.rows_per_pass(), pipeline.sae.chunk_rows
-    print(json.dumps({"growth": growth, "images": n_images, "rows": rows, "patches": patches}))
+    return {"growth": growth, "images": n_images, "rows": rows, "patches": patches}
+
+
+def answer(task: str, end: Connection) -> None:
+    """Measures in this process."""
+    end.send(measured(task))
+
+
+def main(tasks: list[str]) -> None:
+    """Measures all at once, in forks of the main thread: others have no heap that shrinks."""
+    fork, answers = get_context("fork"), {}
+    for task in tasks:
+        answers[task], end = fork.Pipe(duplex=False)
+        fork.Process(target=answer, args=(task, end)).start()
+        end.close()
+    print(json.dumps({task: pipe.recv() for task, pipe in answers.items()}))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

@@ -1,7 +1,6 @@
 """Real MLflow stores for tests: SQLite files copied from a template, servers on loopback."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -9,11 +8,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
-
-import pytest
 
 from semseg_cli import tracking
 from semseg_cli.runs.folder import RunFolder
@@ -21,12 +20,18 @@ from semseg_cli.runs.folder import RunFolder
 Snapshot = dict[str, Any]
 
 
-def new_store(temporary: pytest.TempPathFactory, folder: Path) -> str:
-    """The address of a new, empty store; its tables are made once per session and copied."""
-    template = temporary.getbasetemp() / "template.db"
-    if not template.exists():
-        tracking.probe(f"sqlite:///{template}")
-    return f"sqlite:///{shutil.copy(template, folder / 'mlflow.db')}"
+@cache
+def empty_store() -> bytes:
+    """A database with MLflow's tables and nothing in them: making one takes seconds."""
+    with TemporaryDirectory() as folder:
+        tracking.probe(f"sqlite:///{folder}/template.db")
+        return Path(folder, "template.db").read_bytes()
+
+
+def new_store(folder: Path) -> str:
+    """The address of a new, empty store."""
+    (folder / "mlflow.db").write_bytes(empty_store())
+    return f"sqlite:///{folder}/mlflow.db"
 
 
 def free_port() -> int:
@@ -43,6 +48,8 @@ def server(folder: Path, port: int) -> Iterator[str]:
         "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/server.db",
         "--artifacts-destination", str(folder / "artifacts"),
     ]  # fmt: skip
+    if not (folder / "server.db").exists():
+        (folder / "server.db").write_bytes(empty_store())
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(

@@ -5,10 +5,13 @@ package. `decode` gets the token too, since some formats put its own size back.
 """
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -253,6 +256,94 @@ def batch_norm(pre: Array) -> Array:
     return (pre - mean) / np.sqrt(var + 1e-5) * gain + shift
 
 
+def write_visaebench(folder: Path, w: Weights) -> Path:
+    state = {
+        "encoder.weight": torch.from_numpy(w["W_enc"].T.copy()),
+        "encoder.bias": b(w, "b_enc"),
+        "decoder.weight": b(w, "W_dec"),
+        "decoder.bias": b(w, "b_dec"),
+    }
+    torch.save(state, folder / "sae.pt")
+    (folder / "config.json").write_text(
+        json.dumps({"activation": "batchtopk", "k": K, "threshold": 0.4})
+    )
+    return folder
+
+
+def write_clipscope(folder: Path, w: Weights) -> Path:
+    state = {"pre_b": b(w, "b_dec"), "enc": b(w, "W_enc"), "dec": b(w, "W_dec")}
+    torch.save(
+        {"n_features": S, "d_in": D, "k": K, "model_state_dict": state}, folder / "120013184.pt"
+    )
+    return folder
+
+
+def write_usae(folder: Path, w: Weights) -> Path:
+    state = {
+        "encoder.final_block.0.weight": torch.from_numpy(w["W_enc"].T.copy()),
+        "encoder.final_block.0.bias": b(w, "b_enc"),
+        "dictionary._weights": b(w, "W_dec"),
+        "dictionary.multiplier": torch.tensor(0.25),
+    }
+    torch.save({"epoch": 1, "model_state_dict": state}, folder / "uni_ViT_checkpoint_1.pth")
+    model = {"checkpoint_path": "x/uni_ViT_checkpoint_1.pth", "model_mean": 0.5, "model_std": 2.0}
+    config = {"sae_params": {"top_k": K}, "model_zoo": {"ViT": model}}
+    (folder / "config.json").write_text(json.dumps(config))  # YAML, too
+    return folder
+
+
+def usae_scaled(x: Array) -> Array:
+    return (x - 0.5) / (2.0 + 1e-5)
+
+
+def usae_decode(f: Array, x: Array, w: Weights) -> Array:
+    return overcomplete_decode(f, x, w) * (2.0 + 1e-5) + 0.5
+
+
+def openai(activation: str, **values: Any) -> Callable[[Path, Weights], Path]:
+    def write(folder: Path, w: Weights) -> Path:
+        state = linear(w, pre_bias=b(w, "b_dec"), latent_bias=b(w, "b_enc"))
+        state |= {"activation": activation, "activation_state_dict": values}
+        torch.save({**state, "stats_last_nonzero": torch.zeros(S)}, folder / "sae.pt")
+        return folder
+
+    return write
+
+
+def pickled(module: str, name: str, **values: Any) -> Any:
+    """An object of a class of that module and name, while `torch.save` looks for it."""
+    kind = type(name, (), {"__module__": module})
+    made = kind()
+    vars(made).update(values)
+    return made
+
+
+def save_pickled(value: Any, path: Path, *objects: Any) -> None:
+    """`torch.save` of a value that holds objects of classes that are not installed."""
+    modules: dict[str, Any] = {}
+    for one in objects:
+        module = modules.setdefault(type(one).__module__, ModuleType(type(one).__module__))
+        setattr(module, type(one).__name__, type(one))
+    steps = [name.split(".") for name in modules]
+    parents = {".".join(parts[:n]) for parts in steps for n in range(1, len(parts))}
+    with mock.patch.dict(sys.modules, {**{p: ModuleType(p) for p in parents}, **modules}):
+        torch.save(value, path)
+
+
+def checkpoint(module: str, name: str, key: str = "cfg", **values: Any) -> Any:
+    """A file of a pickled config and a state dict; a config without a class where `name` is ""."""
+
+    def write(folder: Path, w: Weights) -> Path:
+        plain = {"d_in": D, "device": torch.device("cuda"), "dtype": torch.float32, **values}
+        config = pickled(module, name, **plain) if name else plain
+        state = tensors(w, "W_enc", "b_enc", "W_dec", "b_dec")
+        held = {key: config, "state_dict": state}
+        save_pickled(held, folder / "weights.pt", *([config] if name else []))
+        return folder
+
+    return write
+
+
 @dataclass(frozen=True)
 class Case:
     """How one kind of autoencoder of a format is written, and what it computes."""
@@ -372,7 +463,7 @@ CASES = {
             "AutoEncoder",
             lambda w: linear(w, **{"encoder.bias": b(w, "b_enc"), "bias": b(w, "b_dec")}),
         ),
-        lambda x, w: relu(pre_centred(x, w)),
+        lambda x, w: relu(pre_centred(x, w)) * row_norms(w), rescaled_decode,
     ),
     "dl AutoEncoderNew": Case(
         "dictionary_learning",
@@ -391,7 +482,7 @@ CASES = {
                 decoder_bias=b(w, "b_dec"),
             ),
         ),
-        lambda x, w: gate(x - w["b_dec"], w) * row_norms(w), rescaled_decode,
+        lambda x, w: gate(x - w["b_dec"], w),
     ),
     "dl AutoEncoderTopK": Case(
         "dictionary_learning",
@@ -433,11 +524,45 @@ CASES = {
             "JumpReluAutoEncoder",
             lambda w: tensors(w, "W_enc", "b_enc", "W_dec", "b_dec", "threshold"),
         ),
-        lambda x, w: relu(pre(x, w) * (pre(x, w) > w["threshold"])) * row_norms(w),
-        rescaled_decode,
+        lambda x, w: relu(pre(x, w) * (pre(x, w) > w["threshold"])),
     ),
     # sparsify
     "sparsify": Case("sparsify", write_sparsify, lambda x, w: top_k(relu(pre_centred(x, w)))),
+    "visaebench": Case(
+        "visaebench", write_visaebench,
+        lambda x, w: np.where(pre(x, w) >= np.float32(0.4), pre(x, w), 0),
+    ),
+    "clipscope": Case(
+        "clipscope", write_clipscope, lambda x, w: top_k((x - w["b_dec"]) @ w["W_enc"])
+    ),
+    "usae": Case(
+        "usae", write_usae, lambda x, w: relu(top_k(pre(usae_scaled(x), w))), usae_decode
+    ),
+    "openai relu": Case("openai", openai("ReLU"), lambda x, w: relu(pre_centred(x, w))),
+    "openai topk": Case(
+        "openai", openai("TopK", k=K, postact_fn="Identity"),
+        lambda x, w: top_k(pre_centred(layer_norm(x)[0], w)), layer_norm_decode,
+    ),
+    "patchsae": Case(
+        "patchsae",
+        checkpoint("src.sae_training.config", "ViTSAERunnerConfig", block_layer=-2,
+                   module_name="resid"),
+        lambda x, w: relu(pre_centred(x, w)),
+    ),
+    "patchsae, a plain config": Case(
+        "patchsae", checkpoint("", "", key="config"), lambda x, w: relu(pre_centred(x, w))
+    ),
+    "prisma, pickled": Case(
+        "prisma",
+        checkpoint("vit_prisma.sae.config", "VisionModelSAERunnerConfig", architecture="standard",
+                   activation_fn_str="topk", activation_fn_kwargs={"k": K},
+                   normalize_activations=None, hook_point="blocks.9.hook_resid_post"),
+        lambda x, w: relu(top_k(pre_centred(x, w))),
+    ),
+    "prisma, pickled, by default": Case(
+        "prisma", checkpoint("vit_prisma.sae.config", "VisionModelSAERunnerConfig"),
+        lambda x, w: relu(pre_centred(layer_norm(x)[0], w)), layer_norm_decode,
+    ),
     # overcomplete
     "overcomplete SAE": Case(
         "overcomplete", overcomplete(), lambda x, w: relu(pre(x, w)), overcomplete_decode

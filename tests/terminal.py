@@ -46,12 +46,12 @@ def _text_of(printed: io.TextIOWrapper) -> str:
 
 
 @contextmanager
-def working_in(folder: Path, temporary: pytest.TempPathFactory) -> Iterator[Terminal]:
+def working_in(folder: Path) -> Iterator[Terminal]:
     """A terminal in an empty folder with a new store."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        new_store(temporary, folder)
+        new_store(folder)
         yield Terminal(folder)
 
 

@@ -3,7 +3,7 @@ arithmetic, and the one command runs. No time is asserted."""
 
 import json
 import math
-import subprocess
+import runpy
 import sys
 from dataclasses import dataclass, replace
 from functools import cache
@@ -196,21 +196,20 @@ def test_a_peak_is_what_a_run_adds() -> None:
 # --- the command ----------------------------------------------------------------------------------
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--threads", "1", *arguments],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """What `python -m benchmarks` does, in this process, which has loaded torch."""
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--threads", "1", *arguments])
+    runpy.run_path(str(REPOSITORY / "benchmarks" / "__main__.py"), run_name="__main__")
 
 
-def test_the_one_command_measures_every_row(tmp_path: Path) -> None:
+def test_the_one_command_measures_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "tiny.json"
-    done = run("--size", "tiny", "--repeats", "1", "--json", str(path))
-    assert done.returncode == 0, done.stderr
-    assert max(map(len, done.stdout.splitlines())) <= 80
-    assert "\x1b" not in done.stdout
+    run(monkeypatch, "--size", "tiny", "--repeats", "1", "--json", str(path))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "\x1b" not in out
     results = json.loads(path.read_text())
     assert {"size", "dtype", "clock", "repeats", "machine", "versions", "rows", "scaling"} == (
         set(results)
@@ -219,7 +218,7 @@ def test_the_one_command_measures_every_row(tmp_path: Path) -> None:
     assert results["versions"]["torch"] == torch.__version__
     assert [row["name"] for row in results["rows"]] == [row.name for row in ROWS]
     for row, made in zip(results["rows"], ROWS, strict=True):
-        assert row["name"] in done.stdout
+        assert row["name"] in out
         assert all(len(taken) == 1 and taken[0] > 0 for taken in row["seconds"].values())
         if made.floor is not None:
             assert math.isfinite(row["to_bare"])
@@ -258,10 +257,15 @@ def test_mistakes_are_told_in_one_sentence(
         main(arguments)
 
 
-def test_a_mistake_ends_the_command_with_2() -> None:
-    done = run("--size", "tiny", "--rows", "nothing")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("Error: No row matches")
+def test_a_mistake_ends_the_command_with_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, "--size", "tiny", "--rows", "nothing")
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("Error: No row matches")
 
 
 def test_naive_repeats_only_what_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ def test_mlflow_run_fills_the_run_that_it_made(tiny_world: World, terminal: Term
             sys.executable, "-m", "mlflow", "run", str(REPOSITORY), "-e", "auto-feat",
             "--env-manager", "local", *parameters,
         ],
-        cwd=terminal.folder, capture_output=True, text=True, timeout=250,
+        cwd=terminal.folder, capture_output=True, text=True,
         env={**os.environ, "PATH": here, "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -312,7 +312,7 @@ def slow_set_latent(sae: SparseAutoencoder, x: Tensor, latent: int, value: float
 def slow_predict(pipeline: Pipeline, images: Tensor) -> Tensor:
     """Clean predictions by the whole transformers model."""
     hidden = pipeline.vit.model(images).last_hidden_state[:, pipeline.vit.n_prefix_tokens :]
-    return argmax_logits(pipeline.head(hidden))
+    return argmax_logits(pipeline.class_head(hidden))
 
 
 @torch.inference_mode()

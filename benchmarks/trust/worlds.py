@@ -149,10 +149,9 @@ def control(
     if not kind.endswith("draw"):
         effect[:, 0] = np.minimum(draw.beta(0.25, 2.25, (1, 4000)) * level_c, 0.6).mean(axis=1)
     fragile = draw.uniform(0.5, 1.5, (n_images, 1, 1))  # up to 0.9: the mean stays exact
-    z = draw.normal(size=(n_images, n_classes, n_draws + 1))
-    strength = (1 - 0.3) / 0.3
-    mean = np.maximum(effect[None] * fragile, 1e-9)
-    rate = np.nan_to_num(stats.beta.ppf(stats.norm.cdf(z), mean * strength, (1 - mean) * strength))
+    mean = np.broadcast_to(effect * fragile, (n_images, n_classes, n_draws + 1))
+    mean, strength = np.maximum(mean, 1e-9), (1 - 0.3) / 0.3
+    rate = draw.beta(mean * strength, (1 - mean) * strength)
     other = IMAGE_PATCHES - orig
     changed = draw.binomial(orig[..., None], rate)
     rest = draw.binomial(other[..., None], 0.3 * rate)

@@ -17,7 +17,7 @@ from torch import Tensor
 from semseg_cli.data.dataset import Loader
 from semseg_cli.engine.blocks import BlockDetections, Sizes
 from semseg_cli.engine.thresholds import Thresholds
-from semseg_cli.models.pipeline import Encoder
+from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae.statistics import SaeStats
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.collectives import all_max, all_sum
@@ -109,7 +109,7 @@ class Detections:
 
 @torch.inference_mode()
 def count_detections(
-    encoder: Encoder,
+    pipeline: Pipeline,
     loader: Loader,
     label_threshold: float,
     thresholds: Thresholds,
@@ -117,17 +117,17 @@ def count_detections(
     candidates_s: Bool[Tensor, " s"] | None = None,
 ) -> Detections:
     """Detections over all clean patches of the images; only clean patches are encoded."""
-    sae, dataset, device = encoder.sae, loader.dataset, encoder.device
+    sae, dataset, device = pipeline.sae, loader.dataset, pipeline.device
     n_classes = len(dataset.class_names)
     detections = Detections(len(dataset), n_classes, sae.d_sae, thresholds, device, candidates_s)
     advance = progress("lookup", len(loader.positions))
-    for batch, tokens_bnd in encoder.residuals(loader):
+    for batch, tokens_bnd in pipeline.residuals(loader):
         is_clean_bt = batch.share_bt >= label_threshold
         images_n = batch.positions_b[:, None].expand_as(is_clean_bt)[is_clean_bt]
         detections.occurs[images_n, batch.labels_bt[is_clean_bt]] = True
         is_clean_bt = is_clean_bt.to(device)
         labels_n = batch.labels_bt.to(device)[is_clean_bt]
-        patches_nd = encoder.patches(tokens_bnd)[is_clean_bt]
+        patches_nd = pipeline.patches(tokens_bnd)[is_clean_bt]
         rows = (patches_nd, labels_n, images_n.to(device))
         for part_nd, *part in zip(*(each.split(sae.chunk_rows) for each in rows), strict=True):
             detections.add(sae.encode(sae.scale(part_nd)), *part)

@@ -18,6 +18,7 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.files import cannot_write, make_folder
 from semseg_cli.models.residuals import Residuals
 from semseg_cli.models.sae import SparseAutoencoder
+from semseg_cli.models.sae.scaling import norm_of, norm_terms
 from semseg_cli.models.sae.statistics import (
     NAMES,
     SaeStats,
@@ -94,7 +95,8 @@ def compute_stats(
 ) -> SaeStats:
     """All four statistics over every patch of the residuals' images; given ones are kept.
 
-    `act_norm` is the mean L2 norm of x - mean, divided by sqrt(d). It needs the mean first and the
+    `act_norm` is the mean L2 norm of x - mean (or the root of the mean square, as the autoencoder
+    was trained), divided by sqrt(d). It needs the mean first and the
     frequencies need both. The ViT runs once: where no cache keeps the residuals, a temporary file
     does.
     """
@@ -104,7 +106,7 @@ def compute_stats(
         if "act_mean" not in given:
             given["act_mean"] = _mean(chunks(), residuals.vit).float()
         if "act_norm" not in given:
-            given["act_norm"] = _norm(chunks(), given["act_mean"])
+            given["act_norm"] = _norm(chunks(), given["act_mean"], sae.norm_kind)
         device = sae.W_enc.device
         sae.scaled(given["act_mean"].to(device), float(given["act_norm"]))
         if not ("sparsity" in given and "top_values" in given):
@@ -173,14 +175,14 @@ def _mean(chunks: Chunks, vit: Backbone) -> Float64[Tensor, " d"]:
     return total / n_rows
 
 
-def _norm(chunks: Chunks, act_mean: Tensor) -> Tensor:
+def _norm(chunks: Chunks, act_mean: Tensor, kind: str) -> Tensor:
     total = torch.zeros((), dtype=torch.float64)
     n_rows = torch.zeros((), dtype=torch.int64)
     for rows in chunks:
-        total += (rows - act_mean.to(rows)).norm(dim=1).double().sum().cpu()
+        total += norm_terms(rows - act_mean.to(rows), kind).sum().cpu()
         n_rows += len(rows)
     all_sum(total, n_rows)
-    return (total / n_rows / len(act_mean) ** 0.5).float()
+    return norm_of(total / n_rows, kind, len(act_mean))
 
 
 @torch.inference_mode()

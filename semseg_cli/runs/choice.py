@@ -1,18 +1,18 @@
 """What is said of a choice of latents: how stable it is, and which latents speak for many."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from semseg_cli.runs.rows import Row
 
 STEADY = 0.95
 BROAD = 0.5  # of the classes
 SHOWN = 4
 
-Row = Mapping[str, Any]
-
 
 def chosen_rows(rows: Sequence[Row]) -> list[Row]:
     """The rows of chosen latents; in a table of a user's own, all."""
-    return [row for row in rows if row.get("chosen", 1) and (row.get("latent") or 0) >= 0]
+    found = [row for row in rows if row.get("chosen", 1) and row.get("latent") is not None]
+    return [row for row in found if row["latent"] >= 0]
 
 
 def of_several(rows: Sequence[Row]) -> dict[int, list[str]]:
@@ -51,9 +51,11 @@ def _steadiness(chosen: Sequence[Row]) -> str:
         return "stable: not told, since no class occurs in enough of the training images."
     steady = sum(row["stability"] >= STEADY for row in known)
     thin = len(chosen) - len(known)
+    is_tried = any(row.get("selectivity") is not None for row in chosen)
     said = (
-        "stable: how often the same latent is chosen from resampled training images; at least "
-        f"{STEADY:g} in {steady} of {len(known)} classes."
+        "stable: how often the same latent is chosen from resampled training images"
+        f"{' among those tried' if is_tried else ''}; at least {STEADY:g} in {steady} of "
+        f"{len(known)} classes."
     )
     return said + (f" Too few images with the class to tell: {thin}." if thin else "")
 

@@ -9,10 +9,22 @@ from semseg_cli.settings.base import Settings, option, to_size
 VitFamily = Literal["dinov2", "dinov3", "clip", "siglip"]
 Protocol = Literal["class", "label"]
 Device = Literal["auto", "cpu", "cuda"]
-Format = Literal["table", "csv", "json", "markdown", "latex"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 SaeFormat = Literal[
-    "auto", "saev", "saelens", "dictionary_learning", "sparsify", "overcomplete", "prisma"
+    "auto",
+    "saev",
+    "saelens",
+    "dictionary_learning",
+    "dictionary_learning_topk",
+    "dictionary_learning_batchtopk",
+    "sparsify",
+    "visaebench",
+    "clipscope",
+    "usae",
+    "openai",
+    "overcomplete",
+    "prisma",
+    "patchsae",
 ]
 CentreInput = Literal["auto", "yes", "no"]
 DataFormat = Literal["auto", "ade20k", "voc2012", "cityscapes", "coco-stuff", "toml"]
@@ -77,8 +89,7 @@ class SaeModel(Vit):
     )
     sae_format: SaeFormat = option(
         "auto",
-        "Format of the autoencoder: auto (looks inside), saev, saelens, dictionary_learning, "
-        "sparsify, overcomplete, prisma.",
+        "Format of the autoencoder; auto looks inside. See docs/formats.md.",
     )
     sae_centre_input: CentreInput = option(
         "auto",

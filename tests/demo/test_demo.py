@@ -200,7 +200,7 @@ def test_an_interrupted_run_leaves_nothing_broken(tmp_path, signum):
     while not list(tmp_path.glob("*.part-*/images/training/*.jpg")):
         time.sleep(0.02)
     run.send_signal(signum)
-    noise = run.communicate(timeout=20)[1].decode()
+    noise = run.communicate()[1].decode()
     assert noise.count("Traceback") <= 1, "workers must not report the interruption too"
     assert not (tmp_path / "w").exists()
     generate(tmp_path / "w", 2, 1, seed=5, n_workers=1)

@@ -34,7 +34,7 @@ class First:
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> First:
-    with working_in(tmp_path_factory.mktemp("first"), tmp_path_factory) as terminal:
+    with working_in(tmp_path_factory.mktemp("first")) as terminal:
         return First(*run(terminal, "auto-feat"))
 
 
@@ -51,7 +51,7 @@ def main_job(tmp_path_factory: pytest.TempPathFactory) -> MainJob:
     commands = re.search(r"<!-- commands: main -->\n```\n(.*?)```", README.read_text(), re.S)
     assert commands
     *typed, last = [line.split("#")[0].split()[1:] for line in commands[1].splitlines()]
-    with working_in(tmp_path_factory.mktemp("main"), tmp_path_factory) as terminal:
+    with working_in(tmp_path_factory.mktemp("main")) as terminal:
         reports = {" ".join(words): run(terminal, *words)[1] for words in typed}
         compared = terminal.type(*last)
     assert compared.code == 0, compared.err

@@ -12,7 +12,7 @@ from worlds import FIRST_NAMES, PLANTED, World
 from semseg_cli.data.dataset import Loader
 from semseg_cli.engine.detections import Detections, count_detections, rank_latents
 from semseg_cli.engine.thresholds import ABSOLUTE, SHARES, Thresholds, warn_of_small_maxima
-from semseg_cli.experiment.run import choose_latents
+from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.sae.statistics import SaeStats
 from semseg_cli.runs.lookup_csv import LookupRow, chosen_latents

@@ -26,7 +26,7 @@ from semseg_cli.engine.stability import (
     with_f1_stability,
 )
 from semseg_cli.engine.thresholds import Thresholds
-from semseg_cli.experiment.run import choose_latents
+from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.sae.statistics import SaeStats
 from semseg_cli.runs.lookup_csv import LookupRow

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +114,10 @@ def test_a_gpu_gives_a_quarter_of_its_memory_whatever_else_is_there(
 def test_every_part_of_a_session_obeys_the_settings(tiny_world: World) -> None:
     session = tiny_world.session(memory_budget=0.001, batch_size=1000)
     budget = Budget(int(0.001 * GIB), LARGEST_ON_CPU)
-    encoder = session.encoder
-    assert encoder.vit.budget == encoder.sae.budget == budget
-    assert encoder.sae.recentred(True).budget == budget
-    held = budget.images_held(encoder.vit.network, 7)
+    pipeline = session.pipeline
+    assert pipeline.vit.budget == pipeline.sae.budget == budget
+    assert pipeline.sae.recentred(True).budget == budget
+    held = budget.images_held(pipeline.vit.network, 7)
     assert session.loader(session.dataset, 7).batch_size == held < 1000
     assert tiny_world.session(batch_size=2).loader(session.dataset).batch_size == 2
 
@@ -156,16 +155,20 @@ def test_prefix_and_tail_are_the_same_in_any_passes() -> None:
 # --- measured -------------------------------------------------------------------------------------
 
 
-@cache
-def measured(*args: str) -> dict[str, Any]:
+WORK = ["class", "label", "lookup"]
+LARGE, BOUNDED = "class-512", "class-512-largest"
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, Any]:
     """What memory_peak.py prints."""
     paths = os.pathsep.join([str(HERE), str(Path(semseg_cli.__file__).parents[1])])
     done = subprocess.run(
-        [sys.executable, str(HERE / "memory_peak.py"), *args],
+        [sys.executable, str(HERE / "memory_peak.py"), *(f"{w}-128" for w in WORK), LARGE, BOUNDED],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return dict(json.loads(done.stdout))
 
 
 needs_linux = pytest.mark.skipif(
@@ -175,17 +178,17 @@ needs_linux = pytest.mark.skipif(
 
 @pytest.mark.slow
 @needs_linux
-@pytest.mark.parametrize("work", ["class", "label", "lookup"])
-def test_memory_grows_by_no_more_than_the_budget(work: str) -> None:
-    assert measured(work, "128")["growth"] < 128 * MIB
+@pytest.mark.parametrize("work", WORK)
+def test_memory_grows_by_no_more_than_the_budget(work: str, measured: dict[str, Any]) -> None:
+    assert measured[f"{work}-128"]["growth"] < 128 * MIB
 
 
 @pytest.mark.slow
 @needs_linux
-def test_a_larger_budget_is_used_and_a_cpu_bounds_single_tensors() -> None:
-    small, large, bounded = (
-        measured("class", *args) for args in (["128"], ["512"], ["512", "largest"])
-    )
+def test_a_larger_budget_is_used_and_a_cpu_bounds_single_tensors(
+    measured: dict[str, Any],
+) -> None:
+    small, large, bounded = (measured[task] for task in ("class-128", LARGE, BOUNDED))
     for key in ("images", "rows", "patches"):
         assert small[key] < large[key]
     assert 128 * MIB < large["growth"] < 512 * MIB  # so the test above can fail

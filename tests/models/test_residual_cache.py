@@ -239,7 +239,7 @@ def test_two_processes_may_fill_it_at_once(
     vit: Backbone, dataset: Dataset, cache: ActivationCache, tiny_world: World,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # a spawned one loads torch for seconds
     barrier = context.Barrier(2)
     writers = [
         context.Process(target=fill, args=(cache.folder, tiny_world.data, barrier))
@@ -347,7 +347,7 @@ def test_the_entry_that_was_not_used_for_longest_goes_first(
     other = backbone(registers=2, seed=4)
     with caplog.at_level(logging.WARNING):
         gathered(Residuals(other, 1, Loader(dataset, 4), cache))
-    assert caplog.text.count("Removed activations") == 1
+    assert caplog.text.count("Removed residuals") == 1
     left = {kept.path for kept in kept_entries(cache.folder)}
     assert left == {entries[1], entries[3], cache.entry(other, 1, dataset).path}
     assert sum(kept.n_bytes for kept in kept_entries(cache.folder)) <= cache.max_bytes
@@ -463,7 +463,7 @@ def test_statistics_from_kept_residuals_need_no_scratch_file(
     vit: Backbone, dataset: Dataset, cache: ActivationCache, tiny: Session, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    sae, loader = tiny.encoder.sae, Loader(dataset, 3)
+    sae, loader = tiny.pipeline.sae, Loader(dataset, 3)
     expected = compute_stats(Residuals(vit, LAYER, loader), sae).to_tensors()
     monkeypatch.setattr("tempfile.TemporaryFile", None)
     seen = count_images(vit, monkeypatch)

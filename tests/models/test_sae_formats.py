@@ -17,15 +17,20 @@ from sae_files import (
     D,
     S,
     b,
+    checkpoint,
     dictionary_learning,
     linear,
+    openai,
     overcomplete,
+    pickled,
     prisma,
     saelens,
+    save_pickled,
     tensors,
     tokens,
     weights,
     write_sparsify,
+    write_visaebench,
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -139,7 +144,8 @@ def test_half_precision_is_read_in_float32(tmp_path: Path, name: str) -> None:
 
 def test_the_option_offers_every_format() -> None:
     assert set(get_args(SaeFormat)) == {"auto", *FORMATS}
-    assert {case.format for case in CASES.values()} == set(FORMATS)
+    only_by_name = {"dictionary_learning_topk", "dictionary_learning_batchtopk"}
+    assert {case.format for case in CASES.values()} == set(FORMATS) - only_by_name
 
 
 # --- edits ----------------------------------------------------------------------------------------
@@ -212,9 +218,11 @@ def test_a_token_of_zeros_stays_finite(made: dict[str, SparseAutoencoder]) -> No
 # --- what belongs to the model --------------------------------------------------------------------
 
 
-def test_only_saev_files_need_scaling_statistics(made: dict[str, SparseAutoencoder]) -> None:
+def test_only_saev_and_visaebench_need_statistics(
+    made: dict[str, SparseAutoencoder],
+) -> None:
     assert {name for name, sae in made.items() if sae.needs_scaling} == {
-        name for name, case in CASES.items() if case.format == "saev"
+        name for name, case in CASES.items() if case.format in ("saev", "visaebench")
     }
 
 
@@ -228,7 +236,12 @@ def test_digests_tell_autoencoders_apart(made: dict[str, SparseAutoencoder]) -> 
         ("saev 1 known new commit", "saev 2"),
         ("saev legacy", "saev 1 relu, told"),
         ("saelens standard", "saelens flat"),
-        ("saelens standard", "dl AutoEncoder"),
+        ("saelens standard", "openai relu"),
+        ("saelens standard", "patchsae"),
+        ("saelens standard", "patchsae, a plain config"),
+        ("saelens topk", "prisma, pickled"),
+        ("saelens layer norm", "prisma, pickled, by default"),
+        ("saelens gated", "dl GatedAutoEncoder"),
         ("saelens topk", "dl AutoEncoderTopK"),
         ("saelens topk", "sparsify"),
         ("saelens topk", "prisma top-k, no norm"),
@@ -319,6 +332,35 @@ def bad_sparsify(folder: Path, **cfg: Any) -> Path:
     return folder
 
 
+def repickle(path: Path, **changes: Any) -> None:
+    torch.save({**torch.load(path, weights_only=True), **changes}, path)
+
+
+def write_msae(folder: Path) -> Path:
+    names = ("encoder", "decoder", "pre_bias", "latent_bias")
+    torch.save({"model": {name: torch.zeros(1) for name in names}}, folder / "msae.pth")
+    return folder
+
+
+def write_step(folder: Path, state: dict[str, Tensor]) -> Path:
+    torch.save(state, folder / "ae_100.pt")
+    return folder
+
+
+def write_model(folder: Path, name: str, **values: Any) -> Path:
+    """A pickled model of overcomplete with nothing but a dictionary."""
+    dictionary = pickled(
+        "overcomplete.sae.dictionary", "DictionaryLayer", _modules={},
+        _parameters={"_weights": torch.ones(S, D)}, _buffers={},
+    )  # fmt: skip
+    model = pickled(
+        "overcomplete.sae.other", name, _modules={"dictionary": dictionary}, _parameters={},
+        _buffers={}, training=True, **values,
+    )  # fmt: skip
+    save_pickled(model, folder / "model.pt", model, dictionary)
+    return folder
+
+
 def damaged(name: str, change: Any) -> Any:
     def write(folder: Path) -> Path:
         CASES[name].write(folder, weights())
@@ -332,7 +374,27 @@ NAN = torch.full((S,), float("nan"))
 BAD: dict[str, tuple[Any, str]] = {
     "saelens: another architecture": (
         lambda folder: bad_saelens(folder, architecture="transcoder"),
-        "has the architecture 'transcoder': standard, topk, jumprelu, gated",
+        "is a transcoder: it predicts the output of a module",
+    ),
+    "saelens: temporal": (
+        lambda folder: bad_saelens(folder, architecture="temporal"), "mixes the tokens",
+    ),
+    "saelens: unknown architecture": (
+        lambda folder: bad_saelens(folder, architecture="other"),
+        "has the architecture 'other': standard, topk, abstopk, jumprelu, gated, matching_pursuit",
+    ),
+    "saelens: whitening is missing": (
+        lambda folder: bad_saelens(folder, normalize_activations="covariance_whitening"),
+        "a matrix that is not in the folder",
+    ),
+    "saelens: pursuit without numbers": (
+        damaged(
+            "saelens standard",
+            lambda f: rewrite_json(
+                f / "cfg.json", architecture="matching_pursuit", max_iterations="many"
+            ),
+        ),
+        "max_iterations 'many'",
     ),
     "saelens: unfolded norm": (
         lambda folder: bad_saelens(folder, normalize_activations="expected_average_only_in"),
@@ -411,7 +473,12 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "sparsify: skip": (lambda f: bad_sparsify(f, skip_connection=True), "skip connection"),
     "sparsify: signed": (lambda f: bad_sparsify(f, signed=True), "negative ones"),
-    "sparsify: groupmax": (lambda f: bad_sparsify(f, activation="groupmax"), "'groupmax': topk"),
+    "sparsify: groupmax": (
+        lambda f: bad_sparsify(f, activation="groupmax"), "groups, into which 12 latents do not go",
+    ),
+    "sparsify: another activation": (
+        lambda f: bad_sparsify(f, activation="relu"), "'relu': topk, groupmax",
+    ),
     "sparsify: no k": (lambda f: bad_sparsify(f, k=None), "no whole number k"),
     "sparsify: no decoder": (
         damaged("sparsify", lambda f: without(f / "sae.safetensors", "W_dec")), "lacks W_dec",
@@ -428,7 +495,7 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda folder: dictionary_learning(
             "AutoEncoder", lambda w: {"ae": linear(w), "step": 5, "optimizer": {}}
         )(folder, weights()),
-        r"backup to resume training from \(step 5\)",
+        "backup to resume training from",
     ),
     "dl: not tensors": (
         lambda folder: dictionary_learning("AutoEncoder", lambda w: {"a": 1})(folder, weights()),
@@ -457,7 +524,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "overcomplete: archetypal": (
         damaged("overcomplete SAE", lambda f: rename(f / "sae.safetensors", "_weights", "Relax")),
-        "archetypal dictionary export",
+        "or all of dictionary.C, dictionary.W, dictionary.Relax",
     ),
     "overcomplete: deep encoder": (
         lambda folder: overcomplete(more={"encoder.mlp_blocks.0.0.weight": torch.zeros(D, D)})(
@@ -472,13 +539,94 @@ BAD: dict[str, tuple[Any, str]] = {
         "normalises all latents",
     ),
     "overcomplete: another normalisation": (
-        lambda folder: overcomplete(normalization="l1")(folder, weights()), "normalization 'l1'",
+        lambda folder: overcomplete(normalization="l3")(folder, weights()), "normalization 'l3'",
     ),
     "overcomplete: top_k is no number": (
         lambda folder: overcomplete(top_k="a")(folder, weights()), "no whole number top_k",
     ),
     "overcomplete: both": (
         lambda folder: overcomplete(top_k=3, threshold=1.0)(folder, weights()), "give one of them",
+    ),
+    "visaebench: another activation": (
+        damaged("visaebench", lambda f: rewrite_json(f / "config.json", activation="gelu")),
+        "lacks W_enc, W_dec, b_dec; it holds decoder.bias",
+    ),
+    "visaebench: no k": (
+        damaged("visaebench", lambda f: rewrite_json(f / "config.json", activation="topk", k=None)),
+        "no whole number k in its config",
+    ),
+    "visaebench: threshold is no number": (
+        damaged("visaebench", lambda f: rewrite_json(f / "config.json", threshold="high")),
+        "threshold 'high', no number",
+    ),
+    "visaebench: no encoder": (
+        damaged("visaebench", lambda f: torch.save({"a": torch.zeros(1)}, f / "sae.pt")),
+        "lacks encoder.final_block.0.weight",
+    ),
+    "clipscope: no k": (
+        damaged("clipscope", lambda f: repickle(f / "120013184.pt", k="many")), "no whole number k",
+    ),
+    "usae: no config": (
+        damaged("usae", lambda f: (f / "config.json").unlink()), "needs its config beside it",
+    ),
+    "usae: another model's config": (
+        damaged(
+            "usae",
+            lambda f: rewrite_json(
+                f / "config.json", model_zoo={"A": {"checkpoint_path": "a"}, "B": {}}
+            ),
+        ),
+        r"no model \(of A, B\) whose checkpoint_path ends in uni_ViT_checkpoint_1.pth",
+    ),
+    "usae: mean of another width": (
+        damaged(
+            "usae",
+            lambda f: rewrite_json(
+                f / "config.json", model_zoo={"A": {"model_mean": [1.0, 2.0], "model_std": 1.0}}
+            ),
+        ),
+        "no readable model_mean: a number, or 6 of them",
+    ),
+    "openai: another activation": (
+        lambda folder: openai("Tanh")(folder, weights()), "activation 'Tanh'",
+    ),
+    "openai: topk without k": (lambda folder: openai("TopK")(folder, weights()), "k None"),
+    "patchsae: gated": (
+        lambda folder: checkpoint("a.b", "ViTSAERunnerConfig", gated_sae=True)(folder, weights()),
+        "is gated",
+    ),
+    "patchsae: no tensors": (
+        damaged(
+            "patchsae",
+            lambda f: torch.save(
+                {"config": {}, "state_dict": {"W_enc": {"a": 1}}}, f / "weights.pt"
+            ),
+        ),
+        "something other than a plain state dict",
+    ),
+    "prisma: pickled transcoder": (
+        lambda folder: checkpoint("vit_prisma.sae.config", "Config", is_transcoder=True)(
+            folder, weights()
+        ),
+        "is a transcoder",
+    ),
+    "msae": (
+        lambda folder: write_msae(folder), "MSAE: it reads CLIP's pooled image embedding",
+    ),
+    "dl: tensors of no class": (
+        lambda folder: write_step(folder, {"weight": torch.zeros(1)}), "tell no class",
+    ),
+    "overcomplete: pickled, of another class": (
+        lambda folder: write_model(folder, "QSAE"), "class 'QSAE': SAE, TopKSAE",
+    ),
+    "overcomplete: pickled, not trained": (
+        lambda folder: write_model(folder, "BatchTopKSAE"), "it has no threshold",
+    ),
+    "overcomplete: pickled, without an encoder": (
+        lambda folder: write_model(folder, "TopKSAE", top_k=3), "no linear encoder",
+    ),
+    "overcomplete: pursuit without k": (
+        lambda folder: write_model(folder, "MpSAE"), "MpSAE without a whole number k",
     ),
     "overcomplete: no JSON": (
         damaged("overcomplete SAE", lambda f: (f / "sae.json").unlink()),
@@ -593,3 +741,45 @@ def test_the_export_on_the_page_is_what_is_read(tmp_path: Path) -> None:
     )
     found = saes.load(tmp_path).encode(torch.from_numpy(tokens()))
     torch.testing.assert_close(found, torch.from_numpy(expected).float(), rtol=1e-4, atol=1e-4)
+
+
+# --- hostile configs ------------------------------------------------------------------------------
+
+
+def doubled(n: int = 60) -> list[Any]:
+    """A list whose text is longer than any memory holds; a pickle of it is short."""
+    found: list[Any] = [1]
+    for _ in range(n):
+        found = [found, found]
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["architecture", "activation_fn_str", "normalize_activations", "activation_fn_kwargs"]
+)
+def test_a_config_of_endless_text_is_left_out(tmp_path: Path, name: str) -> None:
+    values: dict[str, Any] = {name: doubled()}
+    write = checkpoint("vit_prisma.sae.config", "VisionModelSAERunnerConfig", **values)
+    assert saes.load(write(tmp_path, weights())).d_sae == S  # by the defaults
+
+
+def test_an_activation_of_endless_text_is_refused(tmp_path: Path) -> None:
+    openai("TopK", k=doubled())(tmp_path, weights())
+    with pytest.raises(SemsegError, match="no readable activation"):
+        saes.load(tmp_path)
+
+
+def test_a_yaml_of_endless_text_is_refused(tmp_path: Path) -> None:
+    write_visaebench(tmp_path, weights())
+    (tmp_path / "config.json").unlink()
+    lines = ["a0: &a0 [1]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
+    (tmp_path / "config.yaml").write_text("\n".join([*lines, "activation: *a59"]))
+    with pytest.raises(SemsegError, match="one too large"):
+        saes.load(tmp_path, format="visaebench")
+
+
+def test_control_characters_in_names_are_not_printed(tmp_path: Path) -> None:
+    torch.save({"W_enc\x1b[2J\n": torch.zeros(1)}, tmp_path / "model.pt")
+    with pytest.raises(SemsegError) as caught:
+        saes.load(tmp_path / "model.pt")
+    assert str(caught.value).isprintable()

@@ -15,6 +15,7 @@ from sae_files import CASES, tokens, weights
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.models import sae as saes
 from semseg_cli.models.sae import hub
+from semseg_cli.models.sae.formats import FILES
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 Cached = Callable[[str, str, str], Path]
@@ -49,6 +50,12 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cached:
         ("sparsify", "", ""),
         ("overcomplete TopKSAE", "", ""),
         ("prisma", "", ""),
+        ("prisma, pickled", "", ""),
+        ("prisma, pickled", "layer_9", "/layer_9/weights.pt"),
+        ("visaebench", "batchtopk_16x_k128", "/batchtopk_16x_k128"),
+        ("visaebench", "batchtopk_16x_k128", "/batchtopk_16x_k128/sae.pt"),
+        ("clipscope", "22_resid", "/22_resid/120013184.pt"),
+        ("usae", "", "/uni_ViT_checkpoint_1.pth"),
     ],
 )
 def test_the_cache_is_read_without_a_network(
@@ -87,7 +94,9 @@ def test_another_file_of_a_cached_repository_is_refused(cached: Cached) -> None:
     ("inside", "wanted", "unwanted"),
     [
         ("sae.pt", {"sae.pt", "cfg.json", "config.json"}, {"ae.pt"}),
-        ("a/b/ae.pt", {"a/b/ae.pt", "a/b/config.json"}, {"config.json", "a/b/sae.pt"}),
+        ("a/b/ae.pt", {"a/b/ae.pt", "a/b/config.json", "a/config.json"}, {"a/b/sae.pt"}),
+        ("t/checkpoints/ae_9.pt", {"t/checkpoints/ae_9.pt", "t/config.json"}, {"config.json"}),
+        ("t", {"t/checkpoints/ae_*.pt", "t/config.json", "t/config.yaml"}, {"t/*"}),
         ("a.b/c", {"a.b/c/sae.pt", "a.b/c/cfg.json", "a.b/c/sae.safetensors"}, {"cfg.json"}),
         ("", {"sae.pt", "cfg.json", "weights.pt"}, {"*"}),
     ],
@@ -107,7 +116,7 @@ def test_only_the_files_of_one_autoencoder_are_fetched(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     (tmp_path / inside).mkdir(parents=True, exist_ok=True)
-    assert hub.fetch(f"hf://owner/repo/{inside}") == tmp_path / inside
+    assert hub.fetch(f"hf://owner/repo/{inside}", FILES) == tmp_path / inside
     patterns = set(asked["allow_patterns"])  # type: ignore[call-overload]
     assert (asked["repository"], asked["revision"]) == ("owner/repo", None)
     assert wanted <= patterns

@@ -25,6 +25,7 @@ from semseg_cli.models.torch_files import (
     Name,
     Record,
     is_module,
+    is_small,
     module_tensors,
     read_torch_file,
 )
@@ -181,6 +182,10 @@ SAID: dict[str, tuple[bytes, str]] = {
     ),
     "a call without arguments": (SPRING + b"NR.", "with other than a tuple"),
     "a name of numbers": (b"\x80\x04K\x01K\x02\x93.", "other than two strings"),
+    "a name that is no name": (
+        b"\x80\x04" + stacked("spring\x1b[2J") + EMPTY_CALL + b".", "by what is no name",
+    ),
+    "a number of many digits": (b"\x8b\x00\x01\x00\x00" + b"\x7f" * 256 + b".", "300 digits"),
     "the memo is empty": (b"h\x05.", "refers to a value 5 that it has not made"),
     "the stack is empty": (b"R.", "takes more from its stack"),
     "no mark": (b"t.", "is damaged"),
@@ -281,6 +286,17 @@ def test_one_large_state_for_many_objects_is_not_copied() -> None:
     program = b"}(" + entries + b"uq\x000](" + (named("Quiet") + b")\x81h\x00b") * 2000 + b"e."
     found = read(archived(program))
     assert len({id(part) for one in found for part in one.parts}) == 1
+
+
+def test_a_value_that_takes_for_ever_to_print_is_not_small() -> None:
+    doubled: Any = [1]
+    for _ in range(60):
+        doubled = [doubled, doubled]
+    ring: list[Any] = []
+    ring.append(ring)
+    for large in (doubled, ring, {"a": ("x" * 20_000,)}, [torch.zeros(1)], Record("a.B")):
+        assert not is_small(large)
+    assert is_small({"a": [1, 2.0, None, "b", (True,)]})
 
 
 def test_modules_in_a_ring_are_refused() -> None:

@@ -6,14 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow_store as stores
 import pytest
 from mlflow.tracking import MlflowClient
-from terminal import Terminal, options
+from terminal import Done, Terminal, options, working_in
 from worlds import World
 
 from semseg_cli.runs.folder import RunFolder
@@ -21,69 +23,100 @@ from semseg_cli.runs.folder import RunFolder
 pytestmark = pytest.mark.slow
 
 
-def start(terminal: Terminal, *args: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "semseg_cli", *args],
+WORKERS = {signal.SIGINT: "2", signal.SIGTERM: "0", signal.SIGHUP: "0", signal.SIGKILL: "0"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that got a signal: where it ran, the folder of its run, how it ended."""
+
+    terminal: Terminal
+    folder: Path
+    done: Done
+
+
+@contextmanager
+def long_run(terminal: Terminal, world: World, workers: str) -> Iterator["subprocess.Popen[str]"]:
+    """So many draws, one edited image at a time, that no machine gets to the end."""
+    named = options(world, batch_size="1", workers=workers)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "semseg_cli", "rand-vec", *named, "--draws", "100000"],
         cwd=terminal.folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def wait_until_evaluating(terminal: Terminal, process: subprocess.Popen[str]) -> Path:
-    """The run folder, once the edits have begun."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        for folder in terminal.runs():
-            log = folder / "log.txt"
-            if log.exists() and "auto-feat: " in log.read_text():
-                return folder
-        time.sleep(0.1)
-    raise AssertionError("the run did not begin")
+def is_evaluating(terminal: Terminal, process: "subprocess.Popen[str]") -> bool:
+    """Whether the edits have begun."""
+    assert process.poll() is None, process.communicate()
+    logs = [folder / "log.txt" for folder in terminal.runs()]
+    return any("rand-vec: " in log.read_text() for log in logs if log.exists())
 
 
-def start_long_run(terminal: Terminal, world: World, workers: str) -> subprocess.Popen[str]:
-    """90 scales of 5 classes, one edited image at a time: minutes of work."""
-    scales = [arg for step in range(1, 91) for arg in ("--scale", str(step / 10))]
-    return start(terminal, "auto-feat", *options(world, batch_size="1", workers=workers), *scales)
+@pytest.fixture(scope="module")
+def ended(
+    tiny_world: World, tmp_path_factory: pytest.TempPathFactory
+) -> dict[signal.Signals, Ended]:
+    """A run per signal; all are started at once, since most of their time they load torch."""
+    found, started = {}, {}
+    with ExitStack() as alive:
+        for number, workers in WORKERS.items():
+            terminal = alive.enter_context(working_in(tmp_path_factory.mktemp(number.name)))
+            process = alive.enter_context(long_run(terminal, tiny_world, workers))
+            started[number] = (terminal, process)
+        waiting = dict(started)
+        while waiting:
+            for number in [
+                n for n, (terminal, process) in waiting.items() if is_evaluating(terminal, process)
+            ]:
+                waiting.pop(number)[1].send_signal(number)
+            time.sleep(0.1)
+        for number, (terminal, process) in started.items():
+            out, err = process.communicate()
+            (folder,) = terminal.runs()
+            found[number] = Ended(terminal, folder, Done(process.returncode, out, err))
+    return found
 
 
 @pytest.mark.parametrize(
-    ("number", "reason", "workers"),
+    ("number", "reason"),
     [
-        (signal.SIGINT, "interrupted", "2"),
-        (signal.SIGTERM, "terminated", "0"),
-        (signal.SIGHUP, "terminated", "0"),
+        (signal.SIGINT, "interrupted"),
+        (signal.SIGTERM, "terminated"),
+        (signal.SIGHUP, "terminated"),
     ],
 )
 def test_a_stopped_run_is_marked_as_killed(
-    number: signal.Signals, reason: str, workers: str, tiny_world: World, terminal: Terminal
+    number: signal.Signals, reason: str, ended: dict[signal.Signals, Ended]
 ) -> None:
-    process = start_long_run(terminal, tiny_world, workers)
-    folder = wait_until_evaluating(terminal, process)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert out == ""
-    assert f"Stopped ({reason}): the run is marked as KILLED" in err
-    assert "Traceback" not in err
+    folder, done = ended[number].folder, ended[number].done
+    assert done.code == 130, done.err
+    assert done.out == ""
+    assert f"Stopped ({reason}): the run is marked as KILLED" in done.err
+    assert "Traceback" not in done.err
     meta = json.loads((folder / "run.json").read_text())
     assert (meta["status"], meta["reason"]) == ("KILLED", reason)
     assert not (folder / "report.json").exists()
-    client = MlflowClient(f"sqlite:///{terminal.folder}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{ended[number].terminal.folder}/mlflow.db")
     run = client.get_run(meta["mlflow_run_id"])
     assert run.info.status == "KILLED"
     assert run.data.tags["semseg.reason"] == reason
 
 
-def test_a_killed_run_can_be_told_and_uploaded(tiny_world: World, terminal: Terminal) -> None:
-    process = start_long_run(terminal, tiny_world, "0")
-    folder = wait_until_evaluating(terminal, process)
-    process.kill()
-    process.communicate(timeout=60)
+def test_a_killed_run_can_be_told_and_uploaded(
+    ended: dict[signal.Signals, Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal, folder = ended[signal.SIGKILL].terminal, ended[signal.SIGKILL].folder
+    monkeypatch.chdir(terminal.folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     begun = json.loads((folder / "run.json").read_text())
     assert (begun["status"], begun["ended"]) == ("RUNNING", None)
 

@@ -2,13 +2,12 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
+from mlflow_store import new_store
 from PIL import Image
 from ranks_driver import BUG
 from sae_files import saev_1, write_saev
-from terminal import Terminal, options
+from terminal import Done, Terminal, options, working_in
 from worlds import World, make_sae, make_tiny_world
 
 from semseg_cli import interrupts
@@ -488,22 +488,24 @@ def compare_with_one_process(
 
     Then the last ones, which fail: what they printed, and the folder of their run.
     """
-    alone = [
-        terminal.type(name, *usual(world, name, terminal.folder / "alone"), "--no-cache", *rest)
-        for name, *rest in commands
-    ]
-    assert [done.code for done in alone] == [0] * len(commands)
-    expected = [results(folder) for folder in terminal.runs()]
-    shutil.move(terminal.folder / "semseg-runs", terminal.folder / "alone")
+    group = Terminal(terminal.folder / "group")
+    group.folder.mkdir()
+    new_store(group.folder)
     shared = [
         [name, *usual(world, name, terminal.folder / "shared"), *rest] for name, *rest in commands
     ]
-    with torchrun(terminal, n_ranks, str(DRIVER), json.dumps([*shared, *last])) as process:
-        out, err = process.communicate(timeout=250)
+    with torchrun(group, n_ranks, str(DRIVER), json.dumps([*shared, *last])) as process:
+        alone = [
+            terminal.type(name, *usual(world, name, terminal.folder / "alone"), "--no-cache", *rest)
+            for name, *rest in commands
+        ]
+        out, err = process.communicate()
+    assert [done.code for done in alone] == [0] * len(commands)
+    expected = [results(folder) for folder in terminal.runs()]
     assert process.returncode == 1
     printed = "".join(done.out for done in alone)
     assert out.startswith(printed), err
-    folders = terminal.runs()
+    folders = group.runs()
     assert len(expected) >= len(commands)
     for folder, theirs in zip(folders[: len(expected)], expected, strict=True):
         mine = results(folder)
@@ -518,10 +520,10 @@ def sentence_of(err: str) -> str:
     return told.removeprefix("semseg-cli: ")
 
 
-def ending_in_store(terminal: Terminal, folder: Path) -> tuple[str, str]:
+def ending_in_store(folder: Path) -> tuple[str, str]:
     """Status and reason that MLflow has of a run."""
-    client = MlflowClient(f"sqlite:///{terminal.folder}/mlflow.db")
-    run = client.get_run(RunFolder(folder).meta["mlflow_run_id"])
+    meta = RunFolder(folder).meta
+    run = MlflowClient(meta["tracking_uri"]).get_run(meta["mlflow_run_id"])
     return run.info.status, run.data.tags["semseg.reason"]
 
 
@@ -571,7 +573,7 @@ def test_two_ranks_give_the_files_of_one_process_and_one_sentence_of_a_failure(
     assert reason.startswith(f"Rank 1: The image {cut} cannot be read")
     meta = RunFolder(folder).meta
     assert (meta["status"], meta["reason"]) == ("FAILED", reason)
-    assert ending_in_store(terminal, folder) == ("FAILED", reason)
+    assert ending_in_store(folder) == ("FAILED", reason)
 
 
 @pytest.mark.slow
@@ -608,13 +610,34 @@ def of_rank(number: int, torchrun: int) -> int:
 
 
 def wait_until_evaluating(terminal: Terminal, process: "subprocess.Popen[str]") -> None:
-    for _ in range(1200):
+    logs: list[Path] = []
+    while not any("rand-vec: " in log.read_text() for log in logs if log.exists()):
         assert process.poll() is None, process.communicate()
-        logs = [folder / "log.txt" for folder in terminal.runs()]
-        if any("rand-vec: " in log.read_text() for log in logs if log.exists()):
-            return
         time.sleep(0.1)
-    raise AssertionError("the run did not begin")
+        logs = [folder / "log.txt" for folder in terminal.runs()]
+
+
+@pytest.fixture(scope="module")
+def stopped_groups(
+    tiny_world: World, tmp_path_factory: pytest.TempPathFactory
+) -> dict[signal.Signals, tuple[Terminal, Done]]:
+    """Two groups of ranks, started at once: one loses a rank, the other gets a Ctrl-C."""
+    numbers, started = (signal.SIGKILL, signal.SIGINT), []
+    draws = ["rand-vec", *options(tiny_world, batch_size="1"), "--draws", "100000"]
+    with ExitStack() as alive:
+        for number in numbers:
+            terminal = alive.enter_context(working_in(tmp_path_factory.mktemp(number.name)))
+            group = torchrun(terminal, 2, "-m", "semseg_cli", *draws)
+            started.append((number, terminal, alive.enter_context(group)))
+        for number, terminal, process in started:
+            wait_until_evaluating(terminal, process)
+            is_kill = number == signal.SIGKILL
+            os.kill(of_rank(1, process.pid) if is_kill else process.pid, number)
+        said = [process.communicate() for _, _, process in started]
+    return {
+        number: (terminal, Done(process.returncode, *printed))
+        for (number, terminal, process), printed in zip(started, said, strict=True)
+    }
 
 
 @pytest.mark.slow
@@ -626,17 +649,16 @@ def wait_until_evaluating(terminal: Terminal, process: "subprocess.Popen[str]") 
     ],
 )
 def test_a_killed_rank_and_a_ctrl_c_end_all(
-    number: signal.Signals, status: str, reason: str, tiny_world: World, terminal: Terminal
+    number: signal.Signals,
+    status: str,
+    reason: str,
+    stopped_groups: dict[signal.Signals, tuple[Terminal, Done]],
 ) -> None:
-    draws = ["rand-vec", *options(tiny_world, batch_size="1"), "--draws", "100000"]
-    with torchrun(terminal, 2, "-m", "semseg_cli", *draws) as process:
-        wait_until_evaluating(terminal, process)
-        os.kill(of_rank(1, process.pid) if status == "FAILED" else process.pid, number)
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (1, "")
+    terminal, done = stopped_groups[number]
+    assert (done.code, done.out) == (1, "")
     said = f"semseg-cli: {reason}" if status == "FAILED" else f"Stopped ({reason}): the run"
-    assert err.count(said) == 1
+    assert done.err.count(said) == 1
     (folder,) = terminal.runs()
     meta = RunFolder(folder).meta
     assert (meta["status"], meta["reason"]) == (status, reason)
-    assert ending_in_store(terminal, folder) == (status, reason)
+    assert ending_in_store(folder) == (status, reason)

@@ -323,7 +323,7 @@ def test_fewer_than_six_images_that_differ_give_no_p() -> None:
     unit[:5, 0] = unit[:6, 1] = 0.1
     thin, enough = flip_tests(unit)
     assert thin.p is None
-    assert thin.reason == "the runs differ on 5 images: a p value needs 6"
+    assert thin.reason == "images that differ: 5, a p value needs 6"
     assert enough.p == pytest.approx(2 / 64, abs=0.01)
 
 

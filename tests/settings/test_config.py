@@ -1,7 +1,7 @@
 """Settings: bounds, choices, parts of one another."""
 
-from dataclasses import fields
-from typing import Any, get_args, get_origin
+from dataclasses import Field, fields
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
@@ -9,10 +9,12 @@ from semseg_cli.settings.base import Settings, default_of, narrow
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Data, Imgs, Setup
 from semseg_cli.settings.methods import (
+    MANUAL,
     METHODS,
     AutoFeat,
     Choose,
     LatentChoice,
+    MeanDiff,
     Method,
     RandFeat,
     RandVec,
@@ -24,11 +26,26 @@ from semseg_cli.settings.reference import Quantitative
 
 CLASSES: list[type[Settings]] = [Setup, Choose, *METHODS, Output, Shown, Quantitative]
 FIELDS = [(cls, f) for cls in CLASSES for f in fields(cls)]
-IDS = [f"{cls.__name__}.{f.name}" for cls, f in FIELDS]
+OUTWARDS = {"ge": -1, "le": 1, "gt": 0}  # from a bound to a number beyond it
 
 
 def is_number(f: Any) -> bool:
     return any(kind in (int, float) for kind in (f.type, *get_args(f.type)))
+
+
+def choices_of(f: Any) -> list[str]:
+    """What a field may be, where that is one of a few words."""
+    kinds = [kind for kind in (f.type, *get_args(f.type)) if get_origin(kind) is Literal]
+    return [choice for kind in kinds for choice in get_args(kind)]
+
+
+def name_of(value: Any) -> str | None:
+    return value.name if isinstance(value, Field) else getattr(value, "__name__", None)
+
+
+NUMBERS = [(cls, f) for cls, f in FIELDS if is_number(f)]
+BOUNDS = [(cls, f, b) for cls, f in FIELDS for b in OUTWARDS if f.metadata.get(b) is not None]
+CHOICES = [(cls, f) for cls, f in FIELDS if choices_of(f)]
 
 
 def wrapped(f: Any, value: Any) -> Any:
@@ -40,31 +57,33 @@ def test_the_defaults_are_allowed(cls: type[Settings]) -> None:
     cls()
 
 
-@pytest.mark.parametrize(("cls", "f"), FIELDS, ids=IDS)
+def test_the_cases_are_those_of_the_settings() -> None:
+    assert {f.name for _, f in NUMBERS} >= {"scale", "max_freq", "top_k", "n_workers"}
+    assert {(f.name, bound) for _, f, bound in BOUNDS} >= {
+        ("max_freq", "gt"), ("max_freq", "le"), ("label_threshold", "ge"), ("top_k", "ge"),
+    }  # fmt: skip
+    assert {f.name for _, f in CHOICES} >= {"protocol", "select", "match", "vit_family"}
+
+
+@pytest.mark.parametrize(("cls", "f"), NUMBERS, ids=name_of)
 def test_every_number_must_be_finite(cls: type[Settings], f: Any) -> None:
-    for value in (float("nan"), float("inf"), -float("inf")) if is_number(f) else ():
+    for value in (float("nan"), float("inf"), -float("inf")):
         with pytest.raises(ValueError, match=f"^{f.name} is {value}: give a finite number"):
             cls(**{f.name: wrapped(f, value)})
 
 
-@pytest.mark.parametrize(("cls", "f"), FIELDS, ids=IDS)
-def test_every_bound_is_kept_and_its_edge_allowed(cls: type[Settings], f: Any) -> None:
-    edges = {"ge": -1, "le": 1, "gt": 0}
-    for bound, outwards in edges.items():
-        edge = f.metadata.get(bound)
-        if edge is None:
-            continue
-        if outwards:
-            cls(**{f.name: wrapped(f, edge)})
-        with pytest.raises(ValueError, match=f"^{f.name} is .*: give a number"):
-            cls(**{f.name: wrapped(f, edge + outwards)})
+@pytest.mark.parametrize(("cls", "f", "bound"), BOUNDS, ids=name_of)
+def test_every_bound_is_kept_and_its_edge_allowed(cls: type[Settings], f: Any, bound: str) -> None:
+    edge, outwards = f.metadata[bound], OUTWARDS[bound]
+    if outwards:
+        cls(**{f.name: wrapped(f, edge)})
+    with pytest.raises(ValueError, match=f"^{f.name} is .*: give a number"):
+        cls(**{f.name: wrapped(f, edge + outwards)})
 
 
-@pytest.mark.parametrize(("cls", "f"), FIELDS, ids=IDS)
+@pytest.mark.parametrize(("cls", "f"), CHOICES, ids=name_of)
 def test_every_choice_is_checked(cls: type[Settings], f: Any) -> None:
-    choices = get_args(f.type) if get_origin(f.type) is not None else ()
-    if not choices or not all(isinstance(choice, str) for choice in choices):
-        return
+    choices = choices_of(f)
     for choice in choices:
         cls(**{f.name: choice})
     with pytest.raises(ValueError, match=f"^{f.name} is 'nothing': choose one of {choices[0]}"):
@@ -121,6 +140,31 @@ def test_methods_are_the_members_of_the_union_with_names_of_their_own() -> None:
         "mean-difference",
     }
     assert len({m.command for m in METHODS}) == len(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (RandVec(), "rand-vec"),
+        (RandVec(match="norm", select="causal"), "rand-vec norm causal"),
+        (RandVec(select="causal", top_k_group=3), "rand-vec"),  # it chooses no latents
+        (RandFeat(match="max", top_k_group=2), "rand-feat max top2"),
+        (MeanDiff(match="project"), "mean-diff project"),
+        (AutoFeat(control="shuffled"), "auto-feat shuffled"),
+        (AutoFeat(lookup="a.csv", top_k_group=2), "auto-feat"),
+    ],
+)
+def test_a_run_is_named_by_what_is_not_plain(method: Method, expected: str) -> None:
+    assert method.run_name(is_manual=False) == expected
+
+
+def test_only_the_automatic_feature_is_called_manual_by_hand() -> None:
+    by_hand = {kind.command: kind(lookup="a.csv") for kind in METHODS}
+    names = {key: one.report_name(is_manual=True) for key, one in by_hand.items()}
+    assert names.pop("auto-feat") == MANUAL
+    assert all(by_hand[key].name == name for key, name in names.items())
+    assert by_hand["auto-feat"].run_name(is_manual=True) == "manual"
+    assert by_hand["rand-feat"].run_name(is_manual=True) == "rand-feat"
 
 
 def test_narrow_takes_what_fits_and_applies_changes() -> None:

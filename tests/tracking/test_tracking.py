@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -26,7 +25,7 @@ from semseg_cli import tracking
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.report import ClassResults, Report
-from semseg_cli.tracking import TrackedRun, read, sqlite_runs, store_address
+from semseg_cli.tracking import TrackedRun, client, read, sqlite_runs, store_address
 
 
 def as_text(run: TrackedRun) -> str:
@@ -39,8 +38,8 @@ def lookup_text(uri: str, wanted: str) -> str:
 
 
 @pytest.fixture
-def uri(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> str:
-    return stores.new_store(tmp_path_factory, tmp_path)
+def uri(tmp_path: Path) -> str:
+    return stores.new_store(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -149,26 +148,52 @@ def test_probe_says_that_a_store_is_of_another_mlflow(uri: str, tmp_path: Path) 
         tracking.probe(uri)
 
 
-def test_probe_of_a_dead_server_is_quick() -> None:
-    began = time.monotonic()
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """How often MLflow would try again, and how many seconds it waits, at each search so far."""
+    import mlflow
+
+    search, seen = mlflow.MlflowClient.search_experiments, []
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        names = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")
+        seen.append((os.environ[names[0]], os.environ[names[1]]))
+        return search(*args, **kwargs)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "search_experiments", watched)
+    return seen
+
+
+def test_probe_of_a_dead_server_is_quick(patience: list[tuple[str, str]]) -> None:
     with pytest.raises(StoreError, match=r"Nothing answers at .*127\.0\.0\.1.*--no-track"):
         tracking.probe(f"http://127.0.0.1:{stores.free_port()}")
-    assert time.monotonic() - began < 5
+    assert patience == [("0", "3")]
 
 
-def test_probe_of_a_silent_server_is_quick() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        began = time.monotonic()
-        with pytest.raises(StoreError, match="Nothing answers"):
-            tracking.probe(f"http://127.0.0.1:{silent.getsockname()[1]}")
-    assert 2.5 < time.monotonic() - began < 8
+def test_probe_does_not_wait_long_for_a_silent_server(
+    patience: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(client._PROBE, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(StoreError, match="Nothing answers"),
+    ):
+        tracking.probe(f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert patience == [("0", "1")]
 
 
-def test_probe_of_a_database_host_that_is_down_is_quick() -> None:
-    began = time.monotonic()
+def test_probe_of_a_database_host_that_is_down_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, waits = socket.create_connection, []
+
+    def watched(address: Any, timeout: float) -> socket.socket:
+        waits.append(timeout)
+        return connect(address, timeout)
+
+    monkeypatch.setattr(socket, "create_connection", watched)
     with pytest.raises(StoreError, match=r"Nothing answers at .*postgresql://127\.0\.0\.1"):
         tracking.probe(f"postgresql://user:secret@127.0.0.1:{stores.free_port()}/runs")
-    assert time.monotonic() - began < 5
+    assert waits == [store_address.PROBE_SECONDS]
+    assert store_address.PROBE_SECONDS <= 3
 
 
 class _NoMlflow(BaseHTTPRequestHandler):
@@ -197,9 +222,9 @@ def test_probe_restores_the_patience_of_http(uri: str, monkeypatch: pytest.Monke
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
 
 
-N_FIRST_USES = 20
+N_FIRST_USES = 5  # at one of so many it goes wrong without the lock
 _FIRST_USES = """
-import sys, time
+import atexit, sys, time
 from contextlib import nullcontext
 from pathlib import Path
 from mlflow_store import stored
@@ -208,14 +233,17 @@ from semseg_cli import tracking
 from semseg_cli.tracking import store_address as store
 root, me, other, n_turns, lock = sys.argv[1:]
 root = Path(root)
+atexit.register((root / f"{me}.ended").touch)
 tracking.probe(f"sqlite:///{root}/{me}.db")  # imports MLflow: the two meet at the store
 if lock == "without":
     store.opening = lambda path, write: nullcontext()
 for turn in range(int(n_turns)):
     (root / f"{turn}.{me}").touch()
-    until = time.monotonic() + 60
-    while not (root / f"{turn}.{other}").exists():
-        assert time.monotonic() < until, "the other process has failed"
+    while True:
+        has_ended = (root / f"{other}.ended").exists()
+        if (root / f"{turn}.{other}").exists():
+            break
+        assert not has_ended, "the other process has failed"
         time.sleep(0.001)
     uri = f"sqlite:///{root}/{turn}.db"
     tracking.probe(uri)
@@ -246,7 +274,7 @@ def use_first_at_once(root: Path, n_turns: int, lock: str = "with") -> list[tupl
         )
         for names in (("a", "b"), ("b", "a"))
     ]  # fmt: skip
-    said = [process.communicate(timeout=250)[0] for process in both]
+    said = [process.communicate()[0] for process in both]
     return [(process.returncode, text) for process, text in zip(both, said, strict=True)]
 
 
@@ -259,13 +287,13 @@ def test_two_first_uses_at_once_succeed_and_say_nothing(quick_disk: Path) -> Non
 
 @pytest.mark.slow
 def test_the_lock_is_what_makes_first_uses_succeed(quick_disk: Path) -> None:
-    for attempt in range(5):
+    for attempt in range(N_FIRST_USES):
         root = quick_disk / str(attempt)
         root.mkdir()
         ended = use_first_at_once(root, 1, "without")
         if any(code for code, _ in ended):
             return
-    raise AssertionError(f"five times nothing went wrong without the lock: {ended}")
+    raise AssertionError(f"{N_FIRST_USES} times nothing went wrong without the lock: {ended}")
 
 
 def test_a_dataset_that_another_process_has_just_stored_is_no_failure(
@@ -579,10 +607,10 @@ def test_a_server_that_dies_loses_nothing(uri: str, tmp_path: Path) -> None:
     (tmp_path / "server").mkdir()
     with stores.server(tmp_path / "server", port) as served:
         tracking.start(served, [folder])
-    began = time.monotonic()
     with pytest.raises(StoreError, match=r"Nothing answers.*semseg-cli upload"):
         tracking.log_folder(folder)
-    assert time.monotonic() - began < 15
+    assert int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) <= 2
+    assert int(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]) <= 20
     with stores.server(tmp_path / "server", port):
         tracking.upload(folder)
         after = stores.snapshot(folder)

@@ -12,8 +12,9 @@ from semseg_cli.commands.compare.uncertainty import (
     unlike,
 )
 from semseg_cli.commands.compare.which_runs import Candidates
+from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_tables import identical_note
-from semseg_cli.show.tables import Column, Row, cell
+from semseg_cli.show.tables import Column, cell
 from semseg_cli.tracking.tracked_run import TrackedRun
 
 INTERVALS = "[ ]: 95% intervals, bootstrap over images."

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semseg_cli.models.sae import SparseAutoencoder, reconstruction_error
+from semseg_cli.models.sae.scaling import measured_scaling
 from semseg_cli.models.vit import Backbone
 from semseg_cli.typed import typed
 
@@ -65,13 +66,6 @@ def measure_fit(sae: SparseAutoencoder, x_nd: Float[Tensor, "n d"]) -> Fit:
     )
 
 
-@typed
-def measured_scaling(x_nd: Float[Tensor, "n d"]) -> tuple[Float[Tensor, " d"], float]:
-    """Mean and norm of these residuals, as `stats` defines them."""
-    mean_d = x_nd.mean(dim=0)
-    return mean_d, float((x_nd - mean_d).norm(dim=1).mean() / len(mean_d) ** 0.5) or 1.0
-
-
 @contextmanager
 def scaling(sae: SparseAutoencoder, name: str, x_nd: Tensor) -> Iterator[None]:
     """Gives the autoencoder another input scaling for the length of a block."""
@@ -80,7 +74,7 @@ def scaling(sae: SparseAutoencoder, name: str, x_nd: Tensor) -> Iterator[None]:
         if name == NONE:
             sae.scaled(torch.zeros_like(mean_d), 1.0)
         if name == MEASURED:
-            sae.scaled(*measured_scaling(x_nd))
+            sae.scaled(*measured_scaling(x_nd, sae.norm_kind))
         yield
     finally:
         sae.scaled(mean_d, norm)

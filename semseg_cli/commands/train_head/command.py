@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import torch
 
 from semseg_cli.commands.intervene import is_demo, open_store, print_where, tell_of_demo
@@ -20,13 +19,11 @@ from semseg_cli.commands.train_head.features import (
 from semseg_cli.commands.train_head.sweep import Best, Sweep, train_heads
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.errors import SemsegError
-from semseg_cli.experiment.session import (
+from semseg_cli.experiment.images import find_data, make_loader, open_split
+from semseg_cli.experiment.parts import (
     activation_cache,
-    find_data,
     find_device,
     load_backbone,
-    make_loader,
-    open_split,
     require_inputs,
 )
 from semseg_cli.files import cache_folder, make_folder
@@ -41,6 +38,7 @@ from semseg_cli.runs.folder import (
     SWEEP_FILE,
     RunFolder,
 )
+from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.inputs import TrainSetup
 from semseg_cli.settings.output import Recorded
 from semseg_cli.settings.training import Training
@@ -207,7 +205,7 @@ def sweep_rows(sweep: Sweep) -> list[dict[str, Any]]:
     return rows
 
 
-def class_rows(best: Best, dataset: Dataset) -> list[dict[str, Any]]:
+def iou_rows(best: Best, dataset: Dataset) -> list[dict[str, Any]]:
     """One row per class; no IoU for one that does not occur."""
     names = enumerate(dataset.class_names, start=1)
     ious = best.score.ious
@@ -219,9 +217,8 @@ def _write(folder: RunFolder, sweep: Sweep, best: Best, dataset: Dataset) -> Non
         save_head(folder.path / name, best.to_head())
     rows, winner = sweep_rows(sweep), sweep.winner
     assert winner is not None, "a best head is one of the sweep"
-    folder.write(SWEEP_FILE, pd.DataFrame(rows).to_csv(index=False).encode())
-    classes = pd.DataFrame(class_rows(best, dataset))
-    folder.write(HEAD_CLASSES_FILE, classes.to_csv(index=False).encode())
+    folder.write(SWEEP_FILE, csv_text(rows).encode())
+    folder.write(HEAD_CLASSES_FILE, csv_text(iou_rows(best, dataset)).encode())
     metrics = {**rows[winner], "n_epochs": sweep.epoch}
     folder.write_json(METRICS_FILE, {name: float(value) for name, value in metrics.items()})
 

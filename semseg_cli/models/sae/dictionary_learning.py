@@ -1,45 +1,106 @@
-"""dictionary_learning: a folder with `ae.pt` and a `config.json` with `trainer.dict_class`."""
+"""dictionary_learning: `ae.pt` and a `config.json` with `trainer.dict_class`, by version 0.1.0.
 
+Checkpoints are `checkpoints/ae_{step}.pt`, with the config one folder up.
+"""
+
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import WEIGHTS, SparseAutoencoder
-from semseg_cli.models.sae.nonlinearities import Activation, Gated, JumpReLU, Threshold, TopK
-from semseg_cli.models.sae.source import Source, as_state, read_json, read_torch, take
-from semseg_cli.models.sae.weights import decoder_norms, fold_decoder_norms, gated
+from semseg_cli.models.sae.nonlinearities import Activation, JumpReLU, Threshold, TopK
+from semseg_cli.models.sae.source import Source, as_state, listed, read_json, read_torch, take
+from semseg_cli.models.sae.weights import fold_decoder_norms, gated
 
 CONFIG = "config.json"
 WEIGHTS_FILE = "ae.pt"
+STEPS = "checkpoints"
+STEP_FILE = re.compile(r"ae_(\d+)\.pt")
 State = dict[str, Tensor]
 
 
 def recognises(source: Source) -> bool:
-    """Whether the weights have dictionary_learning's name."""
-    return WEIGHTS_FILE in source.names
+    """Whether the weights have dictionary_learning's name, or that of a checkpoint."""
+    return _weights(source) is not None
 
 
-def read(source: Source) -> SparseAutoencoder:
-    """The autoencoder in a dictionary_learning folder."""
-    path = source.file(WEIGHTS_FILE)
-    trainer = read_json(source.file(CONFIG)).get("trainer")
+def _weights(source: Source) -> Path | None:
+    """The weights: the path itself, `ae.pt`, or the checkpoint of the last step."""
+    if source.path != source.folder:
+        is_ours = source.path.name == WEIGHTS_FILE or STEP_FILE.fullmatch(source.path.name)
+        return source.path if is_ours else None
+    if WEIGHTS_FILE in source.names:
+        return source.folder / WEIGHTS_FILE
+    folders = (source.folder, source.folder / STEPS)
+    found = [path for folder in folders if folder.is_dir() for path in folder.glob("ae_*.pt")]
+    steps = {int(m[1]): path for path in found if (m := STEP_FILE.fullmatch(path.name))}
+    return steps[max(steps)] if steps else None
+
+
+def read(source: Source, dict_class: str | None = None) -> SparseAutoencoder:
+    """The autoencoder in a dictionary_learning folder; of the class given, else by its config."""
+    path = _weights(source) or source.file(WEIGHTS_FILE)
+    configs = [folder / CONFIG for folder in (path.parent, path.parent.parent)]
+    config = next((one for one in configs if one.is_file()), None)
+    if dict_class is None and config is not None:
+        dict_class = _class_in(path, read_json(config))
+    state = _state(path)
+    return CLASSES[dict_class or _class_of(path, state)](path, state)
+
+
+def _class_in(path: Path, config: dict[str, Any]) -> str:
+    trainer = config.get("trainer")
     dict_class = trainer.get("dict_class") if isinstance(trainer, dict) else None
-    if dict_class not in CLASSES:
+    if not isinstance(dict_class, str) or dict_class not in CLASSES:
         raise SemsegError(
             f"The SAE {path} is of dict_class {dict_class!r} in {CONFIG}: {', '.join(CLASSES)} are "
             "read."
         )
-    return CLASSES[dict_class](path, _state(path))
+    return dict_class
+
+
+def _class_of(path: Path, state: State) -> str:
+    """The class that the tensors tell, where there is no config."""
+    found = next((name for name, tensors in TOLD_BY.items() if tensors <= set(state)), None)
+    if found is None:
+        raise SemsegError(
+            f"The SAE {path} has no {CONFIG} beside it or one folder up, and its tensors "
+            f"({listed(state)}) tell no class: copy the config."
+        )
+    if found == "AutoEncoderTopK":
+        raise SemsegError(
+            f"The SAE {path} has no {CONFIG} beside it or one folder up, and its tensors may be "
+            "those of AutoEncoderTopK or of BatchTopKSAE: copy the config, or give --sae-format "
+            "dictionary_learning_topk or dictionary_learning_batchtopk."
+        )
+    return found
+
+
+def read_top_k(source: Source) -> SparseAutoencoder:
+    """As `read`, of AutoEncoderTopK."""
+    return read(source, "AutoEncoderTopK")
+
+
+def read_batch_top_k(source: Source) -> SparseAutoencoder:
+    """As `read`, of BatchTopKSAE."""
+    return read(source, "BatchTopKSAE")
+
+
+def recognises_none(source: Source) -> bool:
+    """For rows that are only taken where they are named."""
+    return False
 
 
 def _state(path: Path) -> State:
     found = read_torch(path)
     if isinstance(found, dict) and {"ae", "step"} <= set(found):
         raise SemsegError(
-            f"{path} is a backup to resume training from (step {found['step']}): where training "
+            f"{path} is a backup to resume training from (with its step): where training "
             "normalises activations its biases are not scaled back; use the ae.pt that the run "
             "wrote at its end."
         )
@@ -55,6 +116,7 @@ def _linear(path: Path, state: State) -> tuple[Tensor, Tensor]:
 def _auto_encoder(path: Path, state: State) -> SparseAutoencoder:
     W_enc, W_dec = _linear(path, state)
     b_enc, bias = take(path, state, ["encoder.bias", "bias"])
+    W_enc, b_enc, W_dec, _ = fold_decoder_norms(W_enc, b_enc, W_dec)  # as from_pretrained does
     return _made(W_enc, b_enc, W_dec, bias, Threshold(), centres_input=True)
 
 
@@ -65,14 +127,10 @@ def _auto_encoder_new(path: Path, state: State) -> SparseAutoencoder:
 
 
 def _gated(path: Path, state: State) -> SparseAutoencoder:
-    """Latents are multiplied by the decoder norms after encoding, and divided before decoding."""
     W_enc, W_dec = _linear(path, state)
     names = ["gate_bias", "mag_bias", "r_mag", "decoder_bias"]
     b_gate, b_mag, r_mag, b_dec = take(path, state, names)
-    norms, plain = decoder_norms(W_dec), gated(b_gate, b_mag, r_mag)
-    activation = Gated(plain.gain * norms, plain.shift * norms)
-    W_dec = W_dec / norms[:, None]
-    return _made(W_enc, b_gate, W_dec, b_dec, activation, centres_input=True)
+    return _made(W_enc, b_gate, W_dec, b_dec, gated(b_gate, b_mag, r_mag), centres_input=True)
 
 
 def _top_k(path: Path, state: State) -> SparseAutoencoder:
@@ -93,10 +151,8 @@ def _matryoshka(path: Path, state: State) -> SparseAutoencoder:
 
 
 def _jump_relu(path: Path, state: State) -> SparseAutoencoder:
-    """As `_gated` about the norms; b_dec is not subtracted."""
     W_enc, b_enc, W_dec, b_dec, threshold = take(path, state, [*WEIGHTS, "threshold"])
-    W_enc, b_enc, W_dec, norms = fold_decoder_norms(W_enc, b_enc, W_dec)
-    return _made(W_enc, b_enc, W_dec, b_dec, JumpReLU(threshold * norms), centres_input=False)
+    return _made(W_enc, b_enc, W_dec, b_dec, JumpReLU(threshold), centres_input=False)
 
 
 def _threshold(path: Path, state: State) -> Threshold:
@@ -133,6 +189,16 @@ CLASSES: dict[str, Callable[[Path, State], SparseAutoencoder]] = {
     "AutoEncoderTopK": _top_k,
     "BatchTopKSAE": _batch_top_k,
     "MatryoshkaBatchTopKSAE": _matryoshka,
+    "MatroyshkaBatchTopKSAE": _matryoshka,
     "JumpReluAutoEncoder": _jump_relu,
 }
-"""dict_class -> its reader."""
+"""dict_class -> its reader; sae-for-vlm spells one of them so."""
+TOLD_BY = {
+    "MatryoshkaBatchTopKSAE": {*WEIGHTS, "group_sizes"},
+    "JumpReluAutoEncoder": {*WEIGHTS, "threshold"},
+    "GatedAutoEncoder": {"encoder.weight", "r_mag"},
+    "AutoEncoderTopK": {"encoder.weight", "b_dec", "k"},
+    "AutoEncoderNew": {"encoder.weight", "decoder.bias"},
+    "AutoEncoder": {"encoder.weight", "bias"},
+}
+"""Class -> tensors that tell it, tried in this order."""

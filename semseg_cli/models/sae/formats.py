@@ -8,7 +8,20 @@ from pathlib import Path
 import torch
 
 from semseg_cli.errors import SemsegError
-from semseg_cli.models.sae import dictionary_learning, overcomplete, prisma, saelens, saev, sparsify
+from semseg_cli.models.sae import (
+    clipscope,
+    dictionary_learning,
+    msae,
+    openai,
+    overcomplete,
+    patchsae,
+    prisma,
+    saelens,
+    saev,
+    sparsify,
+    usae,
+    visaebench,
+)
 from semseg_cli.models.sae.hub import fetch
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.source import Source, keys_found, open_source
@@ -16,33 +29,87 @@ from semseg_cli.models.sae.source import Source, keys_found, open_source
 
 @dataclass(frozen=True)
 class Format:
-    """One format: how to recognise its files, how to read them, what they are."""
+    """One format: how to recognise its files, how to read them, what they are.
+
+    `files` are what is fetched of a folder on the hub, as paths in it (`..` is one above) that may
+    have a `*`; of these, configs are fetched beside a single file too.
+    """
 
     recognises: Callable[[Source], bool]
     read: Callable[[Source], SparseAutoencoder]
     description: str
+    files: tuple[str, ...] = ()
 
 
 FORMATS = {
-    "saev": Format(saev.recognises, saev.read, "sae.pt with one JSON header line"),
+    "saev": Format(saev.recognises, saev.read, "sae.pt with one JSON header line", (saev.FILE,)),
     "saelens": Format(
-        saelens.recognises, saelens.read, "folder with cfg.json and sae_weights.safetensors"
+        saelens.recognises,
+        saelens.read,
+        "folder with cfg.json and sae_weights.safetensors",
+        (saelens.CONFIG, saelens.WEIGHTS_FILE, saelens.SPARSITY_FILE, saelens.WHITENING_FILE),
     ),
     "dictionary_learning": Format(
         dictionary_learning.recognises,
         dictionary_learning.read,
-        "folder with config.json and ae.pt",
+        "folder with config.json and ae.pt, or checkpoints/ae_{step}.pt",
+        (
+            dictionary_learning.CONFIG,
+            f"../{dictionary_learning.CONFIG}",
+            dictionary_learning.WEIGHTS_FILE,
+            f"{dictionary_learning.STEPS}/ae_*.pt",
+        ),
+    ),
+    "dictionary_learning_topk": Format(
+        dictionary_learning.recognises_none,
+        dictionary_learning.read_top_k,
+        "the same of AutoEncoderTopK, where config.json is missing",
+    ),
+    "dictionary_learning_batchtopk": Format(
+        dictionary_learning.recognises_none,
+        dictionary_learning.read_batch_top_k,
+        "the same of BatchTopKSAE, where config.json is missing",
     ),
     "sparsify": Format(
-        sparsify.recognises, sparsify.read, "folder with cfg.json and sae.safetensors"
+        sparsify.recognises,
+        sparsify.read,
+        "folder with cfg.json and sae.safetensors",
+        (sparsify.CONFIG, sparsify.WEIGHTS_FILE),
     ),
+    "visaebench": Format(
+        visaebench.recognises,
+        visaebench.read,
+        "folder with sae.pt and config.json or .yaml that names topk, batchtopk or jumprelu",
+        (*visaebench.WEIGHT_NAMES, *visaebench.CONFIGS),
+    ),
+    "clipscope": Format(
+        clipscope.recognises, clipscope.read, "one .pt with k and model_state_dict"
+    ),
+    "usae": Format(
+        usae.recognises,
+        usae.read,
+        "one .pth with overcomplete's state dict as model_state_dict, and one .yaml",
+        ("config.yaml",),
+    ),
+    "openai": Format(openai.recognises, openai.read, "state dict with pre_bias and latent_bias"),
     "overcomplete": Format(
         overcomplete.recognises,
         overcomplete.read,
-        "safetensors export with dictionary._weights, and one JSON file",
+        "pickled model with a dictionary, or its state dict and one JSON file",
+        ("sae.safetensors", "sae.json", "sae.pth"),
     ),
-    "prisma": Format(prisma.recognises, prisma.read, "folder with config.json and weights.pt"),
+    "prisma": Format(
+        prisma.recognises,
+        prisma.read,
+        "folder with config.json and weights.pt, or one .pt with Prisma's pickled config",
+        (prisma.CONFIG, "weights.pt"),
+    ),
+    "patchsae": Format(
+        patchsae.recognises, patchsae.read, "one .pt with cfg or config, and state_dict"
+    ),
 }
+"""Format -> how it is read; the first that recognises the files is taken."""
+FILES = tuple(dict.fromkeys(name for known in FORMATS.values() for name in known.files))
 
 
 def load(
@@ -80,7 +147,7 @@ def load_undecided(
     centre_input: str = "auto",
 ) -> SparseAutoencoder:
     """As `load`, without the warning: `centres_input` of the result may be None."""
-    source = open_source(fetch(str(path)))
+    source = open_source(fetch(str(path), FILES))
     sae = _format(source, format).read(source)
     if centre_input != "auto":
         sae = sae.recentred(centre_input == "yes")
@@ -89,7 +156,7 @@ def load_undecided(
 
 def format_name(path: str | Path, format: str = "auto") -> str:
     """The name in `FORMATS` by which a file or folder would be read."""
-    found = _format(open_source(fetch(str(path))), format)
+    found = _format(open_source(fetch(str(path), FILES)), format)
     return next(name for name, known in FORMATS.items() if known is found)
 
 
@@ -99,6 +166,7 @@ def _format(source: Source, name: str) -> Format:
     for known in FORMATS.values():
         if known.recognises(source):
             return known
+    msae.refuse(source)
     listed = "; ".join(f"{name}: {known.description}" for name, known in FORMATS.items())
     raise SemsegError(
         f"The SAE {source.path} is of no known format ({listed}); found: {keys_found(source)}; "

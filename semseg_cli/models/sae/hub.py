@@ -1,27 +1,22 @@
 """`hf://owner/repo/path`: files of the Hugging Face hub, from its cache where they are there."""
 
+import posixpath
+from collections.abc import Sequence
 from pathlib import Path
 
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.models.sae import dictionary_learning, saelens, saev, sparsify
 
 PREFIX = "hf://"
-FOLDER_FILES = (
-    saev.FILE,
-    saelens.CONFIG,
-    saelens.WEIGHTS_FILE,
-    saelens.SPARSITY_FILE,
-    dictionary_learning.CONFIG,
-    dictionary_learning.WEIGHTS_FILE,
-    sparsify.WEIGHTS_FILE,
-    "sae.json",
-    "weights.pt",
-)
-"""What is fetched of a folder: repositories often hold many autoencoders, and more."""
+WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")
+CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
 
 
-def fetch(path: str) -> Path:
+def fetch(path: str, files: Sequence[str]) -> Path:
     """A local path for one that may be on the hub; `HF_HUB_OFFLINE` and the cache are respected.
+
+    Args:
+        path: local, or `hf://owner/repo/path`.
+        files: what is fetched of a folder, as paths in it; of a file, the configs among them.
 
     Raises:
         UsageError: a hub path that names no repository.
@@ -37,7 +32,8 @@ def fetch(path: str) -> Path:
             f"{path} names no repository: give hf://owner/repo/file or a folder in it."
         )
     inside = inside.strip("/")
-    found = _snapshot(path, f"{owner}/{repository}", revision or None, inside) / inside
+    patterns = _patterns(inside, files)
+    found = _snapshot(path, f"{owner}/{repository}", revision or None, patterns) / inside
     if not found.exists():
         raise SemsegError(
             f"{path} is neither in the cache nor on the hub under that name: check --sae-ckpt, and "
@@ -46,13 +42,11 @@ def fetch(path: str) -> Path:
     return found
 
 
-def _snapshot(path: str, repository: str, revision: str | None, inside: str) -> Path:
+def _snapshot(path: str, repository: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(repository, revision=revision, allow_patterns=_patterns(inside))
-        )
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except (
         Exception
     ) as error:  # the hub client, its HTTP library and the file system have their own
@@ -63,10 +57,16 @@ def _snapshot(path: str, repository: str, revision: str | None, inside: str) -> 
         ) from error
 
 
-def _patterns(inside: str) -> list[str]:
-    """The file itself with the JSON files beside it, or the known files of a folder."""
-    if Path(inside).suffix in (".pt", ".pth", ".safetensors"):
-        folder = str(Path(inside).parent)
-        beside = "" if folder == "." else f"{folder}/"
-        return [inside, *(f"{beside}{name}" for name in FOLDER_FILES if name.endswith(".json"))]
-    return [f"{inside}/{name}" if inside else name for name in FOLDER_FILES]
+def _patterns(inside: str, files: Sequence[str]) -> list[str]:
+    """The file itself with the configs beside it, or the known files of a folder."""
+    if Path(inside).suffix in WEIGHT_SUFFIXES:
+        folder = posixpath.dirname(inside)
+        configs = [name for name in files if name.endswith(CONFIG_SUFFIXES)]
+        return [inside, *_joined(folder, configs)]
+    return _joined(inside, files)
+
+
+def _joined(folder: str, names: Sequence[str]) -> list[str]:
+    """The names as paths in the repository; those above its root are left out."""
+    paths = [posixpath.normpath(posixpath.join(folder, name)) for name in names]
+    return [path for path in paths if not path.startswith("..")]

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.memory_budget import Budget, in_passes
-from semseg_cli.models.sae.nonlinearities import Activation, Threshold, TopK
+from semseg_cli.models.sae.nonlinearities import Activation, Threshold
+from semseg_cli.models.sae.pursuit import Pursuit
+from semseg_cli.models.sae.scaling import MEAN_LENGTH
 from semseg_cli.models.sae.token_norm import TOKEN_NORMS
 from semseg_cli.typed import typed
 
@@ -37,6 +39,7 @@ class SparseAutoencoder(nn.Module):
             where the file does not say, and then it is not.
         needs_scaling: whether act_mean and act_norm come from statistics of the data; False where
             the format brings its own normalisation, or none.
+        norm_kind: what of the data act_norm is then, a name in `scaling.NORM_KINDS`.
     """
 
     W_enc: Tensor
@@ -64,12 +67,13 @@ class SparseAutoencoder(nn.Module):
         token_norm: str = "none",
         centres_input: bool | None = False,
         needs_scaling: bool = True,
+        norm_kind: str = MEAN_LENGTH,
     ) -> None:
         super().__init__()
         self.activation = activation or Threshold()
         self.token_norm = token_norm
         self.centres_input = centres_input
-        self.needs_scaling = needs_scaling
+        self.needs_scaling, self.norm_kind = needs_scaling, norm_kind
         if W_enc.ndim != 2:
             raise SemsegError(f"The SAE's W_enc has shape {tuple(W_enc.shape)}, expected two axes.")
         self.d_model, self.d_sae = W_enc.shape
@@ -95,8 +99,9 @@ class SparseAutoencoder(nn.Module):
                 raise SemsegError(
                     f"The SAE's {name} holds NaN or infinite weights: the file is bad."
                 )
-        if isinstance(self.activation, TopK) and not 1 <= self.activation.k <= s:
-            raise SemsegError(f"The SAE keeps {self.activation.k} of {s} latents: the file is bad.")
+        k = getattr(self.activation, "k", 1)
+        if not 1 <= k <= s:
+            raise SemsegError(f"The SAE keeps {k} of {s} latents: the file is bad.")
         if (
             isinstance(self.activation, Threshold)
             and self.activation.value != self.activation.value
@@ -118,7 +123,8 @@ class SparseAutoencoder(nn.Module):
         digest = hashlib.blake2b(digest_size=16)
         per_latent = self.activation.tensors()
         kind = repr(self.activation) if not per_latent else type(self.activation).__name__
-        digest.update(repr((kind, self.token_norm, self.needs_scaling)).encode())
+        measured = "" if self.norm_kind == MEAN_LENGTH else self.norm_kind
+        digest.update(repr((kind, self.token_norm, measured or self.needs_scaling)).encode())
         for tensor in (*(getattr(self, name) for name in WEIGHTS), *per_latent.values()):
             digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
             digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -140,6 +146,7 @@ class SparseAutoencoder(nn.Module):
             token_norm=self.token_norm,
             centres_input=centres_input,
             needs_scaling=self.needs_scaling,
+            norm_kind=self.norm_kind,
         )
         made.firing_frequency, made.hook_name = self.firing_frequency, self.hook_name
         made.budget = self.budget
@@ -160,6 +167,10 @@ class SparseAutoencoder(nn.Module):
     @typed
     def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch s"]:
         """Latents of the autoencoder's input."""
+        if isinstance(self.activation, Pursuit):
+            z = self._normalised(x) - (self.b_dec if self.centres_input else 0.0)
+            f = self.activation.encode(z.reshape(-1, self.d_model), self.W_dec)
+            return f.reshape(*x.shape[:-1], self.d_sae)
         return self.activation(self._pre(x, self.W_enc, self.b_enc))
 
     def _pre(self, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

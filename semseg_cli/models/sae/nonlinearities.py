@@ -77,3 +77,36 @@ class TopK(Activation):
         values, where = pre.topk(self.k, dim=-1)
         kept = torch.relu(values) if self.relu else values
         return torch.zeros_like(pre).scatter(-1, where, kept)
+
+
+@dataclass(frozen=True)
+class AbsTopK(Activation):
+    """Keeps the k pre-activations of each token that are farthest from 0, with their sign."""
+
+    is_elementwise: ClassVar[bool] = False
+
+    k: int
+
+    def __call__(self, pre: Tensor) -> Tensor:
+        where = pre.abs().topk(self.k, dim=-1).indices
+        return torch.zeros_like(pre).scatter(-1, where, pre.gather(-1, where))
+
+
+@dataclass(frozen=True)
+class GroupMax(Activation):
+    """Of k groups of consecutive latents, keeps the largest of each, if above 0."""
+
+    is_elementwise: ClassVar[bool] = False
+
+    k: int
+
+    def __call__(self, pre: Tensor) -> Tensor:
+        groups = pre.unflatten(-1, (self.k, -1))
+        values, where = torch.relu(groups).max(dim=-1, keepdim=True)
+        return torch.zeros_like(groups).scatter(-1, where, values).flatten(-2)
+
+
+def at_least(threshold: float) -> float:
+    """The threshold for "above" that means "at least" this one, in float32."""
+    value = torch.tensor(threshold, dtype=torch.float32)
+    return float(torch.nextafter(value, torch.tensor(-torch.inf)))

@@ -1,40 +1,50 @@
-"""Prisma (ViT-Prisma): a folder with `config.json` and a state dict `weights.pt`.
+"""Prisma (ViT-Prisma): `weights.pt` with `config.json` beside it, or its pickled config inside.
 
 The tensors have SAELens' names; b_dec is always subtracted, tokens are layer-normalised unless the
 config says otherwise.
 """
 
 import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
+from semseg_cli.models.sae.patchsae import STATE, config_of, is_checkpoint
 from semseg_cli.models.sae.saelens import build, upgraded
-from semseg_cli.models.sae.source import Source, read_json, read_state
+from semseg_cli.models.sae.source import Source, as_state, read_json, read_torch
 
 CONFIG = "config.json"
 NOT_OURS = "ae.pt"  # dictionary_learning has a config.json too
 ARCHITECTURES = ("standard", "gated")
+PACKAGE = "vit_prisma."
 
 
 def recognises(source: Source) -> bool:
-    """Whether there is one PyTorch file beside Prisma's config."""
-    return (
-        CONFIG in source.names and NOT_OURS not in source.names and len(source.matching(".pt")) == 1
-    )
+    """Whether there is one PyTorch file beside Prisma's config, or with it inside."""
+    path = source.torch_file()
+    if path is None or path.name == NOT_OURS:
+        return False
+    return CONFIG in source.names or _pickled_config(source.peek()) is not None
+
+
+def _pickled_config(found: Any) -> dict[str, Any] | None:
+    """The values of the config inside a file, where its class is Prisma's."""
+    kind, config = config_of(found) if is_checkpoint(found) else ("", {})
+    return config if kind.startswith(PACKAGE) else None
 
 
 def read(source: Source) -> SparseAutoencoder:
-    """The autoencoder in a Prisma folder."""
-    path, cfg = source.folder / source.only(".pt"), read_json(source.file(CONFIG))
-    if cfg.get("is_transcoder"):
-        raise SemsegError(
-            f"The SAE {path} is a transcoder (is_transcoder in {CONFIG}): it cannot be used."
-        )
-    if cfg.get("architecture", "standard") not in ARCHITECTURES:
-        raise SemsegError(
-            f"The SAE {path} has the architecture {cfg['architecture']!r}: "
-            f"{', '.join(ARCHITECTURES)} are read."
-        )
+    """The autoencoder in a Prisma folder or file; a config.json goes before a pickled config."""
+    path = source.torch_file() or source.folder / source.only(".pt")
+    found = read_torch(path)
+    if CONFIG in source.names:
+        cfg = read_json(source.folder / CONFIG)
+    else:
+        cfg = _pickled_config(found) or read_json(source.file(CONFIG))
+    _refuse(path, cfg)
     if cfg.get("cls_token_only"):
         warnings.warn(
             f"The SAE {path} was trained on CLS tokens only; here it reads patch tokens.",
@@ -42,5 +52,23 @@ def read(source: Source) -> SparseAutoencoder:
         )
     own = {"apply_b_dec_to_input": True, "reshape_activations": "none"}
     return build(
-        path, upgraded({"normalize_activations": "layer_norm", **cfg, **own}), read_state(path)
+        path, upgraded({"normalize_activations": "layer_norm", **cfg, **own}), _state(path, found)
     )
+
+
+def _state(path: Path, found: Any) -> dict[str, Tensor]:
+    inside = found.get(STATE) if isinstance(found, dict) else None
+    return as_state(path, found if inside is None else inside)
+
+
+def _refuse(path: Path, cfg: dict[str, Any]) -> None:
+    if cfg.get("is_transcoder"):
+        raise SemsegError(
+            f"The SAE {path} is a transcoder (is_transcoder in its config): it predicts another "
+            "place of the ViT than it reads and cannot be used."
+        )
+    if cfg.get("architecture", "standard") not in ARCHITECTURES:
+        raise SemsegError(
+            f"The SAE {path} has the architecture {cfg['architecture']!r}: "
+            f"{', '.join(ARCHITECTURES)} are read."
+        )

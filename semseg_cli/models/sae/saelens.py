@@ -11,15 +11,29 @@ from torch import Tensor
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
-from semseg_cli.models.sae.nonlinearities import Activation, Gated, JumpReLU, Threshold, TopK
+from semseg_cli.models.sae.nonlinearities import (
+    AbsTopK,
+    Activation,
+    Gated,
+    JumpReLU,
+    Threshold,
+    TopK,
+)
+from semseg_cli.models.sae.pursuit import StoppingPursuit
 from semseg_cli.models.sae.source import Source, read_json, read_safetensors, take
 from semseg_cli.models.sae.token_norm import TOKEN_NORMS
-from semseg_cli.models.sae.weights import fold_decoder_norms, gated
+from semseg_cli.models.sae.weights import fold_decoder_norms, fold_whitening, gated
 
 CONFIG = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
 SPARSITY_FILE = "sparsity.safetensors"
-ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
+WHITENING_FILE = "activation_whitening.safetensors"
+ARCHITECTURES = ("standard", "topk", "abstopk", "jumprelu", "gated", "matching_pursuit")
+UNUSABLE = {
+    "transcoder": "predicts the output of a module, not its own input",
+    "temporal": "mixes the tokens of a sequence, so no edit of one patch can be told",
+}
+WHITENED = "covariance_whitening"
 NEVER_FIRED = -9.9  # SAELens writes log10(frequency + 1e-10)
 
 
@@ -32,7 +46,11 @@ def read(source: Source) -> SparseAutoencoder:
     """The autoencoder in a SAELens folder, of any version."""
     path = source.file(WEIGHTS_FILE)
     cfg = read_json(source.file(CONFIG))
-    sae = build(path, upgraded(cfg), read_safetensors(path))
+    whitening = None
+    if cfg.get("normalize_activations") == WHITENED:
+        beside = source.folder / WHITENING_FILE
+        whitening = beside if beside.is_file() else None
+    sae = build(path, upgraded(cfg), read_safetensors(path), whitening)
     if SPARSITY_FILE in source.names:
         (log10,) = take(path, read_safetensors(source.folder / SPARSITY_FILE), ["sparsity"])
         sae.firing_frequency = frequencies(log10)
@@ -46,8 +64,8 @@ def frequencies(log10: Tensor) -> Tensor:
 
 def upgraded(cfg: dict[str, Any]) -> dict[str, Any]:
     """A config in the names of version 6, whose metadata older versions kept flat."""
-    cfg = {**cfg, **(cfg.get("metadata") or {})}
-    kwargs = cfg.get("activation_fn_kwargs") or {}
+    cfg = {**cfg, **_part(cfg, "metadata")}
+    kwargs = _part(cfg, "activation_fn_kwargs")
     activation = cfg.get("activation_fn_str") or cfg.get("activation_fn") or "relu"
     normalise = cfg.get("normalize_activations") or "none"
     if activation == "topk":
@@ -62,13 +80,36 @@ def upgraded(cfg: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def build(path: Path, cfg: dict[str, Any], state: dict[str, Tensor]) -> SparseAutoencoder:
-    """The autoencoder of an upgraded config and its tensors."""
+def _part(cfg: dict[str, Any], name: str) -> dict[str, Any]:
+    value = cfg.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def build(
+    path: Path, cfg: dict[str, Any], state: dict[str, Tensor], whitening: Path | None = None
+) -> SparseAutoencoder:
+    """The autoencoder of an upgraded config and its tensors.
+
+    Args:
+        path: for messages.
+        cfg: the config.
+        state: the tensors.
+        whitening: the file of the whitening that a training checkpoint has not folded yet.
+    """
+    if whitening:
+        cfg = {**cfg, "normalize_activations": "none"}
     _refuse(path, cfg)
+    if cfg["architecture"] == "matching_pursuit":
+        return _pursuit(path, cfg, state)
     W_enc, W_dec, b_dec = take(path, state, ["W_enc", "W_dec", "b_dec"])
     b_enc, activation = _activation(path, cfg, state)
-    if cfg["architecture"] == "topk" and cfg.get("rescale_acts_by_decoder_norm"):
+    centres_input = bool(cfg.get("apply_b_dec_to_input", True))
+    if cfg["architecture"] in ("topk", "abstopk") and cfg.get("rescale_acts_by_decoder_norm"):
         W_enc, b_enc, W_dec, _ = fold_decoder_norms(W_enc, b_enc, W_dec)
+    if whitening:
+        affine = take(whitening, read_safetensors(whitening), ["mean", "matrix", "inverse_matrix"])
+        weights = (W_enc, b_enc, W_dec, b_dec)
+        W_enc, b_enc, W_dec, b_dec = fold_whitening(weights, *affine, centres_input=centres_input)
     sae = SparseAutoencoder(
         W_enc,
         b_enc,
@@ -76,7 +117,32 @@ def build(path: Path, cfg: dict[str, Any], state: dict[str, Tensor]) -> SparseAu
         b_dec,
         activation,
         token_norm=cfg["normalize_activations"],
-        centres_input=bool(cfg.get("apply_b_dec_to_input", True)),
+        centres_input=centres_input,
+        needs_scaling=False,
+    )
+    sae.hook_name = cfg["hook_name"]
+    return sae
+
+
+def _pursuit(path: Path, cfg: dict[str, Any], state: dict[str, Tensor]) -> SparseAutoencoder:
+    """Matching pursuit, which has no encoder and adds b_dec only where it subtracts it."""
+    W_dec, b_dec = take(path, state, ["W_dec", "b_dec"])
+    centres_input = bool(cfg.get("apply_b_dec_to_input", True))
+    most = cfg.get("max_iterations")
+    threshold = cfg.get("residual_threshold", StoppingPursuit.residual_threshold)
+    if not isinstance(most, int | None) or not isinstance(threshold, int | float):
+        raise SemsegError(
+            f"The SAE {path} has max_iterations {most!r} and residual_threshold {threshold!r}: a "
+            "whole number or null, and a number."
+        )
+    sae = SparseAutoencoder(
+        W_dec.T,
+        torch.zeros(len(W_dec)),
+        W_dec,
+        b_dec if centres_input else torch.zeros_like(b_dec),
+        StoppingPursuit(float(threshold), most, bool(cfg.get("stop_on_duplicate_support", True))),
+        token_norm=cfg["normalize_activations"],
+        centres_input=centres_input,
         needs_scaling=False,
     )
     sae.hook_name = cfg["hook_name"]
@@ -85,6 +151,9 @@ def build(path: Path, cfg: dict[str, Any], state: dict[str, Tensor]) -> SparseAu
 
 def _refuse(path: Path, cfg: dict[str, Any]) -> None:
     architecture, normalise = cfg["architecture"], cfg["normalize_activations"]
+    for kind, reason in UNUSABLE.items():
+        if kind in str(architecture):
+            raise SemsegError(f"The SAE {path} is a {architecture}: it {reason}; it is not read.")
     if architecture not in ARCHITECTURES:
         raise SemsegError(
             f"The SAE {path} has the architecture {architecture!r}: {', '.join(ARCHITECTURES)} are "
@@ -98,7 +167,12 @@ def _refuse(path: Path, cfg: dict[str, Any]) -> None:
             "(expected_average_only_in), a factor that the file does not hold: fold it with "
             "SAELens' sae.fold_activation_norm_scaling_factor(factor) and save the result."
         )
-    if normalise not in TOKEN_NORMS:
+    if normalise == WHITENED:
+        raise SemsegError(
+            f"The SAE {path} whitens its input with a matrix that is not in the folder "
+            f"({WHITENING_FILE}): use the model that SAELens saves at the end of training."
+        )
+    if not isinstance(normalise, str) or normalise not in TOKEN_NORMS:
         raise SemsegError(
             f"The SAE {path} has normalize_activations {normalise!r}: {', '.join(TOKEN_NORMS)}."
         )
@@ -117,11 +191,11 @@ def _activation(
     if architecture == "gated":
         return _gated(path, state)
     (b_enc,) = take(path, state, ["b_enc"])
-    if architecture == "topk":
+    if architecture in ("topk", "abstopk"):
         k = cfg["k"]
         if not isinstance(k, int):
             raise SemsegError(f"The SAE {path} is a topk without a whole number k: {k!r}.")
-        return b_enc, TopK(k, relu=True)
+        return b_enc, TopK(k, relu=True) if architecture == "topk" else AbsTopK(k)
     if architecture == "jumprelu":
         (threshold,) = take(path, state, ["threshold"])
         return b_enc, JumpReLU(threshold)

@@ -12,14 +12,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from semseg_cli.errors import SemsegError
-from semseg_cli.models.torch_files import BadPickle, Name, Record, read_torch_file
+from semseg_cli.models.torch_files import BadPickle, Name, Record, is_small, read_torch_file
 
-WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors")
+TORCH_FILES = (".pt", ".pth", ".bin")
+WEIGHT_FILES = (*TORCH_FILES, ".safetensors")
+CONFIG_FILES = (".json", ".yaml", ".yml")
+MOST_YAML = 2**20  # bytes of a config
 
 
 @dataclass(frozen=True)
 class Source:
-    """The files of one SAE: a folder's, or a weights file with the JSON files beside it."""
+    """The files of one SAE: a folder's, or a weights file with the configs beside it."""
 
     path: Path
     folder: Path
@@ -37,6 +40,31 @@ class Source:
     def matching(self, *suffixes: str) -> list[str]:
         """The names that end so, sorted."""
         return sorted(name for name in self.names if name.endswith(suffixes))
+
+    def torch_file(self) -> Path | None:
+        """The PyTorch file, where there is one: the path, or the only one in the folder."""
+        if self.path != self.folder:
+            return self.path if self.path.suffix in TORCH_FILES else None
+        found = self.matching(*TORCH_FILES)
+        return self.folder / found[0] if len(found) == 1 else None
+
+    def peek(self) -> Any:
+        """What the PyTorch file holds, without numbers; None where there is none to be read."""
+        path = self.torch_file()
+        if path is None or first_byte(path) == b"{":
+            return None
+        try:
+            with path.open("rb") as file:
+                return read_torch_file(file, numbers=False)
+        except (BadPickle, OSError):
+            return None
+
+    def config(self) -> dict[str, Any]:
+        """The one config, JSON or YAML, that lies beside the weights; empty where there is none."""
+        names = self.matching(*CONFIG_FILES)
+        own = [name for name in names if self.path.stem == Path(name).stem]
+        found = own or names
+        return read_config(self.folder / found[0]) if len(found) == 1 else {}
 
     def only(self, *suffixes: str) -> str:
         """The one name that ends so."""
@@ -60,7 +88,7 @@ def open_source(path: Path) -> Source:
             names = frozenset(child.name for child in path.iterdir() if child.is_file())
             return Source(path, path, names)
         with path.open("rb"):
-            beside = {child.name for child in path.parent.glob("*.json")}
+            beside = {c.name for c in path.parent.iterdir() if c.suffix in CONFIG_FILES}
             return Source(path, path.parent, frozenset({path.name, *beside}))
     except OSError as error:
         raise SemsegError(
@@ -78,8 +106,8 @@ def first_byte(path: Path) -> bytes:
 
 
 def listed(names: Any) -> str:
-    """Names for a message; a long list is cut."""
-    names = sorted(names)
+    """Names for a message, without control characters; a long list is cut."""
+    names = sorted("".join(c if c.isprintable() else "?" for c in str(name)[:80]) for name in names)
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") or "nothing"
 
 
@@ -107,6 +135,22 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(value, dict):
         raise SemsegError(f"{path} holds no JSON object: the file is bad.")
+    return value
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The object in a JSON or YAML file; of YAML, plain values only."""
+    if path.suffix == ".json":
+        return read_json(path)
+    import yaml
+
+    try:
+        with path.open(encoding="utf-8") as file:
+            value = yaml.safe_load(file.read(MOST_YAML))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise SemsegError(f"{path} is no readable YAML: the file is bad or cut.") from error
+    if not isinstance(value, dict) or not is_small(value):
+        raise SemsegError(f"{path} holds no YAML mapping, or one too large: the file is bad.")
     return value
 
 
@@ -142,7 +186,9 @@ def as_state(path: Path, found: Any) -> dict[str, Tensor]:
         raise SemsegError(
             f"{path} holds a pickled {kind}, not a state dict of tensors; nothing in it was run."
         )
-    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
+    ):
         raise SemsegError(
             f"{path} holds something other than a plain state dict of tensors: write it with "
             "torch.save(model.state_dict(), FILE)."
@@ -196,8 +242,8 @@ def keys_found(source: Source) -> str:
         try:
             if name.endswith(".safetensors"):
                 keys: Any = safetensors_keys(path)
-            elif name.endswith(".json"):
-                keys = read_json(path)
+            elif name.endswith(CONFIG_FILES):
+                keys = read_config(path)
             elif name.endswith(WEIGHT_FILES):
                 keys = read_torch(path)
             else:

@@ -1,11 +1,14 @@
-"""sparsify: a folder with `cfg.json` and `sae.safetensors`; encodes z - b_dec, ReLU, then top k."""
+"""sparsify: a folder with `cfg.json` and `sae.safetensors`.
+
+Encodes z - b_dec; of the ReLU, the k largest are kept, or (groupmax) the largest of k groups.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
-from semseg_cli.models.sae.nonlinearities import TopK
+from semseg_cli.models.sae.nonlinearities import Activation, GroupMax, TopK
 from semseg_cli.models.sae.source import Source, read_json, read_safetensors, take
 
 CONFIG = "cfg.json"
@@ -35,7 +38,7 @@ def read(source: Source) -> SparseAutoencoder:
         b_enc,
         W_dec,
         b_dec,
-        TopK(cfg["k"], relu=True),
+        _activation(path, cfg, len(b_enc)),
         centres_input=True,
         needs_scaling=False,
     )
@@ -45,7 +48,19 @@ def _refuse(path: Path, cfg: dict[str, Any]) -> None:
     for name, reason in REFUSED.items():
         if cfg.get(name):
             raise SemsegError(f"The SAE {path} {reason} ({name} in {CONFIG}): it cannot be used.")
-    if cfg.get("activation", "topk") != "topk":
-        raise SemsegError(f"The SAE {path} has the activation {cfg['activation']!r}: topk is read.")
     if not isinstance(cfg.get("k"), int):
         raise SemsegError(f"The SAE {path} has no whole number k in {CONFIG}: {cfg.get('k')!r}.")
+
+
+def _activation(path: Path, cfg: dict[str, Any], n_latents: int) -> Activation:
+    kind, k = cfg.get("activation", "topk"), cfg["k"]
+    if kind == "topk":
+        return TopK(k, relu=True)
+    if kind != "groupmax":
+        raise SemsegError(f"The SAE {path} has the activation {kind!r}: topk, groupmax.")
+    if k < 1 or n_latents % k:
+        raise SemsegError(
+            f"The SAE {path} is a groupmax of k = {k} groups, into which {n_latents} latents do "
+            "not go: the file is bad."
+        )
+    return GroupMax(k)

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import pickle
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.files import write_atomic
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.saelens import frequencies
+from semseg_cli.models.torch_files import read_torch_file
 
 NAMES = ("act_mean", "act_norm", "sparsity", "top_values")
 
@@ -73,7 +72,6 @@ def _read_file(name: str, path: Path) -> Tensor:
     except (
         OSError,
         SafetensorError,
-        pickle.UnpicklingError,
         RuntimeError,
         EOFError,
         KeyError,
@@ -97,9 +95,8 @@ def _read_json(path: Path, name: str) -> Tensor:
 
 
 def _read_pt(path: Path, name: str) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a cut file warns before it fails
-        value = torch.load(path, map_location="cpu", weights_only=True)
+    with path.open("rb") as file:
+        value = read_torch_file(file)
     value = value[name] if isinstance(value, dict) else value
     return torch.as_tensor(value).float()
 

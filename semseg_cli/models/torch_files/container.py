@@ -21,8 +21,12 @@ MAGIC = 0x1950A86A20F9469CFC6C
 Fill = Callable[[Tensor, str], None]
 
 
-def read_torch_file(file: BinaryIO) -> Any:
+def read_torch_file(file: BinaryIO, numbers: bool = True) -> Any:
     """What a PyTorch file holds; see `Record` for what is not a tensor or a plain value.
+
+    Args:
+        file: at any place.
+        numbers: whether the tensors get their numbers; else they are on PyTorch's meta device.
 
     Raises:
         BadPickle: it is cut, damaged, or no PyTorch file.
@@ -33,17 +37,17 @@ def read_torch_file(file: BinaryIO) -> Any:
     start = file.read(4)
     file.seek(0)
     if start != b"PK\x03\x04":
-        return _read_legacy(file, size)
+        return _read_legacy(file, size, numbers)
     try:
         with zipfile.ZipFile(file) as archive:
-            return _read_zip(archive, size)
+            return _read_zip(archive, size, numbers)
     except (BadPickle, OSError):
         raise
     except Exception as error:  # whatever bytes do to the reader of archives
         raise BadPickle(f"its archive is damaged: {type(error).__name__}") from error
 
 
-def _read_zip(archive: zipfile.ZipFile, size: int) -> Any:
+def _read_zip(archive: zipfile.ZipFile, size: int, numbers: bool) -> Any:
     entries = {info.filename: info for info in archive.infolist()}
     found = [name for name in entries if name.rpartition("/")[2] == "data.pkl"]
     if len(found) != 1:
@@ -68,10 +72,10 @@ def _read_zip(archive: zipfile.ZipFile, size: int) -> Any:
             _fill(storage, entry)
 
     with opened("data.pkl") as file:
-        return _read(file, _Storages(size, fill))
+        return _read(file, _Storages(size, fill if numbers else None))
 
 
-def _read_legacy(file: BinaryIO, size: int) -> Any:
+def _read_legacy(file: BinaryIO, size: int, numbers: bool) -> Any:
     """The magic number, version and platform, the object, the storages' keys, their numbers."""
     empty = partial(read_pickle, values={}, functions={}, persistent=_no_storage)
     try:
@@ -84,8 +88,10 @@ def _read_legacy(file: BinaryIO, size: int) -> Any:
     platform = empty(file)
     if not isinstance(platform, dict) or not platform.get("little_endian", True):
         raise BadPickle("its numbers are big-endian")
-    storages = _Storages(size, lambda storage, key: None)
+    storages = _Storages(size, (lambda storage, key: None) if numbers else None)
     value = _read(file, storages)
+    if not numbers:
+        return value
     keys = empty(file)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise BadPickle("its list of tensors is damaged")
@@ -113,7 +119,7 @@ def _fill(storage: Tensor, file: Any) -> None:
 class _Storages:
     """The storages that a pickle refers to, as flat tensors; together no larger than the file."""
 
-    def __init__(self, size: int, fill: Fill) -> None:
+    def __init__(self, size: int, fill: Fill | None) -> None:
         self.n_bytes_left, self.fill = size, fill
         self.by_key: dict[str, Tensor] = {}
 
@@ -134,8 +140,10 @@ class _Storages:
             self.n_bytes_left -= n_numbers * dtype.itemsize
             if self.n_bytes_left < 0:
                 raise BadPickle("its tensors would be larger than the file")
-            storage = torch.zeros(n_numbers, dtype=dtype)
-            self.fill(storage, key)
+            place = "meta" if self.fill is None else "cpu"
+            storage = torch.zeros(n_numbers, dtype=dtype, device=place)
+            if self.fill is not None:
+                self.fill(storage, key)
             self.by_key[key] = storage
         if len(reference) == 6 and reference[5] is not None:
             return self._view(self.by_key[key], reference[5])

@@ -6,12 +6,15 @@ its arguments. What a caller's own tables of names give instead is all that the 
 """
 
 import pickletools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 from semseg_cli.models.torch_files.records import BadPickle, Name, Record
 
 MOST_INSTRUCTIONS = 5_000_000  # some seconds
+LARGEST = 2**1024  # of a whole number; PyTorch writes none beyond 2**80
+NAME = re.compile(r"[\w.<>]{1,300}")  # `<locals>` is one; what else is printed may be anything
 KEYS = (str, bytes, int, float, bool, type(None))  # hashing nested tuples can take for ever
 
 
@@ -63,6 +66,8 @@ class _Machine:
     def do(self, name: str, argument: Any) -> None:
         """One instruction."""
         if name in PLAIN:
+            if isinstance(argument, int) and abs(argument) > LARGEST:
+                raise BadPickle("its pickle has a number of more than 300 digits")
             self.stack.append(argument)
         elif name in CONSTANTS:
             self.stack.append(CONSTANTS[name]())
@@ -81,6 +86,8 @@ class _Machine:
         if not isinstance(module, str) or not isinstance(name, str):
             raise BadPickle("its pickle names something by other than two strings")
         text = f"{module}.{name}"
+        if not NAME.fullmatch(text):
+            raise BadPickle("its pickle names something by what is no name")
         self.stack.append(self.values.get(text, Name(text)))
 
     def call(self, function: Any, args: Any, keywords: Any = None) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 
 MOST_MODULES = 10_000
+MOST_PARTS = 10_000  # of a value that may be printed
+LONGEST = 10_000
 
 
 class BadPickle(ValueError):
@@ -68,3 +70,24 @@ def _items(value: Any) -> Iterable[tuple[Any, Any]]:
 def is_module(value: Any) -> bool:
     """Whether a value is the record of a `torch.nn.Module`."""
     return isinstance(value, Record) and any("_modules" in part for part in value.parts)
+
+
+def is_small(value: Any) -> bool:
+    """Whether a value is made of few plain parts: numbers, strings, None, lists, tuples and dicts.
+
+    Parts are counted as often as they are referred to.
+
+    What is not may take for ever to print: a list of twice a list of twice a list, and so on.
+    """
+    waiting, n_seen = [value], 0
+    while waiting:
+        one, n_seen = waiting.pop(), n_seen + 1
+        if n_seen > MOST_PARTS or (isinstance(one, str | bytes) and len(one) > LONGEST):
+            return False
+        if isinstance(one, dict):
+            waiting.extend([*one.keys(), *one.values()][: MOST_PARTS + 1])
+        elif isinstance(one, list | tuple):
+            waiting.extend(one[: MOST_PARTS + 1])
+        elif not isinstance(one, str | bytes | int | float | None):
+            return False
+    return True

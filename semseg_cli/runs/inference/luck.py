@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
 from scipy import stats
 
 from semseg_cli.runs.inference.answers import Interval, Test
+from semseg_cli.runs.inference.paired import flip_tests
 from semseg_cli.runs.inference.rates import carriers
 
 MIN_CLASSES = 6  # discounted for unequal weights
-N_SWAPS = 9999
 
 
 @dataclass(frozen=True)
@@ -115,17 +115,11 @@ def satterthwaite(variances: Sequence[float], dfs: Sequence[float]) -> float:
     return max(sum(variances) ** 2 / max(parts, 1e-300), 1.0)
 
 
-def swap_test(gap: Gap, seed: int = 0, n_swaps: int = N_SWAPS) -> Test:
-    """Whether the method is as good as a draw, two-sided: the labels of the method and of the draws
-    are exchanged class by class, at random."""
-    own_c = gap.drawn_cr.mean(axis=1) + gap.gap_c
-    value_cr = np.concatenate([own_c[:, None], gap.drawn_cr], axis=1)
-    rest_cr = (value_cr.sum(axis=1, keepdims=True) - value_cr) / gap.n_draws
-    gap_cr = value_cr - rest_cr
-    picked = np.random.default_rng(seed).integers(0, gap.n_draws + 1, (n_swaps, len(value_cr)))
-    null = gap_cr[np.arange(len(value_cr)), picked].sum(axis=1)
-    n_extreme = int((np.abs(null) >= abs(gap_cr[:, 0].sum()) - 1e-9).sum())
-    return Test((1 + n_extreme) / (1 + n_swaps), "swap")
+def swap_test(gap: Gap, seed: int = 0) -> Test:
+    """Whether the method is as good as one draw per class, two-sided: class by class, method and
+    draw are swapped at random."""
+    (test,) = flip_tests(gap.gap_c[:, None], seed, units="classes")
+    return replace(test, method="swap")
 
 
 def rank_test(gap: Gap, measure: str) -> Test:

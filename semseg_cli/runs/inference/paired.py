@@ -10,35 +10,40 @@ from semseg_cli.runs.inference.combined import combined_interval, gap_intervals
 from semseg_cli.runs.inference.measured import MEASURES, macro_classes, measure, pooled
 from semseg_cli.typed import typed
 
-MIN_DIFFER = 6  # images: with fewer no flip gives p below .05, but by luck
+MIN_DIFFER = 6  # units: of five, all flips together give no p below .05
 N_FLIPS = 9999
+TIE = 1e-5  # of the sum of magnitudes: sums that near are as extreme
 _AT_ONCE = 4_000_000  # signs in memory
 
 
 @typed
 def flip_tests(
-    unit_bj: Float64[np.ndarray, "b j"], seed: int = 0, n_flips: int = N_FLIPS
+    unit_bj: Float64[np.ndarray, "b j"],
+    seed: int = 0,
+    n_flips: int = N_FLIPS,
+    units: str = "images",
 ) -> list[Test]:
-    """Whether each column's sum is zero, two-sided: what the images contribute, under random signs.
+    """Whether each column's sum is zero, two-sided: what the units contribute, under random signs.
 
     Swapping two runs on an image changes the sign of its contribution to their difference.
     p = (1 + as extreme) / (1 + flips) (Phipson & Smyth 2010).
     """
     scale_j = np.maximum(np.abs(unit_bj).sum(axis=0), 1e-300)
     scaled_bj = (unit_bj / scale_j).astype(np.float32)
-    seen_j = np.abs(scaled_bj.sum(axis=0, dtype=np.float64)) - 1e-5  # ties are as extreme
+    seen_j = np.abs(scaled_bj.sum(axis=0, dtype=np.float64)) - TIE
     n_extreme_j = np.zeros(len(scale_j), dtype=np.int64)
     for sign_fb in flip_signs(len(unit_bj), seed, n_flips):
         n_extreme_j += (np.abs(sign_fb @ scaled_bj) >= seen_j).sum(axis=0)
     p_j, n_differ_j = (1 + n_extreme_j) / (1 + n_flips), (unit_bj != 0).sum(axis=0)
-    return [_flip_test(*row) for row in zip(p_j.tolist(), n_differ_j.tolist(), strict=True)]
+    rows = zip(p_j.tolist(), n_differ_j.tolist(), strict=True)
+    return [_flip_test(p, n_differ, units) for p, n_differ in rows]
 
 
-def _flip_test(p: float, n_differ: int) -> Test:
+def _flip_test(p: float, n_differ: int, units: str) -> Test:
     if n_differ >= MIN_DIFFER:
         return Test(p, "flip")
-    images = "1 image" if n_differ == 1 else f"{n_differ} images"
-    return Test(None, "flip", f"the runs differ on {images}: a p value needs {MIN_DIFFER}")
+    reason = f"{units} that differ: {n_differ}, a p value needs {MIN_DIFFER}"
+    return Test(None, "flip", reason)
 
 
 def flip_signs(n_images: int, seed: int, n_flips: int) -> Iterator[Float32[np.ndarray, "f b"]]:

@@ -20,7 +20,8 @@ from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.settings.compare import Compare, View
 from semseg_cli.settings.methods import METHODS
-from semseg_cli.show.tables import FORMATS, Table, render
+from semseg_cli.settings.output import FORMATS
+from semseg_cli.show.tables import Table, render
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick
 
 
@@ -28,7 +29,7 @@ from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick
 def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, RunFolder]]:
     """A store in which three methods ran, one of them twice; one run failed, one goes on."""
     root = tmp_path_factory.mktemp("store")
-    uri = stores.new_store(tmp_path_factory, root)
+    uri = stores.new_store(root)
     wanted: dict[str, dict[str, Any]] = {
         "old": {"changed": 70},
         "auto": {},
@@ -148,10 +149,8 @@ def test_a_named_run_without_results_is_a_sentence(
         compare(Compare(tracking_uri=uri), _ids(folders, "failed"))
 
 
-def test_no_run_names_the_command_that_makes_one(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
-) -> None:
-    uri = stores.new_store(tmp_path_factory, tmp_path)
+def test_no_run_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    uri = stores.new_store(tmp_path)
     with pytest.raises(SemsegError, match="semseg-cli auto-feat"):
         compare(Compare(tracking_uri=uri))
     with pytest.raises(SemsegError, match=r"no run to compare.*semseg-cli auto-feat"):

@@ -19,7 +19,7 @@ import semseg_cli
 from semseg_cli.runs import bootstrap
 from semseg_cli.runs.bootstrap import COUNTED
 from semseg_cli.settings.methods import METHODS
-from semseg_cli.show.tables import FORMATS
+from semseg_cli.settings.output import FORMATS
 
 N_DRAWS = 4
 
@@ -34,7 +34,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tiny_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with working_in(tmp_path_factory.mktemp("place"), tmp_path_factory) as terminal:
+    with working_in(tmp_path_factory.mktemp("place")) as terminal:
         runs: dict[str, Path] = {}
         for method in METHODS:
             draws = ["--draws", str(N_DRAWS)] if method.command == "rand-feat" else []

@@ -1,0 +1,84 @@
+"""`python -m benchmarks trust` measures what it says, and a promise that is broken is seen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.random import default_rng
+
+from benchmarks.trust import accepted, worlds
+from benchmarks.trust.coverage import Cell, cell_of
+from benchmarks.trust.draws import ControlErrors
+from benchmarks.trust.pairs import Errors, inverted
+from semseg_cli.runs.inference import Interval, flip_tests
+
+GOOD = Cell("rate", 200, 0.3, 0.96, 0.1, 900, 0.05, "rate 0.5", 0.08)
+
+
+def test_a_cell_counts_the_printed_intervals_that_hold_the_truth() -> None:
+    inside, outside = (Interval(0.5, lo, 0.6, 9.0, 9, "Wilson") for lo in (0.4, 0.55))
+    thin = Interval(0.5, None, None, None, 2, "Wilson", "thin")
+    found = cell_of("rate", 9, 0.0, "here", [inside, outside, thin, inside], [0.5] * 4)
+    assert found is not None
+    assert (found.coverage, found.n_printed) == (pytest.approx(2 / 3), 3)
+    assert found.width == pytest.approx((0.2 + 0.05 + 0.2) / 3)
+    assert cell_of("rate", 9, 0.0, "here", [thin], [0.5]) is None
+
+
+@pytest.mark.parametrize(
+    ("broken", "promise"),
+    [
+        ({"coverage": 0.92}, "coverage of every cell"),
+        ({"coverage": 0.995}, "mean coverage"),
+        ({"width": 0.2}, "2 x the percentile's"),
+    ],
+)
+def test_a_broken_promise_of_rates_is_seen(broken: dict[str, float], promise: str) -> None:
+    assert all(check.is_kept for check in accepted.of_rates([GOOD]))
+    found = accepted.of_rates([replace(GOOD, **broken)])  # type: ignore[arg-type]
+    assert [promise in check.promise for check in found if not check.is_kept] == [True]
+
+
+def test_broken_promises_of_tests_are_seen() -> None:
+    flips = [
+        Errors("flip", "interchangeable", 50, 0.1, 0.05, 900, 0.02, 0),
+        Errors("flip", "unlike clustering", 50, 0.1, 0.2, 900, 0.05, 0),
+    ]
+    assert all(check.is_kept for check in accepted.of_flips(flips))
+    for change in ({"rejected": 0.08}, {"rejected": 0.01}, {"n_disagree": 1}):
+        worse = [replace(flips[0], **change), flips[1]]
+        assert sum(not check.is_kept for check in accepted.of_flips(worse)) == 1
+    one = ControlErrors("method is a draw", "swap", 10, 1, 20, 0.05, 0.03, 400)
+    more = replace(one, n_draws=5, test="t")
+    assert all(check.is_kept for check in accepted.of_controls([one, more]))
+    for worse_one in (replace(one, by_p=0.09), replace(more, by_interval=0.1)):
+        rows = [worse_one, more] if worse_one.n_draws == 1 else [one, worse_one]
+        assert not all(check.is_kept for check in accepted.of_controls(rows))
+
+
+def test_the_flip_test_rejects_exactly_what_its_inversion_leaves_out() -> None:
+    draw = default_rng(3)
+    one, other = worlds.pair(draw, 20, 200, (0.5, 0.4), (0.5, 0.5))
+    total = one[:, :, 0, 0].T
+    unit = (one[:, :, 0, 1] - other[:, :, 0, 1]).T / total.sum(axis=0)
+    tests = [(test.p or 1) <= 0.05 for test in flip_tests(unit)]
+    assert inverted(unit, total / total.sum(axis=0)).tolist() == tests
+    assert 0 < sum(tests) < 200
+
+
+@pytest.mark.parametrize("icc", [0.0, 0.3, 0.7])
+def test_a_world_has_the_mean_and_the_clustering_that_it_says(icc: float) -> None:
+    rate = worlds.image_rates(default_rng(0).normal(size=100_000), 0.2, icc)
+    assert rate.mean() == pytest.approx(0.2, abs=0.01)
+    assert rate.var() == pytest.approx(icc * 0.2 * 0.8, abs=0.01)
+
+
+def test_a_control_s_method_has_the_mean_of_the_draws() -> None:
+    draw = default_rng(1)
+    gaps = []
+    for _ in range(60):
+        method, draws = worlds.control(draw, 30, 10, 40, "expectation")
+        orig, changed = method[..., 0].sum(axis=0), method[..., 1].sum(axis=0)
+        others = draws.sum(axis=(0, 1))
+        gaps.append((changed / orig - others[:, 1] / others[:, 0]).mean())
+    assert np.mean(gaps) == pytest.approx(0, abs=4 * np.std(gaps) / np.sqrt(len(gaps)))
