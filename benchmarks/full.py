@@ -19,7 +19,7 @@ from semseg_cli.data.dataset import open_dataset
 from semseg_cli.engine.detections import count_detections
 from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.thresholds import SHARES, Thresholds
-from semseg_cli.models.residual_cache import ActivationCache
+from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.progress import Advance, Progress
 from semseg_cli.show.tables import Column, Table
 
@@ -163,7 +163,7 @@ def _measure(
     for i in range(repeats + 1):
         ready = world
         if job.fills_cache:
-            cache = ActivationCache(folder / f"activations-{i}", CACHE_BYTES, "random")
+            cache = ResidualCache(folder / f"activations-{i}", CACHE_BYTES, "random")
             ready = replace(world, pipeline=replace(world.pipeline, cache=cache))
         watch = Stopwatch(ready)
         job.run(ready, watch)

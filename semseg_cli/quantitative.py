@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Int
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.data.patch_labels import get_patch_i, get_patch_mask
 from semseg_cli.engine.counts import compute_class_results
 from semseg_cli.engine.detections import count_detections, rank_latents

@@ -73,7 +73,7 @@ def meta_of(
     }
 
 
-def describe(dataset: Dataset, role: str) -> dict[str, Any]:
+def dataset_meta(dataset: Dataset, role: str) -> dict[str, Any]:
     """What run.json says of a dataset."""
     return {
         "role": role,

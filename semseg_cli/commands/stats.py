@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from semseg_cli.commands.intervene import open_parts, open_store, print_where
+from semseg_cli.commands.next_steps import print_where
+from semseg_cli.commands.opening import open_parts, open_store
 from semseg_cli.commands.recording import (
     Planned,
-    describe,
+    dataset_meta,
     finish,
     recorded,
     settings_of,
@@ -55,7 +56,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
                 f"images: {len(dataset)}; given: {', '.join(given) or 'nothing'}"
             )
             return
-        datasets = [describe(dataset, "lookup")]
+        datasets = [dataset_meta(dataset, "lookup")]
         if not is_lead():
             session.complete(progress)
             return

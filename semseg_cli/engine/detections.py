@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.blocks import BlockDetections, Sizes
 from semseg_cli.engine.thresholds import Thresholds
 from semseg_cli.models.pipeline import Pipeline

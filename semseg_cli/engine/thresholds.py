@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semseg_cli.models.sae.statistics import SaeStats
-from semseg_cli.settings.methods import Selection
+from semseg_cli.settings.latent_choice import Selection
 from semseg_cli.typed import typed
 
 log = logging.getLogger("semseg_cli")

@@ -18,7 +18,8 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.runs.lookup_csv import LookupRow, Reused, chosen_latents, lookup_text, read_lookup
-from semseg_cli.settings.methods import Choose, Method
+from semseg_cli.settings.latent_choice import Choose
+from semseg_cli.settings.methods import Method
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Final
 
 import torch
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.experiment.parts import load_backbone
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.pipeline import Pipeline

@@ -4,8 +4,9 @@ import difflib
 import os
 from collections.abc import Sequence
 
-from semseg_cli.data.dataset import Dataset, Loader, check_layout, open_dataset
-from semseg_cli.data.layouts import Layout
+from semseg_cli.data.dataset import Dataset, open_dataset
+from semseg_cli.data.layouts import Layout, check_layout
+from semseg_cli.data.loader import Loader
 from semseg_cli.demo.world import ensure_world, world_folder
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.files import cache_folder

@@ -8,9 +8,11 @@ import torch
 
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.dose_response import dose_metrics
+from semseg_cli.engine.edited_batch import n_latents_held
 from semseg_cli.engine.edits import Intervention, generator
-from semseg_cli.engine.evaluate import evaluate, n_latents_held, to_report
+from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.mean_differences import Differences, mean_differences
+from semseg_cli.engine.measured import to_report
 from semseg_cli.engine.methods import (
     Ingredients,
     make_interventions,

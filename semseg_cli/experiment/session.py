@@ -7,7 +7,8 @@ from functools import cached_property
 import torch
 
 from semseg_cli import __version__
-from semseg_cli.data.dataset import Dataset, Loader
+from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.experiment.images import (
     classes_of,
     find_data,

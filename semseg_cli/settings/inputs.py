@@ -194,7 +194,7 @@ class Compute(Settings):
         128, "Images per batch, at most: fewer where --memory-budget holds no more.", ge=1
     )
     memory_budget: float | None = option(
-        None, "GiB for activations (1 on a CPU, a quarter of the memory of a GPU): it decides "
+        None, "GiB for tensors of a run (1 on a CPU, a quarter of the memory of a GPU): it decides "
         "how many images and edited images go through at once.", gt=0.0,
     )  # fmt: skip
     n_workers: int | None = option(
@@ -203,11 +203,11 @@ class Compute(Settings):
     )  # fmt: skip
     seed: int = option(42, "Seed of all random draws.", ge=0)
     cache_dir: Path | None = option(
-        None, "Folder for activations, statistics and the demo world (your user cache folder)."
+        None, "Folder for residuals, statistics and the demo world (your user cache folder)."
     )
-    no_cache: bool = option(False, "Neither read nor keep activations on disk.")
+    no_cache: bool = option(False, "Neither read nor keep residuals on disk.")
     cache_limit: float = option(
-        32.0, "Most GiB of activations on disk; those not used for longest go first.", ge=0.0
+        32.0, "Most GiB of residuals on disk; those not used for longest go first.", ge=0.0
     )
 
 

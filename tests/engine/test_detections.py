@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from worlds import FIRST_NAMES, PLANTED, World
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.detections import Detections, count_detections, rank_latents
 from semseg_cli.engine.thresholds import ABSOLUTE, SHARES, Thresholds, warn_of_small_maxima
 from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.sae.statistics import SaeStats
 from semseg_cli.runs.lookup_csv import LookupRow, chosen_latents
-from semseg_cli.settings.methods import Choose
+from semseg_cli.settings.latent_choice import Choose
 
 N_CLASSES = 4
 NAMES = ["a", "b", "c", "d"]

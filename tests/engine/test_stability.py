@@ -30,7 +30,7 @@ from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.sae.statistics import SaeStats
 from semseg_cli.runs.lookup_csv import LookupRow
-from semseg_cli.settings.methods import Choose
+from semseg_cli.settings.latent_choice import Choose
 
 N_IMAGES, N_LATENTS, LEVELS = 12, 5, (0.1, 0.5)
 NAMES = ["a", "b"]

@@ -15,18 +15,19 @@ from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.sae import SparseAutoencoder, Threshold, TopK
-from semseg_cli.models.sae.nonlinearities import AbsTopK, Activation, Gated, GroupMax, JumpReLU
+from semseg_cli.models.sae.nonlinearities import AbsTopK, Gated, GroupMax, JumpReLU, Nonlinearity
 from semseg_cli.models.sae.pursuit import Pursuit
 from semseg_cli.models.sae.token_norm import TOKEN_NORMS
 from semseg_cli.runs.lookup_csv import LookupRow
-from semseg_cli.settings.methods import AutoFeat, Choose
+from semseg_cli.settings.latent_choice import Choose
+from semseg_cli.settings.methods import AutoFeat
 from semseg_cli.show.run_tables import lookup_table
 from semseg_cli.show.tables import render
 
 N_LATENTS = 40
 IN_ACTIVATIONS = ("threshold", "maximum")
 SPREAD = torch.linspace(0.0, 0.4, N_LATENTS)
-KINDS: dict[str, Activation] = {
+KINDS: dict[str, Nonlinearity] = {
     "relu": Threshold(),
     "batch top k": Threshold(0.3),
     "jump relu": JumpReLU(SPREAD),
@@ -38,7 +39,7 @@ KINDS: dict[str, Activation] = {
 }
 
 
-def in_unit(activation: Activation, factor: float) -> Activation:
+def in_unit(activation: Nonlinearity, factor: float) -> Nonlinearity:
     """The nonlinearity of pre-activations that are `factor` times as large."""
     if isinstance(activation, Threshold):
         return Threshold(activation.value * factor)
@@ -75,7 +76,7 @@ def without_units(rows: list[LookupRow]) -> list[dict[str, Any]]:
 def test_every_nonlinearity_is_tried() -> None:
     # A pursuit encodes by its decoder alone: with another unit it is another function.
     tried = {type(each) for each in KINDS.values()} | {Pursuit}
-    assert tried == set(Activation.__subclasses__())
+    assert tried == set(Nonlinearity.__subclasses__())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from terminal import Terminal, options
 from worlds import PLANTED, World, directions, known_head, slow_predict
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.experiment import flip_rate as flips
 from semseg_cli.experiment.flip_rate import FLIP_IMAGES, flip_metrics, flip_note, flip_rate
 from semseg_cli.experiment.parts import load_backbone

@@ -154,7 +154,7 @@ def few_patches(runs: Sequence[TrackedRun], artifacts: Artifacts) -> list[str]:
     """The classes whose numbers rest on few patches; predictions are the same for alike runs."""
     run = runs[0]
     least = min_patches(run)
-    rows = artifacts.class_rows(run) if least and run.metrics else []
+    rows = artifacts.classes(run) if least and run.metrics else []
     few = [row["class_name"] for row in rows if row["n_orig_patches"] < least * n_draws(run)]
     if not few:
         return []

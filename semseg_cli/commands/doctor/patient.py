@@ -9,7 +9,8 @@ from torch import Tensor
 
 from semseg_cli.commands.doctor.findings import Finding, NotApplicableError
 from semseg_cli.data.batches import Batch
-from semseg_cli.data.dataset import Dataset, Loader, even_subset
+from semseg_cli.data.dataset import Dataset, even_subset
+from semseg_cli.data.loader import Loader
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.parts import assemble, given_inputs
 from semseg_cli.experiment.session import Session

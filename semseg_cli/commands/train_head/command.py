@@ -7,8 +7,16 @@ from typing import Any
 
 import torch
 
-from semseg_cli.commands.intervene import is_demo, open_store, print_where, tell_of_demo
-from semseg_cli.commands.recording import Planned, describe, finish, meta_of, recorded, settings_of
+from semseg_cli.commands.next_steps import print_where
+from semseg_cli.commands.opening import is_demo, open_store, tell_of_demo
+from semseg_cli.commands.recording import (
+    Planned,
+    dataset_meta,
+    finish,
+    meta_of,
+    recorded,
+    settings_of,
+)
 from semseg_cli.commands.train_head.checkpoint import load_checkpoint, save_checkpoint
 from semseg_cli.commands.train_head.features import (
     Storage,
@@ -21,10 +29,10 @@ from semseg_cli.data.dataset import Dataset
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.images import find_data, make_loader, open_split
 from semseg_cli.experiment.parts import (
-    activation_cache,
     find_device,
     load_backbone,
     require_inputs,
+    residual_cache,
 )
 from semseg_cli.files import cache_folder, make_folder
 from semseg_cli.models.head import save_head
@@ -72,7 +80,10 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
             _print_plan(parts, training, storage)
             return
         sweep = make_sweep(setup, training, parts)
-        datasets = [describe(parts.training, "training"), describe(parts.validation, "evaluation")]
+        datasets = [
+            dataset_meta(parts.training, "training"),
+            dataset_meta(parts.validation, "evaluation"),
+        ]
         shared = meta_of(output, datasets, {"vit": parts.vit.digest})
         with recorded([_planned(setup, training, output)], shared, output, store) as folders:
             _train(setup, training, parts, storage, sweep, folders[0], progress)
@@ -162,7 +173,7 @@ def _train(
     progress: Progress,
 ) -> None:
     settings = decisive(setup, training, parts)
-    cache = activation_cache(setup)
+    cache = residual_cache(setup)
     learnt, judged = (
         residuals_for_head(parts.vit, make_loader(setup, dataset, parts.vit), cache)
         for dataset in (parts.training, parts.validation)
