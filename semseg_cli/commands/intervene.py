@@ -21,7 +21,14 @@ from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.result_files import class_rows, write_outcome, write_stats
-from semseg_cli.experiment.run import Outcome, check_reused, choose_latents, method_name, run
+from semseg_cli.experiment.run import (
+    Outcome,
+    check_reused,
+    choose_latents,
+    image_groups,
+    method_name,
+    run,
+)
 from semseg_cli.experiment.session import Session, open_session
 from semseg_cli.files import cache_folder
 from semseg_cli.progress import Progress
@@ -63,6 +70,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
             _print_plan(session, [method])
             return
         check_reused(session, method, reused)
+        image_groups(session)
         datasets = _datasets(session, method)
         if not is_lead():
             run(session, [method], reused, progress)

@@ -25,6 +25,7 @@ from semseg_cli.experiment.flip_rate import flip_metrics
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.group import is_lead
+from semseg_cli.runs.groups import group_names
 from semseg_cli.runs.lookup_csv import LookupRow, Reused, chosen_latents, lookup_text, read_lookup
 from semseg_cli.runs.report import Report
 from semseg_cli.settings.methods import (
@@ -56,6 +57,7 @@ class Outcome:
     counts: Counts
     intervention: Intervention
     lookup_csv: str | None = None
+    groups: Sequence[str] | None = None  # of the images
 
 
 def choose_latents(
@@ -209,6 +211,23 @@ def _with_curves(reports: list[Report], n_scales: Sequence[int]) -> list[Report]
     return found
 
 
+def image_groups(session: Session) -> list[str] | None:
+    """The group of every evaluated image; None where images are not grouped.
+
+    Raises:
+        UsageError: `--group-by` fits no image.
+    """
+    pattern = session.setup.group_by
+    return None if pattern is None else group_names(session.dataset.names, pattern)
+
+
+def _without_latent(session: Session, report: Report) -> list[str]:
+    """The classes asked for that are not counted."""
+    counted = {result.class_id for result in report.class_results}
+    names = session.dataset.class_names
+    return [names[i - 1] for i in session.classes_of(session.dataset) if i not in counted]
+
+
 def run(
     session: Session,
     methods: Sequence[Method],
@@ -237,11 +256,15 @@ def run(
         measured.counts.gather_images(len(session.dataset))
     if not is_lead():
         return []
-    reports = [to_report(m, names, setup.protocol, setup.min_patches) for m in all_measured]
-    reports = [replace(report, extra={**report.extra, **flips}) for report in reports]
+    groups = image_groups(session)
+    reports = [to_report(m, names, setup.protocol, setup.min_patches, groups) for m in all_measured]
+    reports = [
+        replace(report, extra={**report.extra, **flips}, no_latent=_without_latent(session, report))
+        for report in reports
+    ]
     reports = _with_curves(reports, [len(method.scale) for method in methods])
     return [
-        Outcome(report, measured.counts, intervention, table)
+        Outcome(report, measured.counts, intervention, table, groups)
         for report, measured, (intervention, table) in zip(
             reports, all_measured, prepared, strict=True
         )

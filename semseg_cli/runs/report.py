@@ -5,10 +5,10 @@ Integers are kept and divided last. An empty denominator gives 0.0. No torch in 
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, get_args
 
 import numpy as np
 
@@ -41,8 +41,9 @@ def _holds(value: Any, kind: Any) -> bool:
     if kind == dict[str, float]:
         pairs = value.items() if type(value) is dict else [(None, None)]
         return all(type(name) is str and type(number) is float for name, number in pairs)
-    if kind == list[ClassResults]:
-        return type(value) is list and all(type(item) is ClassResults for item in value)
+    if kind in (list[ClassResults], list[int], list[str]):
+        (item_kind,) = get_args(kind)
+        return type(value) is list and all(type(item) is item_kind for item in value)
     return value is None or type(value) is float  # float | None
 
 
@@ -80,13 +81,14 @@ class ClassResults:
         """Target change minus other change, in [-1, 1]."""
         return self.target_change - self.other_change
 
-    def to_row(self) -> dict[str, int | float | str]:
-        """The class as one table row; ratios first, then counts."""
+    def to_row(self) -> dict[str, int | float | str | None]:
+        """The class as one table row; ratios first, then counts. Ratios over nothing are None."""
+        is_there, has_others = self.n_orig_patches > 0, self.n_other_patches > 0
         return {
             "class_name": self.class_name,
-            "target_change": self.target_change,
-            "other_change": self.other_change,
-            "selectivity": self.selectivity,
+            "target_change": self.target_change if is_there else None,
+            "other_change": self.other_change if has_others else None,
+            "selectivity": self.selectivity if is_there and has_others else None,
             "class_id": self.class_id,
             "n_orig_patches": self.n_orig_patches,
             "n_changed_patches": self.n_changed_patches,
@@ -102,7 +104,8 @@ class Report:
     `edit_norm` is the mean L2 length of the edit per edited patch in raw activation units (None
     where it was not measured); `min_patches` is the least number of original patches with which a
     class enters the `macro_*` means; `shared_edit` says that all classes were counted from ONE pair
-    of predictions.
+    of predictions. `few_images` are the ids of classes that occur in too few images for the macro
+    means, `no_latent` the names of classes that were asked for and are not counted.
     """
 
     method: str
@@ -115,6 +118,8 @@ class Report:
     min_patches: int = 0
     shared_edit: bool = False
     n_draws: int = 1
+    few_images: list[int] = field(default_factory=list)
+    no_latent: list[str] = field(default_factory=list)
     extra: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -126,9 +131,10 @@ class Report:
             sum(getattr(r, part) for r in results), sum(getattr(r, whole) for r in results)
         )
 
-    def _over_classes(self, reduce: Callable[[list[float]], Any], of: str, least: int) -> float:
-        kept = [getattr(r, of) for r in self.class_results if r.n_orig_patches >= least]
-        return float(reduce(kept)) if kept else 0.0
+    def _over(
+        self, results: Sequence[ClassResults], reduce: Callable[[list[float]], Any], of: str
+    ) -> float:
+        return float(reduce([getattr(r, of) for r in results])) if results else 0.0
 
     @property
     def least_patches(self) -> int:
@@ -148,12 +154,12 @@ class Report:
     @property
     def target_change_std(self) -> float:
         """Population standard deviation over classes; a class without patches counts as 0.0."""
-        return self._over_classes(np.std, "target_change", 0)
+        return self._over(self.class_results, np.std, "target_change")
 
     @property
     def other_change_std(self) -> float:
         """Population standard deviation over classes."""
-        return self._over_classes(np.std, "other_change", 0)
+        return self._over(self.class_results, np.std, "other_change")
 
     @property
     def selectivity(self) -> float:
@@ -161,14 +167,30 @@ class Report:
         return self.mean_target_change - self.mean_other_change
 
     @property
+    def macro_results(self) -> list[ClassResults]:
+        """The classes that macro means are over: at least `min_patches` original patches (one at
+        least), not in few images only."""
+        return [
+            result
+            for result in self.class_results
+            if result.n_orig_patches >= self.least_patches
+            and result.class_id not in self.few_images
+        ]
+
+    @property
     def macro_target_change(self) -> float:
-        """Mean over classes with at least `min_patches` original patches."""
-        return self._over_classes(np.mean, "target_change", self.least_patches)
+        """Mean over `macro_results`, every class alike."""
+        return self._over(self.macro_results, np.mean, "target_change")
 
     @property
     def macro_other_change(self) -> float:
-        """Mean over the same classes as `macro_target_change`."""
-        return self._over_classes(np.mean, "other_change", self.least_patches)
+        """Mean over `macro_results`, every class alike."""
+        return self._over(self.macro_results, np.mean, "other_change")
+
+    @property
+    def macro_selectivity(self) -> float:
+        """Macro target change minus macro other change."""
+        return self.macro_target_change - self.macro_other_change
 
     @property
     def is_pooled_identical(self) -> bool:
@@ -194,15 +216,25 @@ class Report:
         return sum(r.n_orig_patches for r in self.class_results)
 
     def metrics(self) -> dict[str, float]:
-        """The scalars of the report, as they are tracked; `extra` adds to them, changes none."""
-        values = {
-            "target_change": self.mean_target_change,
-            "other_change": self.mean_other_change,
-            "target_std": self.target_change_std,
-            "other_std": self.other_change_std,
-            "selectivity": self.selectivity,
+        """The scalars of the report, as they are tracked; `extra` adds to them, changes none.
+
+        Means over no class, and pooled shares of no patch, are left out.
+        """
+        macro = {
             "macro_target_change": self.macro_target_change,
             "macro_other_change": self.macro_other_change,
+            "macro_selectivity": self.macro_selectivity,
+        }
+        pooled = {
+            "target_change": self.mean_target_change,
+            "other_change": self.mean_other_change,
+            "selectivity": self.selectivity,
+        }
+        values = {
+            **(macro if self.macro_results else {}),
+            **(pooled if self._n_counted else {}),
+            "target_std": self.target_change_std,
+            "other_std": self.other_change_std,
             "scale": self.intervention_scale,
             "n_classes": float(len(self.class_results)),
             "n_images": float(self.n_images),
@@ -254,7 +286,7 @@ class Report:
 
 def _is_new(f: Field[Any]) -> bool:
     """Whether reports of the same schema were written before the field came."""
-    return f.name in ("n_draws", "extra")
+    return f.name in ("n_draws", "few_images", "no_latent", "extra")
 
 
 def _class_from_dict(row: dict[str, Any]) -> ClassResults:

@@ -17,7 +17,7 @@ from worlds import World
 
 import semseg_cli
 from semseg_cli.runs import bootstrap
-from semseg_cli.runs.bootstrap import COUNTED
+from semseg_cli.runs.per_image import COUNTED
 from semseg_cli.settings.methods import METHODS
 from semseg_cli.show.tables import FORMATS
 

@@ -16,8 +16,8 @@ from semseg_cli.commands.compare.notes import warnings
 from semseg_cli.commands.compare.uncertainty import SAME, Artifacts, pair, run_values
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs import bootstrap
-from semseg_cli.runs.bootstrap import COUNTED
 from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.per_image import COUNTED
 from semseg_cli.runs.report import ClassResults, Report
 from semseg_cli.settings.compare import Compare
 from semseg_cli.show.tables import Table
