@@ -13,10 +13,10 @@ from semseg_cli.interrupts import listen
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.ending import run_to_end
 from semseg_cli.settings.compare import Compare
-from semseg_cli.settings.inputs import Format, LookupSetup, Setup, StatsSetup, TrainSetup
-from semseg_cli.settings.methods import METHODS, AutoFeat, Choose, MeanDiff, RandFeat, RandVec
+from semseg_cli.settings.inputs import LookupSetup, Setup, StatsSetup, TrainSetup
+from semseg_cli.settings.methods import METHODS, Choose, Method
 from semseg_cli.settings.options import SettingsCommand, with_settings
-from semseg_cli.settings.output import Checkup, Output, Recorded, Shown, Ui
+from semseg_cli.settings.output import Checkup, Format, Output, Recorded, Shown, Ui
 from semseg_cli.settings.training import KeepStats, Training
 
 app = typer.Typer(
@@ -32,7 +32,11 @@ demo = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
 app.add_typer(demo, name="demo")
 cache = typer.Typer(help="The activations kept on disk.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
-SHARED = ("lookup", "stats", *(method.command for method in METHODS))  # work for several ranks
+SHARED = (
+    Choose.command,
+    "stats",
+    *(method.command for method in METHODS),
+)  # work for several ranks
 
 
 CacheDir = Annotated[
@@ -61,7 +65,7 @@ def main(
         )
 
 
-@app.command("lookup", cls=SettingsCommand)
+@app.command(Choose.command, cls=SettingsCommand)
 @with_settings
 def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
     """Find the latent that detects each class."""
@@ -70,40 +74,21 @@ def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
     look_up(setup, choice, output)
 
 
-@app.command(RandVec.command, cls=SettingsCommand)
-@with_settings
-def rand_vec(method: RandVec, setup: Setup, output: Shown) -> None:
-    """Control: push every patch along a random direction."""
-    from semseg_cli.commands.intervene import intervene
+def _add_method(kind: type[Method]) -> None:
+    """Adds a method's command: its options and its help come from its settings."""
 
-    intervene(setup, method, output)
+    def run_method(method: Method, setup: Setup, output: Shown) -> None:
+        from semseg_cli.commands.intervene import intervene
 
+        intervene(setup, method, output)
 
-@app.command(RandFeat.command, cls=SettingsCommand)
-@with_settings
-def rand_feat(method: RandFeat, setup: Setup, output: Shown) -> None:
-    """Control: set one random live latent per class."""
-    from semseg_cli.commands.intervene import intervene
-
-    intervene(setup, method, output)
+    run_method.__doc__ = kind.__doc__
+    run_method.__annotations__["method"] = kind
+    app.command(kind.command, cls=SettingsCommand)(with_settings(run_method))
 
 
-@app.command(AutoFeat.command, cls=SettingsCommand)
-@with_settings
-def auto_feat(method: AutoFeat, setup: Setup, output: Shown) -> None:
-    """Suppress each class's own latent and count what changes."""
-    from semseg_cli.commands.intervene import intervene
-
-    intervene(setup, method, output)
-
-
-@app.command(MeanDiff.command, cls=SettingsCommand)
-@with_settings
-def mean_diff(method: MeanDiff, setup: Setup, output: Shown) -> None:
-    """Supervised baseline: take out each class's difference of means."""
-    from semseg_cli.commands.intervene import intervene
-
-    intervene(setup, method, output)
+for _kind in METHODS:
+    _add_method(_kind)
 
 
 @app.command("doctor", cls=SettingsCommand)

@@ -12,7 +12,6 @@ from mlflow.tracking import MlflowClient
 from terminal import Done, Terminal, options
 from worlds import PLANTED, World
 
-from semseg_cli.engine.methods import needs_latents, needs_statistics
 from semseg_cli.runs.report import Report
 from semseg_cli.settings.methods import METHODS, Method
 
@@ -44,8 +43,8 @@ def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
     args = options(known_world, protocol=protocol)
     assert_done(terminal.type(method.command, *args))
     (folder,) = terminal.runs()
-    expected = FILES | ({"lookup.csv"} if needs_latents(method()) else set())
-    expected |= {"stats.safetensors"} if needs_statistics(method()) else set()
+    expected = FILES | ({"lookup.csv"} if method().needs_latents else set())
+    expected |= {"stats.safetensors"} if method().needs_statistics else set()
     assert {path.name for path in folder.iterdir()} == expected
     report = report_of(folder)
     assert (report.method, report.protocol) == (method.name, protocol)

@@ -14,8 +14,9 @@ from semseg_cli.models.cache_folders import (
     kept_entries,
     remove,
 )
+from semseg_cli.runs.rows import Row
 from semseg_cli.show import console
-from semseg_cli.show.tables import Column, Row, Table
+from semseg_cli.show.tables import Column, Table
 
 COLUMNS = (
     Column("id", "id", "text"),

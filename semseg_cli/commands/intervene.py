@@ -16,7 +16,6 @@ from semseg_cli.commands.recording import (
 from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.commands.same_settings import require_same_settings
 from semseg_cli.demo.world import world_folder
-from semseg_cli.engine.methods import needs_latents, needs_statistics
 from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
@@ -26,8 +25,9 @@ from semseg_cli.experiment.run import (
     check_reused,
     choose_latents,
     image_groups,
-    method_name,
+    is_manual,
     run,
+    with_draws,
 )
 from semseg_cli.experiment.session import Session, open_session
 from semseg_cli.files import cache_folder
@@ -40,7 +40,7 @@ from semseg_cli.runs.lookup_csv import Reused, lookup_text
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import LookupSetup, Setup, TrainSetup
-from semseg_cli.settings.methods import MANUAL, Choose, LatentChoice, MeanDiff, Method, Selection
+from semseg_cli.settings.methods import Choose, LatentChoice, Method, Selection
 from semseg_cli.settings.output import Output, Recorded, Shown
 from semseg_cli.show import console
 from semseg_cli.show.run_pictures import add_all_pictures
@@ -66,6 +66,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
     reused = _reused(method, output)
     with console.progress_bars(quiet=output.quiet) as progress:
         session = open_parts(setup, output, progress)
+        method = with_draws(session, method)
         if output.dry_run:
             _print_plan(session, [method])
             return
@@ -168,10 +169,9 @@ def tell_of_demo(setup: Setup | TrainSetup, output: Recorded) -> None:
 
 def _datasets(session: Session, method: Method) -> list[dict[str, Any]]:
     """The images that a run depends on, as run.json has them."""
-    looks_up = needs_latents(method) and method.lookup is None
-    computes = needs_statistics(method) and session.is_missing_stats
+    computes = method.needs_statistics and session.is_missing_stats
     used = [describe(session.dataset, "evaluation")]
-    if looks_up or computes or isinstance(method, MeanDiff):
+    if method.looks_up or computes or method.needs_differences:
         used.append(describe(session.lookup_dataset, "lookup"))
     return used
 
@@ -179,18 +179,17 @@ def _datasets(session: Session, method: Method) -> list[dict[str, Any]]:
 def _planned(
     setup: Setup, method: Method, scale: float, output: Output, reused: Mapping[str, Reused]
 ) -> Planned:
-    name = method_name(method, reused)
-    called = "manual" if name == MANUAL else method.command
-    run_name = output.run_name or f"{called}{_variant(method)}"
+    by_hand = is_manual(method, reused)
+    run_name = output.run_name or method.run_name(is_manual=by_hand)
     settings = narrow(method, type(method), scale=(scale,))
-    if _is_projection(method):
+    if not method.is_scaled:
         scale = 0.0
     elif not output.run_name or len(method.scale) > 1:
         run_name += f" x{plain_number(scale)}"
     meta = {
         "kind": "intervention",
         "command": method.command,
-        "method": name,
+        "method": method.report_name(is_manual=by_hand),
         "scale": scale,
         "run_name": run_name,
     }
@@ -199,28 +198,9 @@ def _planned(
 
 def _unused(method: Method) -> list[str]:
     """The options on choosing latents, where nothing is chosen."""
-    if not needs_latents(method):
+    if not method.needs_latents:
         return [entry.key for entry in entries(LatentChoice)]
     return [entry.key for entry in entries(Selection)] if method.lookup is not None else []
-
-
-def _variant(method: Method) -> str:
-    """What the run's name says beside the command: how it differs from the plain method."""
-    plain = type(method)()
-    words = [str(getattr(method, n)) for n in ("match", "control") if _differs(method, plain, n)]
-    if needs_latents(method) and method.lookup is None and _differs(method, plain, "select"):
-        words.append(method.select)
-    if needs_latents(method) and method.lookup is None and method.top_k_group > 1:
-        words.append(f"top{method.top_k_group}")
-    return "".join(f" {word}" for word in words)
-
-
-def _differs(method: Method, plain: Method, name: str) -> bool:
-    return hasattr(method, name) and getattr(method, name) != getattr(plain, name)
-
-
-def _is_projection(method: Method) -> bool:
-    return isinstance(method, MeanDiff) and method.match == "project"
 
 
 def _planned_lookup(base: LookupSetup, choice: Choose, scale: float, output: Output) -> Planned:
@@ -228,7 +208,7 @@ def _planned_lookup(base: LookupSetup, choice: Choose, scale: float, output: Out
     default += f" x{plain_number(scale)}" if choice.select == "causal" else ""
     meta = {
         "kind": "lookup",
-        "command": "lookup",
+        "command": choice.command,
         "method": f"lookup-{choice.select}",
         "scale": scale,
         "run_name": output.run_name or default,
@@ -271,7 +251,7 @@ def _print_outcomes(
     if FLIP_RATE in first.extra:
         notes.append(flip_note(dtype, first.extra[FLIP_RATE], first.n_images))
     console.show(summary_table(reports, notes=notes))
-    best = max(range(len(outcomes)), key=lambda i: outcomes[i].report.selectivity)
+    best = max(range(len(outcomes)), key=lambda i: outcomes[i].report.macro_selectivity)
     which = names[best] if len(outcomes) > 1 else ""
     console.stdout().print()
     report = outcomes[best].report

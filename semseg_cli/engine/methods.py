@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import singledispatch
 
 import torch
 from jaxtyping import Float
@@ -21,11 +22,42 @@ from semseg_cli.engine.mean_differences import Differences
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.runs.lookup_csv import Member
-from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method, RandFeat, RandVec
+from semseg_cli.settings.methods import AutoFeat, Intervening, MeanDiff, Method, RandFeat, RandVec
 
 Groups = Mapping[int, Sequence[Member]]  # class id -> the latents that are set together
 MIN_ALIKE = 10  # a matched random latent is drawn from at least this many
 SHARE_ALIKE = 0.05  # and at least this share of the live latents
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What edits are made from: latents per scale, differences of means, classes, seed."""
+
+    latents: Mapping[float, Groups]
+    class_ids: Sequence[int]
+    seed: int
+    differences: Differences | None = None
+    name: str | None = None  # of a method whose latents were named by hand
+
+    def latents_at(self, scale: float) -> Groups:
+        """The latents at a scale, of the classes to intervene on."""
+        wanted = set(self.class_ids)
+        return {i: group for i, group in self.latents.get(scale, {}).items() if i in wanted}
+
+
+def make_interventions(
+    method: Method, pipeline: Pipeline, ingredients: Ingredients
+) -> list[Intervention]:
+    """One intervention per scale."""
+    return [Intervention(edits_of(method, pipeline, scale, ingredients)) for scale in method.scale]
+
+
+@singledispatch
+def edits_of(
+    method: Intervening, pipeline: Pipeline, scale: float, ingredients: Ingredients
+) -> tuple[Edit, ...]:
+    """A method's edits at one scale, one per draw: the function registered for its settings."""
+    raise NotImplementedError(f"no edits are written for {type(method).__name__}")
 
 
 def set_rows(
@@ -63,10 +95,40 @@ def set_latents(pipeline: Pipeline, method: str, scale: float, latents: Groups) 
     return set_rows(pipeline, method, scale, sorted(latents.items()))
 
 
+@edits_of.register
+def _auto_feat(
+    method: AutoFeat, pipeline: Pipeline, scale: float, ingredients: Ingredients
+) -> tuple[Edit, ...]:
+    name = ingredients.name or method.name
+    return (set_latents(pipeline, name, scale, ingredients.latents_at(scale)),)
+
+
+@edits_of.register
+def _rand_vec(
+    method: RandVec, pipeline: Pipeline, scale: float, ingredients: Ingredients
+) -> tuple[Edit, ...]:
+    seed, draws = ingredients.seed, range(method.n_draws)
+    if method.match == "none":
+        return tuple(rand_vec(pipeline, scale, seed, draw) for draw in draws)
+    auto = set_latents(pipeline, RandVec.name, scale, ingredients.latents_at(scale))
+    return tuple(replace(auto, towards="random", seed=seed, draw=draw) for draw in draws)
+
+
 def rand_vec(pipeline: Pipeline, scale: float, seed: int, draw: int = 0) -> Edit:
     """`scale` times one random unit vector per image, on every patch; one edit for all classes."""
     length = torch.full((1, 1), scale, device=pipeline.device)
     return Edit(RandVec.name, scale, (ALL_CLASSES,), length, None, None, "random", seed, draw)
+
+
+@edits_of.register
+def _rand_feat(
+    method: RandFeat, pipeline: Pipeline, scale: float, ingredients: Ingredients
+) -> tuple[Edit, ...]:
+    classes, seed, latents = ingredients.class_ids, ingredients.seed, ingredients.latents_at(scale)
+    return tuple(
+        rand_feat(pipeline, method, scale, classes, latents, seed, draw)
+        for draw in range(method.n_draws)
+    )
 
 
 def rand_feat(
@@ -113,6 +175,17 @@ def alike(live: Tensor, values: Float[Tensor, " s"], latent: int) -> Tensor:
     return others[order[:n_kept]] if len(others) else live
 
 
+@edits_of.register
+def _mean_diff(
+    method: MeanDiff, pipeline: Pipeline, scale: float, ingredients: Ingredients
+) -> tuple[Edit, ...]:
+    differences = ingredients.differences
+    assert differences is not None, "differences of means are used without being taken"
+    if method.match == "project":
+        return (project(pipeline, ingredients.class_ids, differences),)
+    return (mean_diff(pipeline, scale, ingredients.latents_at(scale), differences),)
+
+
 def mean_diff(pipeline: Pipeline, scale: float, latents: Groups, differences: Differences) -> Edit:
     """Each class's mean difference, taken out at the length of the automatic edit."""
     auto = set_latents(pipeline, MeanDiff.name, scale, latents)
@@ -142,66 +215,3 @@ def project(pipeline: Pipeline, class_ids: Sequence[int], differences: Differenc
         reads=Projections(units_kd, offsets_k),
         directions_kgd=units_kd[:, None],
     )
-
-
-def needs_latents(method: Method) -> bool:
-    """Whether a method's edits depend on each class's looked-up latent."""
-    match method:
-        case RandVec(match="none") | RandFeat(match="none") | MeanDiff(match="project"):
-            return False
-    return True
-
-
-def needs_statistics(method: Method) -> bool:
-    """Whether a method reads latents at all; random vectors and projections do not."""
-    return needs_latents(method) or isinstance(method, RandFeat)
-
-
-@dataclass(frozen=True)
-class Ingredients:
-    """What edits are made from: latents per scale, differences of means, classes, seed."""
-
-    latents: Mapping[float, Groups]
-    class_ids: Sequence[int]
-    seed: int
-    differences: Differences | None = None
-    name: str | None = None  # of a method whose latents were named by hand
-
-
-def make_interventions(
-    method: Method, pipeline: Pipeline, ingredients: Ingredients
-) -> list[Intervention]:
-    """One intervention per scale."""
-    return [_at_scale(method, pipeline, scale, ingredients) for scale in method.scale]
-
-
-def _at_scale(
-    method: Method, pipeline: Pipeline, scale: float, ingredients: Ingredients
-) -> Intervention:
-    classes, seed = ingredients.class_ids, ingredients.seed
-    every = ingredients.latents.get(scale, {})
-    own = {class_id: group for class_id, group in every.items() if class_id in set(classes)}
-    match method:
-        case AutoFeat():
-            name = ingredients.name or AutoFeat.name
-            return Intervention((set_latents(pipeline, name, scale, own),))
-        case MeanDiff(match="project"):
-            assert ingredients.differences is not None
-            return Intervention((project(pipeline, classes, ingredients.differences),))
-        case MeanDiff():
-            assert ingredients.differences is not None
-            return Intervention((mean_diff(pipeline, scale, own, ingredients.differences),))
-        case RandFeat():
-            draws = range(method.draws)
-            return Intervention(
-                tuple(rand_feat(pipeline, method, scale, classes, own, seed, d) for d in draws)
-            )
-        case RandVec(match="norm"):
-            auto = set_latents(pipeline, RandVec.name, scale, own)
-            draws = range(method.draws)
-            return Intervention(
-                tuple(replace(auto, towards="random", seed=seed, draw=d) for d in draws)
-            )
-        case RandVec():
-            draws = range(method.draws)
-            return Intervention(tuple(rand_vec(pipeline, scale, seed, d) for d in draws))

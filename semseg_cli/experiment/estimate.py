@@ -1,6 +1,5 @@
 """What a command would do: its size, and a time estimated from one real batch."""
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -10,15 +9,11 @@ import torch
 from torch import Tensor
 
 from semseg_cli.data.dataset import Dataset, Loader
-from semseg_cli.engine.methods import needs_latents, needs_statistics
 from semseg_cli.experiment.session import Session
-from semseg_cli.files import nearest_folder
-from semseg_cli.models.cache_folders import kept_entries
+from semseg_cli.models.cache_room import Keeping
 from semseg_cli.models.pipeline import Encoder
-from semseg_cli.models.residual_cache import ActivationCache
-from semseg_cli.models.vit import Backbone
 from semseg_cli.ranks.group import n_ranks
-from semseg_cli.settings.methods import Choose, MeanDiff, Method, RandVec
+from semseg_cli.settings.methods import Choose, Method
 
 SAMPLE_IMAGES = 8
 
@@ -55,15 +50,6 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Keeping:
-    """What the activation cache lacks of a dataset; `refused` says why a run does not add it."""
-
-    n_missing: int
-    n_bytes: int
-    refused: str = ""
-
-
-@dataclass(frozen=True)
 class Seconds:
     """For one image: loading and the ViT up to the layer, encoding, the rest of the ViT."""
 
@@ -77,10 +63,10 @@ def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     evaluates = [m for m in methods if not isinstance(m, Choose)]
     dataset = session.dataset if evaluates else session.lookup_dataset
     n_classes = len(session.classes_of(dataset))
-    looks_up = [m for m in methods if _looks_up(m)]
+    looks_up = [m for m in methods if m.looks_up]
     causal = [m for m in looks_up if m.select == "causal"]
-    makes_stats = session.is_missing_stats and any(map(_uses_stats, methods))
-    n_differences = sum(isinstance(m, MeanDiff) for m in methods)
+    makes_stats = session.is_missing_stats and any(m.needs_statistics for m in methods)
+    n_differences = sum(m.needs_differences for m in methods)
     n_passes = len(looks_up) + makes_stats + n_differences + len(causal)
     n_lookup = len(session.lookup_dataset) if n_passes else 0
     n_images = len(session.dataset) if evaluates else 0
@@ -105,7 +91,7 @@ def _prefixes(encoder: Encoder, used: Sequence[tuple[Dataset, int]]) -> tuple[in
     if encoder.cache is None:
         return sum(len(dataset) * n_times for dataset, n_times in used), "none"
     datasets = [dataset for dataset, _ in used]
-    keepings = plan_keeping(encoder.cache, encoder.vit, encoder.layer, datasets)
+    keepings = encoder.cache.foresee(encoder.vit, encoder.layer, datasets)
     n_times: Counter[str] = Counter()
     for dataset, n in used:
         n_times[dataset.digest] += n
@@ -114,37 +100,6 @@ def _prefixes(encoder: Encoder, used: Sequence[tuple[Dataset, int]]) -> tuple[in
         for digest, keeping in keepings.items()
     )
     return n_prefixes, _in_words(keepings.values())
-
-
-def plan_keeping(
-    cache: ActivationCache, vit: Backbone, layer: int, datasets: Sequence[Dataset]
-) -> dict[str, Keeping]:
-    """By digest what a run would add of these datasets, in their order; nothing is written.
-
-    What a run reads or fills stays, as do entries in use; others make room.
-    """
-    unique = {dataset.digest: dataset for dataset in datasets}
-    paths = {digest: cache.path(vit, layer, dataset) for digest, dataset in unique.items()}
-    entries = {entry.path: entry for entry in kept_entries(cache.folder)}
-    others = [entry for path, entry in entries.items() if path not in paths.values()]
-    room = cache.max_bytes - sum(entry.n_bytes for entry in others if entry.is_in_use)
-    free = shutil.disk_usage(nearest_folder(cache.folder)).free
-    free += sum(entry.n_bytes for entry in others if not entry.is_in_use)
-    found: dict[str, Keeping] = {}
-    for digest, dataset in unique.items():
-        n_missing, n_bytes = cache.missing(vit, layer, dataset)
-        whole = n_bytes // max(n_missing, 1) * len(dataset)  # what is kept of it counts, too
-        refused = ""
-        if n_bytes and whole > room:
-            more = "--cache-limit" if whole > cache.max_bytes else "is left of --cache-limit"
-            refused = f"{whole / 2**30:.2f} GiB are more than {more}"
-        elif n_bytes > free:
-            refused = f"{n_bytes / 2**30:.2f} GiB are more than {cache.folder} has free"
-        found[digest] = Keeping(n_missing, n_bytes, refused)
-        n_added = 0 if refused else n_bytes
-        free -= n_added
-        room -= n_added + (entries[paths[digest]].n_bytes if paths[digest] in entries else 0)
-    return found
 
 
 def _in_words(keepings: Collection[Keeping]) -> str:
@@ -157,20 +112,9 @@ def _in_words(keepings: Collection[Keeping]) -> str:
     return f"{said} ({reasons})" if reasons else said
 
 
-def _uses_stats(method: Method | Choose) -> bool:
-    return isinstance(method, Choose) or needs_statistics(method)
-
-
-def _looks_up(method: Method | Choose) -> bool:
-    if isinstance(method, Choose):
-        return True
-    return needs_latents(method) and method.lookup is None
-
-
 def _edits_per_image(method: Method, n_classes: int, session: Session) -> int:
-    is_shared = isinstance(method, RandVec) and method.match == "none"
-    per_scale = 1 if is_shared or session.setup.protocol == "label" else n_classes
-    return per_scale * len(method.scale) * getattr(method, "draws", 1)
+    per_scale = 1 if method.is_shared or session.setup.protocol == "label" else n_classes
+    return per_scale * len(method.scale) * method.n_draws
 
 
 def _measure(session: Session, dataset: Dataset) -> Seconds:

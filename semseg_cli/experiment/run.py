@@ -17,8 +17,6 @@ from semseg_cli.engine.methods import (
     Groups,
     Ingredients,
     make_interventions,
-    needs_latents,
-    needs_statistics,
 )
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.flip_rate import flip_metrics
@@ -26,19 +24,11 @@ from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.group import is_lead
 from semseg_cli.runs.groups import group_names
+from semseg_cli.runs.inference import draws_needed
 from semseg_cli.runs.lookup_csv import LookupRow, Reused, chosen_latents, lookup_text, read_lookup
 from semseg_cli.runs.report import Report
-from semseg_cli.settings.methods import (
-    MANUAL,
-    AutoFeat,
-    Choose,
-    MeanDiff,
-    Method,
-    RandFeat,
-    RandVec,
-)
-
-Chooses = AutoFeat | RandVec | RandFeat | MeanDiff  # the methods that can choose latents
+from semseg_cli.settings.base import narrow
+from semseg_cli.settings.methods import Choose, Method
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ class Outcome:
 
 
 def choose_latents(
-    session: Session, choice: Choose | Chooses, progress: Progress = silent
+    session: Session, choice: Choose | Method, progress: Progress = silent
 ) -> dict[float, list[LookupRow]]:
     """Per scale the candidate rows of every class to intervene on, the chosen ones marked.
 
@@ -101,7 +91,7 @@ def choose_latents(
 
 def latents_of(
     session: Session,
-    method: Chooses,
+    method: Method,
     reused: Mapping[str, Reused],
     progress: Progress = silent,
 ) -> dict[float, Chosen]:
@@ -117,11 +107,11 @@ def latents_of(
 
 def check_reused(session: Session, method: Method, reused: Mapping[str, Reused]) -> None:
     """Refuses a lookup that does not fit, before a run begins."""
-    if needs_latents(method) and method.lookup is not None:
+    if method.needs_latents and method.lookup is not None:
         reused_groups(session, method, reused)
 
 
-def reused_groups(session: Session, method: Chooses, reused: Mapping[str, Reused]) -> Groups:
+def reused_groups(session: Session, method: Method, reused: Mapping[str, Reused]) -> Groups:
     """The latents that a lookup names for each class.
 
     Raises:
@@ -168,33 +158,32 @@ def prepare(
     session: Session, method: Method, reused: Mapping[str, Reused], progress: Progress = silent
 ) -> list[tuple[Intervention, str | None]]:
     """A method's interventions, one per scale, each with the lookup that it used as CSV."""
-    if needs_statistics(method):
+    if method.needs_statistics:
         session.complete(progress)
-    if isinstance(method, AutoFeat) and method.control == "shuffled":
+    if method.is_on_shuffled:
         session = shuffled(session)
     chosen: dict[float, Chosen] = {}
-    if needs_latents(method):
+    if method.needs_latents:
         chosen = latents_of(session, method, reused, progress)
     ingredients = Ingredients(
         latents={scale: found.groups for scale, found in chosen.items()},
         class_ids=session.classes_of(session.dataset),
         seed=session.setup.seed,
         differences=_differences(session, method, progress),
-        name=method_name(method, reused),
+        name=method.report_name(is_manual=is_manual(method, reused)),
     )
     made = make_interventions(method, session.pipeline, ingredients)
     tables = [chosen[scale].csv if chosen else None for scale in method.scale]
     return list(zip(made, tables, strict=True))
 
 
-def method_name(method: Method, reused: Mapping[str, Reused]) -> str:
-    """The method's name in reports: latents from a table that no run made are manual."""
-    is_manual = method.lookup is not None and reused[method.lookup].is_manual
-    return MANUAL if is_manual and isinstance(method, AutoFeat) else method.name
+def is_manual(method: Method, reused: Mapping[str, Reused]) -> bool:
+    """Whether a method's latents come from a table that no run made."""
+    return method.lookup is not None and reused[method.lookup].is_manual
 
 
 def _differences(session: Session, method: Method, progress: Progress) -> Differences | None:
-    if not isinstance(method, MeanDiff):
+    if not method.needs_differences:
         return None
     loader = session.loader(session.lookup_dataset)
     return mean_differences(session.pipeline, loader, session.setup.label_threshold, progress)
@@ -209,6 +198,23 @@ def _with_curves(reports: list[Report], n_scales: Sequence[int]) -> list[Report]
         found += [replace(report, extra={**report.extra, **curve}) for report in of_method]
         begin += n
     return found
+
+
+def with_draws(session: Session, method: Method) -> Method:
+    """The method with as many draws as the interval of its comparison needs, unless it says.
+
+    A draw of the label protocol is one pass through the rest of the network whatever the number of
+    classes, so there are as many as one class alone needs. In the class protocol a draw costs as
+    much as the run that it controls: the classes stand for draws, where half of them, for they are
+    of unequal size, are enough. What is drawn for every image needs one.
+    """
+    if not method.is_open:
+        return method
+    if not method.is_drawn_by_class:
+        return narrow(method, type(method), draws=1)
+    n_classes = len(session.classes_of(session.dataset))
+    n_alike = 1 if session.setup.protocol == "label" else n_classes / 2
+    return narrow(method, type(method), draws=draws_needed(n_alike, is_shared=False))
 
 
 def image_groups(session: Session) -> list[str] | None:

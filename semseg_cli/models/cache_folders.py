@@ -1,4 +1,4 @@
-"""The folders of the activation cache: what they hold, which was used last, which have to go.
+"""The folders of the residual cache: what they hold, which was used last.
 
 An entry is a folder named by a digest: `entry.json` says what it holds, its time when it was last
 used; every image has a file below a folder of its first two digits.
@@ -6,20 +6,18 @@ used; every image has a file below a folder of its first two digits.
 
 import contextlib
 import json
-import logging
 import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.files import cannot_write, make_folder, nearest_folder, write_atomic
+from semseg_cli.errors import UsageError
+from semseg_cli.files import cannot_write, make_folder, write_atomic
 
-log = logging.getLogger("semseg_cli")
 ABOUT = "entry.json"
 SUFFIX = ".safetensors"
 IN_USE_SECONDS = 3600.0  # longer than a batch with all its edits takes
@@ -27,14 +25,37 @@ _NAME = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
+class KeptFile:
+    """The file of an image, and when it was written (seconds since 1970)."""
+
+    path: Path
+    n_bytes: int
+    written: float
+
+    @property
+    def name(self) -> str:
+        """The image's name."""
+        return self.path.name.removesuffix(SUFFIX)
+
+
+@dataclass(frozen=True)
 class EntryFolder:
-    """An entry: what it holds, its images and bytes, when it was last used (seconds since 1970)."""
+    """An entry: what it holds, its images' files, when it was last used (seconds since 1970)."""
 
     path: Path
     about: Mapping[str, Any]
-    n_images: int
-    n_bytes: int
+    files: Sequence[KeptFile]
     used: float
+
+    @property
+    def n_images(self) -> int:
+        """How many images have a file."""
+        return len(self.files)
+
+    @property
+    def n_bytes(self) -> int:
+        """The size of all files."""
+        return sum(file.n_bytes for file in self.files)
 
     @property
     def is_in_use(self) -> bool:
@@ -68,24 +89,13 @@ def names_in(entry: Path) -> set[str]:
     return {path.name.removesuffix(SUFFIX) for path in _files(entry)}
 
 
-@dataclass(frozen=True)
-class _KeptFile:
-    path: Path
-    n_bytes: int
-    written: float
-
-    @property
-    def name(self) -> str:
-        return self.path.name.removesuffix(SUFFIX)
-
-
-def _kept_files(entry: Path) -> list[_KeptFile]:
+def _kept_files(entry: Path) -> list[KeptFile]:
     """The files of images with their sizes; those that another process removes are left out."""
     found = []
     for file in _files(entry):
         with contextlib.suppress(OSError):
             seen = file.stat()
-            found.append(_KeptFile(Path(file.path), seen.st_size, seen.st_mtime))
+            found.append(KeptFile(Path(file.path), seen.st_size, seen.st_mtime))
     return found
 
 
@@ -121,8 +131,7 @@ def _kept(path: Path) -> EntryFolder:
     with contextlib.suppress(OSError, ValueError):
         used = (path / ABOUT).stat().st_mtime
         about = json.loads((path / ABOUT).read_text("utf-8"))
-    files = _kept_files(path)
-    return EntryFolder(path, about, len(files), sum(file.n_bytes for file in files), used)
+    return EntryFolder(path, about, _kept_files(path), used)
 
 
 def use(entry: Path, about: Mapping[str, Any]) -> None:
@@ -138,56 +147,6 @@ def use(entry: Path, about: Mapping[str, Any]) -> None:
         open_entry(entry, about)
     except OSError as error:
         raise cannot_write(entry / ABOUT, error, "--cache-dir") from error
-
-
-def make_room(
-    folder: Path, entry: Path, names: Collection[str], n_bytes: int, max_bytes: int
-) -> None:
-    """Removes what was not used for longest until `entry` may grow by so many bytes.
-
-    Entries in use stay. Of the entry itself, only files of other images than `names` may go.
-
-    Raises:
-        SemsegError: there is no room; nothing is removed then.
-    """
-    every = kept_entries(folder)
-    own = next((one for one in every if one.path == entry), None)
-    stale = [file for file in _kept_files(entry) if file.name not in names]
-    stale.sort(key=lambda file: file.written, reverse=True)
-    stale_bytes = sum(file.n_bytes for file in stale)
-    idle = [one for one in every if one.path != entry and not one.is_in_use]
-    idle_bytes = sum(one.n_bytes for one in idle)
-    total = sum(one.n_bytes for one in every)
-    over_limit = total + n_bytes - max_bytes
-    over_disk = n_bytes - shutil.disk_usage(nearest_folder(folder)).free
-    if over_limit > idle_bytes + stale_bytes:
-        held = total - idle_bytes - (own.n_bytes if own else 0)
-        busy = f", and {_gib(held)} are in use" if held else ""
-        raise SemsegError(
-            f"these images need {_gib(n_bytes)} more, --cache-limit is {_gib(max_bytes)}{busy}: "
-            "make it larger, or give --no-cache."
-        )
-    if over_disk > idle_bytes + stale_bytes:
-        raise SemsegError(
-            f"{folder} has {_gib(n_bytes - over_disk)} free, {_gib(n_bytes)} are needed: free some "
-            "space, give another --cache-dir, or --no-cache."
-        )
-    to_free = max(over_limit, over_disk)
-    while to_free > 0 and idle:
-        oldest = idle.pop()
-        log.warning("Removed activations not used for longest: %s", oldest.title)
-        to_free -= remove(oldest)
-    while to_free > 0 and stale:
-        file = stale.pop()
-        with contextlib.suppress(OSError):
-            file.path.unlink(missing_ok=True)
-        to_free -= file.n_bytes
-
-
-def _gib(n_bytes: int) -> str:
-    if n_bytes < 2**30:
-        return f"{n_bytes / 2**20:.3g} MiB"
-    return f"{n_bytes / 2**30:.1f} GiB"
 
 
 def remove(entry: EntryFolder) -> int:

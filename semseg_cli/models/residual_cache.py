@@ -25,7 +25,8 @@ from semseg_cli.data.batches import Batch, KeptSample, Sample
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import make_folder, write_atomic
-from semseg_cli.models.cache_folders import file_of, make_room, names_in, open_entry, use
+from semseg_cli.models.cache_folders import file_of, names_in, open_entry, use
+from semseg_cli.models.cache_room import Keeping, Wanted, foresee, make_room
 from semseg_cli.models.vit import Backbone
 
 log = logging.getLogger("semseg_cli")
@@ -56,8 +57,7 @@ class ActivationCache:
         log.info("activations of %s: %d of %d are kept", title, n_images - n_missing, n_images)
         try:
             if n_missing:
-                n_bytes, names = n_missing * entry.n_bytes, set(dataset.contents)
-                make_room(self.folder, entry.path, names, n_bytes, self.max_bytes)
+                make_room(self.folder, entry.wanted, n_missing, self.max_bytes)
             make_folder(entry.path, "--cache-dir")
             open_entry(entry.path, entry.about)
             entry.keeps = True
@@ -67,15 +67,11 @@ class ActivationCache:
             self.refused.add(entry.path)
         return entry
 
-    def path(self, vit: Backbone, layer: int, dataset: Dataset) -> Path:
-        """The folder of what is kept of these images after this layer, there or not."""
-        return self.folder / _key(vit, layer, dataset)
-
-    def missing(self, vit: Backbone, layer: int, dataset: Dataset) -> tuple[int, int]:
-        """How many of these images are not kept, and the bytes that they would take."""
-        entry = self._entry(vit, layer, dataset)
-        n_missing = entry.n_missing()
-        return n_missing, n_missing * entry.n_bytes
+    def foresee(self, vit: Backbone, layer: int, datasets: Sequence[Dataset]) -> dict[str, Keeping]:
+        """By digest what a run would add of these datasets, in the order of their use."""
+        unique = {dataset.digest: dataset for dataset in datasets}
+        wanted = [self._entry(vit, layer, dataset).wanted for dataset in unique.values()]
+        return dict(zip(unique, foresee(self.folder, wanted, self.max_bytes), strict=True))
 
     def deepest_whole(self, vit: Backbone, dataset: Dataset) -> int | None:
         """The last layer of which all of these images are kept; None if there is no such layer."""
@@ -91,7 +87,7 @@ class ActivationCache:
             "dataset": dataset.title,
             "split": dataset.split,
         }
-        return CacheEntry(self.path(vit, layer, dataset), vit, dataset, about)
+        return CacheEntry(self.folder / _key(vit, layer, dataset), vit, dataset, about)
 
 
 class CacheEntry:
@@ -118,6 +114,11 @@ class CacheEntry:
         """The size of one image's file, a little too large."""
         sizes = (torch.Size(shape).numel() * kind.itemsize for shape, kind in self._form.values())
         return sum(sizes) + HEADER_BYTES
+
+    @property
+    def wanted(self) -> Wanted:
+        """What a run wants to find here."""
+        return Wanted(self.path, frozenset(self._names), self.n_bytes)
 
     def n_missing(self, positions: Sequence[int] | None = None) -> int:
         """How many of the images (of those at these positions) have no file now."""

@@ -3,17 +3,16 @@
 Integers are kept and divided last. An empty denominator gives 0.0. No torch in here.
 """
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TextIO, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from semseg_cli.errors import SemsegError, VersionError
 from semseg_cli.files import make_folder, write_atomic
+from semseg_cli.runs.rows import csv_text
 
 SCHEMA_VERSION = 1
 
@@ -304,14 +303,6 @@ def save(results: list[Report], fpath: str) -> None:
     Raises:
         SemsegError: the file cannot be written.
     """
-    file = io.StringIO()
-    write_csv(file, CSV_HEADER, (report.to_csv_row() for report in results))
+    text = csv_text((report.to_csv_row() for report in results), CSV_HEADER)
     make_folder(Path(fpath).parent)
-    write_atomic(Path(fpath), file.getvalue().encode())
-
-
-def write_csv(file: TextIO, header: list[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Writes rows as CSV; keys that are not in the header are an error."""
-    writer = csv.DictWriter(file, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    write_atomic(Path(fpath), text.encode())

@@ -5,22 +5,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import Settings, option
-from semseg_cli.settings.methods import RandFeat
-from semseg_cli.settings.output import Output
+from semseg_cli.settings.methods import RandFeat, RandVec
+from semseg_cli.settings.output import Format, Output, store_option
 
-Format = Literal["auto", "table", "csv", "json", "markdown", "latex"]
 SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
-N_RESAMPLES = 2000
-SHORT = {
-    "target": "target_change",
-    "other": "other_change",
-    "macro_target": "macro_target_change",
-    "macro_other": "macro_other_change",
-    "difference": "selectivity_difference",
-    "p": "selectivity_p",
-    "class": "class_name",
-    "patches": "n_orig_patches",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +24,24 @@ class View(Settings):
         (), "Only this class (repeatable; name or id); implies --per-class.", flag="class"
     )
     columns: str | None = option(
-        None, "Show these columns, a,b,c: any of --format csv, any setting; target, other, p, ..."
+        None,
+        "Show these columns, a,b,c: any of --format csv, any setting; macro, macro_target, p, ...",
     )
     all_columns: bool = option(False, "Show every column, also what all runs have in common.")
     sort: str | None = option(
-        None, "Sort rows by this column, largest first; -COLUMN puts the smallest first."
+        None,
+        "Sort rows by this column, largest first; -COLUMN puts the smallest first "
+        "(macro_selectivity, where runs are not named; selectivity of classes).",
     )
     top: int | None = option(None, "Only the first N rows.", ge=1)
     precision: int = option(3, "Decimals.", ge=1, le=12)
-    resamples: int = option(
-        N_RESAMPLES, "Resamples of the images for differences and for intervals not logged.", ge=100
+    group_by: str | None = option(
+        None, "Images of one drive, patient or scene count as one sample: a regular expression "
+        "that finds its name in theirs, or FILE.csv:COLUMN (else as the runs were told).",
+    )  # fmt: skip
+    format: Literal["auto", Format] = option(
+        "auto", "Form of the table; auto goes by the suffix of --output."
     )
-    format: Format = option("auto", "Form of the table; auto goes by the suffix of --output.")
     output: Path | None = option(None, "Write to this file instead of the terminal.")
     plot: Path | None = option(None, "Also draw target and other change of the runs: FILE.png.")
 
@@ -56,12 +50,6 @@ class View(Settings):
         """The form to print: the one asked for, else that of the file's suffix, else a table."""
         by_suffix = SUFFIXES.get(self.output.suffix.lower(), "table") if self.output else "table"
         return by_suffix if self.format == "auto" else self.format
-
-    @property
-    def wanted_columns(self) -> tuple[str, ...]:
-        """The columns asked for by name, in full."""
-        given = (name.strip() for name in (self.columns or "").split(","))
-        return tuple(SHORT.get(name, name) for name in given if name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +69,11 @@ class RunChoice(Settings):
     )
     unfinished: bool = option(False, "Also runs that failed, were stopped or go on.")
     baseline: str | None = option(
-        None, f"Method or run that differences are taken to ({RandFeat.command}, if present)."
+        None,
+        f"Method or run that differences are taken to: {RandFeat.command}, else "
+        f"{RandVec.command}, with an edit as long, if present.",
     )
-    tracking_uri: str | None = option(
-        None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
-    )
+    tracking_uri: str | None = store_option()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from semseg_cli.settings.base import Settings, option, to_size
 VitFamily = Literal["dinov2", "dinov3", "clip", "siglip"]
 Protocol = Literal["class", "label"]
 Device = Literal["auto", "cpu", "cuda"]
-Format = Literal["table", "csv", "json", "markdown", "latex"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 SaeFormat = Literal[
     "auto",

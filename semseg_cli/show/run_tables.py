@@ -2,41 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 
+from semseg_cli.runs.metrics import CLASSES, HEADS, LATENTS, RUNS, STATISTICS, Metric, shown
 from semseg_cli.runs.report import Report
-from semseg_cli.show.tables import Column, Row, Table
+from semseg_cli.runs.rows import Row
+from semseg_cli.show.run_notes import curve_note, exclusions, interval_notes, listed
+from semseg_cli.show.tables import Column, Table
 
 NAME = Column("run", "run", "text", elastic=True)
-METRICS = (
-    Column("target_change", "target", "estimate"),
-    Column("other_change", "other", "estimate"),
-    Column("selectivity", "selectivity", "estimate"),
-    Column("macro_target_change", "macro\ntarget", "estimate"),
-    Column("macro_other_change", "macro\nother", "estimate"),
-    Column("edit_norm", "edit\nnorm"),
-)
 CLASS = Column("class_name", "class", "text", elastic=True)
-CLASS_COLUMNS = (
-    CLASS,
-    Column("latent", "latent", "count"),
-    Column("target_change", "target"),
-    Column("other_change", "other"),
-    Column("selectivity", "selectivity"),
-    Column("n_orig_patches", "patches", "count"),
-    Column("n_changed_patches", "changed", "count"),
-)
-LOOKUP_COLUMNS = (
-    CLASS,
-    Column("rank", "rank", "count"),
-    Column("latent", "latent", "count"),
-    Column("threshold", "above", "setting"),
-    Column("f1", "F1"),
-    Column("precision", "prec."),
-    Column("recall", "recall"),
-    Column("n_patches", "patches", "count"),
-    Column("target_change", "target"),
-    Column("other_change", "other"),
-    Column("selectivity", "select."),
-)
+
+
+def to_column(metric: Metric) -> Column:
+    """The column of a metric."""
+    return Column(metric.key, metric.header, metric.kind)
+
+
+def _columns(metrics: tuple[Metric, ...]) -> tuple[Column, ...]:
+    return tuple(to_column(metric) for metric in shown(metrics, "table"))
+
+
+METRICS = _columns(RUNS)
+CLASS_COLUMNS = (CLASS, *_columns(CLASSES))
+LOOKUP_COLUMNS = (CLASS, *_columns(LATENTS))
+SWEEP_COLUMNS = _columns(HEADS)
+STATS_COLUMNS = _columns(STATISTICS)
 
 
 def identical_note(names: Sequence[str]) -> str:
@@ -47,7 +36,7 @@ def identical_note(names: Sequence[str]) -> str:
     )
 
 
-def best_row(rows: Sequence[Row], key: str = "selectivity") -> tuple[int, str] | None:
+def best_row(rows: Sequence[Row], key: str = "macro_selectivity") -> tuple[int, str] | None:
     """The cell with the largest value, where it is one of several and above zero."""
     values = [row.get(key) or 0.0 for row in rows]
     top = max(values, default=0.0)
@@ -63,19 +52,29 @@ def summary_table(
     reports: Mapping[str, Report], title: str = "Results", notes: Sequence[str] = ()
 ) -> Table:
     """One row per run, named by the keys; what all runs share goes into the notes."""
-    rows = [{"run": name, "method": r.method, **r.metrics()} for name, r in reports.items()]
+    rows = [_summary_row(name, report) for name, report in reports.items()]
     same = [name for name, report in reports.items() if not report.is_pooled_telling]
+    columns = present((NAME, *METRICS), rows)
     return Table(
         title,
-        present((NAME, *METRICS), rows),
+        columns,
         tuple(rows),
         notes=(
             *_shared(list(reports.values())),
+            *interval_notes(rows, [column.key for column in columns]),
+            *_exclusions(reports),
             *((identical_note(same),) if same else ()),
+            *_curves(reports),
             *notes,
         ),
         best=best_row(rows),
     )
+
+
+def _summary_row(name: str, report: Report) -> Row:
+    metrics = report.metrics()
+    whole = {f"{m.key}_n_images": report.n_images for m in RUNS if m.has_interval}
+    return {"run": name, "method": report.method, **whole, **metrics}
 
 
 def _shared(reports: Sequence[Report]) -> list[str]:
@@ -86,9 +85,28 @@ def _shared(reports: Sequence[Report]) -> list[str]:
     n_classes = len(first.class_results)
     return [
         f"Protocol {protocols}, {first.n_images} images, {n_classes} "
-        f"class{'es' if n_classes != 1 else ''}. "
-        f"macro: mean over classes with at least {first.min_patches} predicted patches."
+        f"class{'es' if n_classes != 1 else ''}. macro: mean over classes; pooled: over patches."
     ]
+
+
+def _exclusions(reports: Mapping[str, Report]) -> list[str]:
+    """Which classes are left out of macro means; one line where it is the same in all runs."""
+    said: dict[str, list[str]] = {}
+    for name, report in reports.items():
+        said.setdefault(exclusions(report), []).append(name)
+    if len(said) == 1:
+        return [line for line in said if line]
+    return [f"{listed(names)}: {line}" for line, names in said.items() if line]
+
+
+def _curves(reports: Mapping[str, Report]) -> list[str]:
+    """One sentence per method with several scales."""
+    found = {
+        report.method: curve_note(name.split(" x")[0], report.extra)
+        for name, report in reports.items()
+        if "curve_end" in report.extra
+    }
+    return list(found.values())
 
 
 def present(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...]:
@@ -97,8 +115,22 @@ def present(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...
 
 
 def class_table(rows: Sequence[Row], title: str = "Classes") -> Table:
-    """One row per class, from `ClassResults.to_row()` or class_results.csv."""
-    return Table(title, present(CLASS_COLUMNS, rows), tuple(rows), best=None)
+    """One row per class, from class_results.csv."""
+    columns = present(CLASS_COLUMNS, rows)
+    notes = interval_notes(rows, [column.key for column in columns], CLASS.key)
+    return Table(title, columns, tuple(rows), tuple(notes), best=None)
+
+
+def by_selectivity(rows: Sequence[Row]) -> list[Row]:
+    """The classes by falling selectivity; those without one last."""
+    nothing = -2.0  # below all
+    return sorted(
+        rows,
+        key=lambda row: (
+            -(nothing if row.get("selectivity") is None else row["selectivity"]),
+            row["class_id"],
+        ),
+    )
 
 
 def extremes_table(rows: Sequence[Row], min_patches: int = 0, n: int = 5, which: str = "") -> Table:
@@ -106,18 +138,21 @@ def extremes_table(rows: Sequence[Row], min_patches: int = 0, n: int = 5, which:
 
     `which` names the run where there are several.
     """
-    ranked = [row for row in rows if row["n_orig_patches"] >= max(1, min_patches)]
-    ranked.sort(key=lambda row: (-row["selectivity"], row["class_id"]))
+    ranked = by_selectivity([row for row in rows if row["n_orig_patches"] >= max(1, min_patches)])
     placed = [{"place": place, **row} for place, row in enumerate(ranked, 1)]
     shown = placed if len(placed) <= 2 * n else placed[:n] + placed[-n:]
     left = len(rows) - len(ranked)
     all_shown = len(shown) == len(placed)
     title = "Classes by selectivity" if all_shown else f"{n} most and least selective classes"
+    columns = present(CLASS_COLUMNS, shown)
     return Table(
         title + (f" of {which}" if which else ""),
-        (Column("place", "#", "count"), *present(CLASS_COLUMNS, shown)),
+        (Column("place", "#", "count"), *columns),
         tuple(shown),
-        notes=_few(left, min_patches),
+        notes=(
+            *interval_notes(shown, [c.key for c in columns], CLASS.key, is_below=True),
+            *_few(left, min_patches),
+        ),
     )
 
 
@@ -148,31 +183,11 @@ def _latent(row: Row) -> int | None:
     return None if latent is None or latent < 0 else latent
 
 
-SWEEP_COLUMNS = (
-    Column("lr", "learning\nrate", "setting"),
-    Column("weight_decay", "weight\ndecay", "setting"),
-    Column("miou", "mIoU"),
-    Column("accuracy", "pixel\naccuracy"),
-    Column("epoch", "epoch", "count"),
-)
-
-
 def sweep_table(rows: Sequence[Row], notes: Sequence[str] = ()) -> Table:
     """One row per head of a sweep, each at its best epoch, from sweep.csv."""
     return Table(
         "Heads", SWEEP_COLUMNS, tuple(rows), notes=tuple(notes), best=best_row(rows, "miou")
     )
-
-
-STATS_COLUMNS = (
-    Column("l0", "L0", "ratio"),
-    Column("dead_share", "dead"),
-    Column("n_alive", "alive\nlatents", "count"),
-    Column("d_sae", "latents", "count"),
-    Column("act_norm", "norm"),
-    Column("mean_norm", "length\nof mean"),
-    Column("n_images", "images", "count"),
-)
 
 
 def stats_table(row: Row, notes: Sequence[str] = ()) -> Table:

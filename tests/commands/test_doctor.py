@@ -151,7 +151,7 @@ def test_the_disk_is_asked_for_what_is_kept(
     assert rows["disk"]["status"] == "pass"
     _, rows = doctor(terminal, known_world, cache_limit="0.000001", **given)
     assert rows["disk"]["status"] == "warn"
-    assert "are more than --cache-limit" in rows["disk"]["advice"]
+    assert "more, --cache-limit is 0.00102 MiB" in rows["disk"]["advice"]
     assert asked[1::2] == [7 * n_image, n_scratch, n_scratch]
     doctor(terminal, known_world, "--no-cache")
     assert asked[-1] == 0

@@ -1,6 +1,7 @@
 """Edits: exact values, where random draws belong, and rank one against the full way round."""
 
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -23,18 +24,28 @@ from semseg_cli.engine.mean_differences import mean_differences
 from semseg_cli.engine.methods import (
     Ingredients,
     alike,
+    edits_of,
     make_interventions,
-    needs_latents,
-    needs_statistics,
     rand_feat,
     rand_vec,
     set_latents,
 )
 from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.estimate import make_plan
+from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import Session
+from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae import Threshold, TopK
 from semseg_cli.runs.lookup_csv import Member
-from semseg_cli.settings.methods import METHODS, AutoFeat, MeanDiff, Method, RandFeat, RandVec
+from semseg_cli.settings.methods import (
+    METHODS,
+    AutoFeat,
+    Intervening,
+    MeanDiff,
+    Method,
+    RandFeat,
+    RandVec,
+)
 
 ACTIVATIONS = [Threshold(), Threshold(0.5), TopK(6)]
 
@@ -328,7 +339,7 @@ EVERY = [
 @pytest.mark.parametrize("make", EVERY)
 def test_every_method_makes_one_intervention_per_scale(tiny: Session, make: Any) -> None:
     method: Method = make(scale=(-1.0, 3.0))
-    latents = {-1.0: members({1: 2, 3: 4}), 3.0: members({1: 5})} if needs_latents(method) else {}
+    latents = {-1.0: members({1: 2, 3: 4}), 3.0: members({1: 5})} if method.needs_latents else {}
     differences = mean_differences(tiny.pipeline, tiny.loader(tiny.lookup_dataset), 0.9)
     ingredients = Ingredients(latents, [1, 2, 3], 0, differences)
     made = make_interventions(method, tiny.pipeline, ingredients)
@@ -351,14 +362,49 @@ def test_only_wanted_classes_are_edited(tiny: Session) -> None:
 
 
 def test_what_each_method_needs() -> None:
-    assert not needs_statistics(RandVec())
-    assert needs_statistics(RandFeat())
-    assert not needs_latents(RandFeat())
-    assert needs_latents(RandFeat(match="max"))
-    assert needs_latents(MeanDiff())
-    assert not needs_latents(MeanDiff(match="project"))
-    assert needs_latents(AutoFeat())
-    assert needs_latents(RandVec(match="norm"))
+    assert not RandVec().needs_statistics
+    assert RandFeat().needs_statistics
+    assert not RandFeat().needs_latents
+    assert RandFeat(match="max").needs_latents
+    assert MeanDiff().needs_latents
+    assert not MeanDiff(match="project").needs_latents
+    assert AutoFeat().needs_latents
+    assert RandVec(match="norm").needs_latents
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nudge(Intervening):
+    """A method that only this test knows."""
+
+    name: ClassVar[str] = "nudge-by-ten"
+    command: ClassVar[str] = "nudge"
+
+    @property
+    def needs_latents(self) -> bool:
+        return False
+
+
+@edits_of.register
+def _nudge(
+    method: Nudge, pipeline: Pipeline, scale: float, ingredients: Ingredients
+) -> tuple[Edit, ...]:
+    return (replace(rand_vec(pipeline, 10.0, ingredients.seed), method=method.name, scale=scale),)
+
+
+def test_a_settings_class_and_a_function_make_a_method(tiny: Session) -> None:
+    method: Any = Nudge(scale=(1.0, 2.0))
+    outcomes = run(tiny, [method], {})
+    assert [o.report.method for o in outcomes] == [method.name] * 2
+    assert all(outcome.lookup_csv is None for outcome in outcomes)
+    assert make_plan(tiny, [method]).n_encoded == 0
+
+
+def test_every_method_has_its_own_edits(tiny: Session) -> None:
+    fallback = edits_of.dispatch(object)
+    assert len({edits_of.dispatch(kind) for kind in METHODS} | {fallback}) == len(METHODS) + 1
+    unknown: Any = Intervening()
+    with pytest.raises(NotImplementedError, match="Intervening"):
+        edits_of(unknown, tiny.pipeline, 1.0, Ingredients({}, [1], seed=0))
 
 
 def test_a_scale_outside_ten_is_refused_for_latents_only(tiny: Session) -> None:

@@ -1,5 +1,6 @@
 """The plan of a run: what it says is what the run does."""
 
+import os
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,15 @@ import torch
 from torch import Tensor
 from worlds import World
 
+from semseg_cli.data.dataset import Dataset, Loader
 from semseg_cli.experiment import estimate
-from semseg_cli.experiment.estimate import Keeping, Seconds, make_plan, plan_keeping
+from semseg_cli.experiment.estimate import Seconds, make_plan
 from semseg_cli.experiment.run import choose_latents, run
 from semseg_cli.experiment.session import Session, open_session
-from semseg_cli.models.cache_folders import activations_folder
+from semseg_cli.models.cache_folders import activations_folder, kept_entries
+from semseg_cli.models.cache_room import Keeping
+from semseg_cli.models.residual_cache import ActivationCache
+from semseg_cli.models.residuals import Residuals
 from semseg_cli.settings.methods import AutoFeat, Choose, MeanDiff, Method, RandVec
 
 Usage = namedtuple("Usage", ["free"])
@@ -51,6 +56,12 @@ def counted(session: Session, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]
     monkeypatch.setattr(vit, "prefix", counting_prefix)
     monkeypatch.setattr(sae_type, "encode", counting_encode)
     return seen
+
+
+def foreseen(cache: ActivationCache, session: Session, dataset: Dataset) -> Keeping:
+    """What a run would add of one dataset."""
+    encoder = session.encoder
+    return cache.foresee(encoder.vit, encoder.layer, [dataset])[dataset.digest]
 
 
 def do(session: Session, method: Method | Choose) -> None:
@@ -105,7 +116,8 @@ def test_a_limit_that_is_too_small_is_told_and_every_pass_runs_the_vit(
 ) -> None:
     said = make_plan(opened(known_world, tmp_path, cache_limit=1e-6), [LOOKUP])
     assert said.n_prefixes == 8
-    assert said.kept == "none (0.00 GiB are more than --cache-limit)"
+    assert said.kept.startswith("none (these images need")
+    assert said.kept.endswith("MiB more, --cache-limit is 0.00102 MiB)")
     assert make_plan(opened(known_world, tmp_path), [LOOKUP]).kept == "0.00 GiB"
     assert make_plan(opened(known_world, tmp_path, no_cache=True), [LOOKUP]).kept == "none"
 
@@ -116,14 +128,15 @@ def test_what_is_kept_of_a_dataset_counts_towards_the_limit(
     whole = opened(known_world, tmp_path)
     cache = whole.encoder.cache
     assert cache is not None
-    vit, layer, dataset = whole.encoder.vit, whole.encoder.layer, whole.lookup_dataset
-    n_bytes = cache.missing(vit, layer, dataset)[1]
+    dataset = whole.lookup_dataset
+    n_bytes = foreseen(cache, whole, dataset).n_bytes
     limit = n_bytes * 3.5 / 4 / 2**30
     do(opened(known_world, tmp_path, lookup_images=3, cache_limit=limit), LOOKUP)
     short = opened(known_world, tmp_path, cache_limit=limit)
     assert make_plan(short, [LOOKUP]).n_prefixes == 2  # one image is missing, in two passes
     do(short, LOOKUP)
-    assert cache.missing(vit, layer, dataset) == (1, n_bytes // 4)
+    found = foreseen(cache, short, dataset)
+    assert (found.n_missing, found.n_bytes) == (1, n_bytes // 4)
 
 
 def test_datasets_share_the_room_of_the_disk(
@@ -133,7 +146,7 @@ def test_datasets_share_the_room_of_the_disk(
     encoder, cache = session.encoder, session.encoder.cache
     assert cache is not None
     datasets = [session.lookup_dataset, session.dataset, session.lookup_dataset]
-    one = cache.missing(encoder.vit, encoder.layer, session.dataset)[1] // 3
+    one = foreseen(cache, session, session.dataset).n_bytes // 3
     places = []
 
     def usage(path: Path) -> Usage:
@@ -141,12 +154,12 @@ def test_datasets_share_the_room_of_the_disk(
         return Usage(7 * one - 1)
 
     monkeypatch.setattr("shutil.disk_usage", usage)
-    found = plan_keeping(cache, encoder.vit, encoder.layer, datasets)
+    found = cache.foresee(encoder.vit, encoder.layer, datasets)
     assert places == [tmp_path]
     first, second = found.values()
     assert first == Keeping(4, 4 * one)
     assert second.n_missing == 3
-    assert second.refused.endswith(f"GiB are more than {cache.folder} has free")
+    assert second.refused.startswith(f"{cache.folder} has ")
     said = make_plan(session, [AUTO_FEAT])
     assert said.kept == f"0.00 GiB ({second.refused})"
     assert said.n_prefixes == 7
@@ -159,24 +172,46 @@ def test_both_datasets_of_a_run_stay_within_the_limit_and_others_make_room(
     cache = opened(known_world, tmp_path).encoder.cache
     assert cache is not None
     session = opened(known_world, tmp_path)
-    vit, layer = session.encoder.vit, session.encoder.layer
-    one = cache.missing(vit, layer, session.dataset)[1] // 3
+    vit = session.encoder.vit
+    one = foreseen(cache, session, session.dataset).n_bytes // 3
     limit = 5.9 * one / 2**30
     short = opened(known_world, tmp_path, cache_limit=limit)
     said = make_plan(short, [AUTO_FEAT])
-    assert said.kept == "0.00 GiB (0.00 GiB are more than is left of --cache-limit)"
+    assert said.kept.startswith("0.00 GiB (these images need")
+    assert said.kept.endswith("are in use)")
     do(short, AUTO_FEAT)
-    assert cache.missing(vit, layer, session.lookup_dataset)[0] == 0
-    assert cache.missing(vit, layer, session.dataset)[0] == 3
+    assert foreseen(cache, session, session.lookup_dataset).n_missing == 0
+    assert foreseen(cache, session, session.dataset).n_missing == 3
     assert make_plan(opened(known_world, tmp_path, cache_limit=limit), [AUTO_FEAT]).n_prefixes == 3
 
     def added(layer: int) -> Keeping:
         small = replace(cache, max_bytes=int(5.9 * one))
-        (found,) = plan_keeping(small, vit, layer, [session.dataset]).values()
+        (found,) = small.foresee(vit, layer, [session.dataset]).values()
         return found
 
-    assert added(2).refused.endswith("is left of --cache-limit")  # layer 1 is in use
+    assert added(2).refused.endswith("are in use")  # layer 1 is in use
     monkeypatch.setattr("semseg_cli.models.cache_folders.IN_USE_SECONDS", -1.0)
     assert added(2) == Keeping(3, 3 * one)
     monkeypatch.setattr("shutil.disk_usage", lambda _path: Usage(0))
     assert not added(2).refused  # four images of layer 1 may go
+
+
+def test_a_plan_knows_that_the_first_dataset_takes_the_room_of_the_second(
+    known_world: World, tmp_path: Path
+) -> None:
+    session = opened(known_world, tmp_path)
+    encoder, cache = session.encoder, session.encoder.cache
+    assert cache is not None
+    for _ in Residuals(encoder.vit, encoder.layer, Loader(session.dataset, 4), cache):
+        pass
+    (kept,) = kept_entries(cache.folder)
+    os.utime(kept.path / "entry.json", (1000, 1000))  # long ago
+    limit = kept.n_bytes / 3 * 6.5 / 2**30  # of 3 images of the one and 4 of the other
+    said = make_plan(opened(known_world, tmp_path, cache_limit=limit), [AUTO_FEAT])
+    assert said.n_prefixes == 4 + 3
+    assert "are in use" in said.kept
+    short = opened(known_world, tmp_path, cache_limit=limit)
+    with pytest.MonkeyPatch.context() as patch:
+        seen = counted(short, patch)
+        do(short, AUTO_FEAT)
+    assert seen["prefix"] == said.n_prefixes

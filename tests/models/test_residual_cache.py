@@ -347,7 +347,7 @@ def test_the_entry_that_was_not_used_for_longest_goes_first(
     other = backbone(registers=2, seed=4)
     with caplog.at_level(logging.WARNING):
         gathered(Residuals(other, 1, Loader(dataset, 4), cache))
-    assert caplog.text.count("Removed activations") == 1
+    assert caplog.text.count("Removed residuals") == 1
     left = {kept.path for kept in kept_entries(cache.folder)}
     assert left == {entries[1], entries[3], cache.entry(other, 1, dataset).path}
     assert sum(kept.n_bytes for kept in kept_entries(cache.folder)) <= cache.max_bytes

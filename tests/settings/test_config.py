@@ -9,10 +9,12 @@ from semseg_cli.settings.base import Settings, default_of, narrow
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Data, Imgs, Setup
 from semseg_cli.settings.methods import (
+    MANUAL,
     METHODS,
     AutoFeat,
     Choose,
     LatentChoice,
+    MeanDiff,
     Method,
     RandFeat,
     RandVec,
@@ -138,6 +140,31 @@ def test_methods_are_the_members_of_the_union_with_names_of_their_own() -> None:
         "mean-difference",
     }
     assert len({m.command for m in METHODS}) == len(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (RandVec(), "rand-vec"),
+        (RandVec(match="norm", select="causal"), "rand-vec norm causal"),
+        (RandVec(select="causal", top_k_group=3), "rand-vec"),  # it chooses no latents
+        (RandFeat(match="max", top_k_group=2), "rand-feat max top2"),
+        (MeanDiff(match="project"), "mean-diff project"),
+        (AutoFeat(control="shuffled"), "auto-feat shuffled"),
+        (AutoFeat(lookup="a.csv", top_k_group=2), "auto-feat"),
+    ],
+)
+def test_a_run_is_named_by_what_is_not_plain(method: Method, expected: str) -> None:
+    assert method.run_name(is_manual=False) == expected
+
+
+def test_only_the_automatic_feature_is_called_manual_by_hand() -> None:
+    by_hand = {kind.command: kind(lookup="a.csv") for kind in METHODS}
+    names = {key: one.report_name(is_manual=True) for key, one in by_hand.items()}
+    assert names.pop("auto-feat") == MANUAL
+    assert all(by_hand[key].name == name for key, name in names.items())
+    assert by_hand["auto-feat"].run_name(is_manual=True) == "manual"
+    assert by_hand["rand-feat"].run_name(is_manual=True) == "rand-feat"
 
 
 def test_narrow_takes_what_fits_and_applies_changes() -> None:

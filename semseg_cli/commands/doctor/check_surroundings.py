@@ -12,9 +12,10 @@ from semseg_cli.commands.doctor.findings import Finding
 from semseg_cli.commands.doctor.patient import EVALUATION, LOOKUP, Patient, doubtful, good
 from semseg_cli.engine.detections import THRESHOLDS
 from semseg_cli.errors import SemsegError
-from semseg_cli.experiment.estimate import Keeping, make_plan, plan_keeping
+from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.session import activation_cache
 from semseg_cli.files import cannot_write, nearest_folder
+from semseg_cli.models.cache_room import Keeping
 from semseg_cli.settings.methods import AutoFeat, Choose
 from semseg_cli.tracking import store_address as stores
 
@@ -96,7 +97,7 @@ def _keepings(patient: Patient) -> list[Keeping]:
     if cache is None:
         return []
     seen = [patient.seen(role) for role in (LOOKUP, EVALUATION) if role in patient.datasets]
-    return list(plan_keeping(cache, patient.vit, patient.setup.vit_layer, seen).values())
+    return list(cache.foresee(patient.vit, patient.setup.vit_layer, seen).values())
 
 
 def _scratch_bytes(patient: Patient) -> int:
@@ -140,9 +141,6 @@ def time(patient: Patient) -> Finding:
     """How long would auto-feat take, or lookup where there is no head?"""
     method = AutoFeat() if patient.fitting_head else Choose()
     plan = make_plan(patient.session(), [method])
-    name = AutoFeat.command if isinstance(method, AutoFeat) else "lookup"
     took = f"{plan.seconds / 60:.1f} min" if plan.seconds >= 120 else f"{plan.seconds:.0f} s"
-    return good(
-        f"{name}: about {took}, {plan.n_prefixes} passes up to the layer, {plan.n_tails} after",
-        seconds=plan.seconds,
-    )
+    passes = f"{plan.n_prefixes} passes up to the layer, {plan.n_tails} after"
+    return good(f"{method.command}: about {took}, {passes}", seconds=plan.seconds)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import torch
 
 from semseg_cli.commands.intervene import is_demo, open_store, print_where, tell_of_demo
@@ -41,6 +40,7 @@ from semseg_cli.runs.folder import (
     SWEEP_FILE,
     RunFolder,
 )
+from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.inputs import TrainSetup
 from semseg_cli.settings.output import Recorded
 from semseg_cli.settings.training import Training
@@ -207,7 +207,7 @@ def sweep_rows(sweep: Sweep) -> list[dict[str, Any]]:
     return rows
 
 
-def class_rows(best: Best, dataset: Dataset) -> list[dict[str, Any]]:
+def iou_rows(best: Best, dataset: Dataset) -> list[dict[str, Any]]:
     """One row per class; no IoU for one that does not occur."""
     names = enumerate(dataset.class_names, start=1)
     ious = best.score.ious
@@ -219,9 +219,8 @@ def _write(folder: RunFolder, sweep: Sweep, best: Best, dataset: Dataset) -> Non
         save_head(folder.path / name, best.to_head())
     rows, winner = sweep_rows(sweep), sweep.winner
     assert winner is not None, "a best head is one of the sweep"
-    folder.write(SWEEP_FILE, pd.DataFrame(rows).to_csv(index=False).encode())
-    classes = pd.DataFrame(class_rows(best, dataset))
-    folder.write(HEAD_CLASSES_FILE, classes.to_csv(index=False).encode())
+    folder.write(SWEEP_FILE, csv_text(rows).encode())
+    folder.write(HEAD_CLASSES_FILE, csv_text(iou_rows(best, dataset)).encode())
     metrics = {**rows[winner], "n_epochs": sweep.epoch}
     folder.write_json(METRICS_FILE, {name: float(value) for name, value in metrics.items()})
 

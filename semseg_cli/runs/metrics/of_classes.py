@@ -1,0 +1,82 @@
+"""The numbers of one class in one run, in the order in which they are shown."""
+
+from dataclasses import replace
+
+from semseg_cli.runs.metrics.metric import Metric, against_baseline
+
+_BH = "the classes with enough predicted patches (Benjamini-Hochberg); none for the others"
+_DIFFERENCE, _P, _P_ADJUSTED = against_baseline("selectivity", "selectivity", _BH)
+
+CLASSES = (
+    Metric(
+        "latent",
+        "The latents that are set for the class, joined by +; none for random controls with "
+        "several draws and for directions that are no latent's.",
+        unit="latent",
+        digits=0,
+        shown=("table",),
+    ),
+    Metric(
+        "target_change",
+        "Share of the patches predicted as the class that change class; none over no patch.",
+        "target",
+        shown=("table", "plots"),
+        short="target",
+        label="target change",
+        has_interval=True,
+    ),
+    Metric(
+        "other_change",
+        "Share of the patches predicted as anything else that change class.",
+        "other",
+        shown=("table", "plots"),
+        short="other",
+        label="other change",
+        has_interval=True,
+    ),
+    Metric(
+        "selectivity",
+        "Target change of the class minus its other change, from -1 to 1.",
+        "selectivity",
+        unit="difference of shares",
+        shown=("table", "plots"),
+        has_interval=True,
+    ),
+    Metric(
+        "n_orig_patches",
+        "Patches predicted as the class before the edit, over all draws in `class_results.csv`, "
+        "of one draw in `compare`.",
+        "patches",
+        unit="patches",
+        digits=0,
+        shown=("table",),
+        short="patches",
+    ),
+    Metric(
+        "n_changed_patches",
+        "Those of them that have another class after it.",
+        "changed",
+        unit="patches",
+        digits=0,
+        shown=("table",),
+    ),
+    Metric(
+        "n_other_patches",
+        "All other patches of the evaluated images, over all draws.",
+        unit="patches",
+        digits=0,
+    ),
+    Metric(
+        "n_other_changed",
+        "Those of them that have another class after the edit.",
+        unit="patches",
+        digits=0,
+    ),
+    Metric("class_id", "The number of the class in masks and head, from 1.", unit="id",
+           digits=None),
+    *against_baseline("target_change", "target change", _BH),
+    *against_baseline("other_change", "other change", _BH),
+    replace(_DIFFERENCE, short="difference"),
+    replace(_P, short="p"),
+    _P_ADJUSTED,
+)  # fmt: skip

@@ -1,0 +1,137 @@
+"""Room in the residual cache: what is foreseen is what is done, in any state of the folder."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semseg_cli.errors import SemsegError
+from semseg_cli.models import cache_room
+from semseg_cli.models.cache_folders import (
+    IN_USE_SECONDS,
+    file_of,
+    kept_entries,
+    names_in,
+    open_entry,
+)
+from semseg_cli.models.cache_room import Keeping, Wanted, foresee, make_room
+
+SIZE = 10
+LONG_AGO = 10 * IN_USE_SECONDS
+
+
+def named(number: int) -> str:
+    """A name as entries and images have."""
+    return f"{number:032x}"
+
+
+class Entry(NamedTuple):
+    """What is in an entry's folder before a run, and which images the run wants of it."""
+
+    kept: frozenset[int]
+    wanted: frozenset[int]
+    is_read: bool
+    is_in_use: bool
+
+
+ids = st.frozensets(st.integers(0, 5), max_size=4)
+entries_drawn = st.lists(st.builds(Entry, ids, ids, st.booleans(), st.booleans()), max_size=4)
+
+
+def fill(folder: Path, entries: Sequence[Entry]) -> list[Wanted]:
+    """Writes the entries, the first used last; returns what the run reads, in its order."""
+    now, found = time.time(), []
+    for place, entry in enumerate(entries):
+        path = folder / named(place)
+        for image in sorted(entry.kept):
+            write(path, named(image))
+            os.utime(file_of(path, named(image)), (now, now - image))
+        if entry.kept:
+            open_entry(path, {})
+            age = place if entry.is_in_use else LONG_AGO + place
+            os.utime(path / "entry.json", (now, now - age))
+        if entry.is_read:
+            found.append(Wanted(path, frozenset(map(named, entry.wanted)), SIZE))
+    return found
+
+
+def write(entry: Path, image: str) -> None:
+    file = file_of(entry, image)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(bytes(SIZE))
+
+
+def n_bytes_in(folder: Path) -> int:
+    return sum(entry.n_bytes for entry in kept_entries(folder))
+
+
+def do(folder: Path, entries: Sequence[Wanted], max_bytes: int) -> Iterator[Keeping]:
+    """What a run does: room for an entry, then its files."""
+    for wanted in entries:
+        new = wanted.names - names_in(wanted.path)
+        refused = ""
+        try:
+            if new:
+                make_room(folder, wanted, len(new), max_bytes)
+            wanted.path.mkdir(exist_ok=True)
+            open_entry(wanted.path, {})
+            for image in new:
+                write(wanted.path, image)
+        except SemsegError as error:
+            refused = str(error)
+        yield Keeping(len(new), len(new) * SIZE, refused)
+
+
+@given(entries_drawn, st.integers(0, 120), st.integers(0, 160))
+def test_what_is_foreseen_is_what_is_done(
+    entries: list[Entry], max_bytes: int, disk_bytes: int
+) -> None:
+    class Usage(NamedTuple):
+        free: int
+
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name)
+        wanted = fill(folder, entries)
+        disk_bytes = max(disk_bytes, n_bytes_in(folder))
+        patch.setattr(
+            cache_room.shutil, "disk_usage", lambda _: Usage(disk_bytes - n_bytes_in(folder))
+        )
+        before = n_bytes_in(folder)
+        said = foresee(folder, wanted, max_bytes)
+        assert n_bytes_in(folder) == before  # nothing is touched
+        for foreseen, done in zip(said, do(folder, wanted, max_bytes), strict=True):
+            assert (foreseen.n_missing, foreseen.n_bytes) == (done.n_missing, done.n_bytes)
+            assert done.refused.startswith(foreseen.refused)
+            assert bool(foreseen.refused) == bool(done.refused)
+            assert n_bytes_in(folder) <= disk_bytes
+        if not any(one.refused for one in said) and any(one.n_missing for one in said):
+            assert n_bytes_in(folder) <= max(max_bytes, before)
+
+
+def test_stale_files_of_an_entry_make_room_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Entry(frozenset({0, 1, 2}), frozenset({2, 3}), is_read=True, is_in_use=False)
+    wanted = fill(tmp_path, [entry])
+
+    class Full(NamedTuple):
+        free: int = 0
+
+    monkeypatch.setattr(cache_room.shutil, "disk_usage", lambda _: Full())
+    assert foresee(tmp_path, wanted, 1000) == [Keeping(1, SIZE)]
+    make_room(tmp_path, wanted[0], 1, 1000)
+    assert names_in(wanted[0].path) == {named(0), named(2)}  # 1 was written before 0
+
+
+def test_room_for_one_entry_is_made_of_the_other_that_the_run_reads_later(tmp_path: Path) -> None:
+    first = Entry(frozenset(), frozenset({0, 1}), is_read=True, is_in_use=False)
+    second = Entry(frozenset({0, 1}), frozenset({0, 1}), is_read=True, is_in_use=False)
+    said = foresee(tmp_path, fill(tmp_path, [first, second]), 3 * SIZE)
+    assert [one.n_missing for one in said] == [2, 2]
+    assert said[1].refused.endswith("are in use")
