@@ -14,7 +14,8 @@ from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.ending import run_to_end
 from semseg_cli.settings.compare import Compare
 from semseg_cli.settings.inputs import LookupSetup, Setup, StatsSetup, TrainSetup
-from semseg_cli.settings.methods import METHODS, Choose, Method
+from semseg_cli.settings.latent_choice import Choose
+from semseg_cli.settings.methods import METHODS, Method
 from semseg_cli.settings.options import SettingsCommand, with_settings
 from semseg_cli.settings.output import Checkup, Format, Output, Recorded, Shown, Ui
 from semseg_cli.settings.training import KeepStats, Training
@@ -69,7 +70,7 @@ def main(
 @with_settings
 def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
     """Find the latent that detects each class."""
-    from semseg_cli.commands.intervene import look_up
+    from semseg_cli.commands.lookup import look_up
 
     look_up(setup, choice, output)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edits import unscaled
 from semseg_cli.experiment.session import Session, open_session
@@ -203,7 +203,7 @@ def directions() -> Tensor:
 
 def make_known_vit() -> Any:
     """Blocks do nothing (layer scale 0); a patch of class c's colour becomes its direction."""
-    from semseg_cli.data.dataset import Preprocessing
+    from semseg_cli.data.preprocessing import Preprocessing
 
     model = make_vit(
         hidden_size=KNOWN_D,
@@ -312,7 +312,7 @@ def slow_set_latent(sae: SparseAutoencoder, x: Tensor, latent: int, value: float
 def slow_predict(pipeline: Pipeline, images: Tensor) -> Tensor:
     """Clean predictions by the whole transformers model."""
     hidden = pipeline.vit.model(images).last_hidden_state[:, pipeline.vit.n_prefix_tokens :]
-    return argmax_logits(pipeline.head(hidden))
+    return argmax_logits(pipeline.class_head(hidden))
 
 
 @torch.inference_mode()

@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from semseg_cli.data.dataset import Loader, even_subset
+from semseg_cli.data.dataset import even_subset
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.edits import Intervention
-from semseg_cli.engine.evaluate import Measured, evaluate
+from semseg_cli.engine.evaluate import evaluate
+from semseg_cli.engine.measured import Measured
 from semseg_cli.engine.methods import set_rows
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent

@@ -8,7 +8,7 @@ from safetensors.torch import save as to_safetensors
 
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.experiment.run import Outcome
-from semseg_cli.models.pipeline import Encoder
+from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.runs.folder import (
     CHANGES_FILE,
     CLASSES_FILE,
@@ -25,10 +25,10 @@ from semseg_cli.runs.per_image import COUNTED, GROUP, POOLED
 from semseg_cli.runs.rows import csv_text
 
 
-def write_stats(folder: RunFolder, encoder: Encoder) -> None:
+def write_stats(folder: RunFolder, pipeline: Pipeline) -> None:
     """stats.safetensors: the SAE statistics in use, where latents were used."""
-    if encoder.stats is not None:
-        folder.write(STATS_FILE, to_safetensors(encoder.stats.to_tensors()))
+    if pipeline.stats is not None:
+        folder.write(STATS_FILE, to_safetensors(pipeline.stats.to_tensors()))
 
 
 def write_outcome(folder: RunFolder, outcome: Outcome, dataset: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""What a command does: choose latents, make edits, run them in one pass, report."""
+"""What a command does: make edits, run them in one pass, report."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -6,37 +6,26 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from semseg_cli.engine.causal_choice import select_causal, wanted_images
 from semseg_cli.engine.counts import Counts
-from semseg_cli.engine.detections import count_detections, rank_latents, warn_of_left_out
 from semseg_cli.engine.dose_response import dose_metrics
-from semseg_cli.engine.edits import MAX_SCALE, Intervention, generator
-from semseg_cli.engine.evaluate import evaluate, n_latents_held, to_report
+from semseg_cli.engine.edited_batch import n_latents_held
+from semseg_cli.engine.edits import Intervention, generator
+from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.mean_differences import Differences, mean_differences
+from semseg_cli.engine.measured import to_report
 from semseg_cli.engine.methods import (
-    Groups,
     Ingredients,
     make_interventions,
 )
-from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.choose_latents import Chosen, is_manual, latents_of
 from semseg_cli.experiment.flip_rate import flip_metrics
+from semseg_cli.experiment.samples import image_groups, n_overlapping
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.group import is_lead
-from semseg_cli.runs.groups import group_names
-from semseg_cli.runs.inference import draws_needed
-from semseg_cli.runs.lookup_csv import LookupRow, Reused, chosen_latents, lookup_text, read_lookup
+from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.runs.report import Report
-from semseg_cli.settings.base import narrow
-from semseg_cli.settings.methods import Choose, Method
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Each class's latents at one scale, and the table that it comes from as CSV."""
-
-    groups: Groups
-    csv: str
+from semseg_cli.settings.methods import Method
 
 
 @dataclass(frozen=True)
@@ -50,108 +39,13 @@ class Outcome:
     groups: Sequence[str] | None = None  # of the images
 
 
-def choose_latents(
-    session: Session, choice: Choose | Method, progress: Progress = silent
-) -> dict[float, list[LookupRow]]:
-    """Per scale the candidate rows of every class to intervene on, the chosen ones marked.
-
-    Raises:
-        SemsegError: no class has a latent.
-    """
-    session.complete(progress)
-    encoder, setup, dataset = session.encoder, session.setup, session.lookup_dataset
-    wanted = set(session.classes_of(dataset))
-    loader = session.loader(dataset)
-    detections = count_detections(encoder, loader, setup.label_threshold, progress)
-    names, n_chosen = dataset.class_names, choice.top_k_group
-    top_k, stats = max(choice.top_k, n_chosen), encoder.latent_stats
-    ranked = rank_latents(detections, stats, names, choice.max_freq, top_k, n_chosen)
-    warn_of_left_out(detections, stats, ranked, choice.max_freq)
-    rows = [row for row in ranked if row.class_id in wanted]
-    if not rows:
-        raise SemsegError(
-            "No class has a latent: none has clean patches in the lookup split that a latent with "
-            f"firing frequency below {choice.max_freq:g} detects; try more --lookup-images, a "
-            "larger --max-freq or a smaller --label-threshold."
-        )
-    if choice.select == "f1":
-        return dict.fromkeys(choice.scale, rows)
-    wanted_by_row = wanted_images(rows, detections.occurs, choice.select_images)
-    used = wanted_by_row.any(dim=1)
-    return select_causal(
-        session.pipeline,
-        rows,
-        choice.scale,
-        session.loader(dataset.subset(used.nonzero().flatten().tolist()), len(rows)),
-        wanted_by_row[used],
-        n_chosen=n_chosen,
-        progress=progress,
-    )
-
-
-def latents_of(
-    session: Session,
-    method: Method,
-    reused: Mapping[str, Reused],
-    progress: Progress = silent,
-) -> dict[float, Chosen]:
-    """Per scale the latents that a method edits; reused ones where the settings name a lookup."""
-    if method.lookup is not None:
-        groups = reused_groups(session, method, reused)
-        return dict.fromkeys(method.scale, Chosen(groups, reused[method.lookup].text))
-    chosen = choose_latents(session, method, progress)
-    return {
-        scale: Chosen(chosen_latents(rows), lookup_text(rows)) for scale, rows in chosen.items()
-    }
-
-
-def check_reused(session: Session, method: Method, reused: Mapping[str, Reused]) -> None:
-    """Refuses a lookup that does not fit, before a run begins."""
-    if method.needs_latents and method.lookup is not None:
-        reused_groups(session, method, reused)
-
-
-def reused_groups(session: Session, method: Method, reused: Mapping[str, Reused]) -> Groups:
-    """The latents that a lookup names for each class.
-
-    Raises:
-        SemsegError: the lookup fits neither the dataset nor the SAE, or names nothing of use.
-    """
-    assert method.lookup is not None
-    found = reused[method.lookup]
-    names, d_sae = session.dataset.class_names, session.encoder.sae.d_sae
-    groups = read_lookup(found.text, names, d_sae, method.lookup)
-    _check_reused(groups, session.classes_of(session.dataset), method.scale)
-    _check_same_sae(found, session.encoder.sae.digest)
-    return groups
-
-
-def _check_reused(groups: Groups, class_ids: Sequence[int], scales: Sequence[float]) -> None:
-    if not set(groups) & set(class_ids):
-        raise SemsegError("The lookup has a latent for none of the classes asked for by --class.")
-    largest = max(abs(member.coefficient) for group in groups.values() for member in group)
-    if largest * max(map(abs, scales)) > MAX_SCALE:
-        raise SemsegError(
-            f"A coefficient of the lookup, {largest:g}, times the scale is beyond {MAX_SCALE:g} "
-            "times the latent's maximum: make one of them smaller."
-        )
-
-
-def _check_same_sae(reused: Reused, digest: str) -> None:
-    if reused.sae_digest not in (None, digest):
-        raise SemsegError(
-            "The lookup was made with another SAE than --sae-ckpt: its latents mean nothing here; "
-            "make one with `semseg-cli lookup`."
-        )
-
-
 def shuffled(session: Session) -> Session:
     """The session with the rows of the decoder permuted: latents detect what they did, and write
     what others did."""
-    sae = copy.deepcopy(session.encoder.sae)
+    sae = copy.deepcopy(session.pipeline.sae)
     order = torch.randperm(sae.d_sae, generator=generator(session.setup.seed, "shuffled", 0))
     sae.W_dec = sae.W_dec[order.to(sae.W_dec.device)]
-    return replace(session, encoder=replace(session.encoder, sae=sae))
+    return replace(session, pipeline=replace(session.pipeline, sae=sae))
 
 
 def prepare(
@@ -177,11 +71,6 @@ def prepare(
     return list(zip(made, tables, strict=True))
 
 
-def is_manual(method: Method, reused: Mapping[str, Reused]) -> bool:
-    """Whether a method's latents come from a table that no run made."""
-    return method.lookup is not None and reused[method.lookup].is_manual
-
-
 def _differences(session: Session, method: Method, progress: Progress) -> Differences | None:
     if not method.needs_differences:
         return None
@@ -198,33 +87,6 @@ def _with_curves(reports: list[Report], n_scales: Sequence[int]) -> list[Report]
         found += [replace(report, extra={**report.extra, **curve}) for report in of_method]
         begin += n
     return found
-
-
-def with_draws(session: Session, method: Method) -> Method:
-    """The method with as many draws as the interval of its comparison needs, unless it says.
-
-    A draw of the label protocol is one pass through the rest of the network whatever the number of
-    classes, so there are as many as one class alone needs. In the class protocol a draw costs as
-    much as the run that it controls: the classes stand for draws, where half of them, for they are
-    of unequal size, are enough. What is drawn for every image needs one.
-    """
-    if not method.is_open:
-        return method
-    if not method.is_drawn_by_class:
-        return narrow(method, type(method), draws=1)
-    n_classes = len(session.classes_of(session.dataset))
-    n_alike = 1 if session.setup.protocol == "label" else n_classes / 2
-    return narrow(method, type(method), draws=draws_needed(n_alike, is_shared=False))
-
-
-def image_groups(session: Session) -> list[str] | None:
-    """The group of every evaluated image; None where images are not grouped.
-
-    Raises:
-        UsageError: `--group-by` fits no image.
-    """
-    pattern = session.setup.group_by
-    return None if pattern is None else group_names(session.dataset.names, pattern)
 
 
 def _without_latent(session: Session, report: Report) -> list[str]:
@@ -263,9 +125,15 @@ def run(
     if not is_lead():
         return []
     groups = image_groups(session)
+    n_overlap = max(n_overlapping(session, method) for method in methods)
+    overlap = {"n_overlap": float(n_overlap)} if n_overlap else {}
     reports = [to_report(m, names, setup.protocol, setup.min_patches, groups) for m in all_measured]
     reports = [
-        replace(report, extra={**report.extra, **flips}, no_latent=_without_latent(session, report))
+        replace(
+            report,
+            extra={**report.extra, **flips, **overlap},
+            no_latent=_without_latent(session, report),
+        )
         for report in reports
     ]
     reports = _with_curves(reports, [len(method.scale) for method in methods])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from semseg_cli.data.batches import Batch
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.models.residual_cache import ActivationCache, CacheEntry, KeptFirst
 from semseg_cli.models.vit import Backbone
 

@@ -1,9 +1,8 @@
-"""Several processes that share the images of one command: who is who, and what they agree on.
+"""Several processes that share the images of one command: what they tell each other, and agree on.
 
-`torchrun` starts them and tells each its number, its rank. Rank 0 leads: it alone prints, writes
-and tracks. They agree through torchrun's key-value store, asking again and again in Python, so that
-signals and the failures of others are noticed; sums are in `collectives`. With one rank everything
-here is the identity. torch loads when ranks join, in `network`.
+They agree through torchrun's key-value store, asking again and again in Python, so that signals and
+the failures of others are noticed; sums are in `collectives`. With one rank everything here is the
+identity. torch loads when ranks join, in `network`. The names of `who` are handed on.
 """
 
 import json
@@ -19,65 +18,15 @@ from typing import Any
 from semseg_cli import interrupts
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.ranks import network
+from semseg_cli.ranks.who import begin, current, is_joined, is_lead, n_local_ranks, n_ranks, rank
+from semseg_cli.ranks.who import local_rank as local_rank  # handed on
+from semseg_cli.ranks.who import shard as shard
 
 STOPPED = 130  # the exit code of a rank that was asked to stop
-_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _LOOK_SECONDS = 0.5
 _MOST_PAUSE = 0.05
 _REASON_SECONDS = 2.0  # for the rank that broke a connection to say why
 _opened: list[Any] = []  # torchrun's store, one connection per process
-
-
-@dataclass
-class _Group:
-    """The ranks of one command: their part of the store, and the steps taken together."""
-
-    store: Any
-    is_joined: bool = False
-    n_steps: int = 0
-    looked: float = 0.0
-
-
-_groups: list[_Group] = []  # one per command of this process; all but the last have parted
-
-
-def n_ranks() -> int:
-    """How many processes share the command; 1 without torchrun."""
-    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in _VARIABLES) else 1
-
-
-def rank() -> int:
-    """The number of this process."""
-    return int(os.environ["RANK"]) if n_ranks() > 1 else 0
-
-
-def is_lead() -> bool:
-    """Whether this process prints, writes and tracks; each does where ranks have not joined."""
-    return rank() == 0 or not is_joined()
-
-
-def local_rank() -> int:
-    """The number of this process on its machine."""
-    return int(os.environ["LOCAL_RANK"]) if n_ranks() > 1 else 0
-
-
-def n_local_ranks() -> int:
-    """How many of the processes are on this machine."""
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if n_ranks() > 1 else 1
-
-
-def is_joined() -> bool:
-    """Whether this process shares its work with others now."""
-    return bool(_groups) and _groups[-1].is_joined
-
-
-def shard(n: int, of_rank: int | None = None) -> range:
-    """This rank's positions among `n`, or another's: contiguous, in the order of the ranks.
-
-    All of them where ranks have not joined; none where there are more ranks than positions.
-    """
-    r, w = (rank() if of_rank is None else of_rank, n_ranks()) if is_joined() else (0, 1)
-    return range(n * r // w, n * (r + 1) // w)
 
 
 # --- one rank's word to the others --------------------------------------------------------------
@@ -101,25 +50,25 @@ class Word:
 
 def post(word: Word) -> None:
     """Tells the others how this rank ended; the first one's word is what they heed."""
-    store, text = _group().store, json.dumps(asdict(word))
+    store, text = current().store, json.dumps(asdict(word))
     store.compare_set("first", "", text)
     store.set(f"word/{word.rank}", text)
 
 
 def first_word() -> Word | None:
     """The word of the rank that ended first; None while all go on."""
-    store = _group().store
+    store = current().store
     return Word(**json.loads(store.get("first"))) if _has(store, "first") else None
 
 
 def check() -> None:
     """Raises where another rank has ended; for long loops, asks at most twice a second."""
-    if is_joined() and time.monotonic() - _group().looked > _LOOK_SECONDS:
+    if is_joined() and time.monotonic() - current().looked > _LOOK_SECONDS:
         _heed()
 
 
 def _heed() -> None:
-    _group().looked = time.monotonic()
+    current().looked = time.monotonic()
     word = first_word()
     if word and word.rank != rank():
         raise word.error()
@@ -170,7 +119,7 @@ def open_store(seconds: float = network.CONNECT_SECONDS) -> None:
             _opened.append(network.connect_store(seconds))
         except RuntimeError as error:
             raise _lost(error) from error
-    _groups.append(_Group(network.part_of(_opened[0], f"semseg-cli/{len(_groups)}")))
+    begin(lambda name: network.part_of(_opened[0], name))
 
 
 def join() -> None:
@@ -182,12 +131,14 @@ def join() -> None:
     if n_ranks() == 1 or is_joined():
         return
     open_store()
-    _group().store.set(f"where/{rank()}", f"{socket.gethostname()} {os.getpid()}")
-    _group().is_joined = True
+    current().store.set(f"where/{rank()}", f"{socket.gethostname()} {os.getpid()}")
+    current().is_joined = True
     meet("join")
     is_one_machine = n_local_ranks() == n_ranks()
     with communicating():
-        network.make_process_group(_group().store, rank(), n_ranks(), is_one_machine=is_one_machine)
+        network.make_process_group(
+            current().store, rank(), n_ranks(), is_one_machine=is_one_machine
+        )
 
 
 def leave() -> None:
@@ -198,7 +149,7 @@ def leave() -> None:
 
 
 def _part() -> None:
-    _group().is_joined = False
+    current().is_joined = False
     network.end_process_group()
 
 
@@ -211,7 +162,7 @@ def dead_rank(seconds: float) -> int | None:
     while True:
         lives = {r: _lives(r) for r in range(n_ranks()) if r != rank()}
         # Asked after: a rank that ended in between has said why.
-        silent = [r for r in lives if not _has(_group().store, f"word/{r}")]
+        silent = [r for r in lives if not _has(current().store, f"word/{r}")]
         dead = [r for r in silent if lives[r] is False]
         elsewhere = [r for r in silent if lives[r] is None]
         if dead or not elsewhere or time.monotonic() > end:
@@ -221,7 +172,7 @@ def dead_rank(seconds: float) -> int | None:
 
 def _lives(of_rank: int) -> bool | None:
     """Whether a rank's process runs; None where it is on another machine."""
-    store, key = _group().store, f"where/{of_rank}"
+    store, key = current().store, f"where/{of_rank}"
     if not _has(store, key):
         return None  # it has not joined
     host, pid = store.get(key).decode().rsplit(" ", 1)
@@ -234,17 +185,13 @@ def _lives(of_rank: int) -> bool | None:
     return True
 
 
-def _group() -> _Group:
-    return _groups[-1]
-
-
 # --- agreeing -----------------------------------------------------------------------------------
 
 
 def meet(where: str) -> None:
     """Returns when all ranks are here."""
     step = _step(where)
-    store = _group().store
+    store = current().store
     if store.add(f"{step}/here", 1) == n_ranks():
         store.set(f"{step}/go", "")
     wait_for(f"{step}/go")
@@ -254,7 +201,7 @@ def from_lead(where: str, make: Callable[[], bytes]) -> bytes:
     """What the lead makes, on all ranks; the others wait for it."""
     if not is_joined():
         return make()
-    step, store = _step(where), _group().store
+    step, store = _step(where), current().store
     if is_lead():
         made = make()
         store.set(step, made)
@@ -267,7 +214,7 @@ def from_all(where: str, own: bytes) -> list[bytes]:
     """What each rank has, on all ranks, in their order."""
     if not is_joined():
         return [own]
-    step, store = _step(where), _group().store
+    step, store = _step(where), current().store
     store.set(f"{step}/{rank()}", own)
     for r in range(n_ranks()):
         wait_for(f"{step}/{r}")
@@ -288,7 +235,7 @@ def require_same(what: str, value: str) -> None:
 
 def _step(where: str) -> str:
     """The key of the next step that all ranks take together."""
-    group = _group()
+    group = current()
     group.n_steps += 1
     step = f"step/{group.n_steps}"
     named = group.store.compare_set(f"{step}/name", "", where).decode()
@@ -302,7 +249,7 @@ def wait_for(key: str, seconds: float = math.inf, *, is_ending: bool = False) ->
     Signals are heeded, and the failures of others; a rank that is ending itself waits only as long
     as the lead lives.
     """
-    store, pause, end = _group().store, 0.001, time.monotonic() + seconds
+    store, pause, end = current().store, 0.001, time.monotonic() + seconds
     while not _has(store, key):
         interrupts.check()
         if not is_ending:
@@ -316,4 +263,4 @@ def wait_for(key: str, seconds: float = math.inf, *, is_ending: bool = False) ->
 
 def note(key: str) -> None:
     """Sets a key of the store."""
-    _group().store.set(key, "")
+    current().store.set(key, "")

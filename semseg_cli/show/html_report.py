@@ -4,6 +4,7 @@ import base64
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from semseg_cli.runs.contents import is_chosen_on_evaluation, params_of
 from semseg_cli.runs.folder import LOOKUP_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.runs.metrics import RUNS, shown
 from semseg_cli.runs.rows import Row, read_rows
-from semseg_cli.show.html_style import CSS
 from semseg_cli.show.run_tables import (
     ON_EVALUATION,
     by_selectivity,
@@ -49,11 +49,12 @@ def report_html(folder: RunFolder, rows: Sequence[Row], numbers: Mapping[str, fl
         *_pictures(folder.path / "examples", "Examples"),
         *_origin(folder),
     ]
+    css = (resources.files(__package__) / "html_report.css").read_text("utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8" />\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_text(POLICY)}" />\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1" />\n'
-        f"<title>{name}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{name}</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(body)
         + "\n</main>\n</body>\n</html>\n"
     )

@@ -89,3 +89,13 @@ def curve_note(name: str, metrics: Mapping[str, float]) -> str:
         f"selectivity {cell(metrics['curve_area'])} from 0 to "
         f"{plain_number(metrics['curve_end'])}."
     )
+
+
+def overlaps(runs: Sequence[tuple[str, Mapping[str, float]]]) -> list[str]:
+    """That images are in both splits, of runs by name and their metrics."""
+    found = {name: metrics["n_overlap"] for name, metrics in runs if "n_overlap" in metrics}
+    said = [f"{n:g} in {name}" for name, n in found.items()]
+    return [
+        f"Evaluated images that latents were chosen on, too: {listed(said)}. Expect too good "
+        "numbers."
+    ] * bool(said)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from semseg_cli.runs.metrics import CLASSES, HEADS, LATENTS, RUNS, STATISTICS, Metric, shown
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import Row
-from semseg_cli.show.run_notes import curve_note, exclusions, interval_notes, listed
+from semseg_cli.show.run_notes import curve_note, exclusions, interval_notes, listed, overlaps
 from semseg_cli.show.tables import Column, Table
 
 NAME = Column("run", "run", "text", elastic=True)
@@ -63,6 +63,7 @@ def summary_table(
             *_shared(list(reports.values())),
             *interval_notes(rows, [column.key for column in columns]),
             *_exclusions(reports),
+            *overlaps([(name, report.extra) for name, report in reports.items()]),
             *((identical_note(same),) if same else ()),
             *_curves(reports),
             *notes,

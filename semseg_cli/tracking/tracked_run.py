@@ -137,7 +137,7 @@ def files_of(folder: RunFolder) -> list[tuple[Path, str]]:
     ]
 
 
-def class_table(folder: RunFolder) -> str | None:
+def table_for_ui(folder: RunFolder) -> str | None:
     """The rows of class_results.csv as MLflow's UI compares them; None where there are none.
 
     The UI groups by the first column, compares the next, and shows every digit it is given.

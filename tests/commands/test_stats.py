@@ -28,8 +28,8 @@ def test_the_file_holds_what_the_engine_computes(tiny_world: World, terminal: Te
     assert_done(stats(terminal, tiny_world, "--save", "made/stats.safetensors"))
     (folder,) = terminal.runs()
     session = tiny_world.session()
-    encoder, loader = session.encoder, session.loader(session.lookup_dataset)
-    expected = compute_stats(encoder.residuals(loader), encoder.sae).to_tensors()
+    pipeline, loader = session.pipeline, session.loader(session.lookup_dataset)
+    expected = compute_stats(pipeline.residuals(loader), pipeline.sae).to_tensors()
     for path in (folder / "stats.safetensors", Path("made/stats.safetensors")):
         made = load_file(path)
         assert made.keys() == expected.keys() == set(NAMES)

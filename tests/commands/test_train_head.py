@@ -19,7 +19,8 @@ from worlds import COLOURS, Pair, World, known_pairs, write_dataset
 from semseg_cli.commands.train_head.checkpoint import save_checkpoint
 from semseg_cli.commands.train_head.features import Storage, training_patches, validation_images
 from semseg_cli.commands.train_head.sweep import Sweep
-from semseg_cli.data.dataset import Loader, open_dataset
+from semseg_cli.data.dataset import open_dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.head import load_head
 from semseg_cli.models.residuals import Residuals

@@ -24,12 +24,15 @@ from worlds import (
 
 from semseg_cli.data.batches import Batch
 from semseg_cli.engine.counts import compute_class_results
+from semseg_cli.engine.edited_batch import _edited, row_of_patch
 from semseg_cli.engine.edits import Edit, Intervention
-from semseg_cli.engine.evaluate import Measured, _edited, evaluate, row_of_patch, to_report
+from semseg_cli.engine.evaluate import evaluate
+from semseg_cli.engine.measured import Measured, to_report
 from semseg_cli.engine.methods import rand_vec, set_latents
 from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.experiment.parts import find_device
 from semseg_cli.experiment.run import Outcome, run
-from semseg_cli.experiment.session import Session, find_device, open_session
+from semseg_cli.experiment.session import Session, open_session
 from semseg_cli.models import sae as saes
 from semseg_cli.models.head import save_head
 from semseg_cli.models.pipeline import Pipeline
@@ -277,7 +280,7 @@ def test_an_autoencoder_that_normalises_each_token_is_edited_in_the_tokens_own_u
         own.W_enc, own.b_enc, own.W_dec, own.b_dec, Threshold(), token_norm=token_norm
     ).scaled(torch.ones(24), 1.5)
     pipeline = replace(session.pipeline, sae=sae)
-    session = replace(session, encoder=pipeline)
+    session = replace(session, pipeline=pipeline)
     found = measured(session, set_latents(pipeline, "m", -2.0, members({2: 13})), protocol)
     clean, edited = [], []
     for batch in session.loader(session.dataset):

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from worlds import World, count_images, make_sae
 
-from semseg_cli.data.dataset import Loader, open_dataset
+from semseg_cli.data.dataset import open_dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.sae_statistics import cached_stats, check_space, compute_stats
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.memory_budget import Budget

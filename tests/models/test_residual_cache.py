@@ -19,7 +19,8 @@ from terminal import Terminal, options
 from torch import Tensor
 from worlds import World, backbone, count_images, make_tiny_world, make_vit
 
-from semseg_cli.data.dataset import Dataset, Loader, open_dataset
+from semseg_cli.data.dataset import Dataset, open_dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.sae_statistics import compute_stats
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
@@ -463,7 +464,7 @@ def test_statistics_from_kept_residuals_need_no_scratch_file(
     vit: Backbone, dataset: Dataset, cache: ActivationCache, tiny: Session, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    sae, loader = tiny.encoder.sae, Loader(dataset, 3)
+    sae, loader = tiny.pipeline.sae, Loader(dataset, 3)
     expected = compute_stats(Residuals(vit, LAYER, loader), sae).to_tensors()
     monkeypatch.setattr("tempfile.TemporaryFile", None)
     seen = count_images(vit, monkeypatch)

@@ -29,7 +29,7 @@ def test_every_row_is_read_back_as_it_was_written(rows: list[dict[str, Any]]) ->
 
 
 def test_nothing_stands_for_none_for_nan_and_for_a_key_that_a_row_lacks() -> None:
-    rows = [{"a": 1, "b": None}, {"a": math.nan, "c": 0.1}, {"c": -0.0}]
+    rows: list[dict[str, Any]] = [{"a": 1, "b": None}, {"a": math.nan, "c": 0.1}, {"c": -0.0}]
     assert csv_text(rows) == "a,b,c\n1,,\n,,0.1\n,,-0.0\n"
 
 

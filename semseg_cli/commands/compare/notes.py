@@ -11,7 +11,7 @@ from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs.groups import suggestion
 from semseg_cli.runs.per_image import PerImage
 from semseg_cli.runs.rows import Row
-from semseg_cli.show.run_notes import exclusions, interval_notes, listed
+from semseg_cli.show.run_notes import exclusions, interval_notes, listed, overlaps
 from semseg_cli.show.run_tables import identical_note
 from semseg_cli.show.tables import Column, cell
 from semseg_cli.tracking.tracked_run import TrackedRun
@@ -130,6 +130,7 @@ def warnings(chosen: Candidates, names: Sequence[str]) -> list[str]:
     notes = []
     if same := naming(lambda run: run.tag("pooled_telling") == "false"):
         notes.append(identical_note(same))
+    notes += overlaps([(name, run.metrics) for run, name in zip(runs, names, strict=True)])
     if seen := naming(lambda run: run.tag("latents_on_evaluation") == "true"):
         notes.append(f"{', '.join(seen)}: latents were chosen on the images evaluated.")
     unpaired = [

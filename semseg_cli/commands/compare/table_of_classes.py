@@ -70,7 +70,7 @@ def _what(columns: Sequence[Column]) -> str:
 def class_values(run: TrackedRun, chosen: Candidates, artifacts: Artifacts, units: Units) -> Values:
     """What a run says of each class: counts, measures, intervals, difference to the baseline."""
     names = _names(run, chosen.shown, artifacts)
-    rows = artifacts.class_rows(run)
+    rows = artifacts.classes(run)
     values: Values = {row["class_name"]: _measured(row, n_draws(run)) for row in rows}
     counts = artifacts.per_image(run)
     if counts is None:
@@ -99,7 +99,7 @@ def _names(run: TrackedRun, runs: Sequence[TrackedRun], artifacts: Artifacts) ->
     """Class id -> name, from the run itself or one on the same images."""
     alike = [one for one in runs if "images" not in unlike(run, one)]
     for one in (run, *alike):
-        if rows := artifacts.class_rows(one):
+        if rows := artifacts.classes(one):
             return {row["class_id"]: row["class_name"] for row in rows}
     return {}
 

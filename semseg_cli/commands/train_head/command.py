@@ -7,8 +7,16 @@ from typing import Any
 
 import torch
 
-from semseg_cli.commands.intervene import is_demo, open_store, print_where, tell_of_demo
-from semseg_cli.commands.recording import Planned, describe, finish, meta_of, recorded, settings_of
+from semseg_cli.commands.next_steps import print_where
+from semseg_cli.commands.opening import is_demo, open_store, tell_of_demo
+from semseg_cli.commands.recording import (
+    Planned,
+    dataset_meta,
+    finish,
+    meta_of,
+    recorded,
+    settings_of,
+)
 from semseg_cli.commands.train_head.checkpoint import load_checkpoint, save_checkpoint
 from semseg_cli.commands.train_head.features import (
     Storage,
@@ -19,13 +27,11 @@ from semseg_cli.commands.train_head.features import (
 from semseg_cli.commands.train_head.sweep import Best, Sweep, train_heads
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.errors import SemsegError
-from semseg_cli.experiment.session import (
+from semseg_cli.experiment.images import find_data, make_loader, open_split
+from semseg_cli.experiment.parts import (
     activation_cache,
-    find_data,
     find_device,
     load_backbone,
-    make_loader,
-    open_split,
     require_inputs,
 )
 from semseg_cli.files import cache_folder, make_folder
@@ -74,7 +80,10 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
             _print_plan(parts, training, storage)
             return
         sweep = make_sweep(setup, training, parts)
-        datasets = [describe(parts.training, "training"), describe(parts.validation, "evaluation")]
+        datasets = [
+            dataset_meta(parts.training, "training"),
+            dataset_meta(parts.validation, "evaluation"),
+        ]
         shared = meta_of(output, datasets, {"vit": parts.vit.digest})
         with recorded([_planned(setup, training, output)], shared, output, store) as folders:
             _train(setup, training, parts, storage, sweep, folders[0], progress)

@@ -12,8 +12,10 @@ import torch
 from jaxtyping import Int64, Integer
 from torch import Tensor
 
-from semseg_cli.data.dataset import Dataset, Loader, class_tensor
+from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.data.pictures import read_pair
+from semseg_cli.data.preprocessing import class_tensor
 from semseg_cli.engine.sae_statistics import check_space
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import cannot_write, make_folder

@@ -14,8 +14,9 @@ from torch import Tensor
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import WEIGHTS, SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import Activation, JumpReLU, Threshold, TopK
-from semseg_cli.models.sae.source import Source, as_state, listed, read_json, read_torch, take
+from semseg_cli.models.sae.source import Source, listed, take
 from semseg_cli.models.sae.weights import fold_decoder_norms, gated
+from semseg_cli.models.weight_files import as_state, read_json, read_torch
 
 CONFIG = "config.json"
 WEIGHTS_FILE = "ae.pt"

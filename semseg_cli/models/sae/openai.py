@@ -8,8 +8,9 @@ from torch import Tensor
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import Activation, Threshold, TopK
-from semseg_cli.models.sae.source import Source, read_torch, take
+from semseg_cli.models.sae.source import Source, take
 from semseg_cli.models.torch_files import is_small
+from semseg_cli.models.weight_files import read_torch
 
 NAMES = ("encoder.weight", "latent_bias", "pre_bias")
 DECODER = "decoder.weight"  # absent where the decoder is the encoder, transposed

@@ -15,17 +15,15 @@ from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import Activation, JumpReLU, Threshold, TopK, at_least
 from semseg_cli.models.sae.overcomplete_dictionary import FUSED, dictionary_of
 from semseg_cli.models.sae.pursuit import MatchingPursuit, OrthogonalPursuit
-from semseg_cli.models.sae.source import (
-    Source,
+from semseg_cli.models.sae.source import Source, listed, take
+from semseg_cli.models.torch_files import Name, Record, is_module, is_small, module_tensors
+from semseg_cli.models.weight_files import (
     as_state,
-    listed,
     read_json,
     read_safetensors,
     read_torch,
     safetensors_keys,
-    take,
 )
-from semseg_cli.models.torch_files import Name, Record, is_module, is_small, module_tensors
 
 ENCODERS = ("encoder.final_block.0", "encoder.0", "encoder")  # MLPEncoder, Sequential, Linear
 DEEP = ("encoder.mlp_blocks", "encoder.attention_blocks", "encoder.resnet_blocks")

@@ -20,9 +20,10 @@ from semseg_cli.models.sae.nonlinearities import (
     TopK,
 )
 from semseg_cli.models.sae.pursuit import StoppingPursuit
-from semseg_cli.models.sae.source import Source, read_json, read_safetensors, take
+from semseg_cli.models.sae.source import Source, take
 from semseg_cli.models.sae.token_norm import TOKEN_NORMS
 from semseg_cli.models.sae.weights import fold_decoder_norms, fold_whitening, gated
+from semseg_cli.models.weight_files import read_json, read_safetensors
 
 CONFIG = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"

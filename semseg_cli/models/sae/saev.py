@@ -15,7 +15,8 @@ from torch import Tensor
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import WEIGHTS, SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import Activation, Threshold, TopK
-from semseg_cli.models.sae.source import Source, first_byte, read_header, read_state, take
+from semseg_cli.models.sae.source import Source, take
+from semseg_cli.models.weight_files import first_byte, read_header, read_state
 
 FILE = "sae.pt"
 SCHEMA = 5

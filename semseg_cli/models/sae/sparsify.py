@@ -9,7 +9,8 @@ from typing import Any
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import Activation, GroupMax, TopK
-from semseg_cli.models.sae.source import Source, read_json, read_safetensors, take
+from semseg_cli.models.sae.source import Source, take
+from semseg_cli.models.weight_files import read_json, read_safetensors
 
 CONFIG = "cfg.json"
 WEIGHTS_FILE = "sae.safetensors"

@@ -15,7 +15,8 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import Activation, JumpReLU, Threshold, TopK, at_least
 from semseg_cli.models.sae.scaling import ROOT_MEAN_SQUARE
-from semseg_cli.models.sae.source import Source, read_config, read_safetensors, read_state, take
+from semseg_cli.models.sae.source import Source, take
+from semseg_cli.models.weight_files import read_config, read_safetensors, read_state
 
 WEIGHT_NAMES = ("sae.pt", "model.safetensors", "model.pt")
 CONFIGS = ("config.json", "config.yaml", "config.yml")

@@ -136,6 +136,13 @@ RUNS = (
     ),
     Metric("unit", "What was sampled, where it is not the image.", unit="text", digits=None),
     Metric("n_images", "Images evaluated.", unit="images", digits=None),
+    Metric(
+        "n_overlap",
+        "Evaluated images that are also among those that latents were chosen on, by their "
+        "contents (`--allow-overlap`); none where no image is.",
+        unit="images",
+        digits=None,
+    ),
     Metric("n_patches", "Patches of all images evaluated.", unit="patches", digits=None),
     Metric(
         "n_draws",
