@@ -6,12 +6,13 @@ Integers are kept and divided last. An empty denominator gives 0.0. No torch in 
 from collections.abc import Callable, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from semseg_cli.errors import SemsegError, VersionError
 from semseg_cli.files import make_folder, write_atomic
+from semseg_cli.runs.field_types import check_types
 from semseg_cli.runs.rows import csv_text
 
 SCHEMA_VERSION = 1
@@ -20,30 +21,6 @@ SCHEMA_VERSION = 1
 def ratio(part: float, whole: float) -> float:
     """`part / whole`, and 0.0 for an empty whole."""
     return float(part / whole) if whole else 0.0
-
-
-def check_types(instance: Any) -> None:
-    """Raises TypeError if a field of a results dataclass holds another type than annotated."""
-    for f in fields(instance):
-        value, kind = getattr(instance, f.name), f.metadata.get("kind", f.type)
-        if kind is float and type(value) is int:
-            object.__setattr__(instance, f.name, float(value))
-        elif not _holds(value, kind):
-            raise TypeError(f"{f.name} of {type(instance).__name__} is {value!r}, expected {kind}")
-
-
-def _holds(value: Any, kind: Any) -> bool:
-    if kind in (int, float, str, bool):
-        return type(value) is kind
-    if kind == dict[int, int]:
-        return type(value) is dict and all(type(n) is int for pair in value.items() for n in pair)
-    if kind == dict[str, float]:
-        pairs = value.items() if type(value) is dict else [(None, None)]
-        return all(type(name) is str and type(number) is float for name, number in pairs)
-    if kind in (list[ClassResults], list[int], list[str]):
-        (item_kind,) = get_args(kind)
-        return type(value) is list and all(type(item) is item_kind for item in value)
-    return value is None or type(value) is float  # float | None
 
 
 @dataclass(frozen=True)
