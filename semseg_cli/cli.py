@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 demo = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
 app.add_typer(demo, name="demo")
-cache = typer.Typer(help="The activations kept on disk.", no_args_is_help=True)
+cache = typer.Typer(help="The residuals kept on disk.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
 SHARED = (
     Choose.command,

@@ -36,7 +36,11 @@ def _latents_read(interventions: Sequence[Intervention]) -> list[int]:
 
 
 def n_latents_held(interventions: Sequence[Intervention]) -> int:
-    """Of how many latents (or settings of an edit) a number is held for each patch of a batch."""
+    """How many numbers per patch the edits of a batch hold.
+
+    These are activations of all latents that they read, or coefficients of the largest edit,
+    whichever are more.
+    """
     n_settings = (edit.values_kg.numel() for one in interventions for edit in one.draws)
     return max(len(_latents_read(interventions)), *n_settings)
 

@@ -25,7 +25,7 @@ class Plan:
     """Numbers of images that go through the ViT up to the layer, through the SAE's encoder, and
     through the rest of the ViT.
 
-    `kept` says which activations are newly kept on disk, or why none are.
+    `kept` says which residuals are newly kept on disk, or why none are.
     """
 
     n_images: int
@@ -46,7 +46,7 @@ class Plan:
             f"images to evaluate: {self.n_images}; to choose latents on: {self.n_lookup_images}",
             f"classes: {self.n_classes}",
             f"{passes}; images to encode: {self.n_encoded}",
-            f"activations to keep on disk: {self.kept}",
+            f"residuals to keep on disk: {self.kept}",
             f"estimated time: {took} on {{device}} (from {SAMPLE_IMAGES} images or fewer)",
         ]
 

@@ -11,11 +11,11 @@ from semseg_cli.engine.sae_statistics import cached_stats
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.files import cache_folder
 from semseg_cli.models import sae as saes
-from semseg_cli.models.cache_folders import activations_folder
+from semseg_cli.models.cache_folders import residuals_folder
 from semseg_cli.models.head import SegmentationHead, load_head
 from semseg_cli.models.memory_budget import make_budget
 from semseg_cli.models.pipeline import Pipeline
-from semseg_cli.models.residual_cache import ActivationCache
+from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.statistics import NAMES, check_stats, load_stat, own_scaling
 from semseg_cli.models.vit import Backbone, load_vit
@@ -125,12 +125,12 @@ def load_stats(setup: Setup, sae: SparseAutoencoder) -> dict[str, torch.Tensor]:
     return own_scaling(check_stats(given, sae.d_model, sae.d_sae), sae)
 
 
-def activation_cache(setup: Setup | TrainSetup) -> ActivationCache | None:
+def residual_cache(setup: Setup | TrainSetup) -> ResidualCache | None:
     """Where the settings keep residuals; None if they do not."""
     if setup.no_cache:
         return None
-    folder = activations_folder(cache_folder(setup.cache_dir))
-    return ActivationCache(folder, int(setup.cache_limit * 2**30), str(setup.vit_ckpt))
+    folder = residuals_folder(cache_folder(setup.cache_dir))
+    return ResidualCache(folder, int(setup.cache_limit * 2**30), str(setup.vit_ckpt))
 
 
 def assemble(
@@ -141,7 +141,7 @@ def assemble(
     Raises:
         SemsegError: they do not fit each other.
     """
-    sae, cache = sae.to(vit.device), activation_cache(setup)
+    sae, cache = sae.to(vit.device), residual_cache(setup)
     sae.budget = vit.budget
     head = head.to(vit.device) if head is not None else None
     return Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=head, cache=cache)

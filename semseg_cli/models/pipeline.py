@@ -10,7 +10,7 @@ from semseg_cli.data.loader import Loader
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.head import SegmentationHead, argmax_logits, require_one_block
 from semseg_cli.models.memory_budget import in_passes
-from semseg_cli.models.residual_cache import ActivationCache
+from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.residuals import Residuals
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.statistics import SaeStats
@@ -69,7 +69,7 @@ class Pipeline:
     sae: SparseAutoencoder
     head: SegmentationHead | None = None
     stats: SaeStats | None = None
-    cache: ActivationCache | None = None
+    cache: ResidualCache | None = None
 
     def __post_init__(self) -> None:
         require_layer(self.layer, self.vit.n_layers)

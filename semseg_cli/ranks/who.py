@@ -14,9 +14,9 @@ _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_AD
 
 @dataclass
 class Group:
-    """The ranks of one command: their part of the store, and the steps taken together."""
+    """The ranks of one command: their part of the rendezvous, and the steps taken together."""
 
-    store: Any
+    rendezvous: Any
     is_joined: bool = False
     n_steps: int = 0
     looked: float = 0.0
@@ -31,7 +31,7 @@ def current() -> Group:
 
 
 def begin(part_of: Callable[[str], Any]) -> None:
-    """A group for the next command, with a part of the store by the name that it is given."""
+    """A group for the next command, with a part of the rendezvous by the name that it is given."""
     _groups.append(Group(part_of(f"semseg-cli/{len(_groups)}")))
 
 

@@ -4,7 +4,7 @@ Integers are kept and divided last. An empty denominator gives 0.0. No torch in 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class ClassResults:
 class Report:
     """One intervention at one scale, over all of its classes.
 
-    `edit_norm` is the mean L2 length of the edit per edited patch in raw activation units (None
+    `edit_norm` is the mean L2 length of the edit per edited patch in raw residual units (None
     where it was not measured); `min_patches` is the least number of original patches with which a
     class enters the `macro_*` means; `shared_edit` says that all classes were counted from ONE pair
     of predictions. `few_images` are the ids of classes that occur in too few images for the macro
@@ -169,20 +169,12 @@ class Report:
         return self.macro_target_change - self.macro_other_change
 
     @property
-    def is_pooled_identical(self) -> bool:
-        """Whether pooled target and other change are one number by construction.
-
-        Where every class is counted from one pair of predictions, a changed patch is "other" for
-        all remaining classes, so both ratios reduce to changed / all patches.
-        """
-        return self.shared_edit and self._n_counted == self.n_patches * self.n_draws
-
-    @property
     def is_pooled_telling(self) -> bool:
         """Whether the difference of the pooled changes says anything about specificity.
 
-        With one pair of predictions it does not: the two are identical, or nearly so where the
-        classes without a row were predicted on a few patches only (here: at most 5%).
+        Where every class is counted from one pair of predictions it does not: a changed patch is
+        "other" for all remaining classes, so both shares are changed / all patches. They are nearly
+        so where the classes without a row were predicted on a few patches only (here: at most 5%).
         """
         n_all = self.n_patches * self.n_draws
         return not (self.shared_edit and self._n_counted >= 0.95 * n_all)
@@ -251,18 +243,13 @@ class Report:
                 f"semseg-cli reads {SCHEMA_VERSION}: read it with the version that wrote it."
             )
         try:
-            kept = {f.name: data[f.name] for f in fields(cls) if f.name in data or not _is_new(f)}
+            kept = {f.name: data[f.name] for f in fields(cls)}
             kept["class_results"] = [_class_from_dict(row) for row in kept["class_results"]]
             return cls(**kept)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SemsegError(
                 f"The report cannot be read ({error}): is it a report.json?"
             ) from error
-
-
-def _is_new(f: Field[Any]) -> bool:
-    """Whether reports of the same schema were written before the field came."""
-    return f.name in ("n_draws", "few_images", "no_latent", "extra")
 
 
 def _class_from_dict(row: dict[str, Any]) -> ClassResults:

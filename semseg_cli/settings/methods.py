@@ -118,7 +118,7 @@ class RandVec(Drawn):
     told: ClassVar[tuple[str, ...]] = ("match",)
 
     scale: tuple[float, ...] = option(
-        (-2.0,), "Length of the random vector in raw activation units (repeatable); with "
+        (-2.0,), "Length of the random vector in raw residual units (repeatable); with "
         "--match norm, the scale of the automatic edit whose length it takes.",
     )  # fmt: skip
     match: VectorMatch = option(

@@ -18,9 +18,9 @@ from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.estimate import Seconds, make_plan
 from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import Session, open_session
-from semseg_cli.models.cache_folders import activations_folder, kept_entries
+from semseg_cli.models.cache_folders import kept_entries, residuals_folder
 from semseg_cli.models.cache_room import Keeping
-from semseg_cli.models.residual_cache import ActivationCache
+from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.residuals import Residuals
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method, RandVec
@@ -61,7 +61,7 @@ def counted(session: Session, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]
     return seen
 
 
-def foreseen(cache: ActivationCache, session: Session, dataset: Dataset) -> Keeping:
+def foreseen(cache: ResidualCache, session: Session, dataset: Dataset) -> Keeping:
     """What a run would add of one dataset."""
     pipeline = session.pipeline
     return cache.foresee(pipeline.vit, pipeline.layer, [dataset])[dataset.digest]
@@ -166,7 +166,7 @@ def test_datasets_share_the_room_of_the_disk(
     said = make_plan(session, [AUTO_FEAT])
     assert said.kept == f"0.00 GiB ({second.refused})"
     assert said.n_prefixes == 7
-    assert not activations_folder(tmp_path / "not" / "there").exists()
+    assert not residuals_folder(tmp_path / "not" / "there").exists()
 
 
 def test_both_datasets_of_a_run_stay_within_the_limit_and_others_make_room(

@@ -346,13 +346,13 @@ def test_a_network_that_does_not_work_is_told_when_joining(
         ranks.join()
 
 
-def test_a_store_that_cannot_be_reached_is_told(
+def test_a_rendezvous_that_cannot_be_reached_is_told(
     be_rank: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     be_rank(1, 2)
     monkeypatch.setattr(ranks, "_opened", [])
     with pytest.raises(SemsegError, match="Rank 1 has lost the connection"):
-        ranks.open_store(seconds=0.1)
+        ranks.open_rendezvous(seconds=0.1)
 
 
 def test_a_broken_collective_is_a_lost_connection_or_what_its_breaker_says(

@@ -94,7 +94,7 @@ def differing(runs: Sequence[TrackedRun]) -> list[str]:
     Settings that change no result are left out, and a setting that only some methods have is no
     difference by itself.
     """
-    harmless = _option_names(Output, Compute) - {"dtype", "seed"}
+    harmless = _option_names(Output, Compute) - {"dtype"}
     by_method: dict[str | None, list[TrackedRun]] = {}
     for run in runs:
         by_method.setdefault(run.tag("method"), []).append(run)

@@ -160,7 +160,7 @@ def sae(patient: Patient) -> Finding:
     """Can the SAE be read, and as what?"""
     setup, path = patient.setup, str(patient.given("sae_ckpt"))
     patient.sae = read_sae(setup, patient.device)
-    kind = type(patient.sae.activation).__name__
+    kind = type(patient.sae.nonlinearity).__name__
     name = saes.format_name(path, setup.sae_format)
     return good(f"{name}, width {patient.sae.d_model}, {patient.sae.d_sae} latents, {kind}")
 

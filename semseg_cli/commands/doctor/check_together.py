@@ -73,7 +73,7 @@ def scaled_input(patient: Patient) -> Finding:
         return good(said, **values)
     return doubtful(
         said,
-        "The given mean and norm do not fit the activations of this ViT at this layer: check "
+        "The given mean and norm do not fit the residuals of this ViT at this layer: check "
         "--act-mean, --act-norm and --vit-layer, or leave the first two out to have them computed.",
         **values,
     )
@@ -112,7 +112,7 @@ def sparsity(patient: Patient) -> Finding:
     values = {"l0": fit.l0, "dead_share": fit.dead_share}
     claimed = sae.firing_frequency
     claimed = patient.given_stats.get("sparsity") if claimed is None else claimed
-    expected = float(sae.activation.k) if isinstance(sae.activation, TopK) else None
+    expected = float(sae.nonlinearity.k) if isinstance(sae.nonlinearity, TopK) else None
     if claimed is not None:
         expected = float(claimed.double().sum())
         values |= {

@@ -29,10 +29,10 @@ from semseg_cli.data.dataset import Dataset
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.images import find_data, make_loader, open_split
 from semseg_cli.experiment.parts import (
-    activation_cache,
     find_device,
     load_backbone,
     require_inputs,
+    residual_cache,
 )
 from semseg_cli.files import cache_folder, make_folder
 from semseg_cli.models.head import save_head
@@ -173,7 +173,7 @@ def _train(
     progress: Progress,
 ) -> None:
     settings = decisive(setup, training, parts)
-    cache = activation_cache(setup)
+    cache = residual_cache(setup)
     learnt, judged = (
         residuals_for_head(parts.vit, make_loader(setup, dataset, parts.vit), cache)
         for dataset in (parts.training, parts.validation)

@@ -53,7 +53,7 @@ def read(source: Source) -> SparseAutoencoder:
     folded = fold_whitening(
         weights, mean, torch.diag(1 / std), torch.diag(std), centres_input=False
     )
-    return SparseAutoencoder(*folded, sae.activation, needs_scaling=False)
+    return SparseAutoencoder(*folded, sae.nonlinearity, needs_scaling=False)
 
 
 def _model(path: Path, config: dict[str, Any]) -> dict[str, Any]:
