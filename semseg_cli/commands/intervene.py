@@ -20,7 +20,7 @@ from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.result_files import class_rows, write_outcome, write_stats
 from semseg_cli.experiment.run import Outcome, run
-from semseg_cli.experiment.samples import image_groups, n_overlapping, with_draws
+from semseg_cli.experiment.samples import image_groups, refuse_overlap, with_draws
 from semseg_cli.experiment.session import Session
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import from_lead, is_lead
@@ -59,7 +59,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
         check_reused(session, method, reused)
         image_groups(session)
         datasets = _datasets(session, method)
-        n_overlapping(session, method)
+        refuse_overlap(session, method)
         if not is_lead():
             run(session, [method], reused, progress)
             return

@@ -19,7 +19,7 @@ from semseg_cli.engine.methods import (
 )
 from semseg_cli.experiment.choose_latents import Chosen, is_manual, latents_of
 from semseg_cli.experiment.flip_rate import flip_metrics
-from semseg_cli.experiment.samples import image_groups, n_overlapping
+from semseg_cli.experiment.samples import image_groups, overlap
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.group import is_lead
@@ -125,13 +125,13 @@ def run(
     if not is_lead():
         return []
     groups = image_groups(session)
-    n_overlap = max(n_overlapping(session, method) for method in methods)
-    overlap = {"n_overlap": float(n_overlap)} if n_overlap else {}
+    n_overlap = max(len(overlap(session, method)) for method in methods)
+    doubts = {"n_overlap": float(n_overlap)} if n_overlap else {}
     reports = [to_report(m, names, setup.protocol, setup.min_patches, groups) for m in all_measured]
     reports = [
         replace(
             report,
-            extra={**report.extra, **flips, **overlap},
+            extra={**report.extra, **flips, **doubts},
             no_latent=_without_latent(session, report),
         )
         for report in reports

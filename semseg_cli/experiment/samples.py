@@ -35,26 +35,28 @@ def with_draws(session: Session, method: Method) -> Method:
     return narrow(method, type(method), draws=draws_needed(n_alike, is_shared=False))
 
 
-def n_overlapping(session: Session, method: Method) -> int:
-    """How many evaluated images, by their contents, are among those that the method learns from.
+def overlap(session: Session, method: Method) -> list[str]:
+    """The evaluated images that, by their contents, are among those that the method learns from.
 
     One split for both is the user's choice, which every table tells, and no overlap.
-
-    Raises:
-        UsageError: some are, and `--allow-overlap` is not given.
     """
     setup = session.setup
     learns = method.looks_up or method.needs_differences
     if not learns or setup.lookup_split == setup.imgs.split:
-        return 0
+        return []
     seen = set(session.lookup_dataset.contents)
     pairs = zip(session.dataset.names, session.dataset.contents, strict=True)
-    both = [name for name, contents in pairs if contents in seen]
-    if both and not setup.allow_overlap:
+    return [name for name, contents in pairs if contents in seen]
+
+
+def refuse_overlap(session: Session, method: Method) -> None:
+    """Raises UsageError where images are in both splits and `--allow-overlap` is not given."""
+    setup = session.setup
+    both = [] if setup.allow_overlap else overlap(session, method)
+    if both:
         raise UsageError(
             f"{len(both)} of {len(session.dataset)} images of the {setup.imgs.split} split are "
             f"also in the {setup.lookup_split} split ({', '.join(both[:3])}): latents would be "
             "judged on images that they were chosen on; take them out of one, or give "
             "--allow-overlap"
         )
-    return len(both)
