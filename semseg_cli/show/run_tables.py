@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from semseg_cli.runs.choice import choice_notes, is_broad, of_several
 from semseg_cli.runs.metrics import CLASSES, HEADS, LATENTS, RUNS, STATISTICS, Metric, shown
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import Row
@@ -134,7 +135,13 @@ def by_selectivity(rows: Sequence[Row]) -> list[Row]:
     )
 
 
-def extremes_table(rows: Sequence[Row], min_patches: int = 0, n: int = 5, which: str = "") -> Table:
+def extremes_table(
+    rows: Sequence[Row],
+    min_patches: int = 0,
+    n: int = 5,
+    which: str = "",
+    notes: Sequence[str] = (),
+) -> Table:
     """The `n` most and least selective classes with at least `min_patches` predicted patches.
 
     `which` names the run where there are several.
@@ -148,13 +155,21 @@ def extremes_table(rows: Sequence[Row], min_patches: int = 0, n: int = 5, which:
     columns = present(CLASS_COLUMNS, shown)
     return Table(
         title + (f" of {which}" if which else ""),
-        (Column("place", "#", "count"), *columns),
+        (Column("place", "#", "count"), *_beside_choice(columns)),
         tuple(shown),
         notes=(
             *interval_notes(shown, [c.key for c in columns], CLASS.key, is_below=True),
             *_few(left, min_patches),
+            *notes,
         ),
     )
+
+
+def _beside_choice(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """The columns without numbers of patches where a choice needs their room."""
+    hidden = {"n_orig_patches", "n_changed_patches"}
+    is_told = any(column.key == "stability" for column in columns)
+    return tuple(column for column in columns if not (is_told and column.key in hidden))
 
 
 def _few(n_classes: int, min_patches: int) -> tuple[str, ...]:
@@ -176,7 +191,19 @@ def lookup_table(
     columns = tuple(c for c in present(LOOKUP_COLUMNS, shown) if c.key not in hidden)
     none = sum(row["latent"] is None for row in shown)
     notes = (f"{none} without a latent: no clean patches in the lookup split.",) if none else ()
-    return Table(title, columns, tuple(shown), notes=notes)
+    return Table(
+        title, columns, tuple(shown), notes=(*notes, *choice_notes(rows)), strong=_flagged(shown)
+    )
+
+
+def _flagged(rows: Sequence[Row]) -> frozenset[tuple[int, str]]:
+    """The cells of latents that are chosen for several classes or fire on most."""
+    several = of_several(rows)
+    return frozenset(
+        (number, "latent")
+        for number, row in enumerate(rows)
+        if row.get("latent") in several or is_broad(row)
+    )
 
 
 def _latent(row: Row) -> int | None:
