@@ -10,7 +10,8 @@ from torch import Tensor
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edits import Edit, Intervention
 from semseg_cli.engine.outcomes import Clean, Edited, Outcomes
-from semseg_cli.runs.bootstrap import COUNTED, intervals
+from semseg_cli.runs.inference import sum_groups
+from semseg_cli.runs.interval_rows import interval_metrics, is_in_few_images, run_entries
 from semseg_cli.runs.outcomes import (
     Table,
     as_numbers,
@@ -18,6 +19,7 @@ from semseg_cli.runs.outcomes import (
     pooled_fraction_intervals,
     rounded,
 )
+from semseg_cli.runs.per_image import COUNTED
 from semseg_cli.runs.report import ClassResults, Report
 from semseg_cli.settings.inputs import Protocol
 
@@ -90,16 +92,22 @@ def table_of(measured: Measured) -> Table:
 
 
 def to_report(
-    measured: Measured, class_names: Sequence[str], protocol: Protocol, min_patches: int = 0
+    measured: Measured,
+    class_names: Sequence[str],
+    protocol: Protocol,
+    min_patches: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> Report:
-    """The report of an edit's counts and outcomes."""
+    """The report of what an edit did; `groups` names the group of each image, else all differ."""
     counts, first = measured.counts, measured.first
     n_draws = len(measured.intervention.draws)
+    counts_bc4 = counts.per_image.numpy()
+    units_bc4 = counts_bc4 if groups is None else sum_groups(counts_bc4, groups)
     results, edit_norm = counts.to_class_results(class_names), None
-    extra = intervals(counts.per_image.numpy(), min_patches * n_draws)
+    extra = interval_metrics(run_entries(units_bc4, max(1, min_patches) * n_draws))
     if measured.outcomes is not None:
-        results = _with_outcomes(measured, results, protocol)
-        found = _pooled(measured, results, protocol)
+        results = _with_outcomes(measured, results, protocol, groups)
+        found = _pooled(measured, results, protocol, groups)
         edit_norm = found.get("edit_norm")
         extra |= {k: v for k, v in found.items() if not k.startswith("edit_norm")}
     return Report(
@@ -113,6 +121,7 @@ def to_report(
         min_patches=min_patches,
         shared_edit=protocol == "label" or first.is_shared,
         n_draws=n_draws,
+        few_images=counts.class_ids[is_in_few_images(units_bc4)].tolist(),
         extra=extra,
     )
 
@@ -126,11 +135,14 @@ def is_told(name: str, measured: Measured, protocol: Protocol) -> bool:
 
 
 def _with_outcomes(
-    measured: Measured, results: Sequence[ClassResults], protocol: Protocol
+    measured: Measured,
+    results: Sequence[ClassResults],
+    protocol: Protocol,
+    groups: Sequence[str] | None,
 ) -> list[ClassResults]:
     outcomes = measured.outcomes
     assert outcomes is not None
-    found = fraction_intervals(table_of(measured))
+    found = fraction_intervals(table_of(measured), groups)
     numbers = [
         as_numbers({k: of_k[c] for k, of_k in found.items() if is_told(k, measured, protocol)})
         for c in range(len(results))
@@ -143,11 +155,14 @@ def _with_outcomes(
 
 
 def _pooled(
-    measured: Measured, results: Sequence[ClassResults], protocol: Protocol
+    measured: Measured,
+    results: Sequence[ClassResults],
+    protocol: Protocol,
+    groups: Sequence[str] | None,
 ) -> dict[str, float]:
     """Numbers over all patches of all classes; mIoU are means over the classes that have one."""
     assert measured.outcomes is not None
-    pooled = pooled_fraction_intervals(table_of(measured))
+    pooled = pooled_fraction_intervals(table_of(measured), groups)
     found = as_numbers({k: one for k, one in pooled.items() if is_told(k, measured, protocol)})
     changed = [one for one in results if one.n_changed_patches]
     n_changed = sum(one.n_changed_patches for one in changed)

@@ -10,7 +10,6 @@ from semseg_cli.data.dataset import Dataset
 from semseg_cli.engine.measured import table_of
 from semseg_cli.experiment.run import Outcome
 from semseg_cli.models.pipeline import Pipeline
-from semseg_cli.runs.bootstrap import COUNTED
 from semseg_cli.runs.choice import chosen_rows
 from semseg_cli.runs.folder import (
     CHANGES_FILE,
@@ -22,7 +21,9 @@ from semseg_cli.runs.folder import (
     STATS_FILE,
     RunFolder,
 )
-from semseg_cli.runs.per_image import POOLED
+from semseg_cli.runs.inference import sum_groups
+from semseg_cli.runs.interval_rows import class_entries
+from semseg_cli.runs.per_image import COUNTED, GROUP, POOLED
 from semseg_cli.runs.rows import csv_text, parse_rows
 
 OF_CHOICE = ("stability", "runner_up")
@@ -50,8 +51,15 @@ def write_outcome(folder: RunFolder, outcome: Outcome, dataset: Dataset) -> None
 
 
 def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
-    """One row per class, with its latent where it has one."""
-    rows: list[dict[str, Any]] = [result.to_row() for result in outcome.report.class_results]
+    """One row per class, with its latent where it has one, and its intervals."""
+    counts_bc4 = outcome.counts.per_image.numpy()
+    units_bc4 = counts_bc4 if outcome.groups is None else sum_groups(counts_bc4, outcome.groups)
+    rows: list[dict[str, Any]] = [
+        {**result.to_row(), **found}
+        for result, found in zip(
+            outcome.report.class_results, class_entries(units_bc4), strict=True
+        )
+    ]
     first = outcome.intervention.first
     latents = first.latents_by_class if first.towards is None else {}
     if latents and len(outcome.intervention.draws) == 1:
@@ -88,6 +96,7 @@ def per_image_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:
             "image": pd.Categorical(np.repeat(images, n_rows), categories=images),
             "class_id": np.tile(class_ids, n_images),
             **{name: values.reshape(-1) for name, values in table_of(outcome.measured).items()},
+            **({} if outcome.groups is None else {GROUP: np.repeat(outcome.groups, n_rows)}),
         }
     )
 

@@ -20,6 +20,7 @@ from semseg_cli.engine.methods import (
 )
 from semseg_cli.experiment.choose_latents import Chosen, is_manual, latents_of
 from semseg_cli.experiment.flip_rate import flip_metrics
+from semseg_cli.experiment.samples import image_groups, overlap
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.group import is_lead
@@ -35,6 +36,7 @@ class Outcome:
     report: Report
     measured: Measured
     lookup_csv: str | None = None
+    groups: Sequence[str] | None = None  # of the images
 
     @property
     def counts(self) -> Counts:
@@ -104,6 +106,13 @@ def _with_curves(reports: list[Report], n_scales: Sequence[int]) -> list[Report]
     return found
 
 
+def _without_latent(session: Session, report: Report) -> list[str]:
+    """The classes asked for that are not counted."""
+    counted = {result.class_id for result in report.class_results}
+    names = session.dataset.class_names
+    return [names[i - 1] for i in session.classes_of(session.dataset) if i not in counted]
+
+
 def run(
     session: Session,
     methods: Sequence[Method],
@@ -134,10 +143,20 @@ def run(
         measured.gather_images(len(session.dataset))
     if not is_lead():
         return []
-    reports = [to_report(m, names, setup.protocol, setup.min_patches) for m in all_measured]
-    reports = [replace(report, extra={**report.extra, **flips}) for report in reports]
+    groups = image_groups(session)
+    n_overlap = max(len(overlap(session, method)) for method in methods)
+    doubts = {"n_overlap": float(n_overlap)} if n_overlap else {}
+    reports = [to_report(m, names, setup.protocol, setup.min_patches, groups) for m in all_measured]
+    reports = [
+        replace(
+            report,
+            extra={**report.extra, **flips, **doubts},
+            no_latent=_without_latent(session, report),
+        )
+        for report in reports
+    ]
     reports = _with_curves(reports, [len(method.scale) for method in methods])
     return [
-        Outcome(report, measured, table)
+        Outcome(report, measured, table, groups)
         for report, measured, (_, table) in zip(reports, all_measured, prepared, strict=True)
     ]

@@ -3,14 +3,14 @@
 No torch in here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from semseg_cli.runs.inference.answers import Interval
 from semseg_cli.runs.inference.means import mean_intervals
-from semseg_cli.runs.inference.rates import rate_intervals, rates_of
+from semseg_cli.runs.inference.rates import rate_intervals, rates_of, sum_groups
 
 Table = Mapping[str, np.ndarray]  # column -> [images, classes]
 COLUMNS = (
@@ -78,9 +78,14 @@ FRACTIONS: Mapping[str, Fraction] = {
 BY_CLASS = ("target_iou_before", "target_iou_after")  # a mean over classes, not over patches
 
 
-def fraction_intervals(table: Table) -> dict[str, list[Interval]]:
-    """Of every class each number that the table has the columns for."""
-    full = _with_absent(table)
+def fraction_intervals(
+    table: Table, groups: Sequence[str] | None = None
+) -> dict[str, list[Interval]]:
+    """Of every class each number that the table has the columns for.
+
+    `groups` names the group of each image, else all differ.
+    """
+    full = _by_unit(table, groups)
     return {
         name: fraction.intervals(full)
         for name, fraction in FRACTIONS.items()
@@ -88,14 +93,25 @@ def fraction_intervals(table: Table) -> dict[str, list[Interval]]:
     }
 
 
-def pooled_fraction_intervals(table: Table) -> dict[str, Interval]:
+def pooled_fraction_intervals(
+    table: Table, groups: Sequence[str] | None = None
+) -> dict[str, Interval]:
     """The same over all patches of all classes together; `BY_CLASS` are not among them."""
-    full = {name: values.sum(axis=1, keepdims=True) for name, values in _with_absent(table).items()}
+    units = _by_unit(table, groups)
+    full = {name: values.sum(axis=1, keepdims=True) for name, values in units.items()}
     return {
         name: fraction.intervals(full)[0]
         for name, fraction in FRACTIONS.items()
         if {fraction.part, fraction.whole} <= full.keys() and name not in BY_CLASS
     }
+
+
+def _by_unit(table: Table, groups: Sequence[str] | None) -> Table:
+    """The table by what was sampled; which images lack a class is told before they are grouped."""
+    full = _with_absent(table)
+    if groups is None:
+        return full
+    return {name: sum_groups(values, groups) for name, values in full.items()}
 
 
 def _with_absent(table: Table) -> Table:

@@ -57,6 +57,16 @@ class Intervening(LatentChoice, Scaled):
         """How many edits are made per scale."""
         return 1
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the number of draws is to be found: as many as an interval needs."""
+        return False
+
+    @property
+    def is_drawn_by_class(self) -> bool:
+        """Whether something is drawn at random once for each class (and not for each image)."""
+        return False
+
     def report_name(self, *, is_manual: bool) -> str:
         """The name in reports; `is_manual`: a user wrote the latents down."""
         return self.name
@@ -81,12 +91,21 @@ class Drawn(Intervening):
 
     panel: ClassVar[str] = "Intervention"
 
-    draws: int = option(1, "Independent random draws, all in one pass over the images.", ge=1)
+    draws: int | None = option(
+        None, "Independent random draws, all in one pass over the images; else as many as an "
+        "interval needs (rand-feat: 6 in the label protocol, where they are cheap, and where "
+        "classes are few; else 1).", ge=1,
+    )  # fmt: skip
 
     @property
     def n_draws(self) -> int:
         """How many edits are made per scale."""
-        return self.draws
+        return self.draws or 1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the number of draws is to be found: as many as an interval needs."""
+        return self.draws is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +164,11 @@ class RandFeat(Drawn):
     @property
     def needs_statistics(self) -> bool:
         """Which latents are live, and their maxima, are statistics."""
+        return True
+
+    @property
+    def is_drawn_by_class(self) -> bool:
+        """Whether something is drawn at random once for each class (and not for each image)."""
         return True
 
 

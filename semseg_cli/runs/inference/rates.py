@@ -66,11 +66,12 @@ class Rates:
 
 @typed
 def sum_groups(
-    counts_b: Int64[np.ndarray, "b ..."], groups: Sequence[Hashable]
-) -> Int64[np.ndarray, "g ..."]:
-    """Counts summed over the images of each group (a drive, a patient), which becomes the unit."""
+    counts_b: Int64[np.ndarray, "b ..."] | Float64[np.ndarray, "b ..."],
+    groups: Sequence[Hashable],
+) -> Int64[np.ndarray, "g ..."] | Float64[np.ndarray, "g ..."]:
+    """Counts or sums over the images of each group (a drive, a patient), which becomes the unit."""
     row_of = {name: row for row, name in enumerate(dict.fromkeys(groups))}
-    summed = np.zeros((len(row_of), *counts_b.shape[1:]), dtype=np.int64)
+    summed = np.zeros((len(row_of), *counts_b.shape[1:]), dtype=counts_b.dtype)
     np.add.at(summed, [row_of[name] for name in groups], counts_b)
     return summed
 
