@@ -247,7 +247,8 @@ def test_dry_run_says_the_size_and_leaves_nothing(
     args = ["auto-feat", *options(known_world, cache_dir=str(tmp_path / "cache"))]
     done = terminal.type(*args, "--dry-run", "--no-cache")
     assert_done(done)
-    # 4 images each for statistics, lookup and clean residuals, 3 evaluated; 3 clean tails and 5 classes x 3 images
+    # 4 images each for statistics, lookup and clean residuals, 3 evaluated;
+    # 3 clean tails and 5 classes x 3 images
     assert "passes up to the layer: 15; passes after it: 18" in done.out
     assert "keep on disk: none" in done.out
     assert "estimated time" in done.out
