@@ -392,6 +392,7 @@ def test_a_star_needs_the_test_and_the_interval() -> None:
         ((0.0, 0.0, 0.161), "<=.17"),
         ((0.0, -0.104, 0.2), "[-.11,.20]"),
         ((-0.5, -1.0, 0.1), "[-1.00,.10]"),
+        ((1.002, 0.974, 1.03), "[.97,1.03]"),
     ],
 )
 def test_bounds_are_rounded_outward(numbers: tuple[float, float, float], text: str) -> None:

@@ -86,7 +86,7 @@ def bounds_text(interval: Interval, digits: int = 2) -> str:
     unit = 10**digits
     lo = math.floor(interval.lo * unit + 1e-9) / unit
     hi = math.ceil(interval.hi * unit - 1e-9) / unit
-    if interval.value >= 1:
+    if 1 <= interval.value >= interval.hi:  # no boundary of a difference, which may be more than 1
         return f">={_short(lo, digits)}"
     if interval.value <= 0 == interval.lo:
         return f"<={_short(hi, digits)}"
