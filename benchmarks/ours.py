@@ -9,8 +9,9 @@ from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.evaluate import Measured, evaluate
 from semseg_cli.engine.methods import Groups, Ingredients, make_interventions
 from semseg_cli.runs.lookup_csv import LookupRow, Member, chosen_latents
+from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.inputs import Protocol
-from semseg_cli.settings.methods import AutoFeat, Method, RandFeat, RandVec
+from semseg_cli.settings.methods import AutoFeat, Method
 
 METHODS: Mapping[str, type[AutoFeat] | type[RandFeat] | type[RandVec]] = {
     "rand-vec": RandVec,

@@ -12,9 +12,10 @@ from semseg_cli.errors import UsageError
 from semseg_cli.interrupts import listen
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.ending import run_to_end
+from semseg_cli.settings.choosing import Choose
 from semseg_cli.settings.compare import Compare
 from semseg_cli.settings.inputs import Format, LookupSetup, Setup, StatsSetup, TrainSetup
-from semseg_cli.settings.methods import METHODS, Choose, Method
+from semseg_cli.settings.methods import METHODS, Method
 from semseg_cli.settings.options import SettingsCommand, with_settings
 from semseg_cli.settings.output import Checkup, Output, Recorded, Shown, Ui
 from semseg_cli.settings.training import KeepStats, Training

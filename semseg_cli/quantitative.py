@@ -29,9 +29,10 @@ from semseg_cli.models.vit import register_hook
 from semseg_cli.runs.lookup_csv import Reused, chosen_latents, lookup_from_path
 from semseg_cli.runs.report import ClassResults, Report, save
 from semseg_cli.settings.base import narrow
+from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.entries import build, entries, flatten
 from semseg_cli.settings.inputs import Imgs
-from semseg_cli.settings.methods import AutoFeat, Method, RandFeat, RandVec
+from semseg_cli.settings.methods import AutoFeat, Method
 from semseg_cli.settings.reference import Quantitative
 from semseg_cli.settings.toml_files import layered
 from semseg_cli.typed import typed

@@ -25,8 +25,9 @@ from semseg_cli.quantitative import (
     main,
     make_dataloader,
 )
+from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.inputs import Imgs
-from semseg_cli.settings.methods import AutoFeat, RandFeat, RandVec
+from semseg_cli.settings.methods import AutoFeat
 from semseg_cli.settings.reference import Quantitative
 
 NAMES = [

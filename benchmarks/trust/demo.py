@@ -11,7 +11,7 @@ from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import open_session
 from semseg_cli.quantitative import Quantitative, filled
 from semseg_cli.runs.inference import Difference, control_differences, macro_differences
-from semseg_cli.settings.methods import RandFeat
+from semseg_cli.settings.controls import RandFeat
 
 SEEDS = range(1, 9)
 

@@ -30,9 +30,10 @@ from semseg_cli.runs.contents import is_chosen_on_evaluation
 from semseg_cli.runs.folder import LOOKUP_FILE, RunFolder
 from semseg_cli.runs.lookup_csv import Reused, lookup_text
 from semseg_cli.settings.base import narrow
+from semseg_cli.settings.choosing import Choose, LatentChoice, Selection
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import LookupSetup, Setup, TrainSetup
-from semseg_cli.settings.methods import Choose, LatentChoice, Method, Selection
+from semseg_cli.settings.methods import Method
 from semseg_cli.settings.output import Output, Recorded, Shown
 from semseg_cli.show import console
 from semseg_cli.show.run_pictures import add_all_pictures

@@ -22,7 +22,9 @@ from semseg_cli.engine.mean_differences import Differences
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.runs.lookup_csv import Member
-from semseg_cli.settings.methods import AutoFeat, Intervening, MeanDiff, Method, RandFeat, RandVec
+from semseg_cli.settings.controls import RandFeat, RandVec
+from semseg_cli.settings.intervening import Intervening
+from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method
 
 Groups = Mapping[int, Sequence[Member]]  # class id -> the latents that are set together
 MIN_ALIKE = 10  # a matched random latent is drawn from at least this many

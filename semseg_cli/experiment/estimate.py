@@ -13,7 +13,8 @@ from semseg_cli.experiment.session import Session
 from semseg_cli.models.cache_room import Keeping
 from semseg_cli.models.pipeline import Encoder
 from semseg_cli.ranks.group import n_ranks
-from semseg_cli.settings.methods import Choose, Method
+from semseg_cli.settings.choosing import Choose
+from semseg_cli.settings.methods import Method
 
 SAMPLE_IMAGES = 8
 

@@ -25,7 +25,8 @@ from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.group import is_lead
 from semseg_cli.runs.lookup_csv import LookupRow, Reused, chosen_latents, lookup_text, read_lookup
 from semseg_cli.runs.report import Report
-from semseg_cli.settings.methods import Choose, Method
+from semseg_cli.settings.choosing import Choose
+from semseg_cli.settings.methods import Method
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import Settings, option
-from semseg_cli.settings.methods import RandFeat
+from semseg_cli.settings.controls import RandFeat
 from semseg_cli.settings.output import Output
 
 Format = Literal["auto", "table", "csv", "json", "markdown", "latex"]

@@ -19,7 +19,8 @@ from semseg_cli.experiment.run import choose_latents, run
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.sae import SparseAutoencoder, Threshold
 from semseg_cli.runs.lookup_csv import LookupRow, Member, Reused, chosen_latents
-from semseg_cli.settings.methods import AutoFeat, Choose
+from semseg_cli.settings.choosing import Choose
+from semseg_cli.settings.methods import AutoFeat
 
 DECOY = 13  # writes where nobody reads
 

@@ -36,8 +36,9 @@ from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae import SparseAutoencoder, Threshold, TopK
 from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.runs.report import Report
+from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.inputs import Imgs, Protocol, Setup
-from semseg_cli.settings.methods import METHODS, AutoFeat, MeanDiff, Method, RandFeat, RandVec
+from semseg_cli.settings.methods import METHODS, AutoFeat, MeanDiff, Method
 
 LATENTS = {1: 3, 2: 13, 4: 5, 5: 20}
 PROTOCOLS: list[Protocol] = ["class", "label"]

@@ -37,15 +37,9 @@ from semseg_cli.experiment.session import Session
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae import Threshold, TopK
 from semseg_cli.runs.lookup_csv import Member
-from semseg_cli.settings.methods import (
-    METHODS,
-    AutoFeat,
-    Intervening,
-    MeanDiff,
-    Method,
-    RandFeat,
-    RandVec,
-)
+from semseg_cli.settings.controls import RandFeat, RandVec
+from semseg_cli.settings.intervening import Intervening
+from semseg_cli.settings.methods import METHODS, AutoFeat, MeanDiff, Method
 
 ACTIVATIONS = [Threshold(), Threshold(0.5), TopK(6)]
 

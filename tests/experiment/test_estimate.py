@@ -20,7 +20,9 @@ from semseg_cli.models.cache_folders import activations_folder, kept_entries
 from semseg_cli.models.cache_room import Keeping
 from semseg_cli.models.residual_cache import ActivationCache
 from semseg_cli.models.residuals import Residuals
-from semseg_cli.settings.methods import AutoFeat, Choose, MeanDiff, Method, RandVec
+from semseg_cli.settings.choosing import Choose
+from semseg_cli.settings.controls import RandVec
+from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method
 
 Usage = namedtuple("Usage", ["free"])
 N_PATCHES = 16

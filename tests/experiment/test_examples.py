@@ -20,8 +20,9 @@ from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.vit import Backbone
 from semseg_cli.runs.report import ClassResults, Report
+from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.inputs import Protocol
-from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method, RandFeat, RandVec
+from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method
 from semseg_cli.show.chart_style import OTHER
 from semseg_cli.show.example_picture import COLOURS, Example, class_colours, example_figure
 

@@ -18,7 +18,7 @@ from semseg_cli.experiment.flip_rate import FLIP_IMAGES, flip_metrics, flip_note
 from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import Session, load_backbone
 from semseg_cli.models.vit import Backbone
-from semseg_cli.settings.methods import RandVec
+from semseg_cli.settings.controls import RandVec
 
 FAST = ["bfloat16", "float16"]
 

@@ -36,9 +36,9 @@ from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.group import STOPPED, Word
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.settings.base import Settings, narrow
+from semseg_cli.settings.controls import RandVec
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup
-from semseg_cli.settings.methods import RandVec
 from semseg_cli.settings.output import Shown
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr")

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semseg_cli.settings.base import Settings
+from semseg_cli.settings.choosing import Choose
 from semseg_cli.settings.entries import build, entries, flatten, item_type
 from semseg_cli.settings.inputs import Setup, StatsSetup, TrainSetup
-from semseg_cli.settings.methods import METHODS, AutoFeat, Choose
+from semseg_cli.settings.methods import METHODS, AutoFeat
 from semseg_cli.settings.output import Output, Recorded, Shown
 from semseg_cli.settings.reference import Quantitative
 from semseg_cli.settings.training import KeepStats, Training

@@ -16,7 +16,8 @@ from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.session import activation_cache
 from semseg_cli.files import cannot_write, nearest_folder
 from semseg_cli.models.cache_room import Keeping
-from semseg_cli.settings.methods import AutoFeat, Choose
+from semseg_cli.settings.choosing import Choose
+from semseg_cli.settings.methods import AutoFeat
 from semseg_cli.tracking import store_address as stores
 
 GIB = 2**30

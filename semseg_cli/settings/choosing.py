@@ -1,0 +1,78 @@
+"""How each class gets its latent, and at which scales it is set."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from semseg_cli.settings.base import Settings, option
+
+Select = Literal["f1", "causal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection(Settings):
+    """How each class gets its latent."""
+
+    panel: ClassVar[str] = "Choice of latents"
+
+    select: Select = option(
+        "f1",
+        "f1: the latent with the best F1. causal: of the --top-k best by F1, the one whose own "
+        "edit has the largest target minus other change.",
+    )
+    top_k: int = option(3, "Latents listed per class, and candidates of the causal rule.", ge=1)
+    top_k_group: int = option(1, "Set this many of a class's best latents together.", ge=1)
+    select_images: int = option(
+        200, "Causal rule: images with the class, and as many without it, at most.", ge=1
+    )
+    max_freq: float = option(
+        0.01, "Latents that fire on a larger share of patches are no candidates.", gt=0.0, le=1.0
+    )
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether latents are chosen, on the lookup split."""
+        return True
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether latents are read at all, which takes the statistics of the SAE."""
+        return True
+
+    @property
+    def needs_differences(self) -> bool:
+        """Whether the classes' differences of means are taken, on the lookup split."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentChoice(Selection):
+    """A choice of latents, made now or reused."""
+
+    lookup: str | None = option(
+        None, "Reuse latents: a lookup.csv, a run folder or a run id of the store.", path=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled(Settings):
+    """Scales in units of a latent's maximum observed activation."""
+
+    panel: ClassVar[str] = "Intervention"
+
+    scale: tuple[float, ...] = option(
+        (-2.0,), "Set the latent to this many times its maximum (repeatable).", ge=-10.0, le=10.0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.scale:
+            raise ValueError("scale is empty: give at least one number")
+        if len(set(self.scale)) < len(self.scale):
+            raise ValueError(f"scale is {self.scale}: give each number once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choose(Selection, Scaled):
+    """Choose latents without intervening; the causal rule tries each at the given scale."""
+
+    command: ClassVar[str] = "lookup"
