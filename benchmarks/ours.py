@@ -7,7 +7,8 @@ from benchmarks.world import LABEL_THRESHOLD, World
 from semseg_cli.engine.detections import Detections, count_detections, rank_latents
 from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.evaluate import Measured, evaluate
-from semseg_cli.engine.methods import Groups, Ingredients, make_interventions
+from semseg_cli.engine.latent_edits import Groups
+from semseg_cli.engine.methods import Ingredients, make_interventions
 from semseg_cli.runs.lookup_csv import LookupRow, Member, chosen_latents
 from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.inputs import Protocol

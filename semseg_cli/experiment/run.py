@@ -12,12 +12,9 @@ from semseg_cli.engine.detections import count_detections, rank_latents, warn_of
 from semseg_cli.engine.dose_response import dose_metrics
 from semseg_cli.engine.edits import MAX_SCALE, Intervention, generator
 from semseg_cli.engine.evaluate import evaluate, n_latents_held, to_report
+from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.mean_differences import Differences, mean_differences
-from semseg_cli.engine.methods import (
-    Groups,
-    Ingredients,
-    make_interventions,
-)
+from semseg_cli.engine.methods import Ingredients, make_interventions
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.flip_rate import flip_metrics
 from semseg_cli.experiment.session import Session

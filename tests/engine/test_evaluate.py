@@ -26,7 +26,8 @@ from semseg_cli.data.batches import Batch
 from semseg_cli.engine.counts import compute_class_results
 from semseg_cli.engine.edits import Edit, Intervention
 from semseg_cli.engine.evaluate import Measured, _edited, evaluate, row_of_patch, to_report
-from semseg_cli.engine.methods import rand_vec, set_latents
+from semseg_cli.engine.latent_edits import set_latents
+from semseg_cli.engine.random_edits import rand_vec
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.session import Session, find_device, open_session

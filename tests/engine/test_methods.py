@@ -20,16 +20,10 @@ from semseg_cli.engine.edits import (
     random_unit_vectors,
     unscaled,
 )
+from semseg_cli.engine.latent_edits import set_latents
 from semseg_cli.engine.mean_differences import mean_differences
-from semseg_cli.engine.methods import (
-    Ingredients,
-    alike,
-    edits_of,
-    make_interventions,
-    rand_feat,
-    rand_vec,
-    set_latents,
-)
+from semseg_cli.engine.methods import Ingredients, edits_of, make_interventions
+from semseg_cli.engine.random_edits import alike, rand_feat, rand_vec
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.run import run
