@@ -1,7 +1,8 @@
 """The engine's public functions, as the commands call them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.world import LABEL_THRESHOLD, World
 from semseg_cli.engine.detections import Detections, count_detections, rank_latents
@@ -14,9 +15,9 @@ from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.inputs import Protocol
 from semseg_cli.settings.methods import AutoFeat, Method
 
-METHODS: Mapping[str, type[AutoFeat] | type[RandFeat] | type[RandVec]] = {
+METHODS: Mapping[str, Callable[..., Method]] = {
     "rand-vec": RandVec,
-    "rand-feat": RandFeat,
+    "rand-feat": partial(RandFeat, match="none"),
     "auto-feat": AutoFeat,
 }
 SCALES = (-2.0, -3.0, -1.0, 1.0, 2.0)
@@ -46,7 +47,7 @@ def interventions(
     """Every method at every scale, on the classes that have a latent."""
     every: dict[float, Mapping[int, Sequence[Member]]] = dict.fromkeys(scales, groups)
     ingredients = Ingredients(latents=every, class_ids=sorted(groups), seed=SEED)
-    settings: list[Method] = [METHODS[name](scale=tuple(scales)) for name in methods]
+    settings = [METHODS[name](scale=tuple(scales)) for name in methods]
     made = [make_interventions(method, world.pipeline, ingredients) for method in settings]
     return [one for of_method in made for one in of_method]
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -59,7 +60,12 @@ __all__ = [
 ]
 
 
-REFERENCE_METHODS: tuple[type[Method], ...] = (RandVec, RandFeat, AutoFeat)
+# The reference has no matched controls.
+REFERENCE_METHODS: dict[type[Method], dict[str, Any]] = {
+    RandVec: {"match": "none"},
+    RandFeat: {"match": "none"},
+    AutoFeat: {},
+}
 
 
 def filled(cfg: Quantitative) -> Quantitative:
@@ -124,8 +130,12 @@ def _evaluate(
     pipeline = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=clf, cache=cache)
     session = Session(setup, pipeline, load_stats(setup, sae))
     session.dataset = dataset
-    chosen = narrow(cfg, method, scale=(cfg.scale,))
+    chosen = _settings(cfg, method)
     return run(session, [chosen], _reused(cfg))[0].report
+
+
+def _settings(cfg: Quantitative, method: type[Method]) -> Method:
+    return narrow(cfg, method, scale=(cfg.scale,), **REFERENCE_METHODS[method])
 
 
 def _reused(cfg: Quantitative) -> dict[str, Reused]:
@@ -168,8 +178,6 @@ def main(cfg: Quantitative) -> None:
     """
     cfg = filled(cfg)
     make_folder(Path(cfg.dump_to))
-    methods: list[Method] = [
-        narrow(cfg, method, scale=(cfg.scale,)) for method in REFERENCE_METHODS
-    ]
+    methods = [_settings(cfg, method) for method in REFERENCE_METHODS]
     outcomes = run(open_session(cfg), methods, _reused(cfg))
     save([outcome.report for outcome in outcomes], str(Path(cfg.dump_to) / "results.csv"))

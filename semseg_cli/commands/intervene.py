@@ -20,7 +20,7 @@ from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.result_files import class_rows, write_outcome, write_stats
-from semseg_cli.experiment.run import Outcome, check_reused, choose_latents, is_manual, run
+from semseg_cli.experiment.run import Outcome, check_method, choose_latents, is_manual, run
 from semseg_cli.experiment.session import Session, open_session
 from semseg_cli.files import cache_folder
 from semseg_cli.progress import Progress
@@ -42,6 +42,7 @@ from semseg_cli.show.run_tables import (
     class_table,
     extremes_table,
     lookup_table,
+    measure_notes,
     summary_table,
 )
 from semseg_cli.show.tables import plain_number
@@ -62,7 +63,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
         if output.dry_run:
             _print_plan(session, [method])
             return
-        check_reused(session, method, reused)
+        check_method(session, method, reused)
         datasets = _datasets(session, method)
         if not is_lead():
             run(session, [method], reused, progress)
@@ -74,8 +75,11 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
             outcomes = run(session, [method], reused, progress)
             for folder, outcome in zip(folders, outcomes, strict=True):
                 write_outcome(folder, outcome, session.dataset)
-                write_stats(folder, session.encoder)
-            _draw(session, outcomes, folders, output)
+                write_stats(folder, outcome.session.encoder)
+                if method.has_other_latents:
+                    digest = outcome.session.encoder.sae.digest
+                    folder.update(digests={**folder.meta["digests"], "sae": digest})
+            _draw(outcomes, folders, output)
     _print_outcomes(outcomes, folders, output, setup.dtype)
     if store is not None:
         finish(folders)
@@ -119,14 +123,12 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
     print_where(folders, store, output, use)
 
 
-def _draw(
-    session: Session, outcomes: Sequence[Outcome], folders: Sequence[RunFolder], output: Shown
-) -> None:
+def _draw(outcomes: Sequence[Outcome], folders: Sequence[RunFolder], output: Shown) -> None:
     if output.no_plots:
         return
     if output.examples:
         for folder, outcome in zip(folders, outcomes, strict=True):
-            add_examples(folder, session, outcome, output.examples)
+            add_examples(folder, outcome.session, outcome, output.examples)
     add_all_pictures(folders)
 
 
@@ -162,7 +164,7 @@ def _datasets(session: Session, method: Method) -> list[dict[str, Any]]:
     """The images that a run depends on, as run.json has them."""
     computes = method.needs_statistics and session.is_missing_stats
     used = [describe(session.dataset, "evaluation")]
-    if method.looks_up or computes or method.needs_differences:
+    if method.looks_up or computes or method.n_more_passes:
         used.append(describe(session.lookup_dataset, "lookup"))
     return used
 
@@ -172,11 +174,11 @@ def _planned(
 ) -> Planned:
     by_hand = is_manual(method, reused)
     run_name = output.run_name or method.run_name(is_manual=by_hand)
-    settings = narrow(method, type(method), scale=(scale,))
-    if not method.is_scaled:
-        scale = 0.0
+    settings = method.at(scale)
+    if method.fixed_scale is not None:
+        scale = method.fixed_scale
     elif not output.run_name or len(method.scale) > 1:
-        run_name += f" x{plain_number(scale)}"
+        run_name += f" {method.scale_name(plain_number(scale))}"
     meta = {
         "kind": "intervention",
         "command": method.command,
@@ -239,6 +241,7 @@ def _print_outcomes(
     reports = {name: outcome.report for name, outcome in zip(names, outcomes, strict=True)}
     notes = [ON_EVALUATION] if is_chosen_on_evaluation(folders[0]) else []
     first = outcomes[0].report
+    notes += measure_notes(first)
     if FLIP_RATE in first.extra:
         notes.append(flip_note(dtype, first.extra[FLIP_RATE], first.n_images))
     console.show(summary_table(reports, notes=notes))

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from semseg_cli.data.dataset import Batch, Loader
 from semseg_cli.engine.counts import Counts
-from semseg_cli.engine.edits import Edit, Intervention, Latents, Projections
+from semseg_cli.engine.edits import Edit, Intervention
+from semseg_cli.engine.readings import Readings, coefficients, latents_read, read
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.collectives import all_sum
@@ -56,16 +57,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class State:
-    """One batch at the autoencoder's layer: clean tokens, clean predictions, activations.
-
-    `scale_bt` is by how much each token's own scale stretches what a latent writes (None: 1).
-    """
+    """One batch at the autoencoder's layer: clean tokens, clean predictions, what edits read."""
 
     batch: Batch
     tokens_bnd: Float[Tensor, "b n d"]
     clean_bt: Int[Tensor, "b t"]
-    acts: dict[int, Float[Tensor, "b t"]]
-    scale_bt: Float[Tensor, "b t"] | None
+    readings: Readings
 
 
 def evaluate(
@@ -131,16 +128,10 @@ def _n_tails(measured: Measured, own: range, protocol: Protocol) -> int:
     return len(own) * per_draw * len(measured.intervention.draws)
 
 
-def _latents_read(interventions: Sequence[Intervention]) -> list[int]:
-    reads = [edit.reads for one in interventions for edit in one.draws]
-    ids = {i for r in reads if isinstance(r, Latents) for i in r.ids_kg.flatten().tolist()}
-    return sorted(ids - {-1})
-
-
 def n_latents_held(interventions: Sequence[Intervention]) -> int:
     """Of how many latents (or settings of an edit) a number is held for each patch of a batch."""
     n_settings = (edit.values_kg.numel() for one in interventions for edit in one.draws)
-    return max(len(_latents_read(interventions)), *n_settings)
+    return max(sum(map(len, latents_read(interventions).values())), *n_settings)
 
 
 @torch.inference_mode()
@@ -148,29 +139,8 @@ def clean_state(
     pipeline: Pipeline, batch: Batch, tokens_bnd: Tensor, interventions: Sequence[Intervention]
 ) -> State:
     """What the edits of a batch start from; the activations are those that some edit reads."""
-    latents = _latents_read(interventions)
-    patches_btd = pipeline.patches(tokens_bnd)
-    columns = pipeline.sae.columns(patches_btd, torch.tensor(latents).long())
-    acts = dict(zip(latents, columns.unbind(dim=-1), strict=True))
-    scale_bt = pipeline.sae.token_scale(patches_btd)
-    return State(batch, tokens_bnd, pipeline.predict(tokens_bnd), acts, scale_bt)
-
-
-@torch.inference_mode()
-def _coefficients(pipeline: Pipeline, edit: Edit, state: State) -> Float[Tensor, "b t k g"]:
-    """How far each patch moves along each direction of each row."""
-    b, t = state.clean_bt.shape
-    if edit.reads is None:
-        return edit.values_kg.expand(b, t, -1, -1)
-    if isinstance(edit.reads, Projections):
-        return edit.values_kg - edit.reads.read(pipeline.patches(state.tokens_bnd))
-    none = torch.zeros((), device=edit.values_kg.device).expand(b, t)
-    ids = edit.reads.ids_kg
-    acts = [state.acts[latent] if latent >= 0 else none for latent in ids.flatten().tolist()]
-    coefs_btkg = edit.values_kg - torch.stack(acts, dim=-1).view(b, t, *ids.shape)
-    if state.scale_bt is not None:
-        coefs_btkg = coefs_btkg * state.scale_bt[..., None, None]
-    return coefs_btkg
+    readings = read(pipeline.patches(tokens_bnd), interventions)
+    return State(batch, tokens_bnd, pipeline.predict(tokens_bnd), readings)
 
 
 def _steps(
@@ -186,7 +156,7 @@ def _steps(
 def _run_rows(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) -> Iterator[int]:
     """The class protocol: every wanted (image, row) goes through the network by itself."""
     batch = state.batch
-    coefs_btkg = _coefficients(pipeline, edit, state)
+    coefs_btkg = coefficients(edit, state.readings)
     units_bkd = edit.units(batch.indices_b, pipeline.vit.d_model)
     wanted = torch.ones(len(batch), len(edit.class_ids), dtype=torch.bool)
     if measured.is_wanted is not None:
@@ -194,15 +164,23 @@ def _run_rows(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) 
     pairs = torch.nonzero(wanted)
     for part in pairs.split(pipeline.rows_per_pass()) if len(pairs) else ():
         images_p, rows_p = part.to(pipeline.device).unbind(dim=1)
-        coefs_ptg = coefs_btkg[images_p, :, rows_p]
+        is_edited_pt = _is_edited(edit, state.clean_bt[images_p], rows_p)
+        coefs_ptg = coefs_btkg[images_p, :, rows_p] * is_edited_pt[..., None]
         edited_pt, norms_pt = _predict_part(
             pipeline, state, edit, units_bkd, images_p, rows_p[:, None], coefs_ptg
         )
         positions_p = batch.positions_b.to(pipeline.device)[images_p]
         clean_pt = state.clean_bt[images_p]
         measured.counts.add_rows(positions_p, rows_p, clean_pt, edited_pt, edit.draw)
-        measured.add_norm(norms_pt)
+        measured.add_norm(norms_pt[is_edited_pt])
         yield len(part)
+
+
+def _is_edited(edit: Edit, clean_pt: Tensor, rows_p: Tensor) -> Tensor:
+    """Which patches the class protocol edits: all, or all that are not of the row's class."""
+    if not edit.spares_own:
+        return torch.ones_like(clean_pt, dtype=torch.bool)
+    return clean_pt != torch.tensor(edit.class_ids, device=clean_pt.device)[rows_p][:, None]
 
 
 @torch.inference_mode()
@@ -228,7 +206,7 @@ def edited_by_patch(
     rows_bt = rows_bt.to(pipeline.device)
     is_edited_bt = rows_bt >= 0
     rows_bt = rows_bt.clamp(min=0)
-    coefs_btkg = _coefficients(pipeline, edit, state)
+    coefs_btkg = coefficients(edit, state.readings)
     units_bkd = edit.units(state.batch.indices_b, pipeline.vit.d_model)
     n_most = pipeline.rows_per_pass(n_directions=edit.values_kg.shape[1])
     for part in torch.arange(len(rows_bt), device=pipeline.device).split(n_most):

@@ -1,34 +1,49 @@
 """From a method's settings to edits. The one place that knows what each method does."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import singledispatch
 
+from jaxtyping import Float
+from torch import Tensor
+
 from semseg_cli.engine.edits import Edit, Intervention
-from semseg_cli.engine.latent_edits import Groups, set_latents
+from semseg_cli.engine.latent_edits import Groups, exchanged, set_latents
 from semseg_cli.engine.mean_differences import Differences
-from semseg_cli.engine.random_edits import rand_feat, rand_vec
-from semseg_cli.engine.supervised_edits import mean_diff, project
+from semseg_cli.engine.pushes import constant_push
+from semseg_cli.engine.random_edits import other_classes, rand_feat, rand_vec
+from semseg_cli.engine.supervised_edits import head_units, move_along, project
+from semseg_cli.errors import SemsegError
 from semseg_cli.models.pipeline import Pipeline
-from semseg_cli.settings.controls import RandFeat, RandVec
+from semseg_cli.settings.controls import NextBest, OtherClass, Push, RandFeat, RandVec
 from semseg_cli.settings.intervening import Intervening
-from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method
+from semseg_cli.settings.methods import Ablate, AutoFeat, HeadDirection, Insert, MeanDiff, Method
 
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What edits are made from: latents per scale, differences of means, classes, seed."""
+    """What edits are made from: per scale each class's latents, its runners-up and its pushes;
+    differences of means, classes, seed."""
 
     latents: Mapping[float, Groups]
     class_ids: Sequence[int]
     seed: int
     differences: Differences | None = None
     name: str | None = None  # of a method whose latents were named by hand
+    runners_up: Mapping[float, Groups] = field(default_factory=dict)
+    pushes: Mapping[float, Tensor] = field(default_factory=dict)  # [k, d], of the classes by id
 
     def latents_at(self, scale: float) -> Groups:
         """The latents at a scale, of the classes to intervene on."""
+        return self._wanted(self.latents.get(scale, {}))
+
+    def runners_up_at(self, scale: float) -> Groups:
+        """The runners-up at a scale, of the classes to intervene on."""
+        return self._wanted(self.runners_up.get(scale, {}))
+
+    def _wanted(self, groups: Groups) -> Groups:
         wanted = set(self.class_ids)
-        return {i: group for i, group in self.latents.get(scale, {}).items() if i in wanted}
+        return {i: group for i, group in groups.items() if i in wanted}
 
 
 def make_interventions(
@@ -77,11 +92,84 @@ def _rand_feat(
 
 
 @edits_of.register
+def _ablate(
+    method: Ablate, pipeline: Pipeline, scale: float, ingredients: Ingredients
+) -> tuple[Edit, ...]:
+    return (set_latents(pipeline, method.name, scale, ingredients.latents_at(scale)),)
+
+
+@edits_of.register
+def _insert(
+    method: Insert, pipeline: Pipeline, scale: float, ingredients: Ingredients
+) -> tuple[Edit, ...]:
+    edit = set_latents(pipeline, method.name, scale, ingredients.latents_at(scale))
+    return (replace(edit, spares_own=True),)
+
+
+@edits_of.register
+def _push(
+    method: Push, pipeline: Pipeline, scale: float, ingredients: Ingredients
+) -> tuple[Edit, ...]:
+    latents = ingredients.latents_at(scale)
+    return (constant_push(method.name, scale, latents, ingredients.pushes[scale]),)
+
+
+@edits_of.register
+def _next_best(
+    method: NextBest, pipeline: Pipeline, scale: float, ingredients: Ingredients
+) -> tuple[Edit, ...]:
+    latents, others = ingredients.latents_at(scale), ingredients.runners_up_at(scale)
+    if not others:
+        raise SemsegError(
+            "No class has a second latent that detects it: try a larger --top-k or --max-freq."
+        )
+    return (_in_place(method, pipeline, scale, latents, others),)
+
+
+@edits_of.register
+def _other_class(
+    method: OtherClass, pipeline: Pipeline, scale: float, ingredients: Ingredients
+) -> tuple[Edit, ...]:
+    latents = ingredients.latents_at(scale)
+    others = other_classes(latents, ingredients.seed)
+    return (_in_place(method, pipeline, scale, latents, others),)
+
+
+def _in_place(
+    method: NextBest | OtherClass, pipeline: Pipeline, scale: float, latents: Groups, others: Groups
+) -> Edit:
+    """The edit of others in place of a class's latents."""
+    if method.match == "norm":
+        return exchanged(pipeline, method.name, scale, latents, others)
+    return set_latents(pipeline, method.name, scale, others)
+
+
+@edits_of.register
 def _mean_diff(
     method: MeanDiff, pipeline: Pipeline, scale: float, ingredients: Ingredients
 ) -> tuple[Edit, ...]:
     differences = ingredients.differences
     assert differences is not None, "differences of means are used without being taken"
-    if method.match == "project":
-        return (project(pipeline, ingredients.class_ids, differences),)
-    return (mean_diff(pipeline, scale, ingredients.latents_at(scale), differences),)
+    return (_directed(method, pipeline, scale, ingredients, differences.units_cd),)
+
+
+@edits_of.register
+def _head_direction(
+    method: HeadDirection, pipeline: Pipeline, scale: float, ingredients: Ingredients
+) -> tuple[Edit, ...]:
+    return (_directed(method, pipeline, scale, ingredients, head_units(pipeline)),)
+
+
+def _directed(
+    method: MeanDiff | HeadDirection,
+    pipeline: Pipeline,
+    scale: float,
+    ingredients: Ingredients,
+    units_cd: Float[Tensor, "c d"],
+) -> Edit:
+    """One direction per class, moved along or projected out."""
+    if method.match == "norm":
+        return move_along(pipeline, method.name, scale, ingredients.latents_at(scale), units_cd)
+    differences = ingredients.differences
+    assert differences is not None, "means of other classes are used without being taken"
+    return project(pipeline, method.name, ingredients.class_ids, units_cd, differences.others_cd)

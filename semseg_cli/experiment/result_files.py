@@ -45,7 +45,7 @@ def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
     """One row per class, with its latent where it has one."""
     rows: list[dict[str, Any]] = [result.to_row() for result in outcome.report.class_results]
     first = outcome.intervention.first
-    latents = first.latents_by_class if first.towards is None else {}
+    latents = first.latents_by_class
     if latents and len(outcome.intervention.draws) == 1:
         named = {class_id: "+".join(map(str, group)) for class_id, group in latents.items()}
         rows = [{**row, "latent": named[row["class_id"]]} for row in rows]

@@ -1,29 +1,39 @@
 """What a command does: choose latents, make edits, run them in one pass, report."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from semseg_cli.engine.causal_choice import select_causal, wanted_images
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.detections import count_detections, rank_latents, warn_of_left_out
 from semseg_cli.engine.dose_response import dose_metrics
-from semseg_cli.engine.edits import MAX_SCALE, Intervention, generator
+from semseg_cli.engine.edits import MAX_SCALE, Intervention
 from semseg_cli.engine.evaluate import evaluate, n_latents_held, to_report
-from semseg_cli.engine.latent_edits import Groups
+from semseg_cli.engine.latent_edits import Groups, set_latents
 from semseg_cli.engine.mean_differences import Differences, mean_differences
+from semseg_cli.engine.measures import measured_by
 from semseg_cli.engine.methods import Ingredients, make_interventions
-from semseg_cli.errors import SemsegError
+from semseg_cli.engine.pushes import mean_pushes
+from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.experiment.flip_rate import flip_metrics
+from semseg_cli.experiment.null_sae import on_null_sae
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.group import is_lead
-from semseg_cli.runs.lookup_csv import LookupRow, Reused, chosen_latents, lookup_text, read_lookup
+from semseg_cli.runs.lookup_csv import (
+    LookupRow,
+    Reused,
+    chosen_latents,
+    lookup_text,
+    read_lookup,
+    read_runners_up,
+)
 from semseg_cli.runs.report import Report
 from semseg_cli.settings.choosing import Choose
-from semseg_cli.settings.methods import Method
+from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method
 
 
 @dataclass(frozen=True)
@@ -35,12 +45,22 @@ class Chosen:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """A method at one scale, the lookup that it uses as CSV, and the session with its SAE."""
+
+    intervention: Intervention
+    lookup_csv: str | None
+    session: Session
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """One run's results: a method at one scale."""
+    """One run's results: a method at one scale. `session` has the SAE that it used."""
 
     report: Report
     counts: Counts
     intervention: Intervention
+    session: Session
     lookup_csv: str | None = None
 
 
@@ -58,7 +78,7 @@ def choose_latents(
     loader = session.loader(dataset)
     detections = count_detections(encoder, loader, setup.label_threshold, progress)
     names, n_chosen = dataset.class_names, choice.top_k_group
-    top_k, stats = max(choice.top_k, n_chosen), encoder.latent_stats
+    top_k, stats = choice.n_listed, encoder.latent_stats
     ranked = rank_latents(detections, stats, names, choice.max_freq, top_k, n_chosen)
     warn_of_left_out(detections, stats, ranked, choice.max_freq)
     rows = [row for row in ranked if row.class_id in wanted]
@@ -72,15 +92,16 @@ def choose_latents(
         return dict.fromkeys(choice.scale, rows)
     wanted_by_row = wanted_images(rows, detections.occurs, choice.select_images)
     used = wanted_by_row.any(dim=1)
-    return select_causal(
+    chosen = select_causal(
         session.pipeline,
         rows,
-        choice.scale,
+        sorted(set(choice.tried_at)),
         session.loader(dataset.subset(used.nonzero().flatten().tolist()), len(rows)),
         wanted_by_row[used],
         n_chosen=n_chosen,
         progress=progress,
     )
+    return {at: chosen[tried] for at, tried in zip(choice.scale, choice.tried_at, strict=True)}
 
 
 def latents_of(
@@ -99,8 +120,18 @@ def latents_of(
     }
 
 
-def check_reused(session: Session, method: Method, reused: Mapping[str, Reused]) -> None:
-    """Refuses a lookup that does not fit, before a run begins."""
+def check_method(session: Session, method: Method, reused: Mapping[str, Reused]) -> None:
+    """Refuses a protocol or a lookup that does not fit, before a run begins.
+
+    Raises:
+        UsageError: the method means nothing under the protocol.
+        SemsegError: the lookup does not fit.
+    """
+    if session.setup.protocol not in method.protocols:
+        raise UsageError(
+            f"{method.command} has no --protocol {session.setup.protocol}: there each patch gets "
+            "the latent of its own label, and this method sets it on patches of other classes."
+        )
     if method.needs_latents and method.lookup is not None:
         reused_groups(session, method, reused)
 
@@ -139,23 +170,14 @@ def _check_same_sae(reused: Reused, digest: str) -> None:
         )
 
 
-def shuffled(session: Session) -> Session:
-    """The session with the rows of the decoder permuted: latents detect what they did, and write
-    what others did."""
-    sae = copy.deepcopy(session.encoder.sae)
-    order = torch.randperm(sae.d_sae, generator=generator(session.setup.seed, "shuffled", 0))
-    sae.W_dec = sae.W_dec[order.to(sae.W_dec.device)]
-    return replace(session, encoder=replace(session.encoder, sae=sae))
-
-
 def prepare(
     session: Session, method: Method, reused: Mapping[str, Reused], progress: Progress = silent
-) -> list[tuple[Intervention, str | None]]:
-    """A method's interventions, one per scale, each with the lookup that it used as CSV."""
+) -> list[Prepared]:
+    """A method's interventions, one per scale."""
+    check_method(session, method, reused)
     if method.needs_statistics:
         session.complete(progress)
-    if method.is_on_shuffled:
-        session = shuffled(session)
+    session = on_null_sae(session, method.null_sae, progress)
     chosen: dict[float, Chosen] = {}
     if method.needs_latents:
         chosen = latents_of(session, method, reused, progress)
@@ -165,10 +187,35 @@ def prepare(
         seed=session.setup.seed,
         differences=_differences(session, method, progress),
         name=method.report_name(is_manual=is_manual(method, reused)),
+        runners_up=_runners_up(session, method, chosen),
     )
+    if method.needs_pushes:
+        ingredients = replace(ingredients, pushes=_pushes(session, ingredients, progress))
     made = make_interventions(method, session.pipeline, ingredients)
     tables = [chosen[scale].csv if chosen else None for scale in method.scale]
-    return list(zip(made, tables, strict=True))
+    return [Prepared(one, csv, session) for one, csv in zip(made, tables, strict=True)]
+
+
+def _runners_up(
+    session: Session, method: Method, chosen: Mapping[float, Chosen]
+) -> dict[float, Groups]:
+    if not method.needs_runners_up:
+        return {}
+    names = session.dataset.class_names
+    return {scale: read_runners_up(found.csv, names) for scale, found in chosen.items()}
+
+
+def _pushes(
+    session: Session, ingredients: Ingredients, progress: Progress
+) -> dict[float, Float[Tensor, "k d"]]:
+    """Per scale what the automatic edit of each class does on average."""
+    edits = [
+        set_latents(session.pipeline, AutoFeat.name, scale, ingredients.latents_at(scale))
+        for scale in ingredients.latents
+    ]
+    loader = session.loader(session.lookup_dataset, n_latents_held([Intervention(tuple(edits))]))
+    found = mean_pushes(session.pipeline, edits, loader, session.setup.protocol, progress)
+    return dict(zip(ingredients.latents, found, strict=True))
 
 
 def is_manual(method: Method, reused: Mapping[str, Reused]) -> bool:
@@ -180,7 +227,9 @@ def _differences(session: Session, method: Method, progress: Progress) -> Differ
     if not method.needs_differences:
         return None
     loader = session.loader(session.lookup_dataset)
-    return mean_differences(session.pipeline, loader, session.setup.label_threshold, progress)
+    direction = method.direction if isinstance(method, MeanDiff) else "mean"
+    threshold = session.setup.label_threshold
+    return mean_differences(session.pipeline, loader, threshold, progress, direction)
 
 
 def _with_curves(reports: list[Report], n_scales: Sequence[int]) -> list[Report]:
@@ -205,9 +254,10 @@ def run(
     `reused` has every lookup that the methods name. Of several ranks only the lead has outcomes.
     """
     setup, names = session.setup, session.dataset.class_names
-    prepared = [pair for m in methods for pair in prepare(session, m, reused, progress)]
+    of_methods = [prepare(session, method, reused, progress) for method in methods]
+    prepared = [one for of_method in of_methods for one in of_method]
     flips = flip_metrics(session, progress)
-    interventions = [intervention for intervention, _ in prepared]
+    interventions = [one.intervention for one in prepared]
     all_measured = evaluate(
         session.pipeline,
         interventions,
@@ -222,12 +272,14 @@ def run(
         measured.counts.gather_images(len(session.dataset))
     if not is_lead():
         return []
-    reports = [to_report(m, names, setup.protocol, setup.min_patches) for m in all_measured]
-    reports = [replace(report, extra={**report.extra, **flips}) for report in reports]
+    measures = [method.measure for method in methods for _ in method.scale]
+    reports = [
+        replace(report, extra={**report.extra, **flips, **measured_by(measure, m.counts)})
+        for m, measure in zip(all_measured, measures, strict=True)
+        for report in [to_report(m, names, setup.protocol, setup.min_patches)]
+    ]
     reports = _with_curves(reports, [len(method.scale) for method in methods])
     return [
-        Outcome(report, measured.counts, intervention, table)
-        for report, measured, (intervention, table) in zip(
-            reports, all_measured, prepared, strict=True
-        )
+        Outcome(report, measured.counts, one.intervention, one.session, one.lookup_csv)
+        for report, measured, one in zip(reports, all_measured, prepared, strict=True)
     ]

@@ -5,10 +5,10 @@ from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import option
 from semseg_cli.settings.choosing import Scaled
-from semseg_cli.settings.intervening import Drawn
+from semseg_cli.settings.intervening import Dosed, Drawn
 
-VectorMatch = Literal["none", "norm"]
-LatentMatch = Literal["none", "frequency", "max"]
+LengthMatch = Literal["norm", "none"]
+LatentMatch = Literal["norm", "none", "frequency", "max"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class RandVec(Drawn):
         (-2.0,), "Length of the random vector in raw activation units (repeatable); with "
         "--match norm, the scale of the automatic edit whose length it takes.",
     )  # fmt: skip
-    match: VectorMatch = option(
+    match: LengthMatch = option(
         "none", "norm: as long, patch by patch, as the automatic edit of each class would be."
     )
 
@@ -43,10 +43,14 @@ class RandVec(Drawn):
         """A plain random vector is the same for all classes."""
         return self.match == "none"
 
+    def scale_name(self, number: str) -> str:
+        """Unmatched, the number is a length in raw activation units."""
+        return super().scale_name(number) if self.match == "norm" else f"{number} raw"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RandFeat(Drawn):
-    """Control: set one random live latent per class."""
+    """Control: one random live latent per class, its edit as long as the automatic one."""
 
     panel: ClassVar[str] = "Intervention"
     name: ClassVar[str] = "random-feature"
@@ -54,17 +58,74 @@ class RandFeat(Drawn):
     told: ClassVar[tuple[str, ...]] = ("match",)
 
     match: LatentMatch = option(
-        "none",
-        "Draw among the latents most like each class's own latent in firing frequency, or in "
-        "maximum activation.",
+        "norm",
+        "norm: along the random latent, as long, patch by patch, as the automatic edit. none: set "
+        "it to --scale times its own maximum. frequency, max: the same, drawn among the latents "
+        "most like each class's own in firing frequency, or in maximum activation.",
     )
 
     @property
     def needs_latents(self) -> bool:
-        """Only to draw latents like them."""
+        """To be like them, or as long as their edits."""
         return self.match != "none"
 
     @property
     def needs_statistics(self) -> bool:
         """Which latents are live, and their maxima, are statistics."""
         return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push(Dosed):
+    """Control: push every patch by the automatic edit's mean, whatever its latent says there."""
+
+    panel: ClassVar[str] = "Intervention"
+    name: ClassVar[str] = "constant-push"
+    command: ClassVar[str] = "push"
+
+    @property
+    def needs_pushes(self) -> bool:
+        """They are what is added."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchanged(Dosed):
+    """Controls that take other latents than the class's own."""
+
+    panel: ClassVar[str] = "Intervention"
+    told: ClassVar[tuple[str, ...]] = ("match",)
+
+    match: LengthMatch = option(
+        "norm",
+        "norm: along the other latent, as long, patch by patch, as the automatic edit. none: set "
+        "it to --scale times its own maximum.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextBest(Exchanged):
+    """Control: each class's runner-up, the next latent by the rule that chose its own."""
+
+    panel: ClassVar[str] = "Intervention"
+    name: ClassVar[str] = "next-best-feature"
+    command: ClassVar[str] = "next-best"
+
+    @property
+    def needs_runners_up(self) -> bool:
+        """They take the place of the chosen ones."""
+        return True
+
+    @property
+    def n_listed(self) -> int:
+        """As many again as are chosen."""
+        return max(self.top_k, 2 * self.top_k_group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherClass(Exchanged):
+    """Control: each class gets the latent of another class, by a seeded derangement."""
+
+    panel: ClassVar[str] = "Intervention"
+    name: ClassVar[str] = "other-class-feature"
+    command: ClassVar[str] = "other-class"

@@ -1,20 +1,25 @@
 """What every method says of itself."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, Self
 
-from semseg_cli.settings.base import option
+from semseg_cli.settings.base import narrow, option
 from semseg_cli.settings.choosing import LatentChoice, Scaled
+
+Control = Literal["none", "shuffled", "pca", "random"]
+Measure = Literal["", "necessity", "sufficiency"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Intervening(LatentChoice, Scaled):
+class Intervening(LatentChoice):
     """What every method says of itself; the properties hold for most."""
 
     panel: ClassVar[str] = "Intervention"
     name: ClassVar[str]  # in reports
     command: ClassVar[str]
     told: ClassVar[tuple[str, ...]] = ()  # fields that its runs are named by, where not the default
+    measure: ClassVar[Measure] = ""  # what its counts are a measure of
+    protocols: ClassVar[tuple[str, ...]] = ("class", "label")  # under which it means something
 
     @property
     def needs_latents(self) -> bool:
@@ -32,9 +37,25 @@ class Intervening(LatentChoice, Scaled):
         return self.needs_latents
 
     @property
-    def is_scaled(self) -> bool:
-        """Whether the scale changes the edits."""
-        return True
+    def needs_runners_up(self) -> bool:
+        """Whether each class's next best latents are used."""
+        return False
+
+    @property
+    def needs_pushes(self) -> bool:
+        """Whether the automatic edit's mean is measured, on the lookup split."""
+        return False
+
+    @property
+    def n_more_passes(self) -> int:
+        """How many passes over the lookup split it takes beside the choice of latents."""
+        n_for_null_sae = 2 if self.has_other_latents else 0
+        return self.needs_differences + self.needs_pushes + n_for_null_sae
+
+    @property
+    def fixed_scale(self) -> float | None:
+        """The scale that its results stand at; None where the user chooses."""
+        return None
 
     @property
     def is_shared(self) -> bool:
@@ -42,14 +63,27 @@ class Intervening(LatentChoice, Scaled):
         return False
 
     @property
-    def is_on_shuffled(self) -> bool:
-        """Whether the rows of the SAE's decoder are permuted first."""
-        return False
+    def null_sae(self) -> Control:
+        """Which other SAE takes the place of the given one."""
+        return "none"
+
+    @property
+    def has_other_latents(self) -> bool:
+        """Whether that SAE has latents of its own, with statistics of their own."""
+        return self.null_sae in ("pca", "random")
 
     @property
     def n_draws(self) -> int:
         """How many edits are made per scale."""
         return 1
+
+    def at(self, scale: float) -> Self:
+        """These settings at one scale alone."""
+        return self
+
+    def scale_name(self, number: str) -> str:
+        """A scale as its runs are named by."""
+        return f"x{number}"
 
     def report_name(self, *, is_manual: bool) -> str:
         """The name in reports; `is_manual`: a user wrote the latents down."""
@@ -70,12 +104,28 @@ class Intervening(LatentChoice, Scaled):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn(Intervening):
+class Dosed(Intervening, Scaled):
+    """Methods with a scale of the user's choice."""
+
+    panel: ClassVar[str] = "Intervention"
+
+    def at(self, scale: float) -> Self:
+        """These settings at one scale alone."""
+        return narrow(self, type(self), scale=(scale,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn(Dosed):
     """Random controls: how many independent draws."""
 
     panel: ClassVar[str] = "Intervention"
 
     draws: int = option(1, "Independent random draws, all in one pass over the images.", ge=1)
+
+    @property
+    def has_other_latents(self) -> bool:
+        """Whether that SAE has latents of its own, with statistics of their own."""
+        return self.null_sae in ("pca", "random")
 
     @property
     def n_draws(self) -> int:

@@ -1,19 +1,21 @@
-"""The methods that take a class out, and the union of all."""
+"""The methods that take a class out or put it in, and the union of all."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from semseg_cli.settings.base import option
-from semseg_cli.settings.controls import RandFeat, RandVec
-from semseg_cli.settings.intervening import Intervening
+from semseg_cli.settings.controls import NextBest, OtherClass, Push, RandFeat, RandVec
+from semseg_cli.settings.intervening import Control, Dosed, Intervening, Measure
 
 Removal = Literal["norm", "project"]
-Control = Literal["none", "shuffled"]
+Direction = Literal["mean", "lda"]
 MANUAL = "manual-feature"  # what auto-feat is called with latents that a user wrote down
+
+AS_SUPPRESSED = (-2.0,)  # methods without a scale take the latents that auto-feat takes by default
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoFeat(Intervening):
+class AutoFeat(Dosed):
     """Suppress each class's own latent and count what changes."""
 
     panel: ClassVar[str] = "Intervention"
@@ -22,13 +24,23 @@ class AutoFeat(Intervening):
     told: ClassVar[tuple[str, ...]] = ("control",)
 
     control: Control = option(
-        "none", "shuffled: the same, on a dictionary whose decoder rows are permuted."
+        "none",
+        "The same on a null SAE. shuffled: the rows of the decoder permuted. pca: latents along "
+        "the principal directions of the residuals, both ways. random: along random directions. "
+        "The last two fire as often as the SAE's latents do.",
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.has_other_latents and self.lookup is not None:
+            raise ValueError(
+                f"lookup is given: --control {self.control} has latents of its own, leave it out"
+            )
+
     @property
-    def is_on_shuffled(self) -> bool:
-        """Whether the rows of the SAE's decoder are permuted first."""
-        return self.control == "shuffled"
+    def null_sae(self) -> Control:
+        """Which other SAE takes the place of the given one."""
+        return self.control
 
     def report_name(self, *, is_manual: bool) -> str:
         """The name in reports; `is_manual`: a user wrote the latents down."""
@@ -41,17 +53,50 @@ class AutoFeat(Intervening):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeanDiff(Intervening):
-    """Supervised baseline: take out each class's difference of means."""
+class Ablate(Intervening):
+    """Is the latent needed: set each class's own latent to zero, and nothing beyond."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "mean-difference"
-    command: ClassVar[str] = "mean-diff"
+    name: ClassVar[str] = "ablation"
+    command: ClassVar[str] = "ablate"
+    measure: ClassVar[Measure] = "necessity"
+    scale: ClassVar[tuple[float, ...]] = (0.0,)
+    tried_at: ClassVar[tuple[float, ...]] = AS_SUPPRESSED
+
+    @property
+    def fixed_scale(self) -> float:
+        """Absent."""
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Insert(Intervening):
+    """Is the latent enough: set it to its maximum on patches of other classes."""
+
+    panel: ClassVar[str] = "Intervention"
+    name: ClassVar[str] = "insertion"
+    command: ClassVar[str] = "insert"
+    measure: ClassVar[Measure] = "sufficiency"
+    protocols: ClassVar[tuple[str, ...]] = ("class",)
+    scale: ClassVar[tuple[float, ...]] = (1.0,)
+    tried_at: ClassVar[tuple[float, ...]] = AS_SUPPRESSED
+
+    @property
+    def fixed_scale(self) -> float:
+        """As strong as it was ever seen."""
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directed(Dosed):
+    """Supervised baselines: a direction per class that labels give, without any latent."""
+
+    panel: ClassVar[str] = "Intervention"
     told: ClassVar[tuple[str, ...]] = ("match",)
 
     match: Removal = option(
         "norm",
-        "norm: move along the difference as far as the automatic edit would. project: set each "
+        "norm: move along the direction as far as the automatic edit would. project: set each "
         "patch's component along it to the mean of the other classes (no --scale).",
     )
 
@@ -68,16 +113,57 @@ class MeanDiff(Intervening):
         return self.match == "norm"
 
     @property
+    def fixed_scale(self) -> float | None:
+        """A projection has no scale."""
+        return 0.0 if self.match == "project" else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanDiff(Directed):
+    """Supervised baseline: take out each class's difference of means."""
+
+    panel: ClassVar[str] = "Intervention"
+    name: ClassVar[str] = "mean-difference"
+    command: ClassVar[str] = "mean-diff"
+    told: ClassVar[tuple[str, ...]] = ("direction", "match")
+
+    direction: Direction = option(
+        "mean",
+        "mean: from the mean of all other patches to the class's own. lda: the same, with the "
+        "spread within classes divided out (linear discriminant).",
+    )
+
+    @property
     def needs_differences(self) -> bool:
         """They are what is taken out."""
         return True
 
+
+@dataclass(frozen=True, kw_only=True)
+class HeadDirection(Directed):
+    """Ceiling: what the head itself reads, its row for the class minus the mean of the others."""
+
+    panel: ClassVar[str] = "Intervention"
+    name: ClassVar[str] = "head-direction"
+    command: ClassVar[str] = "head-direction"
+
     @property
-    def is_scaled(self) -> bool:
-        """A projection has no scale."""
-        return self.match == "norm"
+    def needs_differences(self) -> bool:
+        """Only for the means of the other classes."""
+        return self.match == "project"
 
 
 # To add a method: its settings class here, its edits in engine/methods, its entry in MLproject.
-Method = RandVec | RandFeat | AutoFeat | MeanDiff
+Method = (
+    RandVec
+    | RandFeat
+    | AutoFeat
+    | MeanDiff
+    | Ablate
+    | Insert
+    | Push
+    | NextBest
+    | OtherClass
+    | HeadDirection
+)
 METHODS: tuple[type[Method], ...] = get_args(Method)

@@ -36,7 +36,7 @@ def outcome_of(session: Session, method: Method) -> Outcome:
 METHODS: list[tuple[Method, Protocol]] = [
     (AutoFeat(scale=(-3.0,), max_freq=1.0), "class"),
     (AutoFeat(scale=(-3.0,), max_freq=1.0), "label"),
-    (RandFeat(scale=(5.0,)), "class"),
+    (RandFeat(scale=(5.0,), match="none"), "class"),
     (RandVec(scale=(4.0,)), "class"),
     (RandVec(scale=(-3.0,), match="norm", max_freq=1.0), "class"),
     (AutoFeat(scale=(-3.0,), max_freq=1.0, top_k_group=2), "class"),

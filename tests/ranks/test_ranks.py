@@ -559,7 +559,10 @@ def test_two_ranks_give_the_files_of_one_process_and_one_sentence_of_a_failure(
             ["auto-feat", "--images", "5", "--workers", "1"],
             ["auto-feat", "--select", "causal", "--protocol", "label", "--scale", "-2"],
             ["auto-feat", "--lookup", str(mine), "--class", "wall"],
-            ["mean-diff"],
+            ["auto-feat", "--control", "random", "--class", "wall"],
+            ["push", "--protocol", "label"],
+            ["insert", "--class", "wall"],
+            ["mean-diff", "--direction", "lda"],
             ["mean-diff", "--match", "project", "--protocol", "label"],
         ],
         [

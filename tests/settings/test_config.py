@@ -128,6 +128,12 @@ def test_methods_are_the_members_of_the_union_with_names_of_their_own() -> None:
         "random-feature",
         "automatic-feature",
         "mean-difference",
+        "ablation",
+        "insertion",
+        "constant-push",
+        "next-best-feature",
+        "other-class-feature",
+        "head-direction",
     }
     assert len({m.command for m in METHODS}) == len(METHODS)
 
@@ -139,6 +145,8 @@ def test_methods_are_the_members_of_the_union_with_names_of_their_own() -> None:
         (RandVec(match="norm", select="causal"), "rand-vec norm causal"),
         (RandVec(select="causal", top_k_group=3), "rand-vec"),  # it chooses no latents
         (RandFeat(match="max", top_k_group=2), "rand-feat max top2"),
+        (RandFeat(match="none", select="causal"), "rand-feat none"),
+        (MeanDiff(direction="lda", match="project"), "mean-diff lda project"),
         (MeanDiff(match="project"), "mean-diff project"),
         (AutoFeat(control="shuffled"), "auto-feat shuffled"),
         (AutoFeat(lookup="a.csv", top_k_group=2), "auto-feat"),

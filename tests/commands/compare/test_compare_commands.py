@@ -88,7 +88,7 @@ def test_runs_are_judged_against_the_draws(here: Terminal) -> None:
     rows = {row["run"]: row for row in shown(here.type("compare", "--format", "csv"))}
     p_value = float(rows["auto-feat x-2"]["p_draws"])
     assert p_value in [n / (N_DRAWS + 1) for n in range(1, N_DRAWS + 2)]
-    text = " ".join(here.type("compare").out.split())
+    text = " ".join(here.type("compare", "auto-feat x-2", "rand-feat x-2").out.split())
     n_as_good = round(p_value * (N_DRAWS + 1)) - 1
     assert f"Of the {N_DRAWS} draws of rand-feat x-2 (median selectivity" in text
     verb = "does" if n_as_good == 1 else "do"
