@@ -18,7 +18,7 @@ from benchmarks.world import LABEL_THRESHOLD, World
 from semseg_cli.data.dataset import open_dataset
 from semseg_cli.engine.detections import count_detections
 from semseg_cli.engine.evaluate import evaluate
-from semseg_cli.models.residual_cache import ActivationCache
+from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.progress import Advance, Progress
 from semseg_cli.show.tables import Column, Table
 
@@ -161,7 +161,7 @@ def _measure(
     for i in range(repeats + 1):
         ready = world
         if job.fills_cache:
-            cache = ActivationCache(folder / f"activations-{i}", CACHE_BYTES, "random")
+            cache = ResidualCache(folder / f"activations-{i}", CACHE_BYTES, "random")
             ready = replace(world, pipeline=replace(world.pipeline, cache=cache))
         watch = Stopwatch(ready)
         job.run(ready, watch)

@@ -25,7 +25,7 @@ CLAMP = 1e5
 @torch.inference_mode()
 def predict(pipeline: Pipeline, images_bchw: Tensor) -> Tensor:
     """The class of each patch [b, t], by the whole network."""
-    vit, head = pipeline.vit, pipeline.head
+    vit, head = pipeline.vit, pipeline.class_head
     images_bchw = images_bchw.to(pipeline.device, next(vit.parameters()).dtype)
     tokens_bnd = vit.model(images_bchw).last_hidden_state
     logits_btc = tokens_bnd[:, vit.n_prefix_tokens :].float() @ head.weight.T + head.bias
@@ -157,7 +157,7 @@ def lookup(
 ) -> Lookup:
     """Every class by every latent and threshold, by comparing all activations."""
     sae, device = pipeline.sae, pipeline.device
-    shape = (pipeline.head.n_classes + 1, len(THRESHOLDS), sae.d_sae)
+    shape = (pipeline.class_head.n_classes + 1, len(THRESHOLDS), sae.d_sae)
     tp, fp, fn = (torch.zeros(shape, dtype=torch.int64, device=device) for _ in range(3))
     for batch in batches:
         f_ns = activations(pipeline, batch)

@@ -7,8 +7,9 @@ from functools import partial
 from benchmarks.world import LABEL_THRESHOLD, World
 from semseg_cli.engine.detections import Detections, count_detections, rank_latents
 from semseg_cli.engine.edits import Intervention
-from semseg_cli.engine.evaluate import Measured, evaluate
+from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import Groups
+from semseg_cli.engine.measured import Measured
 from semseg_cli.engine.methods import Ingredients, make_interventions
 from semseg_cli.runs.lookup_csv import LookupRow, Member, chosen_latents
 from semseg_cli.settings.controls import RandFeat, RandVec

@@ -12,7 +12,7 @@ from benchmarks.floors import Floor
 from benchmarks.sizes import Size
 from benchmarks.world import LABEL_THRESHOLD, World
 from semseg_cli.engine.counts import compute_class_results
-from semseg_cli.engine.evaluate import Measured
+from semseg_cli.engine.measured import Measured
 
 Run = Callable[[World], Any]
 

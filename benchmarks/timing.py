@@ -15,7 +15,7 @@ import torch
 from benchmarks import ours
 from benchmarks.rows import Row
 from benchmarks.world import World
-from semseg_cli.models.residual_cache import ActivationCache
+from semseg_cli.models.residual_cache import ResidualCache
 
 SIDES = ("bare", "ours", "naive")
 LONG_SECONDS = 45.0  # what takes longer runs once
@@ -59,7 +59,7 @@ def prepared(row: Row, world: World) -> Iterator[World]:
         yield world
         return
     with tempfile.TemporaryDirectory() as folder:
-        cache = ActivationCache(Path(folder) / "activations", CACHE_BYTES, "random")
+        cache = ResidualCache(Path(folder) / "residuals", CACHE_BYTES, "random")
         world = replace(world, pipeline=replace(world.pipeline, cache=cache))
         if row.reads_cache:
             ours.everything(world)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from benchmarks.sizes import Size
 from semseg_cli.data.batches import Batch, Sample
-from semseg_cli.data.dataset import Dataset, Loader
+from semseg_cli.data.dataset import Dataset
 from semseg_cli.data.label_map import LabelMap
+from semseg_cli.data.loader import Loader
 from semseg_cli.data.preprocessing import Preprocessing
 from semseg_cli.models.head import SegmentationHead
 from semseg_cli.models.memory_budget import make_budget

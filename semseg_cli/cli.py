@@ -12,12 +12,12 @@ from semseg_cli.errors import UsageError
 from semseg_cli.interrupts import listen
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.ending import run_to_end
-from semseg_cli.settings.choosing import Choose
 from semseg_cli.settings.compare import Compare
-from semseg_cli.settings.inputs import Format, LookupSetup, Setup, StatsSetup, TrainSetup
+from semseg_cli.settings.inputs import LookupSetup, Setup, StatsSetup, TrainSetup
+from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS, Method
 from semseg_cli.settings.options import SettingsCommand, with_settings
-from semseg_cli.settings.output import Checkup, Output, Recorded, Shown, Ui
+from semseg_cli.settings.output import Checkup, Format, Output, Recorded, Shown, Ui
 from semseg_cli.settings.training import KeepStats, Training
 
 app = typer.Typer(
@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 demo = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
 app.add_typer(demo, name="demo")
-cache = typer.Typer(help="The activations kept on disk.", no_args_is_help=True)
+cache = typer.Typer(help="The residuals kept on disk.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
 SHARED = (
     Choose.command,
@@ -70,7 +70,7 @@ def main(
 @with_settings
 def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
     """Find the latent that detects each class."""
-    from semseg_cli.commands.intervene import look_up
+    from semseg_cli.commands.lookup import look_up
 
     look_up(setup, choice, output)
 

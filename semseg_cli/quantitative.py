@@ -1,30 +1,27 @@
 """The reference API, under the names that users of the reference module know."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.data.patch_labels import get_patch_i, get_patch_mask
 from semseg_cli.engine.counts import compute_class_results
 from semseg_cli.engine.detections import count_detections, rank_latents
 from semseg_cli.engine.edits import map_range, unscaled
-from semseg_cli.engine.sae_statistics import cached_stats
-from semseg_cli.experiment.run import run
-from semseg_cli.experiment.session import (
-    Session,
-    activation_cache,
+from semseg_cli.experiment.parts import (
+    assemble,
+    completed,
     find_device,
     load_backbone,
     load_stats,
-    open_session,
 )
-from semseg_cli.files import cache_folder, make_folder
+from semseg_cli.experiment.run import run
+from semseg_cli.experiment.session import Session, open_session
+from semseg_cli.files import make_folder
 from semseg_cli.models.head import SegmentationHead, argmax_logits
-from semseg_cli.models.pipeline import Encoder, Pipeline
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.vit import register_hook
 from semseg_cli.runs.lookup_csv import Reused, chosen_latents, lookup_from_path
@@ -95,18 +92,11 @@ def get_latent_lookup(
     has no latent. Statistics that `cfg` does not name are computed on the same images.
     """
     cfg = filled(cfg)
-    device = find_device(cfg.device)
-    vit, sae = load_backbone(cfg, device), sae.to(device)
-    sae.budget = vit.budget
-    encoder = Encoder(vit=vit, layer=cfg.vit_layer, sae=sae, cache=activation_cache(cfg))
-    given = load_stats(cfg, sae)
-    folder = cache_folder(cfg.cache_dir)
-    stats = cached_stats(given, sae, lambda: encoder.residuals(dataloader), folder)
-    sae.scaled(stats.act_mean, stats.act_norm)
-    encoder = replace(encoder, stats=stats)
-    detections = count_detections(encoder, dataloader, cfg.label_threshold)
+    pipeline = assemble(cfg, load_backbone(cfg, find_device(cfg.device)), sae)
+    pipeline = completed(cfg, pipeline, load_stats(cfg, sae), lambda: dataloader)
+    detections = count_detections(pipeline, dataloader, cfg.label_threshold)
     names = dataloader.dataset.class_names
-    rows = rank_latents(detections, stats, names, cfg.max_freq, top_k=1)
+    rows = rank_latents(detections, pipeline.latent_stats, names, cfg.max_freq, top_k=1)
     lookup = torch.full((len(names) + 1,), -1, dtype=torch.int64)
     for class_id, (best,) in chosen_latents(rows).items():
         lookup[class_id] = best.latent
@@ -123,11 +113,7 @@ def _evaluate(
     dataset = dataloader.dataset
     cfg = filled(cfg)
     setup = narrow(cfg, Quantitative, imgs=Imgs(root=dataset.root, split=dataset.split))
-    device = find_device(setup.device)
-    vit, sae, clf = load_backbone(setup, device), sae.to(device), clf.to(device)
-    sae.budget = vit.budget
-    cache = activation_cache(setup)
-    pipeline = Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=clf, cache=cache)
+    pipeline = assemble(setup, load_backbone(setup, find_device(setup.device)), sae, clf)
     session = Session(setup, pipeline, load_stats(setup, sae))
     session.dataset = dataset
     chosen = _settings(cfg, method)

@@ -17,10 +17,12 @@ import torch
 from transformers import Dinov2WithRegistersModel  # noqa: F401  # else each process imports it
 from worlds import make_head, make_sae, make_vit, members, random_pairs, write_dataset
 
-from semseg_cli.data.dataset import Loader, open_dataset
+from semseg_cli.data.dataset import open_dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.detections import count_detections
+from semseg_cli.engine.edited_batch import n_latents_held
 from semseg_cli.engine.edits import Intervention
-from semseg_cli.engine.evaluate import evaluate, n_latents_held
+from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import set_latents
 from semseg_cli.models.memory_budget import LARGEST_ON_CPU, Budget
 from semseg_cli.models.pipeline import Pipeline

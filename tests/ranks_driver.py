@@ -23,13 +23,13 @@ def main() -> None:
 
 
 def _plant_bug() -> None:
-    from semseg_cli.engine import evaluate
+    from semseg_cli.engine import edited_batch
 
     def broken(*_args: Any, **_kwargs: Any) -> None:
         raise ValueError("a planted bug")
 
     if os.environ["RANK"] == "1":
-        evaluate._run_rows = broken  # type: ignore[assignment]
+        edited_batch._run_rows = broken  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

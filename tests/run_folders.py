@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from semseg_cli.runs.bootstrap import COUNTED
 from semseg_cli.runs.folder import RunFolder, make_run_folder, now
-from semseg_cli.runs.report import ClassResults, Report, write_csv
+from semseg_cli.runs.report import ClassResults, Report
+from semseg_cli.runs.rows import csv_text
 
 SETTINGS = """\
 vit_layer = 11
@@ -120,8 +121,7 @@ def _first(total: int, room: list[int]) -> list[int]:
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        write_csv(file, list(rows[0]), rows)
+    path.write_text(csv_text(rows))
 
 
 def _meta(command: str, scale: float) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def test_matched_random_vectors_are_as_long_as_the_automatic_edit(
     auto, control = (report_of(folder) for folder in terminal.runs())
     assert auto.edit_norm is not None
     assert control.edit_norm == pytest.approx(auto.edit_norm, rel=1e-5)
-    assert not control.is_pooled_identical
+    assert control.is_pooled_telling
 
 
 def test_several_draws_leave_a_table_of_draws(known_world: World, terminal: Terminal) -> None:
@@ -262,7 +262,7 @@ def test_dry_run_says_the_size_and_leaves_nothing(
     done = terminal.type(*args, "--dry-run")
     assert "passes up to the layer: 7; passes after it: 18" in done.out
     assert "keep on disk: 0.00 GiB" in done.out
-    assert not (tmp_path / "cache" / "activations").exists()
+    assert not (tmp_path / "cache" / "residuals").exists()
     assert_done(terminal.type(*args, "--no-track", "--no-plots"))
     done = terminal.type(*args, "--dry-run")
     assert "passes up to the layer: 0; passes after" in done.out

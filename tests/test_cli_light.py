@@ -11,9 +11,9 @@ from _pytest.capture import CaptureFixture
 from typer.main import get_command
 
 from semseg_cli.cli import app, run
-from semseg_cli.settings.choosing import Choose
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup, VitFamily
+from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS, Method
 from semseg_cli.settings.output import Shown
 from semseg_cli.settings.training import Training

@@ -11,7 +11,7 @@ from jaxtyping import TypeCheckError
 from worlds import PLANTED, World, known_sae, make_sae
 
 from semseg_cli import quantitative
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.experiment.run import run
 from semseg_cli.models.head import SegmentationHead, load_head
 from semseg_cli.models.sae import load

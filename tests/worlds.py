@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edits import unscaled
 from semseg_cli.experiment.session import Session, open_session
@@ -112,7 +112,7 @@ def make_vit(*, registers: int = 0, seed: int = 0, **config: Any) -> Any:
 def make_sae(
     d_model: int = 24,
     d_sae: int = 40,
-    activation: Threshold | TopK | None = None,
+    nonlinearity: Threshold | TopK | None = None,
     seed: int = 0,
 ) -> SparseAutoencoder:
     """A random autoencoder with unit decoder rows; a bias keeps most latents quiet."""
@@ -121,7 +121,7 @@ def make_sae(
     b_enc = -torch.rand(d_sae, generator=draw)
     b_dec = torch.randn(d_model, generator=draw) * 0.1
     w_enc = w_dec.T.contiguous() + 0.05 * torch.randn(d_model, d_sae, generator=draw)
-    return SparseAutoencoder(w_enc, b_enc, w_dec, b_dec, activation)
+    return SparseAutoencoder(w_enc, b_enc, w_dec, b_dec, nonlinearity)
 
 
 def make_head(d_model: int = 24, n_classes: int = 5, seed: int = 0) -> SegmentationHead:
@@ -172,10 +172,10 @@ def random_pairs(n: int, seed: int, n_classes: int = 5) -> list[Pair]:
 # --- a random world ---------------------------------------------------------------------------
 
 
-def make_tiny_world(folder: Path, activation: Threshold | TopK | None = None) -> World:
+def make_tiny_world(folder: Path, nonlinearity: Threshold | TopK | None = None) -> World:
     """Random weights and pictures: nothing is known about it, every number is a real one."""
     make_vit(registers=2, seed=3).save_pretrained(folder / "vit")
-    saes.save(folder / "sae.pt", make_sae(activation=activation, seed=3))
+    saes.save(folder / "sae.pt", make_sae(nonlinearity=nonlinearity, seed=3))
     save_head(folder / "head.pt", make_head(seed=3))
     write_dataset(
         folder / "ade20k", {"training": random_pairs(7, 1), "validation": random_pairs(6, 2)}
@@ -203,7 +203,7 @@ def directions() -> Tensor:
 
 def make_known_vit() -> Any:
     """Blocks do nothing (layer scale 0); a patch of class c's colour becomes its direction."""
-    from semseg_cli.data.dataset import Preprocessing
+    from semseg_cli.data.preprocessing import Preprocessing
 
     model = make_vit(
         hidden_size=KNOWN_D,
@@ -312,7 +312,7 @@ def slow_set_latent(sae: SparseAutoencoder, x: Tensor, latent: int, value: float
 def slow_predict(pipeline: Pipeline, images: Tensor) -> Tensor:
     """Clean predictions by the whole transformers model."""
     hidden = pipeline.vit.model(images).last_hidden_state[:, pipeline.vit.n_prefix_tokens :]
-    return argmax_logits(pipeline.head(hidden))
+    return argmax_logits(pipeline.class_head(hidden))
 
 
 @torch.inference_mode()

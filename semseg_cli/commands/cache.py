@@ -1,4 +1,4 @@
-"""`cache list` and `cache clear`: what the activation cache holds. No torch."""
+"""`cache list` and `cache clear`: what the residual cache holds. No torch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -9,13 +9,14 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.files import cache_folder
 from semseg_cli.models.cache_folders import (
     EntryFolder,
-    activations_folder,
     chosen_entries,
     kept_entries,
     remove,
+    residuals_folder,
 )
+from semseg_cli.runs.rows import Row
 from semseg_cli.show import console
-from semseg_cli.show.tables import Column, Row, Table
+from semseg_cli.show.tables import Column, Table
 
 COLUMNS = (
     Column("id", "id", "text"),
@@ -29,12 +30,12 @@ COLUMNS = (
 
 
 def list_cache(cache_dir: Path | None, format: str) -> None:
-    """Prints the entries of the activation cache, the last used first."""
-    folder = activations_folder(cache_folder(cache_dir))
+    """Prints the entries of the residual cache, the last used first."""
+    folder = residuals_folder(cache_folder(cache_dir))
     kept = kept_entries(folder)
     total = _gib(sum(one.n_bytes for one in kept))
     notes = (f"{_entries(len(kept))}, {total:.3f} GiB in {folder}.",)
-    console.show(Table("Activations", COLUMNS, tuple(map(_row, kept)), notes), format)
+    console.show(Table("Residuals", COLUMNS, tuple(map(_row, kept)), notes), format)
 
 
 def _row(kept: EntryFolder) -> Row:
@@ -61,15 +62,15 @@ def _model(about: Mapping[str, Any]) -> Iterator[str]:
 
 
 def clear_cache(cache_dir: Path | None, ids: Sequence[str]) -> None:
-    """Removes entries of the activation cache by the beginning of their ids; all without any.
+    """Removes entries of the residual cache by the beginning of their ids; all without any.
 
     Raises:
         UsageError: an id fits no entry, or several.
         SemsegError: something cannot be removed.
     """
-    chosen = chosen_entries(activations_folder(cache_folder(cache_dir)), ids)
+    chosen = chosen_entries(residuals_folder(cache_folder(cache_dir)), ids)
     freed = sum(map(remove, chosen))
-    console.say(f"Removed {_entries(len(chosen))} of activations, {_gib(freed):.3f} GiB.")
+    console.say(f"Removed {_entries(len(chosen))} of residuals, {_gib(freed):.3f} GiB.")
     left = [kept.path for kept in chosen if kept.path.exists()]
     if left:
         raise SemsegError(f"{left[0]} cannot be removed: check whose it is.")

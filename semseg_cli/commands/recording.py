@@ -19,7 +19,6 @@ from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
 from semseg_cli.interrupts import Terminated, settle
-from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.ranks.ending import explained
 from semseg_cli.ranks.group import n_ranks
 from semseg_cli.runs.folder import LOG_FILE, SETTINGS_FILE, RunFolder, make_run_folder, now
@@ -52,10 +51,10 @@ def shared_meta(
     session: Session, output: Recorded, datasets: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What run.json says of every run of one command."""
-    encoder = session.encoder
-    digests = {"sae": encoder.sae.digest, "vit": encoder.vit.digest}
-    if isinstance(encoder, Pipeline):
-        digests["head"] = encoder.head.digest
+    pipeline = session.pipeline
+    digests = {"sae": pipeline.sae.digest, "vit": pipeline.vit.digest}
+    if pipeline.head is not None:
+        digests["head"] = pipeline.head.digest
     return meta_of(output, datasets, digests)
 
 
@@ -74,7 +73,7 @@ def meta_of(
     }
 
 
-def describe(dataset: Dataset, role: str) -> dict[str, Any]:
+def dataset_meta(dataset: Dataset, role: str) -> dict[str, Any]:
     """What run.json says of a dataset."""
     return {
         "role": role,
@@ -136,8 +135,6 @@ def recorded(
 
 def _system_metrics(folder: RunFolder) -> AbstractContextManager[None]:
     """Tracks what the machine does as the first run of a command, where that is asked for."""
-    from semseg_cli import tracking
-
     asked = folder.meta.get("system_metrics") and folder.meta["mlflow_run_id"]
     return tracking.system_metrics(folder) if asked else nullcontext()
 

@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from semseg_cli.commands.intervene import open_parts, open_store, print_where
+from semseg_cli.commands.next_steps import print_where
+from semseg_cli.commands.opening import open_parts, open_store
 from semseg_cli.commands.recording import (
     Planned,
-    describe,
+    dataset_meta,
     finish,
     recorded,
     settings_of,
@@ -55,7 +56,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
                 f"images: {len(dataset)}; given: {', '.join(given) or 'nothing'}"
             )
             return
-        datasets = [describe(dataset, "lookup")]
+        datasets = [dataset_meta(dataset, "lookup")]
         if not is_lead():
             session.complete(progress)
             return
@@ -63,12 +64,12 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
         planned = [_planned(base, keep, output)]
         with recorded(planned, shared, output, store) as folders:
             session.complete(progress)
-            stats = session.encoder.latent_stats
+            stats = session.pipeline.latent_stats
             row = summary_of(session)
             digests = {**shared["digests"], "lookup": dataset.digest}
             whole = {"act_norm": stats.act_norm, "summary": row, "given": given, "digests": digests}
             whole["act_mean"] = stats.act_mean.tolist()
-            write_stats(folders[0], session.encoder)
+            write_stats(folders[0], session.pipeline)
             folders[0].write_json(STATS_MADE_FILE, whole)
             folders[0].write_json(METRICS_FILE, {name: float(value) for name, value in row.items()})
             save_copies(stats, keep)
@@ -105,7 +106,7 @@ def summary_of(session: Session) -> dict[str, int | float]:
     `l0` is the mean number of active latents per patch, `dead_share` the share of latents that are
     never active.
     """
-    stats, dataset = session.encoder.latent_stats, session.lookup_dataset
+    stats, dataset = session.pipeline.latent_stats, session.lookup_dataset
     n_alive = int((stats.sparsity > 0).sum())
     d_sae = len(stats.sparsity)
     return {
@@ -116,7 +117,7 @@ def summary_of(session: Session) -> dict[str, int | float]:
         "act_norm": stats.act_norm,
         "mean_norm": float(stats.act_mean.double().norm()),
         "n_images": len(dataset),
-        "n_patches": len(dataset) * session.encoder.vit.n_patches_per_img,
+        "n_patches": len(dataset) * session.pipeline.vit.n_patches_per_img,
     }
 
 

@@ -1,68 +1,26 @@
-"""Dataset folders -> batches of preprocessed images and patch labels.
+"""Dataset folders -> preprocessed images and patch labels.
 
 Images and masks are paired by name. Every image keeps its index in the split, whatever subset is
 used or skipped, so that random draws can belong to images.
 """
 
 import hashlib
-import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-import numpy as np
-import torch
-from jaxtyping import Float32, Int64, UInt8
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from semseg_cli import interrupts
-from semseg_cli.data.batches import Batch, Careful, KeptSample, Sample, collated
+from semseg_cli.data.batches import KeptSample, Sample
 from semseg_cli.data.label_map import LabelMap
 from semseg_cli.data.layouts import check_layout, read_split, setting_of
 from semseg_cli.data.patch_labels import patch_modes, patch_pixels
 from semseg_cli.data.pictures import read_pair
-from semseg_cli.data.preprocessing import Preprocessing
+from semseg_cli.data.preprocessing import Preprocessing, class_tensor, image_tensor
 from semseg_cli.data.usable_files import Skipped, require_whole, sort_out, warn_of
-from semseg_cli.errors import SemsegError
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks import group as ranks
-from semseg_cli.typed import typed
-
-
-@typed
-def image_tensor(picture: Image.Image, preprocessing: Preprocessing) -> Float32[Tensor, "3 h w"]:
-    """The network's input: RGB, scaled (mostly to 0..1), then normalised."""
-    pixels = preprocessing.pixels(picture.convert("RGB"), preprocessing.resample)
-    scaled = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / preprocessing.divisor
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
-    return ((scaled - mean) / std).contiguous()
-
-
-@typed
-def label_tensor(mask: Image.Image, preprocessing: Preprocessing) -> UInt8[Tensor, "h w"]:
-    """The labels of the same pixels, by nearest neighbour."""
-    return torch.from_numpy(preprocessing.pixels(mask, Image.Resampling.NEAREST).copy())
-
-
-@typed
-def class_tensor(
-    mask: Image.Image, labels: LabelMap, preprocessing: Preprocessing
-) -> Int64[Tensor, "h w"]:
-    """The class ids of the same pixels; 0 where a pixel has none."""
-    if mask.mode in ("L", "P"):
-        numbers = label_tensor(mask, preprocessing).long()
-    else:  # 16 bits: both bytes go the way of 8-bit masks
-        stored = np.asarray(mask)
-        low, high = (
-            label_tensor(Image.fromarray(part.astype(np.uint8)), preprocessing).long()
-            for part in (stored & 255, stored >> 8)
-        )
-        numbers = low + 256 * high
-    return torch.from_numpy(labels.table)[numbers]
 
 
 @dataclass(frozen=True)
@@ -225,60 +183,3 @@ def even_subset(n_all: int, n_wanted: int | None) -> list[int]:
     if n_wanted is None or n_wanted >= n_all:
         return list(range(n_all))
     return [i * n_all // n_wanted for i in range(n_wanted)]
-
-
-class Loader:
-    """Batches of a dataset, in order; the same images whatever the batch size or worker count.
-
-    `positions` are those of a rank's own images (default: all); batches count within the dataset.
-
-    Raises:
-        SemsegError: while iterating, for a file that cannot be read or a label beyond the classes.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        batch_size: int,
-        n_workers: int = 0,
-        *,
-        pin_memory: bool = False,
-        positions: range | None = None,
-    ) -> None:
-        self.dataset = dataset
-        self.positions = range(len(dataset)) if positions is None else positions
-        self.batch_size = batch_size
-        self.n_workers = n_workers
-        self.pin_memory = pin_memory
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self.batches(self.dataset)
-
-    def batches(self, samples: TorchDataset[Sample | KeptSample]) -> Iterator[Batch]:
-        """Batches of the dataset's images, taken from `samples`."""
-        loader = DataLoader(
-            Careful(samples),
-            self.batch_size,
-            sampler=self.positions,
-            num_workers=self.n_workers,
-            collate_fn=collated,
-            worker_init_fn=_leave_signals_to_parent,
-            pin_memory=self.pin_memory,
-        )
-        with interrupts.held():  # forking runs callbacks that drop exceptions
-            batches = iter(loader)
-        try:
-            for batch in batches:
-                if isinstance(batch, SemsegError):
-                    raise batch
-                yield batch
-        finally:
-            # Ends the workers now. An error is in a cycle with this frame: garbage collection would
-            # close their queues before telling them, and each would be waited for in vain.
-            del batches
-
-
-def _leave_signals_to_parent(_worker: int) -> None:
-    """A worker says nothing on Ctrl-C, and dies when its parent ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

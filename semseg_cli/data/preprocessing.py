@@ -8,9 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
+from torch import Tensor
 
+from semseg_cli.data.label_map import LabelMap
 from semseg_cli.errors import SemsegError
+from semseg_cli.typed import typed
 
 Size = tuple[int, int]  # height, width
 
@@ -53,6 +58,38 @@ class Preprocessing:
             for whole, new, old in zip(self.resize, crop, self.crop, strict=True)
         ]
         return replace(self, resize=(resize[0], resize[1]), crop=crop)
+
+
+@typed
+def image_tensor(picture: Image.Image, preprocessing: Preprocessing) -> Float32[Tensor, "3 h w"]:
+    """The network's input: RGB, scaled (mostly to 0..1), then normalised."""
+    pixels = preprocessing.pixels(picture.convert("RGB"), preprocessing.resample)
+    scaled = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / preprocessing.divisor
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
+    return ((scaled - mean) / std).contiguous()
+
+
+@typed
+def label_tensor(mask: Image.Image, preprocessing: Preprocessing) -> UInt8[Tensor, "h w"]:
+    """The labels of the same pixels, by nearest neighbour."""
+    return torch.from_numpy(preprocessing.pixels(mask, Image.Resampling.NEAREST).copy())
+
+
+@typed
+def class_tensor(
+    mask: Image.Image, labels: LabelMap, preprocessing: Preprocessing
+) -> Int64[Tensor, "h w"]:
+    """The class ids of the same pixels; 0 where a pixel has none."""
+    if mask.mode in ("L", "P"):
+        numbers = label_tensor(mask, preprocessing).long()
+    else:  # 16 bits: both bytes go the way of 8-bit masks
+        stored = np.asarray(mask)
+        low, high = (
+            label_tensor(Image.fromarray(part.astype(np.uint8)), preprocessing).long()
+            for part in (stored & 255, stored >> 8)
+        )
+        numbers = low + 256 * high
+    return torch.from_numpy(labels.table)[numbers]
 
 
 def from_published(

@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from semseg_cli.data.dataset import Loader, even_subset
+from semseg_cli.data.dataset import even_subset
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.edits import Intervention
-from semseg_cli.engine.evaluate import Measured, evaluate
+from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import set_rows
+from semseg_cli.engine.measured import Measured
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent
 from semseg_cli.runs.lookup_csv import LookupRow, Member

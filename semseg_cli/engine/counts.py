@@ -113,8 +113,9 @@ class Counts:
 
     def gather_images(self, n_images: int) -> None:
         """Lets `per_image` and `joined` have all `n_images` on the lead; reports need it."""
-        self.per_image = gather_counts(self.per_image, n_images)
-        self.joined = gather_counts(self.joined, n_images)
+        own = torch.cat([self.per_image, self.joined[..., None]], dim=2)
+        found = gather_counts(own, n_images)
+        self.per_image, self.joined = found[..., :4].contiguous(), found[..., 4].contiguous()
 
     def to_class_results(self, class_names: Sequence[str]) -> list[ClassResults]:
         """One entry per row, in the order of the rows."""

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from semseg_cli.data.dataset import Loader
-from semseg_cli.models.pipeline import Encoder
+from semseg_cli.data.loader import Loader
+from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae.statistics import SaeStats
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.collectives import all_max, all_sum
@@ -78,22 +78,22 @@ class Detections:
 
 @torch.inference_mode()
 def count_detections(
-    encoder: Encoder,
+    pipeline: Pipeline,
     loader: Loader,
     label_threshold: float,
     progress: Progress = silent,
 ) -> Detections:
     """Detections over all clean patches of the images; only clean patches are encoded."""
-    sae, dataset = encoder.sae, loader.dataset
-    detections = Detections(len(dataset), len(dataset.class_names), sae.d_sae, encoder.device)
+    sae, dataset = pipeline.sae, loader.dataset
+    detections = Detections(len(dataset), len(dataset.class_names), sae.d_sae, pipeline.device)
     advance = progress("lookup", len(loader.positions))
-    for batch, tokens_bnd in encoder.residuals(loader):
+    for batch, tokens_bnd in pipeline.residuals(loader):
         is_clean_bt = batch.share_bt >= label_threshold
         images_n = batch.positions_b[:, None].expand_as(is_clean_bt)[is_clean_bt]
         detections.occurs[images_n, batch.labels_bt[is_clean_bt]] = True
-        is_clean_bt = is_clean_bt.to(encoder.device)
-        labels_n = batch.labels_bt.to(encoder.device)[is_clean_bt]
-        patches_nd = encoder.patches(tokens_bnd)[is_clean_bt]
+        is_clean_bt = is_clean_bt.to(pipeline.device)
+        labels_n = batch.labels_bt.to(pipeline.device)[is_clean_bt]
+        patches_nd = pipeline.patches(tokens_bnd)[is_clean_bt]
         parts = zip(patches_nd.split(sae.chunk_rows), labels_n.split(sae.chunk_rows), strict=True)
         for part_nd, part_n in parts:
             detections.add(sae.encode(sae.scale(part_nd)), part_n)

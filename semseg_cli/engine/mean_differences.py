@@ -1,4 +1,4 @@
-"""Differences of means and discriminants: a class's supervised direction, without autoencoder."""
+"""Differences of means and discriminants: a class's supervised direction, without autopipeline."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.errors import SemsegError
-from semseg_cli.models.pipeline import Encoder
+from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.collectives import all_sum
 from semseg_cli.settings.methods import Direction
@@ -27,7 +27,7 @@ class Differences:
 
 @torch.inference_mode()
 def mean_differences(
-    encoder: Encoder,
+    pipeline: Pipeline,
     loader: Loader,
     label_threshold: float,
     progress: Progress = silent,
@@ -43,14 +43,14 @@ def mean_differences(
     """
     dataset = loader.dataset
     n_labels = len(dataset.class_names) + 1
-    sums = torch.zeros(n_labels, encoder.vit.d_model, dtype=torch.float64, device=encoder.device)
-    counts = torch.zeros(n_labels, dtype=torch.float64, device=encoder.device)
-    squares = sums.new_zeros(encoder.vit.d_model, encoder.vit.d_model)
+    sums = torch.zeros(n_labels, pipeline.vit.d_model, dtype=torch.float64, device=pipeline.device)
+    counts = torch.zeros(n_labels, dtype=torch.float64, device=pipeline.device)
+    squares = sums.new_zeros(pipeline.vit.d_model, pipeline.vit.d_model)
     advance = progress("mean differences", len(loader.positions))
-    for batch, tokens_bnd in encoder.residuals(loader):
-        is_clean_bt = (batch.share_bt >= label_threshold).to(encoder.device)
-        labels_n = batch.labels_bt.to(encoder.device)[is_clean_bt]
-        patches_nd = encoder.patches(tokens_bnd)[is_clean_bt]
+    for batch, tokens_bnd in pipeline.residuals(loader):
+        is_clean_bt = (batch.share_bt >= label_threshold).to(pipeline.device)
+        labels_n = batch.labels_bt.to(pipeline.device)[is_clean_bt]
+        patches_nd = pipeline.patches(tokens_bnd)[is_clean_bt]
         sums.index_add_(0, labels_n, patches_nd.double())
         counts.index_add_(0, labels_n, torch.ones_like(labels_n, dtype=torch.float64))
         if direction == "lda":

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semseg_cli.data.dataset import Loader, even_subset
+from semseg_cli.data.dataset import even_subset
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.edits import generator
 from semseg_cli.errors import SemsegError
-from semseg_cli.models.pipeline import Encoder
+from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.collectives import all_sum
@@ -34,67 +35,67 @@ def shuffled_sae(sae: SparseAutoencoder, seed: int) -> SparseAutoencoder:
 
 @torch.inference_mode()
 def sampled_inputs(
-    encoder: Encoder, loader: Loader, progress: Progress = silent
+    pipeline: Pipeline, loader: Loader, progress: Progress = silent
 ) -> Float[Tensor, "n d"]:
     """The autoencoder's inputs at evenly spread patches of the loader's images; alike on all ranks.
 
     All patches, where there are no more than `N_SAMPLED`.
     """
-    n_patches, n_images = encoder.vit.n_patches_per_img, len(loader.dataset)
+    n_patches, n_images = pipeline.vit.n_patches_per_img, len(loader.dataset)
     chosen = torch.tensor(even_subset(n_images * n_patches, N_SAMPLED))
-    found = torch.zeros(len(chosen), encoder.vit.d_model, device=encoder.device)
+    found = torch.zeros(len(chosen), pipeline.vit.d_model, device=pipeline.device)
     advance = progress("sampling patches", len(loader.positions))
-    for batch, tokens_bnd in encoder.residuals(loader):
-        patches_btd = encoder.patches(tokens_bnd)
+    for batch, tokens_bnd in pipeline.residuals(loader):
+        patches_btd = pipeline.patches(tokens_bnd)
         for position, patches_td in zip(batch.positions_b.tolist(), patches_btd, strict=True):
             rows = torch.nonzero(chosen // n_patches == position).flatten()
-            found[rows] = encoder.sae.scale(patches_td[chosen[rows] % n_patches])
+            found[rows] = pipeline.sae.scale(patches_td[chosen[rows] % n_patches])
         advance(len(batch))
     all_sum(found)
     return found
 
 
-def pca_sae(encoder: Encoder, inputs_nd: Float[Tensor, "n d"], seed: int) -> SparseAutoencoder:
+def pca_sae(pipeline: Pipeline, inputs_nd: Float[Tensor, "n d"], seed: int) -> SparseAutoencoder:
     """Latents along the principal directions of the inputs, two for each: one for either sign.
 
     As many latents as the given autoencoder has, or twice the width where that is less; which of
     its frequencies belongs to which latent is drawn.
     """
-    n_latents = min(encoder.sae.d_sae, 2 * encoder.sae.d_model)
+    n_latents = min(pipeline.sae.d_sae, 2 * pipeline.sae.d_model)
     centred = (inputs_nd - inputs_nd.mean(dim=0)).double()
     axes_dd = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1).T  # largest first
     largest_d1 = axes_dd.gather(1, axes_dd.abs().argmax(dim=1, keepdim=True))
     axes_dd = axes_dd * largest_d1.sign()  # else the sign is the machine's choice
     rows_sd = torch.stack([axes_dd, -axes_dd], dim=1).flatten(0, 1)[:n_latents]
-    live = live_frequencies(encoder)
+    live = live_frequencies(pipeline)
     spread = live[torch.arange(n_latents) * len(live) // n_latents]
     order = torch.randperm(n_latents, generator=generator(seed, "pca-sae", 0))
-    return _with_frequencies(encoder.sae, rows_sd.float(), inputs_nd, spread[order])
+    return _with_frequencies(pipeline.sae, rows_sd.float(), inputs_nd, spread[order])
 
 
-def live_frequencies(encoder: Encoder) -> Float[Tensor, " l"]:
+def live_frequencies(pipeline: Pipeline) -> Float[Tensor, " l"]:
     """The firing frequencies of the latents that ever fired, rising.
 
     Raises:
         SemsegError: none did.
     """
-    found = encoder.latent_stats.sparsity
+    found = pipeline.latent_stats.sparsity
     live = found[found > 0].sort().values
     if not len(live):
         raise SemsegError("No latent of the SAE ever fired: check --sparsity.")
     return live
 
 
-def random_sae(encoder: Encoder, inputs_nd: Float[Tensor, "n d"], seed: int) -> SparseAutoencoder:
+def random_sae(pipeline: Pipeline, inputs_nd: Float[Tensor, "n d"], seed: int) -> SparseAutoencoder:
     """Latents along uniformly random directions, each as frequent as the given one of its number.
 
     The encoder is the decoder transposed.
     """
-    sae = encoder.sae
+    sae = pipeline.sae
     source = generator(seed, "random-sae", 0)
-    rows_sd = torch.randn(sae.d_sae, sae.d_model, generator=source).to(encoder.device)
+    rows_sd = torch.randn(sae.d_sae, sae.d_model, generator=source).to(pipeline.device)
     units_sd = torch.nn.functional.normalize(rows_sd, dim=1)
-    return _with_frequencies(sae, units_sd, inputs_nd, encoder.latent_stats.sparsity)
+    return _with_frequencies(sae, units_sd, inputs_nd, pipeline.latent_stats.sparsity)
 
 
 def _with_frequencies(

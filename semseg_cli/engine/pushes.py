@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semseg_cli.data.dataset import Batch, Loader
+from semseg_cli.data.batches import Batch
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.edits import Edit, Intervention
 from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.readings import coefficients, read
 from semseg_cli.errors import SemsegError
-from semseg_cli.models.pipeline import Encoder
+from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.collectives import all_sum
 from semseg_cli.settings.inputs import Protocol
@@ -53,7 +54,7 @@ class _Sums:
 
 @torch.inference_mode()
 def mean_pushes(
-    encoder: Encoder,
+    pipeline: Pipeline,
     edits: Sequence[Edit],
     loader: Loader,
     protocol: Protocol,
@@ -68,8 +69,8 @@ def mean_pushes(
     all_sums = [_Sums(edit) for edit in edits]
     interventions = [Intervention((edit,)) for edit in edits]
     advance = progress("length of the edits", len(loader.positions))
-    for batch, tokens_bnd in encoder.residuals(loader):
-        readings = read(encoder.patches(tokens_bnd), interventions)
+    for batch, tokens_bnd in pipeline.residuals(loader):
+        readings = read(pipeline.patches(tokens_bnd), interventions)
         for sums in all_sums:
             sums.add(coefficients(sums.edit, readings), _edited(sums.edit, batch, protocol))
         advance(len(batch))

@@ -34,7 +34,7 @@ def rand_feat(
     seed: int,
     draw: int = 0,
 ) -> Edit:
-    """One random live latent per class; live latents fired on the statistics split.
+    """One random live latent per class: one that fired on the statistics split.
 
     Matched in norm, the edit is as long, patch by patch, as that of the class's own latents;
     matched otherwise, the latent is drawn from those most like the class's own.
@@ -68,9 +68,10 @@ def _without(live: Tensor, own: Sequence[Member]) -> Tensor:
 
 
 def alike(live: Tensor, values: Float[Tensor, " s"], latent: int) -> Tensor:
-    """The live latents nearest to a latent by the logarithm of a value, without itself.
+    """The other live latents whose values are nearest to a latent's on a log scale.
 
-    At least MIN_ALIKE and at least SHARE_ALIKE of them, where there are so many.
+    SHARE_ALIKE of all live ones, but no fewer than MIN_ALIKE; as many as there are, where that is
+    too few. All live latents where there is no other.
     """
     others = live[live != latent]
     n_kept = max(MIN_ALIKE, int(SHARE_ALIKE * len(live)))

@@ -70,7 +70,7 @@ def head_units(pipeline: Pipeline) -> Float[Tensor, "c d"]:
     Raises:
         SemsegError: there is a single class.
     """
-    rows_cd = pipeline.head.weight.double().clone()
+    rows_cd = pipeline.class_head.weight.double().clone()
     n_classes = len(rows_cd) - 1
     if n_classes < 2:
         raise SemsegError("The head knows one class only: it has no direction against others.")

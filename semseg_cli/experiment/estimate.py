@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semseg_cli.data.dataset import Dataset, Loader
+from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.cache_room import Keeping
-from semseg_cli.models.pipeline import Encoder
+from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.ranks.group import n_ranks
-from semseg_cli.settings.choosing import Choose
+from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import Method
 
 SAMPLE_IMAGES = 8
@@ -24,7 +25,7 @@ class Plan:
     """Numbers of images that go through the ViT up to the layer, through the SAE's encoder, and
     through the rest of the ViT.
 
-    `kept` says which activations are newly kept on disk, or why none are.
+    `kept` says which residuals are newly kept on disk, or why none are.
     """
 
     n_images: int
@@ -45,7 +46,7 @@ class Plan:
             f"images to evaluate: {self.n_images}; to choose latents on: {self.n_lookup_images}",
             f"classes: {self.n_classes}",
             f"{passes}; images to encode: {self.n_encoded}",
-            f"activations to keep on disk: {self.kept}",
+            f"residuals to keep on disk: {self.kept}",
             f"estimated time: {took} on {{device}} (from {SAMPLE_IMAGES} images or fewer)",
         ]
 
@@ -81,19 +82,19 @@ def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     n_encoded = (len(looks_up) + counts_firing + n_null) * n_lookup
     used = [(session.lookup_dataset, n_passes)] if n_lookup else []
     used += [(session.dataset, 1)] if evaluates else []
-    n_prefixes, kept = _prefixes(session.encoder, used)
+    n_prefixes, kept = _prefixes(session.pipeline, used)
     one = _measure(session, dataset)
     seconds = n_prefixes * one.prefix + n_encoded * one.encoding + n_tails * one.tail
     seconds /= n_ranks()
     return Plan(n_images, n_lookup, n_classes, n_prefixes, n_encoded, n_tails, seconds, kept)
 
 
-def _prefixes(encoder: Encoder, used: Sequence[tuple[Dataset, int]]) -> tuple[int, str]:
+def _prefixes(pipeline: Pipeline, used: Sequence[tuple[Dataset, int]]) -> tuple[int, str]:
     """Passes up to the layer over these datasets, so many times each, and what is kept of them."""
-    if encoder.cache is None:
+    if pipeline.cache is None:
         return sum(len(dataset) * n_times for dataset, n_times in used), "none"
     datasets = [dataset for dataset, _ in used]
-    keepings = encoder.cache.foresee(encoder.vit, encoder.layer, datasets)
+    keepings = pipeline.cache.foresee(pipeline.vit, pipeline.layer, datasets)
     n_times: Counter[str] = Counter()
     for dataset, n in used:
         n_times[dataset.digest] += n
@@ -121,24 +122,24 @@ def _edits_per_image(method: Method, n_classes: int, session: Session) -> int:
 
 def _measure(session: Session, dataset: Dataset) -> Seconds:
     """Each from the same few images of the dataset."""
-    encoder, n_images = session.encoder, min(SAMPLE_IMAGES, len(dataset))
+    pipeline, n_images = session.pipeline, min(SAMPLE_IMAGES, len(dataset))
 
     def load() -> None:
         for position in range(n_images):
             _ = dataset[position]
 
     images = next(iter(Loader(dataset, n_images))).images_bchw
-    tokens = encoder.residual(images)
-    prefix = _seconds(load) + _seconds(lambda: encoder.residual(images))
-    encoding = _seconds(lambda: _encode(encoder, tokens))
-    tail = _seconds(lambda: encoder.vit.tail(tokens, encoder.layer))
+    tokens = pipeline.residual(images)
+    prefix = _seconds(load) + _seconds(lambda: pipeline.residual(images))
+    encoding = _seconds(lambda: _encode(pipeline, tokens))
+    tail = _seconds(lambda: pipeline.vit.tail(tokens, pipeline.layer))
     return Seconds(prefix / n_images, encoding / n_images, tail / n_images)
 
 
 @torch.inference_mode()
-def _encode(encoder: Encoder, tokens_bnd: Tensor) -> None:
-    sae = encoder.sae
-    for part_nd in encoder.patches(tokens_bnd).flatten(0, 1).split(sae.chunk_rows):
+def _encode(pipeline: Pipeline, tokens_bnd: Tensor) -> None:
+    sae = pipeline.sae
+    for part_nd in pipeline.patches(tokens_bnd).flatten(0, 1).split(sae.chunk_rows):
         sae.encode(sae.scale(part_nd))
 
 

@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from semseg_cli.data.dataset import Batch, Loader
+from semseg_cli.data.batches import Batch
+from semseg_cli.data.loader import Loader
 from semseg_cli.data.preprocessing import Preprocessing
 from semseg_cli.engine.counts import Counts
+from semseg_cli.engine.edited_batch import clean_state, edited_by_patch, row_of_patch
 from semseg_cli.engine.edits import Edit, Intervention
-from semseg_cli.engine.evaluate import clean_state, edited_by_patch, row_of_patch
 from semseg_cli.experiment.run import Outcome
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.pipeline import Pipeline

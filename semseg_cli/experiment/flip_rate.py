@@ -6,8 +6,9 @@ from typing import Final
 
 import torch
 
-from semseg_cli.data.dataset import Loader
-from semseg_cli.experiment.session import Session, load_backbone
+from semseg_cli.data.loader import Loader
+from semseg_cli.experiment.parts import load_backbone
+from semseg_cli.experiment.session import Session
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.collectives import all_sum

@@ -6,7 +6,7 @@ from semseg_cli.engine.null_saes import pca_sae, random_sae, sampled_inputs, shu
 from semseg_cli.engine.sae_statistics import cached_stats
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cache_folder
-from semseg_cli.models.pipeline import Encoder
+from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent
 from semseg_cli.settings.intervening import Control
 
@@ -17,26 +17,26 @@ def on_null_sae(session: Session, control: Control, progress: Progress = silent)
     """The session with a null SAE that fits the given one; the statistics have to be complete."""
     if control == "none":
         return session
-    encoder, setup = session.encoder, session.setup
+    pipeline, setup = session.pipeline, session.setup
     if control == "shuffled":
-        sae = shuffled_sae(encoder.sae, setup.seed)
-        return _with_encoder(session, replace(encoder, sae=sae))
+        sae = shuffled_sae(pipeline.sae, setup.seed)
+        return _on(session, replace(pipeline, sae=sae))
     loader = session.loader(session.lookup_dataset)
-    inputs_nd = sampled_inputs(encoder, loader, progress)
-    sae = MAKERS[control](encoder, inputs_nd, setup.seed)
+    inputs_nd = sampled_inputs(pipeline, loader, progress)
+    sae = MAKERS[control](pipeline, inputs_nd, setup.seed)
     stats = cached_stats(
-        {name: encoder.latent_stats.to_tensors()[name] for name in ("act_mean", "act_norm")},
+        {name: pipeline.latent_stats.to_tensors()[name] for name in ("act_mean", "act_norm")},
         sae,
-        lambda: encoder.residuals(loader),
+        lambda: pipeline.residuals(loader),
         cache_folder(setup.cache_dir),
         progress,
     )
-    return _with_encoder(session, replace(encoder, sae=sae, stats=stats))
+    return _on(session, replace(pipeline, sae=sae, stats=stats))
 
 
-def _with_encoder(session: Session, encoder: Encoder) -> Session:
+def _on(session: Session, pipeline: Pipeline) -> Session:
     """A session that is complete as it is, on the same images."""
-    made = replace(session, encoder=encoder, given_stats=encoder.latent_stats.to_tensors())
+    made = replace(session, pipeline=pipeline, given_stats=pipeline.latent_stats.to_tensors())
     for split in ("dataset", "lookup_dataset"):
         if split in vars(session):
             vars(made)[split] = vars(session)[split]

@@ -8,7 +8,7 @@ from safetensors.torch import save as to_safetensors
 
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.experiment.run import Outcome
-from semseg_cli.models.pipeline import Encoder
+from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.runs.bootstrap import COUNTED
 from semseg_cli.runs.folder import (
     CHANGES_FILE,
@@ -20,25 +20,27 @@ from semseg_cli.runs.folder import (
     STATS_FILE,
     RunFolder,
 )
+from semseg_cli.runs.per_image import POOLED
+from semseg_cli.runs.rows import csv_text
 
 
-def write_stats(folder: RunFolder, encoder: Encoder) -> None:
+def write_stats(folder: RunFolder, pipeline: Pipeline) -> None:
     """stats.safetensors: the SAE statistics in use, where latents were used."""
-    if encoder.stats is not None:
-        folder.write(STATS_FILE, to_safetensors(encoder.stats.to_tensors()))
+    if pipeline.stats is not None:
+        folder.write(STATS_FILE, to_safetensors(pipeline.stats.to_tensors()))
 
 
 def write_outcome(folder: RunFolder, outcome: Outcome, dataset: Dataset) -> None:
     """All result files of one intervention."""
     folder.write_json(REPORT_FILE, outcome.report.to_dict())
     rows = class_rows(outcome)
-    folder.write(CLASSES_FILE, pd.DataFrame(rows).to_csv(index=False).encode())
+    folder.write(CLASSES_FILE, csv_text(rows).encode())
     if outcome.lookup_csv is not None:
         folder.write(LOOKUP_FILE, outcome.lookup_csv.encode())
     folder.write(PER_IMAGE_FILE, per_image_frame(outcome, dataset).to_parquet())
     folder.write(CHANGES_FILE, change_frame(outcome, dataset).to_parquet())
     if len(outcome.intervention.draws) > 1:
-        folder.write(DRAWS_FILE, draws_frame(outcome).to_csv(index=False).encode())
+        folder.write(DRAWS_FILE, csv_text(draw_rows(outcome)).encode())
 
 
 def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
@@ -67,21 +69,16 @@ def per_image_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:
     )
 
 
-def draws_frame(outcome: Outcome) -> pd.DataFrame:
-    """One row per draw and class, and one per draw for all classes together (class id 0)."""
+def draw_rows(outcome: Outcome) -> list[dict[str, int]]:
+    """One row per draw and class, and one per draw for all classes together."""
     per_draw = outcome.counts.per_draw.numpy()
     pooled = per_draw.sum(axis=1, keepdims=True)
-    counts = np.concatenate([pooled, per_draw], axis=1)
-    class_ids = np.concatenate([[0], outcome.counts.class_ids.numpy()])
-    n_draws, n_rows, _ = counts.shape
-    flat = counts.reshape(n_draws * n_rows, 4)
-    return pd.DataFrame(
-        {
-            "draw": np.repeat(np.arange(n_draws), n_rows),
-            "class_id": np.tile(class_ids, n_draws),
-            **{name: flat[:, column] for column, name in enumerate(COUNTED)},
-        }
-    )
+    class_ids = [POOLED, *outcome.counts.class_ids.tolist()]
+    return [
+        {"draw": draw, "class_id": class_id, **dict(zip(COUNTED, counts.tolist(), strict=True))}
+        for draw, by_class in enumerate(np.concatenate([pooled, per_draw], axis=1))
+        for class_id, counts in zip(class_ids, by_class, strict=True)
+    ]
 
 
 def change_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:

@@ -74,9 +74,9 @@ class EntryFolder:
         return self.path.name[:8]
 
 
-def activations_folder(cache_dir: Path) -> Path:
+def residuals_folder(cache_dir: Path) -> Path:
     """The folder of all entries."""
-    return cache_dir / "activations"
+    return cache_dir / "residuals"
 
 
 def file_of(entry: Path, name: str) -> Path:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import write_atomic
 from semseg_cli.models.published_head import read_published, state_in
-from semseg_cli.models.sae.source import read_header, read_state, read_torch
+from semseg_cli.models.weight_files import read_header, read_state, read_torch
 from semseg_cli.typed import typed
 
 

@@ -16,7 +16,7 @@ SHARE_OF_GPU = 0.25  # of its whole memory: what else runs there should not deci
 # Larger passes mostly took longer per row: 128 rows of a ViT-B by a fifth or more.
 LARGEST_ON_CPU = 32 * 2**20
 SLACK = 1.25  # of what a pass makes: memory that is free, but in pieces
-# Per latent of a patch: before and after the activation, with TopK a copy more, as float32; then
+# Per latent of a patch: before and after the nonlinearity, with TopK a copy more, as float32; then
 # what counts which are active (at most 15 were measured); and slack.
 BYTES_PER_LATENT = 20
 
@@ -70,8 +70,8 @@ class Network:
     def held_bytes(self, n_latents: int) -> int:
         """What stays of an image while its batch is worked on and the next one is loaded.
 
-        Pixels three times, tokens four times; of each latent the activations of two batches, and
-        coefficients three times while they are made.
+        Pixels three times, tokens four times, each latent's activation twice, and its coefficient
+        three times while it is made.
         """
         tokens = 4 * self.n_tokens * self.d_model * 4
         return 3 * self.n_pixels * 4 + tokens + 5 * n_latents * self.n_tokens * 4
@@ -85,7 +85,7 @@ class Budget:
     largest: int | None = LARGEST_ON_CPU
 
     def images_held(self, network: Network, n_latents: int = 0) -> int:
-        """Images per batch, if of each patch so many latents are held beside its residual."""
+        """Images per batch, where each patch holds its residual and so many latents."""
         return self._fitting(network.held_bytes(n_latents))
 
     def images_per_pass(self, network: Network) -> int:

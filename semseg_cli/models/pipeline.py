@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.head import SegmentationHead, argmax_logits, require_one_block
 from semseg_cli.models.memory_budget import in_passes
-from semseg_cli.models.residual_cache import ActivationCache
+from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.residuals import Residuals
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.statistics import SaeStats
@@ -31,12 +31,34 @@ def require_width(part: str, reads: int, has: int, option: str) -> None:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Encoder:
-    """From images to latents: ViT up to a layer, autoencoder, statistics.
+def require_layer(layer: int, n_layers: int) -> None:
+    """Refuses a layer that the ViT does not have.
 
-    `stats` is None where no latent is used (plain random vectors), `cache` where no residuals are
-    kept.
+    Raises:
+        SemsegError: it does not.
+    """
+    if not 1 <= layer <= n_layers:
+        raise SemsegError(
+            f"Layer {layer} does not exist: the ViT has layers 1 to {n_layers}; check --vit-layer."
+        )
+
+
+def require_fitting(head: SegmentationHead, d_model: int) -> None:
+    """Refuses a head that does not read the patch tokens of one block.
+
+    Raises:
+        SemsegError: it does not.
+    """
+    require_one_block(head, d_model)
+    require_width("head", head.in_features, d_model, "--seg-ckpt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """Everything between an image and its patch classes, split at the autoencoder's layer.
+
+    `head` is None where nothing is classified (choosing latents by F1), `stats` where no latent is
+    used (plain random vectors), `cache` where no residuals are kept.
 
     Raises:
         SemsegError: the layer does not exist, or the widths do not go together.
@@ -45,22 +67,27 @@ class Encoder:
     vit: Backbone
     layer: int
     sae: SparseAutoencoder
+    head: SegmentationHead | None = None
     stats: SaeStats | None = None
-    cache: ActivationCache | None = None
+    cache: ResidualCache | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.layer <= self.vit.n_layers:
-            raise SemsegError(
-                f"Layer {self.layer} does not exist: the ViT has layers 1 to {self.vit.n_layers}; "
-                "check --vit-layer."
-            )
+        require_layer(self.layer, self.vit.n_layers)
         require_width("SAE", self.sae.d_model, self.vit.d_model, "--sae-ckpt")
+        if self.head is not None:
+            require_fitting(self.head, self.vit.d_model)
 
     @property
     def latent_stats(self) -> SaeStats:
         """The statistics, where latents are used."""
         assert self.stats is not None, "latents are used without statistics"
         return self.stats
+
+    @property
+    def class_head(self) -> SegmentationHead:
+        """The head, where patches are classified."""
+        assert self.head is not None, "patches are classified without a head"
+        return self.head
 
     @property
     def device(self) -> torch.device:
@@ -81,18 +108,6 @@ class Encoder:
         """The patch tokens, in float32."""
         return tokens_bnd[:, self.vit.n_prefix_tokens :].float()
 
-
-@dataclass(frozen=True, kw_only=True)
-class Pipeline(Encoder):
-    """Everything between an image and its patch classes, split at the autoencoder's layer."""
-
-    head: SegmentationHead
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_one_block(self.head, self.vit.d_model)
-        require_width("head", self.head.in_features, self.vit.d_model, "--seg-ckpt")
-
     @torch.inference_mode()
     @typed
     def predict(self, tokens_bnd: Float[Tensor, "b n d"]) -> Int[Tensor, "b t"]:
@@ -106,10 +121,10 @@ class Pipeline(Encoder):
     def rows_per_pass(self, n_directions: int = 1) -> int:
         """How many edited images go through the rest of the network at once."""
         vit = self.vit
-        return vit.budget.rows_per_pass(vit.network, self.head.out_features, n_directions)
+        return vit.budget.rows_per_pass(vit.network, self.class_head.out_features, n_directions)
 
     def _predict(self, tokens_bnd: Tensor) -> Tensor:
-        logits = self.head(self.vit.tail(tokens_bnd, self.layer).float())
+        logits = self.class_head(self.vit.tail(tokens_bnd, self.layer).float())
         if not bool(torch.isfinite(logits).all()):
             raise SemsegError(
                 "The network gives NaN or infinite logits: the edit is too large for this "

@@ -1,4 +1,4 @@
-"""The activation cache: residuals and patch labels on disk, so that an image goes through the ViT
+"""The residual cache: residuals and patch labels on disk, so that an image goes through the ViT
 once, ever.
 
 An entry belongs to everything that a residual depends on beside the image: weights, layer,
@@ -35,7 +35,7 @@ HEADER_BYTES = 512  # more than a file has beside its tensors
 
 
 @dataclass(frozen=True)
-class ActivationCache:
+class ResidualCache:
     """Where residuals are kept, how many bytes of them at most, and what to call their ViT."""
 
     folder: Path
@@ -54,7 +54,7 @@ class ActivationCache:
         n_images = len(dataset if positions is None else positions)
         n_missing = entry.n_missing(positions)
         title = f"{dataset.title} {dataset.split}"
-        log.info("activations of %s: %d of %d are kept", title, n_images - n_missing, n_images)
+        log.info("residuals of %s: %d of %d are kept", title, n_images - n_missing, n_images)
         try:
             if n_missing:
                 make_room(self.folder, entry.wanted, n_missing, self.max_bytes)
@@ -63,7 +63,7 @@ class ActivationCache:
             entry.keeps = True
         except SemsegError as error:
             if entry.path not in self.refused:
-                log.warning("Activations of %s are not kept: %s", title, error)
+                log.warning("Residuals of %s are not kept: %s", title, error)
             self.refused.add(entry.path)
         return entry
 
@@ -145,7 +145,7 @@ class CacheEntry:
         return KeptSample(found["tokens"], found["labels"], found["share"], position, index)
 
     def _forget(self, path: Path, why: str) -> None:
-        log.warning("The activations in %s are damaged (%s): they are computed anew.", path, why)
+        log.warning("The residuals in %s are damaged (%s): they are computed anew.", path, why)
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
 
@@ -164,7 +164,7 @@ class CacheEntry:
             use(self.path, self.about)
         except SemsegError as error:
             self.keeps = False
-            log.warning("No more activations are kept: %s", error)
+            log.warning("No more residuals are kept: %s", error)
 
     def _write(self, position: int, tokens_nd: Tensor, labels_t: Tensor, share_t: Tensor) -> None:
         tensors = {"tokens": tokens_nd, "labels": labels_t, "share": share_t}

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from semseg_cli.data.batches import Batch
-from semseg_cli.data.dataset import Loader
-from semseg_cli.models.residual_cache import ActivationCache, CacheEntry, KeptFirst
+from semseg_cli.data.loader import Loader
+from semseg_cli.models.residual_cache import CacheEntry, KeptFirst, ResidualCache
 from semseg_cli.models.vit import Backbone
 
 
@@ -19,7 +19,7 @@ class Residuals:
     """
 
     def __init__(
-        self, vit: Backbone, layer: int, loader: Loader, cache: ActivationCache | None = None
+        self, vit: Backbone, layer: int, loader: Loader, cache: ResidualCache | None = None
     ) -> None:
         self.vit = vit
         self.layer = layer

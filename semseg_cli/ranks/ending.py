@@ -19,7 +19,7 @@ from semseg_cli.ranks.group import STOPPED, Word
 
 _LINGER_SECONDS = 60.0
 _WORD_SECONDS = 15.0  # for the longest pass on another machine; schedulers kill after 30
-_STORE_SECONDS = 10.0  # to connect, for who ends before it has joined
+_CONNECT_SECONDS = 10.0  # to connect, for who ends before it has joined
 _TOLD = "told"  # the lead's key: its runs are ended, its sentence is printed
 
 
@@ -79,7 +79,7 @@ def _tell(word: Word) -> None:
     # As well as it can: a Ctrl-C while torch was loading leaves half of it.
     with suppress(KeyboardInterrupt, Exception):
         if not ranks.is_joined():
-            ranks.open_store(_STORE_SECONDS)
+            ranks.open_rendezvous(_CONNECT_SECONDS)
         ranks.post(word)
         if ranks.rank() == 0:
             ranks.note(_TOLD)

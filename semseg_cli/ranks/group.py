@@ -1,9 +1,9 @@
-"""Several processes that share the images of one command: who is who, and what they agree on.
+"""Several processes that share the images of one command: what they tell each other, and agree on.
 
-`torchrun` starts them and tells each its number, its rank. Rank 0 leads: it alone prints, writes
-and tracks. They agree through torchrun's key-value store, asking again and again in Python, so that
-signals and the failures of others are noticed; sums are in `collectives`. With one rank everything
-here is the identity. torch loads when ranks join, in `network`.
+They agree through torchrun's key-value store, here called the rendezvous, asking again and again in
+Python, so that signals and the failures of others are noticed; sums are in `collectives`. With one
+rank everything here is the identity. torch loads when ranks join, in `network`. The names of `who`
+are handed on.
 """
 
 import json
@@ -19,65 +19,15 @@ from typing import Any
 from semseg_cli import interrupts
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.ranks import network
+from semseg_cli.ranks.who import begin, current, is_joined, is_lead, n_local_ranks, n_ranks, rank
+from semseg_cli.ranks.who import local_rank as local_rank  # handed on
+from semseg_cli.ranks.who import shard as shard
 
 STOPPED = 130  # the exit code of a rank that was asked to stop
-_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _LOOK_SECONDS = 0.5
 _MOST_PAUSE = 0.05
 _REASON_SECONDS = 2.0  # for the rank that broke a connection to say why
-_opened: list[Any] = []  # torchrun's store, one connection per process
-
-
-@dataclass
-class _Group:
-    """The ranks of one command: their part of the store, and the steps taken together."""
-
-    store: Any
-    is_joined: bool = False
-    n_steps: int = 0
-    looked: float = 0.0
-
-
-_groups: list[_Group] = []  # one per command of this process; all but the last have parted
-
-
-def n_ranks() -> int:
-    """How many processes share the command; 1 without torchrun."""
-    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in _VARIABLES) else 1
-
-
-def rank() -> int:
-    """The number of this process."""
-    return int(os.environ["RANK"]) if n_ranks() > 1 else 0
-
-
-def is_lead() -> bool:
-    """Whether this process prints, writes and tracks; each does where ranks have not joined."""
-    return rank() == 0 or not is_joined()
-
-
-def local_rank() -> int:
-    """The number of this process on its machine."""
-    return int(os.environ["LOCAL_RANK"]) if n_ranks() > 1 else 0
-
-
-def n_local_ranks() -> int:
-    """How many of the processes are on this machine."""
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if n_ranks() > 1 else 1
-
-
-def is_joined() -> bool:
-    """Whether this process shares its work with others now."""
-    return bool(_groups) and _groups[-1].is_joined
-
-
-def shard(n: int, of_rank: int | None = None) -> range:
-    """This rank's positions among `n`, or another's: contiguous, in the order of the ranks.
-
-    All of them where ranks have not joined; none where there are more ranks than positions.
-    """
-    r, w = (rank() if of_rank is None else of_rank, n_ranks()) if is_joined() else (0, 1)
-    return range(n * r // w, n * (r + 1) // w)
+_opened: list[Any] = []  # torchrun's rendezvous, one connection per process
 
 
 # --- one rank's word to the others --------------------------------------------------------------
@@ -101,33 +51,33 @@ class Word:
 
 def post(word: Word) -> None:
     """Tells the others how this rank ended; the first one's word is what they heed."""
-    store, text = _group().store, json.dumps(asdict(word))
-    store.compare_set("first", "", text)
-    store.set(f"word/{word.rank}", text)
+    rendezvous, text = current().rendezvous, json.dumps(asdict(word))
+    rendezvous.compare_set("first", "", text)
+    rendezvous.set(f"word/{word.rank}", text)
 
 
 def first_word() -> Word | None:
     """The word of the rank that ended first; None while all go on."""
-    store = _group().store
-    return Word(**json.loads(store.get("first"))) if _has(store, "first") else None
+    rendezvous = current().rendezvous
+    return Word(**json.loads(rendezvous.get("first"))) if _has(rendezvous, "first") else None
 
 
 def check() -> None:
     """Raises where another rank has ended; for long loops, asks at most twice a second."""
-    if is_joined() and time.monotonic() - _group().looked > _LOOK_SECONDS:
+    if is_joined() and time.monotonic() - current().looked > _LOOK_SECONDS:
         _heed()
 
 
 def _heed() -> None:
-    _group().looked = time.monotonic()
+    current().looked = time.monotonic()
     word = first_word()
     if word and word.rank != rank():
         raise word.error()
 
 
-def _has(store: Any, key: str) -> bool:
+def _has(rendezvous: Any, key: str) -> bool:
     try:
-        return bool(store.check([key]))
+        return bool(rendezvous.check([key]))
     except RuntimeError as error:
         raise _lost(error) from error
 
@@ -157,20 +107,20 @@ def _lost(error: RuntimeError) -> SemsegError:
 # --- joining and parting ------------------------------------------------------------------------
 
 
-def open_store(seconds: float = network.CONNECT_SECONDS) -> None:
-    """Connects to torchrun's store, for the next command of this process.
+def open_rendezvous(seconds: float = network.CONNECT_SECONDS) -> None:
+    """Connects to torchrun's rendezvous, for the next command of this process.
 
-    Several commands in one process, one after the other, each have their own part of the store.
+    Several commands in one process, one after the other, each have their own part of it.
 
     Raises:
         SemsegError: it cannot be reached in so many seconds.
     """
     if not _opened:
         try:
-            _opened.append(network.connect_store(seconds))
+            _opened.append(network.connect_rendezvous(seconds))
         except RuntimeError as error:
             raise _lost(error) from error
-    _groups.append(_Group(network.part_of(_opened[0], f"semseg-cli/{len(_groups)}")))
+    begin(lambda name: network.part_of(_opened[0], name))
 
 
 def join() -> None:
@@ -181,13 +131,15 @@ def join() -> None:
     """
     if n_ranks() == 1 or is_joined():
         return
-    open_store()
-    _group().store.set(f"where/{rank()}", f"{socket.gethostname()} {os.getpid()}")
-    _group().is_joined = True
+    open_rendezvous()
+    current().rendezvous.set(f"where/{rank()}", f"{socket.gethostname()} {os.getpid()}")
+    current().is_joined = True
     meet("join")
     is_one_machine = n_local_ranks() == n_ranks()
     with communicating():
-        network.make_process_group(_group().store, rank(), n_ranks(), is_one_machine=is_one_machine)
+        network.make_process_group(
+            current().rendezvous, rank(), n_ranks(), is_one_machine=is_one_machine
+        )
 
 
 def leave() -> None:
@@ -198,7 +150,7 @@ def leave() -> None:
 
 
 def _part() -> None:
-    _group().is_joined = False
+    current().is_joined = False
     network.end_process_group()
 
 
@@ -211,7 +163,7 @@ def dead_rank(seconds: float) -> int | None:
     while True:
         lives = {r: _lives(r) for r in range(n_ranks()) if r != rank()}
         # Asked after: a rank that ended in between has said why.
-        silent = [r for r in lives if not _has(_group().store, f"word/{r}")]
+        silent = [r for r in lives if not _has(current().rendezvous, f"word/{r}")]
         dead = [r for r in silent if lives[r] is False]
         elsewhere = [r for r in silent if lives[r] is None]
         if dead or not elsewhere or time.monotonic() > end:
@@ -221,10 +173,10 @@ def dead_rank(seconds: float) -> int | None:
 
 def _lives(of_rank: int) -> bool | None:
     """Whether a rank's process runs; None where it is on another machine."""
-    store, key = _group().store, f"where/{of_rank}"
-    if not _has(store, key):
+    rendezvous, key = current().rendezvous, f"where/{of_rank}"
+    if not _has(rendezvous, key):
         return None  # it has not joined
-    host, pid = store.get(key).decode().rsplit(" ", 1)
+    host, pid = rendezvous.get(key).decode().rsplit(" ", 1)
     if host != socket.gethostname():
         return None
     try:
@@ -234,44 +186,40 @@ def _lives(of_rank: int) -> bool | None:
     return True
 
 
-def _group() -> _Group:
-    return _groups[-1]
-
-
 # --- agreeing -----------------------------------------------------------------------------------
 
 
 def meet(where: str) -> None:
     """Returns when all ranks are here."""
     step = _step(where)
-    store = _group().store
-    if store.add(f"{step}/here", 1) == n_ranks():
-        store.set(f"{step}/go", "")
+    rendezvous = current().rendezvous
+    if rendezvous.add(f"{step}/here", 1) == n_ranks():
+        rendezvous.set(f"{step}/go", "")
     wait_for(f"{step}/go")
 
 
 def from_lead(where: str, make: Callable[[], bytes]) -> bytes:
-    """What the lead makes, on all ranks; the others wait for it."""
+    """What `make` returns on the lead, on all ranks; the others wait and do not call it."""
     if not is_joined():
         return make()
-    step, store = _step(where), _group().store
+    step, rendezvous = _step(where), current().rendezvous
     if is_lead():
         made = make()
-        store.set(step, made)
+        rendezvous.set(step, made)
         return made
     wait_for(step)
-    return bytes(store.get(step))
+    return bytes(rendezvous.get(step))
 
 
 def from_all(where: str, own: bytes) -> list[bytes]:
     """What each rank has, on all ranks, in their order."""
     if not is_joined():
         return [own]
-    step, store = _step(where), _group().store
-    store.set(f"{step}/{rank()}", own)
+    step, rendezvous = _step(where), current().rendezvous
+    rendezvous.set(f"{step}/{rank()}", own)
     for r in range(n_ranks()):
         wait_for(f"{step}/{r}")
-    return [bytes(store.get(f"{step}/{r}")) for r in range(n_ranks())]
+    return [bytes(rendezvous.get(f"{step}/{r}")) for r in range(n_ranks())]
 
 
 def require_same(what: str, value: str) -> None:
@@ -288,22 +236,22 @@ def require_same(what: str, value: str) -> None:
 
 def _step(where: str) -> str:
     """The key of the next step that all ranks take together."""
-    group = _group()
+    group = current()
     group.n_steps += 1
     step = f"step/{group.n_steps}"
-    named = group.store.compare_set(f"{step}/name", "", where).decode()
+    named = group.rendezvous.compare_set(f"{step}/name", "", where).decode()
     assert named == where, f"rank {rank()} is at {where!r}, another rank at {named!r}"
     return step
 
 
 def wait_for(key: str, seconds: float = math.inf, *, is_ending: bool = False) -> bool:
-    """Waits for a key of the store; False if time ran out.
+    """Waits for a key of the rendezvous; False if time ran out.
 
     Signals are heeded, and the failures of others; a rank that is ending itself waits only as long
     as the lead lives.
     """
-    store, pause, end = _group().store, 0.001, time.monotonic() + seconds
-    while not _has(store, key):
+    rendezvous, pause, end = current().rendezvous, 0.001, time.monotonic() + seconds
+    while not _has(rendezvous, key):
         interrupts.check()
         if not is_ending:
             _heed()
@@ -315,5 +263,5 @@ def wait_for(key: str, seconds: float = math.inf, *, is_ending: bool = False) ->
 
 
 def note(key: str) -> None:
-    """Sets a key of the store."""
-    _group().store.set(key, "")
+    """Sets a key of the rendezvous."""
+    current().rendezvous.set(key, "")

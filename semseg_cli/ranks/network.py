@@ -1,4 +1,4 @@
-"""What ranks talk through: torchrun's key-value store, and torch's process group.
+"""What ranks talk through: torchrun's key-value store (the rendezvous), and torch's process group.
 
 Connecting has a limit of its own: a network that does not work is told in minutes, while a
 collective waits for the slowest rank. torch loads on use.
@@ -13,8 +13,8 @@ CONNECT_SECONDS = 120.0
 _COLLECTIVE_SECONDS = 600.0
 
 
-def connect_store(seconds: float) -> Any:
-    """torchrun's store.
+def connect_rendezvous(seconds: float) -> Any:
+    """torchrun's rendezvous: its key-value store.
 
     Raises:
         RuntimeError: it cannot be reached in so many seconds.
@@ -24,14 +24,14 @@ def connect_store(seconds: float) -> Any:
     return next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=seconds))))[0]
 
 
-def part_of(store: Any, name: str) -> Any:
-    """A part of a store, for keys that do not meet others."""
+def part_of(rendezvous: Any, name: str) -> Any:
+    """A part of a rendezvous, for keys that do not meet others."""
     import torch.distributed as dist
 
-    return dist.PrefixStore(name, store)
+    return dist.PrefixStore(name, rendezvous)
 
 
-def make_process_group(store: Any, rank: int, n_ranks: int, *, is_one_machine: bool) -> None:
+def make_process_group(rendezvous: Any, rank: int, n_ranks: int, *, is_one_machine: bool) -> None:
     """Connects all ranks: by gloo between CPUs now, by nccl between GPUs at their first collective.
 
     Raises:
@@ -46,7 +46,7 @@ def make_process_group(store: Any, rank: int, n_ranks: int, *, is_one_machine: b
     has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if has_nccl else "gloo",
-        store=part_of(store, "torch"),
+        store=part_of(rendezvous, "torch"),
         rank=rank,
         world_size=n_ranks,
         timeout=timedelta(seconds=CONNECT_SECONDS),

@@ -11,7 +11,7 @@ from typing import Any
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.runs.folder import LOOKUP_FILE
-from semseg_cli.runs.report import write_csv
+from semseg_cli.runs.rows import csv_text
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ CHOSEN = ("1", "True", "true")
 
 def lookup_text(rows: Iterable[LookupRow]) -> str:
     """The text of lookup.csv."""
-    file = io.StringIO()
-    write_csv(file, COLUMNS, (row.to_row() for row in rows))
-    return file.getvalue()
+    return csv_text((row.to_row() for row in rows), COLUMNS)
 
 
 @dataclass(frozen=True)

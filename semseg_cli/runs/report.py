@@ -3,17 +3,16 @@
 Integers are kept and divided last. An empty denominator gives 0.0. No torch in here.
 """
 
-import csv
-import io
-from collections.abc import Callable, Iterable
-from dataclasses import Field, asdict, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from semseg_cli.errors import SemsegError, VersionError
 from semseg_cli.files import make_folder, write_atomic
+from semseg_cli.runs.rows import csv_text
 
 SCHEMA_VERSION = 1
 
@@ -99,7 +98,7 @@ class ClassResults:
 class Report:
     """One intervention at one scale, over all of its classes.
 
-    `edit_norm` is the mean L2 length of the edit per edited patch in raw activation units (None
+    `edit_norm` is the mean L2 length of the edit per edited patch in raw residual units (None
     where it was not measured); `min_patches` is the least number of original patches with which a
     class enters the `macro_*` means; `shared_edit` says that all classes were counted from ONE pair
     of predictions.
@@ -171,20 +170,12 @@ class Report:
         return self._over_classes(np.mean, "other_change", self.least_patches)
 
     @property
-    def is_pooled_identical(self) -> bool:
-        """Whether pooled target and other change are one number by construction.
-
-        Where every class is counted from one pair of predictions, a changed patch is "other" for
-        all remaining classes, so both ratios reduce to changed / all patches.
-        """
-        return self.shared_edit and self._n_counted == self.n_patches * self.n_draws
-
-    @property
     def is_pooled_telling(self) -> bool:
         """Whether the difference of the pooled changes says anything about specificity.
 
-        With one pair of predictions it does not: the two are identical, or nearly so where the
-        classes without a row were predicted on a few patches only (here: at most 5%).
+        Where every class is counted from one pair of predictions it does not: a changed patch is
+        "other" for all remaining classes, so both shares are changed / all patches. They are nearly
+        so where the classes without a row were predicted on a few patches only (here: at most 5%).
         """
         n_all = self.n_patches * self.n_draws
         return not (self.shared_edit and self._n_counted >= 0.95 * n_all)
@@ -243,18 +234,13 @@ class Report:
                 f"semseg-cli reads {SCHEMA_VERSION}: read it with the version that wrote it."
             )
         try:
-            kept = {f.name: data[f.name] for f in fields(cls) if f.name in data or not _is_new(f)}
+            kept = {f.name: data[f.name] for f in fields(cls)}
             kept["class_results"] = [_class_from_dict(row) for row in kept["class_results"]]
             return cls(**kept)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SemsegError(
                 f"The report cannot be read ({error}): is it a report.json?"
             ) from error
-
-
-def _is_new(f: Field[Any]) -> bool:
-    """Whether reports of the same schema were written before the field came."""
-    return f.name in ("n_draws", "extra")
 
 
 def _class_from_dict(row: dict[str, Any]) -> ClassResults:
@@ -272,14 +258,6 @@ def save(results: list[Report], fpath: str) -> None:
     Raises:
         SemsegError: the file cannot be written.
     """
-    file = io.StringIO()
-    write_csv(file, CSV_HEADER, (report.to_csv_row() for report in results))
+    text = csv_text((report.to_csv_row() for report in results), CSV_HEADER)
     make_folder(Path(fpath).parent)
-    write_atomic(Path(fpath), file.getvalue().encode())
-
-
-def write_csv(file: TextIO, header: list[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Writes rows as CSV; keys that are not in the header are an error."""
-    writer = csv.DictWriter(file, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    write_atomic(Path(fpath), text.encode())

@@ -1,10 +1,32 @@
-"""Rows of our CSV files: numbers as numbers, nothing for NaN."""
+"""Rows, and the CSV files that hold them: numbers as numbers, nothing for None and NaN."""
 
 import csv
 import io
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+Row = Mapping[str, Any]
+
+
+def csv_text(rows: Iterable[Row], header: Sequence[str] = ()) -> str:
+    """Rows as CSV, every number with all its digits.
+
+    Columns are those of the header, else all keys in the order in which they come. A key that is
+    not in the header raises ValueError.
+    """
+    kept = list(rows)
+    names = header or list(dict.fromkeys(key for row in kept for key in row))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in kept)
+    return file.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

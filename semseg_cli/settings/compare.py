@@ -6,21 +6,10 @@ from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import Settings, option
 from semseg_cli.settings.controls import RandFeat
-from semseg_cli.settings.output import Output
+from semseg_cli.settings.output import Format, Output, store_option
 
-Format = Literal["auto", "table", "csv", "json", "markdown", "latex"]
 SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
 N_RESAMPLES = 2000
-SHORT = {
-    "target": "target_change",
-    "other": "other_change",
-    "macro_target": "macro_target_change",
-    "macro_other": "macro_other_change",
-    "difference": "selectivity_difference",
-    "p": "selectivity_p",
-    "class": "class_name",
-    "patches": "n_orig_patches",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +36,9 @@ class View(Settings):
     resamples: int = option(
         N_RESAMPLES, "Resamples of the images for differences and for intervals not logged.", ge=100
     )
-    format: Format = option("auto", "Form of the table; auto goes by the suffix of --output.")
+    format: Literal["auto", Format] = option(
+        "auto", "Form of the table; auto goes by the suffix of --output."
+    )
     output: Path | None = option(None, "Write to this file instead of the terminal.")
     plot: Path | None = option(None, "Also draw target and other change of the runs: FILE.png.")
 
@@ -56,12 +47,6 @@ class View(Settings):
         """The form to print: the one asked for, else that of the file's suffix, else a table."""
         by_suffix = SUFFIXES.get(self.output.suffix.lower(), "table") if self.output else "table"
         return by_suffix if self.format == "auto" else self.format
-
-    @property
-    def wanted_columns(self) -> tuple[str, ...]:
-        """The columns asked for by name, in full."""
-        given = (name.strip() for name in (self.columns or "").split(","))
-        return tuple(SHORT.get(name, name) for name in given if name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +68,7 @@ class RunChoice(Settings):
     baseline: str | None = option(
         None, f"Method or run that differences are taken to ({RandFeat.command}, if present)."
     )
-    tracking_uri: str | None = option(
-        None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
-    )
+    tracking_uri: str | None = store_option()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import option
-from semseg_cli.settings.choosing import Scaled
 from semseg_cli.settings.intervening import Dosed, Drawn
+from semseg_cli.settings.latent_choice import Scaled
 
 LengthMatch = Literal["norm", "none"]
 LatentMatch = Literal["norm", "none", "frequency", "max"]
@@ -21,7 +21,7 @@ class RandVec(Drawn):
     told: ClassVar[tuple[str, ...]] = ("match",)
 
     scale: tuple[float, ...] = option(
-        (-2.0,), "Length of the random vector in raw activation units (repeatable); with "
+        (-2.0,), "Length of the random vector in raw residual units (repeatable); with "
         "--match norm, the scale of the automatic edit whose length it takes.",
     )  # fmt: skip
     match: LengthMatch = option(
@@ -44,7 +44,7 @@ class RandVec(Drawn):
         return self.match == "none"
 
     def scale_name(self, number: str) -> str:
-        """Unmatched, the number is a length in raw activation units."""
+        """Unmatched, the number is a length in raw residual units."""
         return super().scale_name(number) if self.match == "norm" else f"{number} raw"
 
 

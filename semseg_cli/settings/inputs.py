@@ -9,7 +9,6 @@ from semseg_cli.settings.base import Settings, option, to_size
 VitFamily = Literal["dinov2", "dinov3", "clip", "siglip"]
 Protocol = Literal["class", "label"]
 Device = Literal["auto", "cpu", "cuda"]
-Format = Literal["table", "csv", "json", "markdown", "latex"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 SaeFormat = Literal[
     "auto",
@@ -184,6 +183,15 @@ class Measure(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seeded(Settings):
+    """Where random draws come from; another seed, other results."""
+
+    panel: ClassVar[str] = "Measurement"
+
+    seed: int = option(42, "Seed of all random draws.", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compute(Settings):
     """Where and how the numbers are computed; none of it changes a result in float32."""
 
@@ -195,20 +203,19 @@ class Compute(Settings):
         128, "Images per batch, at most: fewer where --memory-budget holds no more.", ge=1
     )
     memory_budget: float | None = option(
-        None, "GiB for activations (1 on a CPU, a quarter of the memory of a GPU): it decides "
+        None, "GiB for tensors of a run (1 on a CPU, a quarter of the memory of a GPU): it decides "
         "how many images and edited images go through at once.", gt=0.0,
     )  # fmt: skip
     n_workers: int | None = option(
         None, "Image loading processes (0 on a CPU, else one per core up to 16).",
         flag="workers", ge=0,
     )  # fmt: skip
-    seed: int = option(42, "Seed of all random draws.", ge=0)
     cache_dir: Path | None = option(
-        None, "Folder for activations, statistics and the demo world (your user cache folder)."
+        None, "Folder for residuals, statistics and the demo world (your user cache folder)."
     )
-    no_cache: bool = option(False, "Neither read nor keep activations on disk.")
+    no_cache: bool = option(False, "Neither read nor keep residuals on disk.")
     cache_limit: float = option(
-        32.0, "Most GiB of activations on disk; those not used for longest go first.", ge=0.0
+        32.0, "Most GiB of residuals on disk; those not used for longest go first.", ge=0.0
     )
 
 
@@ -223,10 +230,10 @@ class LookupSetup(Compute, Data, Model):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup(Compute, Measure, Data, Model):
+class Setup(Compute, Seeded, Measure, Data, Model):
     """Everything an experiment needs except the choice of the intervention."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSetup(Compute, Splits, Vit):
+class TrainSetup(Compute, Seeded, Splits, Vit):
     """What training heads needs: neither an autoencoder nor a head."""

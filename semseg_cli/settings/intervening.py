@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 from semseg_cli.settings.base import narrow, option
-from semseg_cli.settings.choosing import LatentChoice, Scaled
+from semseg_cli.settings.latent_choice import LatentChoice, Scaled
 
 Control = Literal["none", "shuffled", "pca", "random"]
 Measure = Literal["", "necessity", "sufficiency"]

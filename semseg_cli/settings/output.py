@@ -3,12 +3,18 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from semseg_cli.settings.base import Settings, option
-from semseg_cli.settings.inputs import Format
 
+Format = Literal["table", "csv", "json", "markdown", "latex"]
+FORMATS = get_args(Format)
 PORT = 5000  # of MLflow's web pages
+
+
+def store_option() -> Any:
+    """The option that names the MLflow store."""
+    return option(None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +24,7 @@ class Places(Settings):
     panel: ClassVar[str] = "Results"
 
     dump_to: Path = option(Path("semseg-runs"), "Folder that receives one folder per run.")
-    tracking_uri: str | None = option(
-        None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
-    )
+    tracking_uri: str | None = store_option()
     no_track: bool = option(False, "Write the local run folder only, without MLflow.")
     format: Format = option("table", "Form of the printed results.")
     quiet: bool = option(False, "No progress and no messages; the summary still prints.")
@@ -99,9 +103,7 @@ class Ui(Settings):
 
     panel: ClassVar[str] = "MLflow UI"
 
-    tracking_uri: str | None = option(
-        None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder."
-    )
+    tracking_uri: str | None = store_option()
     experiment: str | None = option(None, "Experiment to open; else that of the newest run.")
     port: int | None = option(
         None, f"Port on this machine; else {PORT}, or a free one where that is taken.",

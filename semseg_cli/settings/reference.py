@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semseg_cli.settings.base import option
-from semseg_cli.settings.choosing import LatentChoice
 from semseg_cli.settings.inputs import Setup
+from semseg_cli.settings.latent_choice import LatentChoice
 
 
 @dataclass(frozen=True, kw_only=True)

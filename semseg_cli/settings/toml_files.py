@@ -9,9 +9,9 @@ from typing import Any
 
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.files import cache_folder
-from semseg_cli.settings.choosing import Choose
 from semseg_cli.settings.entries import Entry, entries, item_type
 from semseg_cli.settings.inputs import Setup
+from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS
 from semseg_cli.settings.output import Checkup, Output
 from semseg_cli.settings.training import KeepStats, Training

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from semseg_cli.runs.rows import Row
 from semseg_cli.show.chart_style import (
     INK,
     add_title,
@@ -15,7 +16,6 @@ from semseg_cli.show.chart_style import (
     save_figure,
     short_name,
 )
-from semseg_cli.show.charts import Row
 
 
 def flow_figure(

@@ -5,15 +5,16 @@ its 95% interval; where they are missing no bar is drawn.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from semseg_cli.runs import metrics
+from semseg_cli.runs.rows import Row
 from semseg_cli.show.chart_style import (
     INK,
     OTHER,
@@ -26,9 +27,13 @@ from semseg_cli.show.chart_style import (
     tidy,
 )
 
-Row = Mapping[str, Any]
 ROWS_PER_COLUMN = 50
-QUANTITIES = (("target_change", "target change", TARGET), ("other_change", "other change", OTHER))
+# Shares are drawn against each other; their difference ranks the classes.
+_SHARES = [metric for metric in metrics.shown(metrics.CLASSES, "plots") if metric.unit == "share"]
+QUANTITIES = tuple(
+    (metric.key, metric.name, colour)
+    for metric, colour in zip(_SHARES, (TARGET, OTHER), strict=True)
+)
 
 
 def _interval(rows: Sequence[Row], key: str) -> np.ndarray:

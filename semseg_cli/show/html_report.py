@@ -4,15 +4,16 @@ import base64
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from semseg_cli.runs.contents import is_chosen_on_evaluation, params_of
 from semseg_cli.runs.folder import LOOKUP_FILE, SETTINGS_FILE, RunFolder
-from semseg_cli.runs.rows import read_rows
-from semseg_cli.show.html_style import CSS
+from semseg_cli.runs.metrics import RUNS, shown
+from semseg_cli.runs.rows import Row, read_rows
 from semseg_cli.show.run_tables import ON_EVALUATION, class_table, lookup_table, summary_table
-from semseg_cli.show.tables import Column, Row, Table, cell
+from semseg_cli.show.tables import Column, Table, cell
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 PLOTS = {
@@ -20,14 +21,6 @@ PLOTS = {
     "best_worst": "Target change minus other change of the classes.",
     "changes": "What the changed patches of a class became.",
     "dose_response": "All classes pooled, at every scale of the sweep.",
-}
-TILES = {
-    "target_change": "target change",
-    "other_change": "other change",
-    "selectivity": "selectivity",
-    "macro_target_change": "macro target",
-    "macro_other_change": "macro other",
-    "edit_norm": "edit norm",
 }
 INTERVALS = "Brackets: 95% intervals, by bootstrap over images."
 TRIED = "Target, other and selectivity: of the latent's own edit, on the selection images."
@@ -50,11 +43,12 @@ def report_html(folder: RunFolder, rows: Sequence[Row], numbers: Mapping[str, fl
         *_pictures(folder.path / "examples", "Examples"),
         *_origin(folder),
     ]
+    css = (resources.files(__package__) / "html_report.css").read_text("utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8" />\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_text(POLICY)}" />\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1" />\n'
-        f"<title>{name}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{name}</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(body)
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -81,10 +75,11 @@ def _headline(folder: RunFolder, numbers: Mapping[str, float]) -> list[str]:
     if not numbers:
         return []
     tiles = "".join(
-        f'<div class="tile"><span>{label}</span><strong>{_text(cell(numbers[key]))}</strong>'
-        f"<span>{_interval(numbers, key)}</span></div>"
-        for key, label in TILES.items()
-        if key in numbers
+        f'<div class="tile"><span>{metric.name}</span>'
+        f"<strong>{_text(cell(numbers[metric.key]))}</strong>"
+        f"<span>{_interval(numbers, metric.key)}</span></div>"
+        for metric in shown(RUNS, "tiles")
+        if metric.key in numbers
     )
     notes = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
     notes += [INTERVALS] if any(key.endswith("_lo") for key in numbers) else []

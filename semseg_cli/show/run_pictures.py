@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from semseg_cli.runs.bootstrap import COUNTED, MEASURES, row_intervals
+from semseg_cli.runs.bootstrap import MEASURES, row_intervals
 from semseg_cli.runs.folder import (
     CHANGES_FILE,
     CLASSES_FILE,
@@ -21,11 +20,11 @@ from semseg_cli.runs.folder import (
     REPORT_FILE,
     RunFolder,
 )
-from semseg_cli.runs.rows import read_rows
+from semseg_cli.runs.per_image import PerImage, read_per_image
+from semseg_cli.runs.rows import Row, read_rows
 from semseg_cli.show.console import say
 
 log = logging.getLogger("semseg_cli")
-Row = Mapping[str, Any]
 
 
 @contextmanager
@@ -103,6 +102,8 @@ def _draw_extremes(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
 
 
 def _draw_flows(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
+    import pandas as pd
+
     from semseg_cli.show.change_chart import flow_figure
 
     frame = pd.read_parquet(folder.path / CHANGES_FILE)
@@ -125,10 +126,11 @@ def with_intervals(rows: Sequence[Row], folder: RunFolder) -> list[Row]:
 
     Columns that the rows have already stay as they are.
     """
-    class_ids, counts_bk4 = _counts(folder)
-    ends = row_intervals(counts_bk4)
+    counts = _counts(folder)
+    ends = row_intervals(counts.counts_bc4)
     found = {
-        class_id: {name: ends[name][k] for name in MEASURES} for k, class_id in enumerate(class_ids)
+        class_id: {name: ends[name][c] for name in MEASURES}
+        for c, class_id in enumerate(counts.class_ids)
     }
     return [{**_columns(found[row["class_id"]]), **row} for row in rows]
 
@@ -136,16 +138,12 @@ def with_intervals(rows: Sequence[Row], folder: RunFolder) -> list[Row]:
 def dose_row(folder: RunFolder) -> dict[str, Any]:
     """A run's scale and pooled metrics with their intervals."""
     metrics = folder.report().metrics()
-    _, counts_bk4 = _counts(folder)
-    pooled = row_intervals(counts_bk4.sum(axis=1, keepdims=True))
+    pooled = row_intervals(_counts(folder).counts_bc4.sum(axis=1, keepdims=True))
     return {**_columns({name: pooled[name][0] for name in MEASURES}), **metrics}
 
 
-def _counts(folder: RunFolder) -> tuple[list[int], np.ndarray]:
-    """Class ids, and the four counts [images, classes, 4], of per_image.parquet."""
-    frame = pd.read_parquet(folder.path / PER_IMAGE_FILE)
-    class_ids = frame["class_id"].drop_duplicates().tolist()
-    return class_ids, frame[list(COUNTED)].to_numpy(dtype=np.int64).reshape(-1, len(class_ids), 4)
+def _counts(folder: RunFolder) -> PerImage:
+    return read_per_image((folder.path / PER_IMAGE_FILE).read_bytes())
 
 
 def _columns(ends: Mapping[str, np.ndarray]) -> dict[str, float]:

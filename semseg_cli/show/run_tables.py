@@ -2,41 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 
+from semseg_cli.runs.metrics import CLASSES, HEADS, LATENTS, RUNS, STATISTICS, Metric, shown
 from semseg_cli.runs.report import Report
-from semseg_cli.show.tables import Column, Row, Table
+from semseg_cli.runs.rows import Row
+from semseg_cli.show.tables import Column, Table
 
 NAME = Column("run", "run", "text", elastic=True)
-METRICS = (
-    Column("target_change", "target", "estimate"),
-    Column("other_change", "other", "estimate"),
-    Column("selectivity", "selectivity", "estimate"),
-    Column("macro_target_change", "macro\ntarget", "estimate"),
-    Column("macro_other_change", "macro\nother", "estimate"),
-    Column("edit_norm", "edit\nnorm"),
-)
 CLASS = Column("class_name", "class", "text", elastic=True)
-CLASS_COLUMNS = (
-    CLASS,
-    Column("latent", "latent", "count"),
-    Column("target_change", "target"),
-    Column("other_change", "other"),
-    Column("selectivity", "selectivity"),
-    Column("n_orig_patches", "patches", "count"),
-    Column("n_changed_patches", "changed", "count"),
-)
-LOOKUP_COLUMNS = (
-    CLASS,
-    Column("rank", "rank", "count"),
-    Column("latent", "latent", "count"),
-    Column("threshold", "above", "setting"),
-    Column("f1", "F1"),
-    Column("precision", "prec."),
-    Column("recall", "recall"),
-    Column("n_patches", "patches", "count"),
-    Column("target_change", "target"),
-    Column("other_change", "other"),
-    Column("selectivity", "select."),
-)
+
+
+def to_column(metric: Metric) -> Column:
+    """The column of a metric."""
+    return Column(metric.key, metric.header, metric.kind)
+
+
+def _columns(metrics: tuple[Metric, ...]) -> tuple[Column, ...]:
+    return tuple(to_column(metric) for metric in shown(metrics, "table"))
+
+
+METRICS = _columns(RUNS)
+CLASS_COLUMNS = (CLASS, *_columns(CLASSES))
+LOOKUP_COLUMNS = (CLASS, *_columns(LATENTS))
+SWEEP_COLUMNS = _columns(HEADS)
+STATS_COLUMNS = _columns(STATISTICS)
 
 
 def identical_note(names: Sequence[str]) -> str:
@@ -165,31 +153,11 @@ def _latent(row: Row) -> int | None:
     return None if latent is None or latent < 0 else latent
 
 
-SWEEP_COLUMNS = (
-    Column("lr", "learning\nrate", "setting"),
-    Column("weight_decay", "weight\ndecay", "setting"),
-    Column("miou", "mIoU"),
-    Column("accuracy", "pixel\naccuracy"),
-    Column("epoch", "epoch", "count"),
-)
-
-
 def sweep_table(rows: Sequence[Row], notes: Sequence[str] = ()) -> Table:
     """One row per head of a sweep, each at its best epoch, from sweep.csv."""
     return Table(
         "Heads", SWEEP_COLUMNS, tuple(rows), notes=tuple(notes), best=best_row(rows, "miou")
     )
-
-
-STATS_COLUMNS = (
-    Column("l0", "L0", "ratio"),
-    Column("dead_share", "dead"),
-    Column("n_alive", "alive\nlatents", "count"),
-    Column("d_sae", "latents", "count"),
-    Column("act_norm", "norm"),
-    Column("mean_norm", "length\nof mean"),
-    Column("n_images", "images", "count"),
-)
 
 
 def stats_table(row: Row, notes: Sequence[str] = ()) -> Table:

@@ -1,14 +1,12 @@
 """Tables: rows as rich table, CSV, JSON, Markdown or LaTeX. The one place that formats numbers."""
 
-import csv
-import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, get_args
+from typing import Any
 
 from rich import box
 from rich.cells import cell_len
@@ -17,11 +15,10 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-Format = Literal["table", "csv", "json", "markdown", "latex"]
-Kind = Literal["text", "ratio", "count", "setting", "estimate", "difference", "p"]
-FORMATS: tuple[str, ...] = get_args(Format)
+from semseg_cli.runs.metrics.metric import Kind
+from semseg_cli.runs.rows import Row, csv_text
+
 GAP, NAME_WIDTH = 2, 14
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ def render(
     if format == "table":
         return _rich_text(table, console or Console(width=80, color_system=None), precision)
     if format == "csv":
-        return _csv(table.rows)
+        return csv_text(table.rows)
     if format == "json":
         whole = {"title": table.title, "notes": list(table.notes), "rows": list(table.rows)}
         return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
@@ -203,15 +200,6 @@ def _rich_text(table: Table, console: Console, precision: int) -> str:
     with console.capture() as capture:
         console.print(to_rich(table, precision, console.width))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    file = io.StringIO()
-    writer = csv.DictWriter(file, keys, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
 
 
 def _cells(table: Table, precision: int, escape: Any, strong: str) -> Iterable[list[str]]:

@@ -10,22 +10,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.runs.metrics import RUNS, shown
 from semseg_cli.tracking.client import open_client, reporting
 from semseg_cli.tracking.read import NO_RUNS, check_exists, pages
 
 VIEW = "semseg-cli"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+SHOWN = shown(RUNS, "view")
+
+
+def _width(key: str) -> int:
+    """Room for a key in the head of its column, in pixels."""
+    return next(width for most, width in ((10, 110), (14, 125), (250, 165)) if len(key) <= most)
+
+
 # Column and width in pixels, from left to right.
 COLUMNS = (
     ("attributes", "Run Name", 200),
     ("params", "select", 80),
     ("params", "scale", 70),
-    ("metrics", "target_change", 125),
-    ("metrics", "other_change", 125),
-    ("metrics", "selectivity", 125),
-    ("metrics", "macro_target_change", 165),
-    ("metrics", "macro_other_change", 165),
-    ("metrics", "edit_norm", 110),
+    *(("metrics", metric.key, _width(metric.key)) for metric in SHOWN),
     ("params", "protocol", 90),
 )
 CHARTS: tuple[str | tuple[str, str], ...] = (
@@ -34,15 +38,12 @@ CHARTS: tuple[str | tuple[str, str], ...] = (
     ("scale", "target_change"),
     "edit_norm",
 )
-NOTE = """\
+_DEFINITIONS = "\n".join(f"- `{m.key}`: {m.help[0].lower()}{m.help[1:]}" for m in SHOWN)
+NOTE = f"""\
 Each run sets latents of a sparse autoencoder inside a vision transformer, and counts the patches
 that change class.
 
-- `target_change`: share of the patches predicted as a class that change, when its latent is set
-- `other_change`: share of all other patches that change with it
-- `selectivity`: target minus other change; 1 is a latent that drives its class and nothing else
-- `macro_*`: means over classes; the others pool patches
-- `edit_norm`: mean length of the edit per patch; compare controls of like length
+{_DEFINITIONS}
 
 Made by `semseg-cli`; its command `compare` sets runs side by side, with intervals."""
 

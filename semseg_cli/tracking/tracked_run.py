@@ -25,6 +25,7 @@ from semseg_cli.runs.folder import (
     SWEEP_FILE,
     RunFolder,
 )
+from semseg_cli.runs.metrics import CLASSES, shown
 from semseg_cli.runs.rows import parse_number, read_rows
 from semseg_cli.show.run_tables import (
     ON_EVALUATION,
@@ -38,8 +39,9 @@ from semseg_cli.show.tables import render
 TABLE = "class_results.json"
 # These go below results/ in the store; every other file keeps its place in the folder.
 RESULT_FILES = (CLASSES_FILE, PER_IMAGE_FILE, CHANGES_FILE, DRAWS_FILE)
+MEASURES = tuple(metric.key for metric in shown(CLASSES, "plots"))
 # The first columns of the table of classes in MLflow's UI; the others follow as they are.
-FIRST = ("class_name", "target_change", "other_change", "selectivity", "latent")
+FIRST = ("class_name", *MEASURES, "latent")
 FINAL = ("FINISHED", "FAILED", "KILLED")
 
 
@@ -94,9 +96,9 @@ def class_metrics_of(folder: RunFolder) -> dict[str, float]:
         for result, name in zip(results, names, strict=True)
     ]
     return {
-        f"class/{name}/{ratio}": getattr(result, ratio)
+        f"class/{name}/{measure}": getattr(result, measure)
         for result, name in zip(results, unique, strict=True)
-        for ratio in ("target_change", "other_change", "selectivity")
+        for measure in MEASURES
     }
 
 
@@ -135,7 +137,7 @@ def files_of(folder: RunFolder) -> list[tuple[Path, str]]:
     ]
 
 
-def class_table(folder: RunFolder) -> str | None:
+def table_for_ui(folder: RunFolder) -> str | None:
     """The rows of class_results.csv as MLflow's UI compares them; None where there are none.
 
     The UI groups by the first column, compares the next, and shows every digit it is given.

@@ -19,10 +19,10 @@ from semseg_cli.tracking.tracked_run import (
     FINAL,
     TABLE,
     class_metrics_of,
-    class_table,
     describe,
     files_of,
     milliseconds,
+    table_for_ui,
     tags_of,
 )
 
@@ -181,7 +181,7 @@ def _send(client: Any, run_id: str, folder: RunFolder) -> None:
     tags = tags_of(folder)
     tags |= {"semseg.param_conflicts": conflicts} if conflicts else {}
     tags |= {"mlflow.note.content": describe(folder)}
-    table = class_table(folder)
+    table = table_for_ui(folder)
     if table is not None:
         tags["mlflow.loggedArtifacts"] = json.dumps([{"path": TABLE, "type": "table"}])
     metrics = metrics_of(folder) | class_metrics_of(folder)

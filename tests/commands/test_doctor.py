@@ -19,12 +19,11 @@ from worlds import (
 )
 
 from semseg_cli.commands.doctor import CHECKS, check_parts, check_surroundings
+from semseg_cli.commands.doctor.command import Check, run_checks
 from semseg_cli.commands.doctor.findings import (
-    Check,
     Finding,
     NotApplicableError,
     is_fit,
-    run_checks,
     to_table,
 )
 from semseg_cli.commands.doctor.patient import Patient
@@ -38,6 +37,7 @@ from semseg_cli.commands.doctor.sae_fit import (
     scaling,
 )
 from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.session import open_session
 from semseg_cli.models import sae as saes
 from semseg_cli.models.head import save_head
 from semseg_cli.models.residual_cache import HEADER_BYTES
@@ -122,14 +122,14 @@ def test_kept_activations_are_known_and_none_are_added(
     assert f" 7 {passes}" in doctor(terminal, known_world)[1]["time"]["found"]
     assert f" 11 {passes}" in doctor(terminal, known_world, "--no-cache")[1]["time"]["found"]
     cache = terminal.folder / "cache"
-    assert "activations" not in folders_below(cache)
+    assert "residuals" not in folders_below(cache)
     named = options(known_world, cache_dir=str(cache))
     assert terminal.type("auto-feat", *named, "--no-track", "--no-plots").code == 0
-    before = folders_below(cache / "activations")
+    before = folders_below(cache / "residuals")
     assert before
     found = doctor(terminal, known_world)[1]["time"]["found"]
     assert f" 0 {passes}" in found
-    assert folders_below(cache / "activations") == before
+    assert folders_below(cache / "residuals") == before
 
 
 def test_the_disk_is_asked_for_what_is_kept(
@@ -175,7 +175,7 @@ def test_a_wrong_layer_is_named_with_the_right_one(own_world: World, terminal: T
 def test_a_layer_that_does_not_exist_fails(known_world: World, terminal: Terminal) -> None:
     done, rows = doctor(terminal, known_world, vit_layer="3")
     assert done.code == 1
-    assert "--vit-layer from 1 to 2" in rows["layer"]["advice"]
+    assert "layers 1 to 2; check --vit-layer" in rows["layer"]["advice"]
     assert rows["residuals"]["status"] == rows["time"]["status"] == "skipped"
     assert rows["residuals"]["found"] == "needs layer"
     assert rows["head accuracy"]["status"] == "pass"
@@ -240,6 +240,30 @@ def test_an_sae_of_another_width_fails(own_world: World, terminal: Terminal) -> 
     assert done.code == 1
     assert statuses(rows, "fail") == {"SAE width"}
     assert rows["SAE width"]["found"] == "SAE 24, ViT 16"
+
+
+@pytest.mark.parametrize(
+    ("row", "changes"),
+    [
+        ("layer", {"vit_layer": 3}),
+        ("classes", {"classes": ("unicorn",)}),
+        ("classes", {"seg_ckpt": "head.pt"}),
+        ("tokens", {"patch_size_px": 5}),
+    ],
+)
+def test_what_a_run_refuses_fails_in_the_same_words(
+    known_world: World, tmp_path: Path, row: str, changes: dict[str, Any]
+) -> None:
+    if "seg_ckpt" in changes:
+        changes = {"seg_ckpt": str(tmp_path / "head.pt")}
+        save_head(tmp_path / "head.pt", make_head(KNOWN_D, 3))
+    setup = known_world.setup(**changes)
+    until = [check.name for check in CHECKS].index("SAE")
+    found = run_checks(CHECKS[:until], Patient(setup, Checkup(), silent))
+    advice = next(finding.advice for finding in found if finding.check == row)
+    with pytest.raises(SemsegError, match=re.escape(advice)):
+        open_session(setup)
+    assert advice
 
 
 def test_every_check_runs_though_everything_is_wrong(
@@ -366,13 +390,13 @@ def _raises(error: Exception) -> Any:
 def test_checks_run_on_after_failures() -> None:
     good = Finding("pass", "fine")
     checks = [
-        Check[None]("a", _raises(SemsegError("A is bad: mend it."))),
-        Check[None]("b", lambda _: good, ("a",)),
-        Check[None]("c", lambda _: good, ("b",)),
-        Check[None]("d", lambda _: good),
-        Check[None]("e", _raises(NotApplicableError("--this"))),
+        Check("a", _raises(SemsegError("A is bad: mend it."))),
+        Check("b", lambda _: good, ("a",)),
+        Check("c", lambda _: good, ("b",)),
+        Check("d", lambda _: good),
+        Check("e", _raises(NotApplicableError("--this"))),
     ]
-    found = run_checks(checks, None)
+    found = run_checks(checks, Patient(Setup(), Checkup(), silent))
     assert [(f.check, f.status, f.found) for f in found] == [
         ("a", "fail", "see below"),
         ("b", "skipped", "needs a"),
@@ -389,7 +413,7 @@ def test_checks_run_on_after_failures() -> None:
 
 def test_a_bug_in_a_check_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
-        run_checks([Check[None]("a", _raises(ZeroDivisionError()))], None)
+        run_checks([Check("a", _raises(ZeroDivisionError()))], Patient(Setup(), Checkup(), silent))
 
 
 def test_needs_name_earlier_checks() -> None:

@@ -13,6 +13,7 @@ from worlds import World
 from semseg_cli.commands.stats import options_of
 from semseg_cli.engine.sae_statistics import compute_stats
 from semseg_cli.models.sae.statistics import NAMES, load_stat
+from semseg_cli.runs.metrics import STATISTICS
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.training import KeepStats
 
@@ -27,8 +28,8 @@ def test_the_file_holds_what_the_engine_computes(tiny_world: World, terminal: Te
     assert_done(stats(terminal, tiny_world, "--save", "made/stats.safetensors"))
     (folder,) = terminal.runs()
     session = tiny_world.session()
-    encoder, loader = session.encoder, session.loader(session.lookup_dataset)
-    expected = compute_stats(encoder.residuals(loader), encoder.sae).to_tensors()
+    pipeline, loader = session.pipeline, session.loader(session.lookup_dataset)
+    expected = compute_stats(pipeline.residuals(loader), pipeline.sae).to_tensors()
     for path in (folder / "stats.safetensors", Path("made/stats.safetensors")):
         made = load_file(path)
         assert made.keys() == expected.keys() == set(NAMES)
@@ -44,6 +45,7 @@ def test_the_summary_of_the_known_world(known_world: World, terminal: Terminal) 
     whole = json.loads((folder / "stats.json").read_text())
     summary = whole["summary"]
     assert (summary["n_alive"], summary["dead_share"]) == (4, 1 - 4 / 15)
+    assert set(summary) == {metric.key for metric in STATISTICS}
     assert summary["l0"] == pytest.approx(1.0)
     assert (summary["n_images"], summary["n_patches"]) == (4, 4 * 16)
     assert whole["digests"].keys() == {"sae", "vit", "lookup"}

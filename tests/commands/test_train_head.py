@@ -19,12 +19,14 @@ from worlds import COLOURS, Pair, World, known_pairs, write_dataset
 from semseg_cli.commands.train_head.checkpoint import save_checkpoint
 from semseg_cli.commands.train_head.features import Storage, training_patches, validation_images
 from semseg_cli.commands.train_head.sweep import Sweep
-from semseg_cli.data.dataset import Loader, open_dataset
+from semseg_cli.data.dataset import open_dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.head import load_head
 from semseg_cli.models.residuals import Residuals
 from semseg_cli.models.vit import load_vit
 from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.metrics import HEADS
 
 NO_SAE = {"sae_ckpt": "", "seg_ckpt": "", "vit_layer": "", "max_freq": "", "min_patches": ""}
 NO_SAE |= {"act_mean": "", "act_norm": ""}
@@ -92,6 +94,7 @@ def test_it_is_tracked_with_the_metrics_of_the_best_head(
     assert run.data.metrics["miou"] == best["miou"]
     assert run.data.metrics["accuracy"] == best["accuracy"]
     assert run.data.metrics["n_epochs"] == 4
+    assert {*run.data.metrics, "iou", "class_id"} == {metric.key for metric in HEADS}
     assert run.data.params["lr"] == "0.1, 0.2"
     assert run.data.tags["semseg.kind"] == "train-head"
     assert "learning rate" in run.data.tags["mlflow.note.content"]

@@ -15,17 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from worlds import FIRST_NAMES, NAMES, World, random_pairs, write_dataset
 
-from semseg_cli.data.dataset import (
-    Dataset,
-    Loader,
-    Preprocessing,
-    check_layout,
-    even_subset,
-    image_tensor,
-    label_tensor,
-    open_dataset,
-)
+from semseg_cli.data.dataset import Dataset, even_subset, open_dataset
+from semseg_cli.data.layouts import check_layout
+from semseg_cli.data.loader import Loader
 from semseg_cli.data.patch_labels import get_patch_i, get_patch_mask, patch_modes, patch_pixels
+from semseg_cli.data.preprocessing import Preprocessing, image_tensor, label_tensor
 from semseg_cli.errors import SemsegError
 
 

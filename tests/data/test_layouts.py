@@ -10,8 +10,8 @@ import pytest
 from layouts import CASES, halves, palette, photo, save
 from PIL import Image
 
-from semseg_cli.data.dataset import Dataset, check_layout, open_dataset
-from semseg_cli.data.layouts import LAYOUTS, find_layout
+from semseg_cli.data.dataset import Dataset, open_dataset
+from semseg_cli.data.layouts import LAYOUTS, check_layout, find_layout
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.settings.inputs import DataFormat
 

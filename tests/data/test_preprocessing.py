@@ -10,9 +10,14 @@ from families import make_clip, make_dinov3, make_siglip
 from PIL import Image
 from torch import Tensor
 
-from semseg_cli.data.dataset import image_tensor, label_tensor
 from semseg_cli.data.patch_labels import patch_pixels
-from semseg_cli.data.preprocessing import Preprocessing, fitted, from_published
+from semseg_cli.data.preprocessing import (
+    Preprocessing,
+    fitted,
+    from_published,
+    image_tensor,
+    label_tensor,
+)
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.vit import FAMILIES
 

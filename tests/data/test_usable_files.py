@@ -15,7 +15,8 @@ from PIL import Image
 from terminal import Terminal, options
 from worlds import World, make_head
 
-from semseg_cli.data.dataset import Loader, open_dataset
+from semseg_cli.data.dataset import open_dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.head import save_head
 

@@ -15,11 +15,12 @@ from worlds import (
 
 from semseg_cli.engine import counts
 from semseg_cli.engine.causal_choice import selection_images
-from semseg_cli.experiment.run import choose_latents, run
+from semseg_cli.experiment.choose_latents import choose_latents
+from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.sae import SparseAutoencoder, Threshold
 from semseg_cli.runs.lookup_csv import LookupRow, Member, Reused, chosen_latents
-from semseg_cli.settings.choosing import Choose
+from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import AutoFeat
 
 DECOY = 13  # writes where nobody reads

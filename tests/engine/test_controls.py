@@ -227,7 +227,7 @@ def slow_insert(session: Session, class_id: int, latent: int) -> tuple[list[int]
                     moved = slow_set_latent(pipeline.sae, x[None], latent, value)[0]
                     lengths.append(float((moved - x).norm()))
                     patches[patch] = moved
-        after_bt = argmax_logits(pipeline.head(vit.tail(tokens, pipeline.layer).float()))
+        after_bt = argmax_logits(pipeline.class_head(vit.tail(tokens, pipeline.layer).float()))
         for before, after in zip(
             clean_bt.flatten().tolist(), after_bt.flatten().tolist(), strict=True
         ):
@@ -350,7 +350,7 @@ def test_another_classs_planted_latent_does_nothing_to_a_class(known_world: Worl
 
 
 def slow_head_unit(session: Session, class_id: int) -> Tensor:
-    weight = session.pipeline.head.weight
+    weight = session.pipeline.class_head.weight
     others = [weight[c] for c in range(1, len(weight)) if c != class_id]
     model: Any = session.pipeline.vit.model
     gain = model.layernorm.weight
@@ -375,7 +375,7 @@ def test_no_small_step_raises_a_class_more_at_a_patch_without_own_component(tiny
 
     def lead(step: Tensor) -> float:
         moved = (x + step).expand(1, pipeline.vit.n_prefix_tokens + 1, -1)
-        (logits,) = pipeline.head(pipeline.vit.tail(moved, n_layers))[0]
+        (logits,) = pipeline.class_head(pipeline.vit.tail(moved, n_layers))[0]
         return float(logits[2] - logits[[1, 3, 4, 5]].mean())
 
     best = lead(0.01 * unit)

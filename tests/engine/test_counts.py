@@ -79,7 +79,7 @@ def test_one_pair_of_predictions_has_equal_pooled_target_and_other_change(
     made = Report("m", found, -2.0, protocol="label", n_patches=33, shared_edit=True)
     assert made.mean_target_change == pytest.approx(made.mean_other_change, abs=1e-12)
     assert made.mean_target_change == pytest.approx(float((orig != mod).double().mean()))
-    assert made.is_pooled_identical
+    assert not made.is_pooled_telling
 
 
 def test_an_edit_that_flips_only_class_one_reports_0_160625_for_both() -> None:

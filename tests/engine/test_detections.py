@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from worlds import FIRST_NAMES, PLANTED, World
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.detections import THRESHOLDS, Detections, count_detections, rank_latents
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.sae.statistics import SaeStats

@@ -24,13 +24,16 @@ from worlds import (
 
 from semseg_cli.data.batches import Batch
 from semseg_cli.engine.counts import compute_class_results
+from semseg_cli.engine.edited_batch import _edited, row_of_patch
 from semseg_cli.engine.edits import Edit, Intervention
-from semseg_cli.engine.evaluate import Measured, _edited, evaluate, row_of_patch, to_report
+from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import set_latents
+from semseg_cli.engine.measured import Measured, to_report
 from semseg_cli.engine.random_edits import rand_vec
 from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.experiment.parts import find_device
 from semseg_cli.experiment.run import Outcome, run
-from semseg_cli.experiment.session import Session, find_device, open_session
+from semseg_cli.experiment.session import Session, open_session
 from semseg_cli.models import sae as saes
 from semseg_cli.models.head import save_head
 from semseg_cli.models.pipeline import Pipeline
@@ -78,7 +81,7 @@ def test_suppressing_planted_latents_has_target_one_and_other_zero(
     assert (report.macro_target_change, report.macro_other_change) == (1.0, 0.0)
     assert (report.target_change_std, report.other_change_std) == (0.0, 0.0)
     assert report.selectivity == 1.0
-    assert not report.is_pooled_identical
+    assert report.is_pooled_telling
     assert [r.class_id for r in report.class_results] == [1, 2, 3, 4]  # 5 never occurs: no row
     assert report.n_patches == 3 * 16
     assert sum(r.n_orig_patches for r in report.class_results) == 3 * 16
@@ -108,7 +111,7 @@ def test_the_label_protocol_shows_one_number_where_the_class_protocol_shows_two(
     (outcome,) = outcomes(session, AutoFeat(max_freq=1.0))
     report = outcome.report
     assert report.mean_target_change == report.mean_other_change == 1.0
-    assert report.is_pooled_identical
+    assert not report.is_pooled_telling
 
 
 def test_statistics_may_be_computed_too(known_world: World) -> None:
@@ -172,7 +175,7 @@ def test_a_shared_edit_counts_all_classes_from_one_pair(
     assert [r.class_id for r in report.class_results] == [1, 2, 3, 4, 5]
     assert 0 < report.mean_target_change < 1
     assert report.mean_target_change == pytest.approx(report.mean_other_change, abs=1e-12)
-    assert report.is_pooled_identical
+    assert not report.is_pooled_telling
     assert report.edit_norm == pytest.approx(25.0)
     only = measured(session, found.first, protocol, class_ids=[2, 4])
     assert totals_of(only.counts) == [totals_of(found.counts)[i] for i in (1, 3)]
@@ -185,10 +188,10 @@ def test_label_protocol_pooled_numbers_are_identical_where_all_classes_have_a_ro
     report = to_report(measured(session, edit, "label"), "abcde", "label")
     assert 0 < report.mean_target_change < 1
     assert report.mean_target_change == pytest.approx(report.mean_other_change, abs=1e-12)
-    assert report.is_pooled_identical
+    assert not report.is_pooled_telling
     by_class = to_report(measured(session, edit), "abcde", "class")
     assert by_class.mean_target_change != pytest.approx(by_class.mean_other_change, abs=1e-6)
-    assert not by_class.is_pooled_identical
+    assert by_class.is_pooled_telling
 
 
 def test_only_patch_tokens_are_edited(session: Session) -> None:
@@ -287,7 +290,7 @@ def test_an_autoencoder_that_normalises_each_token_is_edited_in_the_tokens_own_u
         own.W_enc, own.b_enc, own.W_dec, own.b_dec, Threshold(), token_norm=token_norm
     ).scaled(torch.ones(24), 1.5)
     pipeline = replace(session.pipeline, sae=sae)
-    session = replace(session, encoder=pipeline)
+    session = replace(session, pipeline=pipeline)
     found = measured(session, set_latents(pipeline, "m", -2.0, members({2: 13})), protocol)
     clean, edited = [], []
     for batch in session.loader(session.dataset):
@@ -597,6 +600,6 @@ def test_the_real_images_go_through_the_whole_pipeline(
     assert {r.class_name for r in auto.class_results} >= {"wall", "building"}
     assert len(vector.class_results) == 150
     assert sum(r.n_orig_patches for r in vector.class_results) == 3 * 256
-    assert vector.is_pooled_identical
+    assert not vector.is_pooled_telling
     assert auto.edit_norm is not None
     assert auto.edit_norm > 0

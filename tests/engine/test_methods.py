@@ -35,7 +35,7 @@ from semseg_cli.settings.controls import NextBest, OtherClass, RandFeat, RandVec
 from semseg_cli.settings.intervening import Dosed, Intervening
 from semseg_cli.settings.methods import METHODS, AutoFeat, MeanDiff, Method
 
-ACTIVATIONS = [Threshold(), Threshold(0.5), TopK(6)]
+NONLINEARITIES = [Threshold(), Threshold(0.5), TopK(6)]
 
 # --- scales ---------------------------------------------------------------------------------------
 
@@ -147,13 +147,15 @@ def test_random_latents_are_live_ones(tiny: Session) -> None:
 # --- edits ---------------------------------------------------------------------------------------
 
 
-@given(st.integers(0, 2**31), st.integers(0, 39), st.floats(-10, 10), st.sampled_from(ACTIVATIONS))
+@given(
+    st.integers(0, 2**31), st.integers(0, 39), st.floats(-10, 10), st.sampled_from(NONLINEARITIES)
+)
 @settings(max_examples=60, deadline=None)
 def test_the_rank_one_edit_is_encode_set_decode_plus_error(
-    seed: int, latent: int, value: float, activation: Threshold | TopK
+    seed: int, latent: int, value: float, nonlinearity: Threshold | TopK
 ) -> None:
     draw = torch.Generator().manual_seed(seed)
-    sae = make_sae(activation=activation, seed=seed).scaled(
+    sae = make_sae(nonlinearity=nonlinearity, seed=seed).scaled(
         torch.randn(24, generator=draw), float(torch.rand((), generator=draw)) + 0.5
     )
     x = torch.randn(3, 5, 24, generator=draw) * 3
@@ -450,4 +452,4 @@ def test_a_scale_outside_ten_is_refused_for_latents_only(tiny: Session) -> None:
 
 def test_worlds_differ_by_activation(tmp_path_factory: pytest.TempPathFactory) -> None:
     world: World = make_tiny_world(tmp_path_factory.mktemp("topk"), TopK(6))
-    assert world.session().pipeline.sae.activation == TopK(6)
+    assert world.session().pipeline.sae.nonlinearity == TopK(6)

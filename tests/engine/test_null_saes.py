@@ -99,13 +99,13 @@ def test_a_null_sae_belongs_to_the_seed_and_has_its_own_statistics(
     first, again, other = (
         on_null_sae(tiny_world.session(seed=seed), control) for seed in (1, 1, 2)
     )
-    assert first.encoder.sae.digest == again.encoder.sae.digest
-    assert first.encoder.sae.digest != other.encoder.sae.digest
-    stats, sae = first.encoder.latent_stats, first.encoder.sae
+    assert first.pipeline.sae.digest == again.pipeline.sae.digest
+    assert first.pipeline.sae.digest != other.pipeline.sae.digest
+    stats, sae = first.pipeline.latent_stats, first.pipeline.sae
     acts = sae.encode(sae.scale(patches_of(first)[0]))
     torch.testing.assert_close(stats.top_values, acts.amax(dim=0))
     torch.testing.assert_close(stats.sparsity, (acts > 0).float().mean(dim=0))
-    given = tiny_world.session().encoder.latent_stats
+    given = tiny_world.session().pipeline.latent_stats
     torch.testing.assert_close(stats.act_mean, given.act_mean)
     assert stats.act_norm == given.act_norm
 
@@ -121,14 +121,14 @@ def test_latents_are_chosen_on_the_null_sae_as_on_the_real_one(
     (direct,) = outcomes(null, AutoFeat(max_freq=1.0))
     assert control_run.lookup_csv == direct.lookup_csv
     assert torch.equal(control_run.counts.per_image, direct.counts.per_image)
-    assert control_run.session.encoder.sae.digest == null.encoder.sae.digest
+    assert control_run.session.pipeline.sae.digest == null.pipeline.sae.digest
 
 
 def test_a_null_sae_leaves_the_session_as_it_was(tiny_world: World) -> None:
     session = tiny_world.session()
-    digest, dataset = session.encoder.sae.digest, session.dataset
+    digest, dataset = session.pipeline.sae.digest, session.dataset
     outcomes(session, AutoFeat(control="random", max_freq=1.0))
-    assert session.encoder.sae.digest == digest
+    assert session.pipeline.sae.digest == digest
     assert session.dataset is dataset
 
 

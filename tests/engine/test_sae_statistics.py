@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from worlds import World, count_images, make_sae
 
-from semseg_cli.data.dataset import Loader, open_dataset
+from semseg_cli.data.dataset import open_dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.sae_statistics import cached_stats, check_space, compute_stats
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.memory_budget import Budget
@@ -49,16 +50,16 @@ def by_formula(residuals: Tensor, sae: SparseAutoencoder, **given: Tensor) -> Sa
     mean = given.get("act_mean", residuals.mean(dim=0)).double()
     norm = float(given.get("act_norm", (residuals - mean).norm(dim=1).mean() / 24**0.5))
     pre = (residuals - mean) / norm @ sae.W_enc.double() + sae.b_enc.double()
-    f = sae.activation(pre)
+    f = sae.nonlinearity(pre)
     frequency, maximum = (f > 0).double().mean(dim=0), f.amax(dim=0).clamp(min=0)
     return SaeStats(mean.float(), norm, frequency.float(), maximum.float())
 
 
-@pytest.mark.parametrize("activation", [Threshold(), Threshold(0.4), TopK(4)], ids=repr)
+@pytest.mark.parametrize("nonlinearity", [Threshold(), Threshold(0.4), TopK(4)], ids=repr)
 def test_one_pass_gives_the_formulas(
-    vit: Backbone, loader: Loader, residuals: Tensor, activation: Threshold | TopK
+    vit: Backbone, loader: Loader, residuals: Tensor, nonlinearity: Threshold | TopK
 ) -> None:
-    sae = make_sae(activation=activation, seed=3)
+    sae = make_sae(nonlinearity=nonlinearity, seed=3)
     stats = compute_stats(Residuals(vit, LAYER, loader), sae)
     assert_same(stats, by_formula(residuals, sae))
     assert torch.equal(stats.sparsity == 0, stats.top_values == 0)
@@ -325,7 +326,7 @@ def test_an_autoencoder_with_its_own_normalisation_is_not_scaled(
     assert not stats.act_mean.any()
     x = residuals.float()
     normed = (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-5)
-    f = sae.activation(normed @ sae.W_enc + sae.b_enc)
+    f = sae.nonlinearity(normed @ sae.W_enc + sae.b_enc)
     torch.testing.assert_close(stats.top_values, f.amax(dim=0), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(stats.sparsity, (f > 0).float().mean(dim=0), rtol=0, atol=4e-3)
 

@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 from worlds import World
 
-from semseg_cli.data.dataset import Dataset, Loader
+from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.experiment import estimate
+from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.estimate import Seconds, make_plan
-from semseg_cli.experiment.run import choose_latents, run
+from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import Session, open_session
-from semseg_cli.models.cache_folders import activations_folder, kept_entries
+from semseg_cli.models.cache_folders import kept_entries, residuals_folder
 from semseg_cli.models.cache_room import Keeping
-from semseg_cli.models.residual_cache import ActivationCache
+from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.residuals import Residuals
-from semseg_cli.settings.choosing import Choose
 from semseg_cli.settings.controls import RandVec
+from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method
 
 Usage = namedtuple("Usage", ["free"])
@@ -44,7 +46,7 @@ def opened(world: World, folder: Path, **changes: Any) -> Session:
 def counted(session: Session, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """From now on, the images that go through the first part of the ViT and the encoder."""
     seen = {"prefix": 0, "encoded": 0}
-    vit, sae_type = session.encoder.vit, type(session.encoder.sae)
+    vit, sae_type = session.pipeline.vit, type(session.pipeline.sae)
     prefix, encode = vit.prefix, sae_type.encode
 
     def counting_prefix(images: Tensor, layer: int) -> Tensor:
@@ -60,10 +62,10 @@ def counted(session: Session, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]
     return seen
 
 
-def foreseen(cache: ActivationCache, session: Session, dataset: Dataset) -> Keeping:
+def foreseen(cache: ResidualCache, session: Session, dataset: Dataset) -> Keeping:
     """What a run would add of one dataset."""
-    encoder = session.encoder
-    return cache.foresee(encoder.vit, encoder.layer, [dataset])[dataset.digest]
+    pipeline = session.pipeline
+    return cache.foresee(pipeline.vit, pipeline.layer, [dataset])[dataset.digest]
 
 
 def do(session: Session, method: Method | Choose) -> None:
@@ -128,7 +130,7 @@ def test_what_is_kept_of_a_dataset_counts_towards_the_limit(
     known_world: World, tmp_path: Path
 ) -> None:
     whole = opened(known_world, tmp_path)
-    cache = whole.encoder.cache
+    cache = whole.pipeline.cache
     assert cache is not None
     dataset = whole.lookup_dataset
     n_bytes = foreseen(cache, whole, dataset).n_bytes
@@ -145,7 +147,7 @@ def test_datasets_share_the_room_of_the_disk(
     known_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = opened(known_world, tmp_path / "not" / "there")
-    encoder, cache = session.encoder, session.encoder.cache
+    pipeline, cache = session.pipeline, session.pipeline.cache
     assert cache is not None
     datasets = [session.lookup_dataset, session.dataset, session.lookup_dataset]
     one = foreseen(cache, session, session.dataset).n_bytes // 3
@@ -156,7 +158,7 @@ def test_datasets_share_the_room_of_the_disk(
         return Usage(7 * one - 1)
 
     monkeypatch.setattr("shutil.disk_usage", usage)
-    found = cache.foresee(encoder.vit, encoder.layer, datasets)
+    found = cache.foresee(pipeline.vit, pipeline.layer, datasets)
     assert places == [tmp_path]
     first, second = found.values()
     assert first == Keeping(4, 4 * one)
@@ -165,16 +167,16 @@ def test_datasets_share_the_room_of_the_disk(
     said = make_plan(session, [AUTO_FEAT])
     assert said.kept == f"0.00 GiB ({second.refused})"
     assert said.n_prefixes == 7
-    assert not activations_folder(tmp_path / "not" / "there").exists()
+    assert not residuals_folder(tmp_path / "not" / "there").exists()
 
 
 def test_both_datasets_of_a_run_stay_within_the_limit_and_others_make_room(
     known_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = opened(known_world, tmp_path).encoder.cache
+    cache = opened(known_world, tmp_path).pipeline.cache
     assert cache is not None
     session = opened(known_world, tmp_path)
-    vit = session.encoder.vit
+    vit = session.pipeline.vit
     one = foreseen(cache, session, session.dataset).n_bytes // 3
     limit = 5.9 * one / 2**30
     short = opened(known_world, tmp_path, cache_limit=limit)
@@ -202,9 +204,9 @@ def test_a_plan_knows_that_the_first_dataset_takes_the_room_of_the_second(
     known_world: World, tmp_path: Path
 ) -> None:
     session = opened(known_world, tmp_path)
-    encoder, cache = session.encoder, session.encoder.cache
+    pipeline, cache = session.pipeline, session.pipeline.cache
     assert cache is not None
-    for _ in Residuals(encoder.vit, encoder.layer, Loader(session.dataset, 4), cache):
+    for _ in Residuals(pipeline.vit, pipeline.layer, Loader(session.dataset, 4), cache):
         pass
     (kept,) = kept_entries(cache.folder)
     os.utime(kept.path / "entry.json", (1000, 1000))  # long ago

@@ -12,11 +12,12 @@ import torch
 from terminal import Terminal, options
 from worlds import PLANTED, World, directions, known_head, slow_predict
 
-from semseg_cli.data.dataset import Loader
+from semseg_cli.data.loader import Loader
 from semseg_cli.experiment import flip_rate as flips
 from semseg_cli.experiment.flip_rate import FLIP_IMAGES, flip_metrics, flip_note, flip_rate
+from semseg_cli.experiment.parts import load_backbone
 from semseg_cli.experiment.run import run
-from semseg_cli.experiment.session import Session, load_backbone
+from semseg_cli.experiment.session import Session
 from semseg_cli.models.vit import Backbone
 from semseg_cli.settings.controls import RandVec
 
@@ -31,7 +32,7 @@ def by_hand(session: Session, exact: Session, n_images: int) -> float:
     for batch in Loader(few, session.setup.batch_size):
         images = batch.images_bchw
         features = vit.model(images.to(next(vit.parameters()).dtype)).last_hidden_state
-        logits = session.pipeline.head(features[:, vit.n_prefix_tokens :].float())
+        logits = session.pipeline.class_head(features[:, vit.n_prefix_tokens :].float())
         fast = (logits[..., 1:].argmax(dim=-1) + 1).flatten().tolist()
         slow = slow_predict(exact.pipeline, images).flatten().tolist()
         for one, other in zip(fast, slow, strict=True):
@@ -82,7 +83,7 @@ def test_where_a_class_hangs_on_a_rounding_exactly_its_patches_flip(known_world:
     with torch.no_grad():
         head.weight[2:5] *= 2
         head.bias[5] = (exact.mean() + fast.mean()) / 2
-    session = replace(session, encoder=replace(session.pipeline, head=head))
+    session = replace(session, pipeline=replace(session.pipeline, head=head))
     assert flip_rate(session) == int(is_first.sum()) / is_first.numel() > 0
 
 

@@ -358,7 +358,7 @@ def test_another_image_size_is_taken_and_the_whole_chain_runs(name: str, tmp_pat
     pipeline = Pipeline(vit=vit, layer=2, sae=make_sae(), head=make_head())
     predicted = pipeline.predict(pipeline.residual(images(48, 96)))
     assert predicted.shape == (2, 18)
-    expected = pipeline.head(whole(vit, images(48, 96))[:, vit.n_prefix_tokens :])
+    expected = pipeline.class_head(whole(vit, images(48, 96))[:, vit.n_prefix_tokens :])
     assert torch.equal(predicted, expected[..., 1:].argmax(dim=-1) + 1)
 
 

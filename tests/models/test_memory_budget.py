@@ -114,10 +114,10 @@ def test_a_gpu_gives_a_quarter_of_its_memory_whatever_else_is_there(
 def test_every_part_of_a_session_obeys_the_settings(tiny_world: World) -> None:
     session = tiny_world.session(memory_budget=0.001, batch_size=1000)
     budget = Budget(int(0.001 * GIB), LARGEST_ON_CPU)
-    encoder = session.encoder
-    assert encoder.vit.budget == encoder.sae.budget == budget
-    assert encoder.sae.recentred(True).budget == budget
-    held = budget.images_held(encoder.vit.network, 7)
+    pipeline = session.pipeline
+    assert pipeline.vit.budget == pipeline.sae.budget == budget
+    assert pipeline.sae.recentred(True).budget == budget
+    held = budget.images_held(pipeline.vit.network, 7)
     assert session.loader(session.dataset, 7).batch_size == held < 1000
     assert tiny_world.session(batch_size=2).loader(session.dataset).batch_size == 2
 

@@ -1,4 +1,4 @@
-"""The activation cache: what is read is what would have been computed, and nothing else."""
+"""The residual cache: what is read is what would have been computed, and nothing else."""
 
 import json
 import logging
@@ -19,13 +19,14 @@ from terminal import Terminal, options
 from torch import Tensor
 from worlds import World, backbone, count_images, make_tiny_world, make_vit
 
-from semseg_cli.data.dataset import Dataset, Loader, open_dataset
+from semseg_cli.data.dataset import Dataset, open_dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.sae_statistics import compute_stats
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
 from semseg_cli.models import cache_folders
-from semseg_cli.models.cache_folders import activations_folder, kept_entries
-from semseg_cli.models.residual_cache import ActivationCache, CacheEntry
+from semseg_cli.models.cache_folders import kept_entries, residuals_folder
+from semseg_cli.models.residual_cache import CacheEntry, ResidualCache
 from semseg_cli.models.residuals import Residuals
 from semseg_cli.models.sae.statistics import SaeStats
 from semseg_cli.models.vit import Backbone
@@ -45,8 +46,8 @@ def dataset(tiny_world: World) -> Dataset:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> ActivationCache:
-    return ActivationCache(tmp_path / "activations", 2**30, "a vit")
+def cache(tmp_path: Path) -> ResidualCache:
+    return ResidualCache(tmp_path / "residuals", 2**30, "a vit")
 
 
 def gathered(residuals: Residuals) -> dict[str, Tensor]:
@@ -64,7 +65,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
-def files_of(cache: ActivationCache) -> list[Path]:
+def files_of(cache: ResidualCache) -> list[Path]:
     return sorted(cache.folder.rglob("*.safetensors"))
 
 
@@ -72,7 +73,7 @@ def files_of(cache: ActivationCache) -> list[Path]:
 def test_a_second_time_everything_is_the_same_and_the_vit_does_not_run(
     vit: Backbone,
     dataset: Dataset,
-    cache: ActivationCache,
+    cache: ResidualCache,
     monkeypatch: pytest.MonkeyPatch,
     n_workers: int,
 ) -> None:
@@ -90,7 +91,7 @@ def test_a_second_time_everything_is_the_same_and_the_vit_does_not_run(
 
 
 def test_what_is_known_is_read_and_the_rest_computed(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, monkeypatch: pytest.MonkeyPatch
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = dataset.subset([1, 4, 5])
     gathered(Residuals(vit, LAYER, Loader(few, 8), cache))
@@ -102,7 +103,7 @@ def test_what_is_known_is_read_and_the_rest_computed(
 
 
 def test_a_subset_reads_what_the_whole_kept(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, monkeypatch: pytest.MonkeyPatch
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = gathered(Residuals(vit, LAYER, Loader(dataset, 3), cache))
     seen = count_images(vit, monkeypatch)
@@ -133,7 +134,7 @@ def changes(vit: Backbone, dataset: Dataset) -> Iterator[tuple[str, Change]]:
 
 
 def test_nothing_is_trusted_when_anything_differs(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, monkeypatch: pytest.MonkeyPatch
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gathered(Residuals(vit, LAYER, Loader(dataset, 4), cache))
     names = []
@@ -149,7 +150,7 @@ def test_nothing_is_trusted_when_anything_differs(
 
 
 def test_other_libraries_make_another_entry(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, monkeypatch: pytest.MonkeyPatch
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = cache.entry(vit, LAYER, dataset).path
     for module in ("semseg_cli.models.residual_cache", "torch", "transformers", "PIL"):
@@ -161,7 +162,7 @@ def test_other_libraries_make_another_entry(
 
 @pytest.mark.parametrize("kind", ["images", "annotations"])
 def test_a_changed_file_is_computed_anew(
-    tmp_path: Path, tiny_world: World, vit: Backbone, cache: ActivationCache, kind: str,
+    tmp_path: Path, tiny_world: World, vit: Backbone, cache: ResidualCache, kind: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     root = tmp_path / "ade20k"
@@ -202,7 +203,7 @@ def swap_with_another_model(path: Path) -> None:
     "damage", [flip_a_byte, cut_short, make_another_file, swap_with_another_model]
 )
 def test_a_damaged_file_is_noticed_computed_and_kept_again(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, damage: Any,
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, damage: Any,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     expected = gathered(Residuals(vit, LAYER, Loader(dataset, 4), cache))
@@ -223,7 +224,7 @@ def test_a_damaged_file_is_noticed_computed_and_kept_again(
 def fill(folder: Path, data: Path, barrier: Any) -> None:
     """What a process does that fills the cache at the same time as another one."""
     torch.set_num_threads(1)
-    cache = ActivationCache(folder, 2**30, "a vit")
+    cache = ResidualCache(folder, 2**30, "a vit")
     residuals = Residuals(
         backbone(registers=2, seed=3),
         LAYER,
@@ -236,7 +237,7 @@ def fill(folder: Path, data: Path, barrier: Any) -> None:
 
 
 def test_two_processes_may_fill_it_at_once(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, tiny_world: World,
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, tiny_world: World,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     context = multiprocessing.get_context("fork")  # a spawned one loads torch for seconds
@@ -258,7 +259,7 @@ def test_two_processes_may_fill_it_at_once(
 
 
 def test_the_size_is_known_before_anything_is_written(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache
+    vit: Backbone, dataset: Dataset, cache: ResidualCache
 ) -> None:
     entry = cache.entry(vit, LAYER, dataset)
     gathered(Residuals(vit, LAYER, Loader(dataset, 4), cache))
@@ -267,7 +268,7 @@ def test_the_size_is_known_before_anything_is_written(
 
 
 def test_a_disk_without_room_is_refused_and_the_run_goes_on(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, monkeypatch: pytest.MonkeyPatch,
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     n_bytes = 7 * cache.entry(vit, LAYER, dataset).n_bytes
@@ -290,7 +291,7 @@ def test_a_disk_without_room_is_refused_and_the_run_goes_on(
 
 
 def test_a_disk_that_fills_up_ends_the_keeping_only(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, monkeypatch: pytest.MonkeyPatch,
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     from semseg_cli.models import residual_cache
@@ -310,30 +311,28 @@ def test_a_disk_that_fills_up_ends_the_keeping_only(
         found = gathered(residuals)
     assert not residuals.is_kept
     assert len(files_of(cache)) == 3
-    assert caplog.text.count("No more activations are kept") == 1
+    assert caplog.text.count("No more residuals are kept") == 1
     assert_same(found, gathered(Residuals(vit, LAYER, Loader(dataset, 2))))
 
 
 def test_a_file_in_the_way_is_no_reason_to_stop(
     vit: Backbone, dataset: Dataset, tmp_path: Path
 ) -> None:
-    (tmp_path / "activations").write_text("in the way")
-    cache = ActivationCache(tmp_path / "activations", 2**30, "a vit")
+    (tmp_path / "residuals").write_text("in the way")
+    cache = ResidualCache(tmp_path / "residuals", 2**30, "a vit")
     residuals = Residuals(vit, LAYER, Loader(dataset, 2), cache)
     assert len(gathered(residuals)["tokens"]) == 7
     assert not residuals.is_kept
 
 
-def sized(
-    cache: ActivationCache, vit: Backbone, dataset: Dataset, n_images: float
-) -> ActivationCache:
+def sized(cache: ResidualCache, vit: Backbone, dataset: Dataset, n_images: float) -> ResidualCache:
     """The same folder with room for so many images."""
     n_bytes = CacheEntry(cache.folder, vit, dataset, {}).n_bytes
     return replace(cache, max_bytes=int(n_images * n_bytes))
 
 
 def test_the_entry_that_was_not_used_for_longest_goes_first(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, caplog: pytest.LogCaptureFixture
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = sized(cache, vit, dataset, 21)
     entries = {}
@@ -354,7 +353,7 @@ def test_the_entry_that_was_not_used_for_longest_goes_first(
 
 
 def test_what_is_larger_than_the_limit_is_not_kept_and_nothing_goes_for_it(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, caplog: pytest.LogCaptureFixture
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     few = dataset.subset([0, 1, 2])
     gathered(Residuals(vit, 1, Loader(few, 4), sized(cache, vit, dataset, 6.5)))
@@ -371,7 +370,7 @@ def test_what_is_larger_than_the_limit_is_not_kept_and_nothing_goes_for_it(
 
 
 def test_what_is_in_use_stays(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, caplog: pytest.LogCaptureFixture
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = sized(cache, vit, dataset, 10)
     gathered(Residuals(vit, 1, Loader(dataset, 4), cache))
@@ -384,7 +383,7 @@ def test_what_is_in_use_stays(
 
 
 def test_files_of_images_that_are_no_more_make_room_for_new_ones(
-    tmp_path: Path, tiny_world: World, vit: Backbone, cache: ActivationCache
+    tmp_path: Path, tiny_world: World, vit: Backbone, cache: ResidualCache
 ) -> None:
     root = tmp_path / "ade20k"
     shutil.copytree(tiny_world.data, root)
@@ -402,7 +401,7 @@ def test_files_of_images_that_are_no_more_make_room_for_new_ones(
 
 
 def test_files_that_another_process_removes_meanwhile_do_no_harm(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, monkeypatch: pytest.MonkeyPatch
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gathered(Residuals(vit, LAYER, Loader(dataset.subset([2, 3, 4, 5, 6]), 4), cache))
     listed = cache_folders._files
@@ -421,7 +420,7 @@ def test_files_that_another_process_removes_meanwhile_do_no_harm(
 
 
 def test_only_the_images_of_this_process_need_room(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache
+    vit: Backbone, dataset: Dataset, cache: ResidualCache
 ) -> None:
     cache = sized(cache, vit, dataset, 4)
     assert not Residuals(vit, LAYER, Loader(dataset, 4), cache).is_kept
@@ -431,7 +430,7 @@ def test_only_the_images_of_this_process_need_room(
 
 
 def test_a_file_that_cannot_be_read_now_is_computed_and_stays(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, monkeypatch: pytest.MonkeyPatch
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = gathered(Residuals(vit, LAYER, Loader(dataset, 4), cache))
 
@@ -444,7 +443,7 @@ def test_a_file_that_cannot_be_read_now_is_computed_and_stays(
 
 
 def test_an_entry_that_goes_away_meanwhile_is_computed(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache
+    vit: Backbone, dataset: Dataset, cache: ResidualCache
 ) -> None:
     expected = gathered(Residuals(vit, LAYER, Loader(dataset, 2), cache))
     residuals = Residuals(vit, LAYER, Loader(dataset, 2), cache)
@@ -460,10 +459,10 @@ def test_an_entry_that_goes_away_meanwhile_is_computed(
 
 
 def test_statistics_from_kept_residuals_need_no_scratch_file(
-    vit: Backbone, dataset: Dataset, cache: ActivationCache, tiny: Session, tmp_path: Path,
+    vit: Backbone, dataset: Dataset, cache: ResidualCache, tiny: Session, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    sae, loader = tiny.encoder.sae, Loader(dataset, 3)
+    sae, loader = tiny.pipeline.sae, Loader(dataset, 3)
     expected = compute_stats(Residuals(vit, LAYER, loader), sae).to_tensors()
     monkeypatch.setattr("tempfile.TemporaryFile", None)
     seen = count_images(vit, monkeypatch)
@@ -509,8 +508,8 @@ def test_results_are_the_same_without_a_cache_and_the_first_and_second_time(
         assert done.code == 0, done.err
         results.append(result_of(terminal))
     assert results[0] == results[1] == results[2]
-    assert not activations_folder(tmp_path / "none").exists()
-    assert kept_entries(activations_folder(tmp_path / "c"))
+    assert not residuals_folder(tmp_path / "none").exists()
+    assert kept_entries(residuals_folder(tmp_path / "c"))
 
 
 def test_a_head_is_trained_on_kept_residuals(
@@ -523,7 +522,7 @@ def test_a_head_is_trained_on_kept_residuals(
     assert terminal.type("train-head", *words, *first).code == 0
     filled = options(own_world, cache_dir=str(tmp_path / "b"))
     assert terminal.type("auto-feat", *filled, "--no-track", "--no-plots").code == 0
-    n_entries = len(kept_entries(tmp_path / "b" / "activations"))
+    n_entries = len(kept_entries(tmp_path / "b" / "residuals"))
 
     def refused(*_: object) -> Tensor:
         raise AssertionError("the ViT ran")
@@ -537,7 +536,7 @@ def test_a_head_is_trained_on_kept_residuals(
     ]
     assert len(swept) == 3
     assert len(set(swept)) == 1
-    assert len(kept_entries(tmp_path / "b" / "activations")) == n_entries
+    assert len(kept_entries(tmp_path / "b" / "residuals")) == n_entries
 
 
 def test_entries_are_listed_and_cleared(
@@ -564,7 +563,7 @@ def test_entries_are_listed_and_cleared(
     (left,) = json.loads(terminal.type("cache", "list", *place, "--format", "json").out)["rows"]
     assert left["id"] == listed[1]["id"]
     stats = list((tmp_path / "c" / "stats").iterdir())
-    foreign = activations_folder(tmp_path / "c") / "my-notes"
+    foreign = residuals_folder(tmp_path / "c") / "my-notes"
     foreign.mkdir()
     assert "Removed 1 entry" in terminal.type("cache", "clear", *place).err
     assert "0 entries" in terminal.type("cache", "list", *place).out

@@ -17,7 +17,7 @@ from semseg_cli.models.memory_budget import Budget
 from semseg_cli.models.sae import FORMATS, SparseAutoencoder, Threshold, TopK
 from semseg_cli.models.sae.model import WEIGHTS
 
-ACTIVATIONS = [Threshold(), Threshold(0.3), TopK(5)]
+NONLINEARITIES = [Threshold(), Threshold(0.3), TopK(5)]
 LATENTS = torch.tensor([0, 7, 39, 7])
 
 
@@ -25,15 +25,15 @@ def inputs(n: int = 50, d_model: int = 24, seed: int = 0) -> Tensor:
     return torch.randn(n, d_model, generator=torch.Generator().manual_seed(seed)) * 3
 
 
-def scaled(activation: Threshold | TopK) -> SparseAutoencoder:
-    return make_sae(activation=activation).scaled(inputs(1, seed=9)[0], 1.7)
+def scaled(nonlinearity: Threshold | TopK) -> SparseAutoencoder:
+    return make_sae(nonlinearity=nonlinearity).scaled(inputs(1, seed=9)[0], 1.7)
 
 
 # --- real files -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("name", "activation"),
+    ("name", "nonlinearity"),
     [
         ("legacy_relu", Threshold),
         ("s5_head_relu", Threshold),
@@ -42,7 +42,7 @@ def scaled(activation: Threshold | TopK) -> SparseAutoencoder:
     ],
 )
 def test_saev_files_give_the_latents_and_reconstructions_of_saev(
-    saev_samples: Path, name: str, activation: type
+    saev_samples: Path, name: str, nonlinearity: type
 ) -> None:
     sae = saes.load(saev_samples / f"{name}.pt")
     expected = np.load(saev_samples / f"{name}.npz")
@@ -53,7 +53,7 @@ def test_saev_files_give_the_latents_and_reconstructions_of_saev(
     ours_hat, ours, loss = sae(x)
     torch.testing.assert_close(ours, f_x, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(ours_hat, x_hat, rtol=1e-5, atol=1e-5)
-    assert isinstance(sae.activation, activation)
+    assert isinstance(sae.nonlinearity, nonlinearity)
     assert (sae.d_model, sae.d_sae) == (32, 96)
     assert 0 < (f_x != 0).float().mean() < 1
     assert float(loss) == pytest.approx(float((x_hat - x).square().mean()), rel=1e-4)
@@ -72,17 +72,19 @@ def test_legacy_files_subtract_b_dec_before_encoding(tmp_path: Path) -> None:
 # --- there and back -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
-def test_a_saved_autoencoder_loads_as_it_was(tmp_path: Path, activation: Threshold | TopK) -> None:
-    made, path = make_sae(activation=activation), tmp_path / "sae.pt"
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES, ids=repr)
+def test_a_saved_autoencoder_loads_as_it_was(
+    tmp_path: Path, nonlinearity: Threshold | TopK
+) -> None:
+    made, path = make_sae(nonlinearity=nonlinearity), tmp_path / "sae.pt"
     saes.save(path, made)
     loaded = saes.load(path)
     x = inputs()
     assert torch.equal(loaded.encode(x), made.encode(x))
     assert torch.equal(loaded.decode(made.encode(x)), made.decode(made.encode(x)))
     torch.testing.assert_close(
-        torch.tensor(getattr(loaded.activation, "value", 0.0)),
-        torch.tensor(getattr(activation, "value", 0.0)),
+        torch.tensor(getattr(loaded.nonlinearity, "value", 0.0)),
+        torch.tensor(getattr(nonlinearity, "value", 0.0)),
     )
     header = json.loads(path.read_bytes().partition(b"\n")[0])
     assert header["schema"] == 5
@@ -97,7 +99,7 @@ def test_files_of_equal_contents_have_equal_digests(tmp_path: Path) -> None:
 
 
 def test_autoencoders_made_in_memory_have_digests_of_their_own() -> None:
-    made = [make_sae(), make_sae(seed=1), make_sae(activation=TopK(5))]
+    made = [make_sae(), make_sae(seed=1), make_sae(nonlinearity=TopK(5))]
     assert len({sae.digest for sae in made}) == 3
     assert make_sae().digest == made[0].digest
 
@@ -121,18 +123,18 @@ def test_the_input_is_clamped_symmetrically_then_scaled() -> None:
     torch.testing.assert_close(sae.scale(x), expected)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
-def test_columns_are_those_of_the_full_encoding(activation: Threshold | TopK) -> None:
-    sae, x = scaled(activation), inputs(12).view(3, 4, 24)
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES, ids=repr)
+def test_columns_are_those_of_the_full_encoding(nonlinearity: Threshold | TopK) -> None:
+    sae, x = scaled(nonlinearity), inputs(12).view(3, 4, 24)
     full = sae.encode(sae.scale(x))
     assert 0 < (full[..., LATENTS] != 0).float().mean() < 1
     torch.testing.assert_close(sae.columns(x, LATENTS), full[..., LATENTS], rtol=1e-5, atol=1e-6)
     assert sae.columns(x, LATENTS[:0]).shape == (3, 4, 0)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
-def test_columns_do_not_depend_on_chunks(activation: Threshold | TopK) -> None:
-    sae, x = scaled(activation), inputs(150)
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES, ids=repr)
+def test_columns_do_not_depend_on_chunks(nonlinearity: Threshold | TopK) -> None:
+    sae, x = scaled(nonlinearity), inputs(150)
     at_once = sae.columns(x, LATENTS)
     sae.budget = Budget(1)
     assert sae.chunk_rows == 1
@@ -252,4 +254,4 @@ def test_batch_topk_without_a_threshold_warns_and_is_relu(tmp_path: Path) -> Non
     write(tmp_path / "sae.pt", header("BatchTopK"), weights())
     with pytest.warns(UserWarning, match="no BatchTopK threshold"):
         sae = saes.load(tmp_path / "sae.pt")
-    assert sae.activation == Threshold(0.0)
+    assert sae.nonlinearity == Threshold(0.0)

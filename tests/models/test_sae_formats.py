@@ -271,7 +271,7 @@ def test_values_per_latent_move_with_the_weights(
     made: dict[str, SparseAutoencoder], name: str
 ) -> None:
     moved = made[name].recentred(False).to(torch.float64)
-    assert {t.dtype for t in moved.activation.tensors().values()} == {torch.float64}
+    assert {t.dtype for t in moved.nonlinearity.tensors().values()} == {torch.float64}
 
 
 def test_firing_frequencies_and_hooks_are_kept(tmp_path: Path) -> None:
@@ -292,8 +292,8 @@ def test_what_saev_can_hold_is_saved_and_the_rest_refused(
     made: dict[str, SparseAutoencoder], tmp_path: Path, name: str
 ) -> None:
     sae, path, x = made[name], tmp_path / "saved.pt", torch.from_numpy(tokens())
-    is_plain = sae.token_norm == "none" and not sae.activation.tensors()
-    if not is_plain or getattr(sae.activation, "relu", False):
+    is_plain = sae.token_norm == "none" and not sae.nonlinearity.tensors()
+    if not is_plain or getattr(sae.nonlinearity, "relu", False):
         with pytest.raises(SemsegError, match="keep the file in its own format"):
             saes.save(path, sae)
         return

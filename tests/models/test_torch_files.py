@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from semseg_cli.errors import SemsegError
-from semseg_cli.models.sae.source import read_state
 from semseg_cli.models.torch_files import (
     BadPickle,
     Name,
@@ -30,6 +29,7 @@ from semseg_cli.models.torch_files import (
     read_torch_file,
 )
 from semseg_cli.models.torch_files.names import FUNCTIONS
+from semseg_cli.models.weight_files import read_state
 
 MODULE = "semseg_trap"  # importing it, or calling its functions, writes a file
 TRAP = """

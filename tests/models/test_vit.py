@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from worlds import World, backbone, make_vit
 
-from semseg_cli.data.dataset import Preprocessing
+from semseg_cli.data.preprocessing import Preprocessing
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.vit import ALIASES, FAMILIES, Backbone, load_vit, register_hook
 

@@ -31,7 +31,7 @@ from semseg_cli.commands.same_settings import OF_A_MACHINE, require_same_setting
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.models.sae.model import WEIGHTS
 from semseg_cli.models.sae.statistics import digest_of
-from semseg_cli.ranks import collectives, ending, network
+from semseg_cli.ranks import collectives, ending, network, who
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.group import STOPPED, Word
 from semseg_cli.runs.folder import RunFolder
@@ -63,7 +63,7 @@ def be_rank(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         ):
             monkeypatch.setenv(name, str(value))
         store = dist.HashStore()
-        monkeypatch.setattr(ranks, "_groups", [ranks._Group(store, is_joined=True)])
+        monkeypatch.setattr(who, "_groups", [who.Group(store, is_joined=True)])
         return store
 
     return be
@@ -95,7 +95,7 @@ def test_ranks_that_have_not_joined_share_nothing(
 ) -> None:
     """A script of the user's own under torchrun gets whole reports from the reference API."""
     be_rank(1, 2)
-    monkeypatch.setattr(ranks, "_groups", [])
+    monkeypatch.setattr(who, "_groups", [])
     assert (ranks.rank(), ranks.n_ranks(), ranks.shard(3), ranks.is_lead()) == (
         1,
         2,
@@ -107,8 +107,8 @@ def test_ranks_that_have_not_joined_share_nothing(
 @given(st.integers(0, 50), st.integers(1, 9))
 def test_shards_are_contiguous_whole_and_even(n: int, n_ranks: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranks, "n_ranks", lambda: n_ranks)
-        patch.setattr(ranks, "is_joined", lambda: True)
+        patch.setattr(who, "n_ranks", lambda: n_ranks)
+        patch.setattr(who, "is_joined", lambda: True)
         shards = [ranks.shard(n, rank) for rank in range(n_ranks)]
     assert [position for shard in shards for position in shard] == list(range(n))
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
@@ -224,7 +224,7 @@ def test_a_waiting_rank_heeds_the_one_that_ended_first(
     with pytest.raises(kind, match=says) as raised:
         ranks.wait_for("never")
     assert type(raised.value) is kind
-    ranks._groups[-1].looked = 0.0
+    who.current().looked = 0.0
     with pytest.raises(kind, match=says):
         ranks.check()
 
@@ -232,7 +232,7 @@ def test_a_waiting_rank_heeds_the_one_that_ended_first(
 def test_a_rank_does_not_heed_itself(be_rank: Callable[..., Any]) -> None:
     be_rank(1, 2)
     ranks.post(Word(1, 1, "my own"))
-    ranks._groups[-1].looked = 0.0
+    who.current().looked = 0.0
     ranks.check()
 
 
@@ -320,7 +320,7 @@ def test_a_rank_that_ends_before_it_has_joined_says_so_and_does_not_linger(
     rank: int, be_rank: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, clock = be_rank(rank, 2), Clock(0.0, lambda: None)
-    monkeypatch.setattr(ranks, "_groups", [])
+    monkeypatch.setattr(who, "_groups", [])
     monkeypatch.setattr(ranks, "_opened", [store])
     monkeypatch.setattr(ranks, "time", clock)
     if rank == 1:
@@ -338,7 +338,7 @@ def test_a_network_that_does_not_work_is_told_when_joining(
 
     store = be_rank(0, 2)
     store.add("semseg-cli/0/step/1/here", 1)
-    monkeypatch.setattr(ranks, "_groups", [])
+    monkeypatch.setattr(who, "_groups", [])
     monkeypatch.setattr(ranks, "_opened", [store])
     monkeypatch.setattr(ranks, "_REASON_SECONDS", 0.0)
     monkeypatch.setattr(network, "make_process_group", fail)
@@ -346,13 +346,13 @@ def test_a_network_that_does_not_work_is_told_when_joining(
         ranks.join()
 
 
-def test_a_store_that_cannot_be_reached_is_told(
+def test_a_rendezvous_that_cannot_be_reached_is_told(
     be_rank: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     be_rank(1, 2)
     monkeypatch.setattr(ranks, "_opened", [])
     with pytest.raises(SemsegError, match="Rank 1 has lost the connection"):
-        ranks.open_store(seconds=0.1)
+        ranks.open_rendezvous(seconds=0.1)
 
 
 def test_a_broken_collective_is_a_lost_connection_or_what_its_breaker_says(

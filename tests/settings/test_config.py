@@ -6,10 +6,10 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 
 from semseg_cli.settings.base import Settings, default_of, narrow
-from semseg_cli.settings.choosing import Choose, LatentChoice, Scaled, Selection
 from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Data, Imgs, Setup
+from semseg_cli.settings.latent_choice import Choose, LatentChoice, Scaled, Selection
 from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat, MeanDiff, Method
 from semseg_cli.settings.output import Output, Shown
 from semseg_cli.settings.reference import Quantitative

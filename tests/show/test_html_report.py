@@ -15,9 +15,8 @@ from run_folders import fill, make_folder, make_report
 from semseg_cli.runs.contents import params_of
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.report import ClassResults, Report
-from semseg_cli.runs.rows import read_rows
+from semseg_cli.runs.rows import Row, read_rows
 from semseg_cli.show.html_report import report_html
-from semseg_cli.show.tables import Row
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from run_folders import make_report
 
+from semseg_cli.settings.output import FORMATS
 from semseg_cli.show.run_tables import (
     class_table,
     extremes_table,
@@ -19,7 +20,7 @@ from semseg_cli.show.run_tables import (
     measure_notes,
     summary_table,
 )
-from semseg_cli.show.tables import FORMATS, Column, Table, cell, plain_number, render, stars
+from semseg_cli.show.tables import Column, Table, cell, plain_number, render, stars
 
 TABLE = Table(
     "Two classes",

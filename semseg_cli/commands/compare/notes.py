@@ -12,8 +12,9 @@ from semseg_cli.commands.compare.uncertainty import (
     unlike,
 )
 from semseg_cli.commands.compare.which_runs import Candidates
+from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_tables import identical_note
-from semseg_cli.show.tables import Column, Row, cell
+from semseg_cli.show.tables import Column, cell
 from semseg_cli.tracking.tracked_run import TrackedRun
 
 INTERVALS = "[ ]: 95% intervals, bootstrap over images."
@@ -153,7 +154,7 @@ def few_patches(runs: Sequence[TrackedRun], artifacts: Artifacts) -> list[str]:
     """The classes whose numbers rest on few patches; predictions are the same for alike runs."""
     run = runs[0]
     least = min_patches(run)
-    rows = artifacts.class_rows(run) if least and run.metrics else []
+    rows = artifacts.classes(run) if least and run.metrics else []
     few = [row["class_name"] for row in rows if row["n_orig_patches"] < least * n_draws(run)]
     if not few:
         return []

@@ -5,7 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from semseg_cli.errors import UsageError
-from semseg_cli.settings.compare import SHORT, View
+from semseg_cli.runs.metrics import SHORT
+from semseg_cli.settings.compare import View
+
+
+def wanted_columns(view: View) -> tuple[str, ...]:
+    """The columns asked for by name, in full."""
+    given = (name.strip() for name in (view.columns or "").split(","))
+    return tuple(SHORT.get(name, name) for name in given if name)
 
 
 def check_columns(names: Iterable[str], known: Iterable[str], option: str = "columns") -> None:

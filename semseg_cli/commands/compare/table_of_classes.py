@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from semseg_cli.commands.compare.notes import INTERVALS, few_images, few_patches, omitted, warnings
-from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns
+from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns, wanted_columns
 from semseg_cli.commands.compare.table_of_runs import row_names, title
 from semseg_cli.commands.compare.uncertainty import (
     Artifacts,
@@ -22,13 +22,14 @@ from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs import bootstrap
 from semseg_cli.runs.bootstrap import MEASURES
+from semseg_cli.runs.metrics import CLASSES
+from semseg_cli.runs.rows import Row
 from semseg_cli.settings.compare import View
-from semseg_cli.show.run_tables import CLASS
-from semseg_cli.show.tables import Column, Row, Table
+from semseg_cli.show.run_tables import CLASS, CLASS_COLUMNS
+from semseg_cli.show.tables import Column, Table
 from semseg_cli.tracking.tracked_run import TrackedRun
 
-PATCHES = Column("n_orig_patches", "patches", "count")
-HEADERS = {"target_change": "target", "other_change": "other", "selectivity": "selectivity"}
+OF_CLASSES = {metric.key: metric for metric in CLASSES}
 Values = dict[str, dict[str, Any]]  # by class name
 
 
@@ -67,7 +68,9 @@ def class_comparison(chosen: Candidates, view: View, artifacts: Artifacts) -> Ta
 
 
 def _what(columns: Sequence[Column]) -> str:
-    shown = [HEADERS[name] for name in MEASURES if any(c.key.endswith(name) for c in columns)]
+    shown = [
+        OF_CLASSES[name].header for name in MEASURES if any(c.key.endswith(name) for c in columns)
+    ]
     return ", ".join(shown).capitalize() or "Values"
 
 
@@ -75,7 +78,7 @@ def class_values(
     run: TrackedRun, chosen: Candidates, artifacts: Artifacts, n_resamples: int
 ) -> Values:
     """What a run says of each class: counts, measures, intervals, difference to the baseline."""
-    rows = artifacts.class_rows(run)
+    rows = artifacts.classes(run)
     names = _names(run, chosen.shown, artifacts)
     values: Values = {row["class_name"]: _measured(row, n_draws(run)) for row in rows}
     counts = artifacts.per_image(run)
@@ -110,7 +113,7 @@ def _names(run: TrackedRun, runs: Sequence[TrackedRun], artifacts: Artifacts) ->
     """Class id -> name, from the run itself or one on the same images."""
     alike = [one for one in runs if "images" not in unlike(run, one)]
     for one in (run, *alike):
-        if rows := artifacts.class_rows(one):
+        if rows := artifacts.classes(one):
             return {row["class_id"]: row["class_name"] for row in rows}
     return {}
 
@@ -192,10 +195,11 @@ def _columns(
     is_one_measure = len({*wanted} - set(keys)) == 1
     columns = [CLASS]
     for key in wanted:
-        columns += [_column(key, [HEADERS.get(key, key.replace("_", "\n"))])] if key in keys else []
+        header = OF_CLASSES[key].header if key in OF_CLASSES else key.replace("_", "\n")
+        columns += [_column(key, [header])] if key in keys else []
         for name, prefix in zip(names, prefixes, strict=True):
             if prefix and prefix + key in keys:
-                heads = [name.replace(" ", "\n"), HEADERS.get(key, key.replace("_", "\n"))]
+                heads = [name.replace(" ", "\n"), header]
                 columns.append(_column(prefix + key, heads[:1] if is_one_measure else heads))
     return tuple(columns)
 
@@ -205,24 +209,16 @@ def _wanted(keys: Sequence[str], view: View, *, is_one: bool) -> list[str]:
     plain = list(dict.fromkeys(key.split(": ")[-1] for key in keys if key != "class_name"))
     if view.all_columns:
         return [name for name in plain if not name.endswith(("_lo", "_hi"))]
-    if view.wanted_columns:
-        check_columns(view.wanted_columns, [CLASS.key, *keys, *plain])
-        return [name for name in view.wanted_columns if name != CLASS.key]
-    own = ("latent", *MEASURES, "n_orig_patches")
-    return [name for name in own if name in plain] if is_one else ["n_orig_patches", "selectivity"]
+    if wanted := wanted_columns(view):
+        check_columns(wanted, [CLASS.key, *keys, *plain])
+        return [name for name in wanted if name != CLASS.key]
+    own = [column.key for column in CLASS_COLUMNS if column.key in plain]
+    return own if is_one else ["n_orig_patches", "selectivity"]
 
 
 def _column(key: str, heads: Sequence[str]) -> Column:
-    name, header = key.split(": ")[-1], "\n".join(heads)
-    if key == PATCHES.key:
-        return PATCHES
-    if name in MEASURES:
-        return Column(key, header, "estimate")
-    if name.endswith("_difference"):
-        return Column(key, header, "difference")
-    if name.endswith(("_p", "_p_adjusted")) or name == "p_draws":
-        return Column(key, header, "p")
-    return Column(key, header, "setting")
+    metric = OF_CLASSES.get(key.split(": ")[-1])
+    return Column(key, "\n".join(heads), metric.kind if metric else "setting")
 
 
 def _best(rows: Sequence[Row], prefixes: Sequence[str]) -> frozenset[tuple[int, str]]:

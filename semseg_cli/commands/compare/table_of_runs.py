@@ -1,22 +1,26 @@
 """Runs side by side: one row each, what differs as columns. No torch, no mlflow."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from semseg_cli.commands.compare.notes import captions
-from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns
+from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns, wanted_columns
 from semseg_cli.commands.compare.uncertainty import Artifacts, run_values
 from semseg_cli.commands.compare.which_runs import Candidates
+from semseg_cli.runs.metrics import RUNS, SHORT
+from semseg_cli.runs.rows import Row
 from semseg_cli.settings.base import Settings
 from semseg_cli.settings.compare import View
 from semseg_cli.settings.inputs import Compute
 from semseg_cli.settings.output import Output
-from semseg_cli.show.run_tables import METRICS, NAME, best_row, present
-from semseg_cli.show.tables import GAP, Column, Row, Table, least_width, natural_width
+from semseg_cli.show.run_tables import METRICS, NAME, best_row, present, to_column
+from semseg_cli.show.tables import GAP, Column, Table, least_width, natural_width
 from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 
 STATUS = Column("status", "status", "text")
+OF_RUNS = {metric.key: metric for metric in RUNS}
+ONLY_WIDE = {metric.key for metric in RUNS if metric.only_wide}
 
 
 def comparison(
@@ -79,7 +83,7 @@ def differing(runs: Sequence[TrackedRun]) -> list[str]:
     Settings that change no result are left out, and a setting that only some methods have is no
     difference by itself.
     """
-    harmless = _option_names(Output, Compute) - {"dtype", "seed"}
+    harmless = _option_names(Output, Compute) - {"dtype"}
     by_method: dict[str | None, list[TrackedRun]] = {}
     for run in runs:
         by_method.setdefault(run.tag("method"), []).append(run)
@@ -98,7 +102,7 @@ def _params(runs: Sequence[TrackedRun]) -> list[str]:
 def _settings(runs: Sequence[TrackedRun], view: View) -> list[str]:
     """The settings that rows hold: those that differ, and those asked for."""
     shown = differing(runs)
-    wanted = {*view.wanted_columns, (view.sort or "").removeprefix("-")}
+    wanted = {*wanted_columns(view), (view.sort or "").removeprefix("-")}
     return [name for name in _params(runs) if view.all_columns or name in shown or name in wanted]
 
 
@@ -116,59 +120,54 @@ def _columns(
 ) -> tuple[tuple[Column, ...], list[str]]:
     """The columns to show, and the names of the differing settings that have no place."""
     known = _known(chosen, rows)
-    if view.wanted_columns:
-        check_columns(view.wanted_columns, known)
-        wanted = [name for name in view.wanted_columns if name != "run"]
-        return (NAME, *(known.get(name) or Column(name, name) for name in wanted)), []
+    if wanted := wanted_columns(view):
+        check_columns(wanted, known)
+        named = [known.get(name) or Column(name, name) for name in wanted if name != "run"]
+        return (NAME, *named), []
     if view.all_columns:
         return tuple(c for key, c in known.items() if not key.endswith(("_lo", "_hi"))), []
     settings = [known[name] for name in differing(chosen.shown)]
     states = [STATUS] if len({row["status"] for row in rows}) > 1 else []
-    fixed = present([*METRICS, *_compared(chosen)], rows)
-    macro = [column for column in fixed if column.key.startswith("macro")]
-    kept = [NAME, *states, *(column for column in fixed if column not in macro)]
+    metrics = present(_metrics(chosen), rows)
+    only_wide = [column for column in metrics if column.key in ONLY_WIDE]
+    kept = [NAME, *states, *(column for column in metrics if column not in only_wide)]
     hidden = []
-    for column in (*settings, *macro):
+    for column in (*settings, *only_wide):
         if limit is None or _width([*kept, column], rows, view) <= limit:
             kept.append(column)
         elif column in settings:
             hidden.append(column.key)
-    order = [NAME, *states, *settings, *METRICS[:3], *_compared(chosen), *METRICS[3:]]
+    order = [NAME, *states, *settings, *metrics]
     return tuple(column for column in order if column in kept), hidden
 
 
-def _compared(chosen: Candidates) -> list[Column]:
-    """The columns of the difference to the baseline."""
+def _metrics(chosen: Candidates) -> list[Column]:
+    """The columns of metrics; that of the difference names the baseline."""
     words = chosen.baseline.split()
     is_short = all(len(word) <= 11 for word in words) and len(words) <= 2
     name = "\n".join(words) if is_short else "baseline"
-    return [
-        Column("selectivity_difference", f"vs {name}" if len(name) < 8 else f"vs\n{name}",
-               "difference"),
-        Column("selectivity_p", "p", "p"),
-    ]  # fmt: skip
+    header = f"vs {name}" if len(name) < 8 else f"vs\n{name}"
+    return [replace(c, header=header) if c.key == SHORT["difference"] else c for c in METRICS]
 
 
 def _known(chosen: Candidates, rows: Sequence[Row]) -> dict[str, Column]:
     """Every key of the rows as a column."""
-    named = {column.key: column for column in (NAME, *METRICS, *_compared(chosen), STATUS)}
+    named = {column.key: column for column in (NAME, *_metrics(chosen), STATUS)}
     settings = {*_params(chosen.shown)} - set(named)
     keys = dict.fromkeys(key for row in rows for key in row)
     return {key: named.get(key) or _plain_column(key, rows, key in settings) for key in keys}
 
 
 def _plain_column(key: str, rows: Sequence[Row], is_setting: bool) -> Column:
-    values = [row[key] for row in rows if row.get(key) is not None]
     header = key.replace("_", "\n")
     if is_setting:
         return Column(key, header, "setting")
+    if key in OF_RUNS:
+        return to_column(OF_RUNS[key])
+    values = [row[key] for row in rows if row.get(key) is not None]
     if any(isinstance(value, str) for value in values):
         return Column(key, header, "text")
-    if key.startswith("n_") or key == "scale":
-        return Column(key, header, "setting")
-    if key.startswith("p_") or key.endswith("_p"):
-        return Column(key, header, "p")
-    return Column(key, header, "difference" if key.endswith("_difference") else "ratio")
+    return Column(key, header, "setting" if key.startswith("n_") else "ratio")
 
 
 def _width(columns: Sequence[Column], rows: Sequence[Row], view: View) -> int:

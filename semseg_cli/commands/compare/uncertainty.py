@@ -46,7 +46,7 @@ class Artifacts:
         """The counts per image and class."""
         return self._get(run, PER_IMAGE_FILE, read_per_image)
 
-    def class_rows(self, run: TrackedRun) -> list[dict[str, Any]]:
+    def classes(self, run: TrackedRun) -> list[dict[str, Any]]:
         """The rows of class_results.csv; none where it cannot be read."""
         return self._get(run, CLASSES_FILE, lambda data: parse_rows(data.decode())) or []
 

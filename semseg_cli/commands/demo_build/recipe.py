@@ -14,7 +14,9 @@ from transformers.utils import logging
 from semseg_cli.commands.demo_build.train_head import train_head
 from semseg_cli.commands.demo_build.train_sae import SaeRecipe, train_sae
 from semseg_cli.commands.demo_build.train_vit import VitRecipe, patch_shares, train_vit
-from semseg_cli.data.dataset import Loader, Preprocessing, image_tensor, label_tensor, open_dataset
+from semseg_cli.data.dataset import open_dataset
+from semseg_cli.data.loader import Loader
+from semseg_cli.data.preprocessing import Preprocessing, image_tensor, label_tensor
 from semseg_cli.demo.scene_files import generate
 from semseg_cli.demo.world import (
     N_TRAIN,

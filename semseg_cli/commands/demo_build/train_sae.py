@@ -104,7 +104,7 @@ class _Trainer:
             b_enc=self.b_enc - self.w_enc @ self.b_dec,
             W_dec=self.w_dec / shrink,
             b_dec=self.b_dec / shrink,
-            activation=TopK(self.recipe.top_k),
+            nonlinearity=TopK(self.recipe.top_k),
         )
 
 

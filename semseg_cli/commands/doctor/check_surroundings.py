@@ -13,10 +13,10 @@ from semseg_cli.commands.doctor.patient import EVALUATION, LOOKUP, Patient, doub
 from semseg_cli.engine.detections import THRESHOLDS
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.estimate import make_plan
-from semseg_cli.experiment.session import activation_cache
+from semseg_cli.experiment.parts import residual_cache
 from semseg_cli.files import cannot_write, nearest_folder
 from semseg_cli.models.cache_room import Keeping
-from semseg_cli.settings.choosing import Choose
+from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import AutoFeat
 from semseg_cli.tracking import store_address as stores
 
@@ -75,7 +75,7 @@ def disk(patient: Patient) -> Finding:
     if refused:
         return doubtful(
             said,
-            f"Not all activations are kept: {'; '.join(refused)}. Give a larger --cache-limit, "
+            f"Not all residuals are kept: {'; '.join(refused)}. Give a larger --cache-limit, "
             "another --cache-dir, or --no-cache.",
         )
     return good(said)
@@ -93,8 +93,8 @@ def _require_room(folder: Path, n_bytes: int) -> int:
 
 
 def _keepings(patient: Patient) -> list[Keeping]:
-    """What a run would add to the activation cache, first of the lookup split."""
-    cache = activation_cache(patient.setup)
+    """What a run would add to the residual cache, first of the lookup split."""
+    cache = residual_cache(patient.setup)
     if cache is None:
         return []
     seen = [patient.seen(role) for role in (LOOKUP, EVALUATION) if role in patient.datasets]
@@ -109,15 +109,15 @@ def _scratch_bytes(patient: Patient) -> int:
 
 
 def memory(patient: Patient) -> Finding:
-    """Is there memory for weights, activations and the counts of the lookup?"""
+    """Is there memory for weights, tensors of a run and the counts of the lookup?"""
     vit, sae = patient.vit, patient.sae
     weights = sum(t.numel() * t.element_size() for t in (*vit.parameters(), *sae.buffers()))
     n_classes = len(patient.datasets[EVALUATION].class_names)
-    activations = vit.budget.n_bytes_used(
+    tensors = vit.budget.n_bytes_used(
         vit.network, patient.setup.batch_size, n_classes + 1, sae.d_sae
     )
     counts = 2 * (n_classes + 1) * len(THRESHOLDS) * sae.d_sae * 8
-    needed, free = weights + activations + counts, _free_memory(patient.device)
+    needed, free = weights + tensors + counts, _free_memory(patient.device)
     said = f"about {needed / GIB:.1f} GiB needed, {free / GIB:.1f} GiB free on {patient.device}"
     if needed > free:
         return doubtful(

@@ -14,9 +14,9 @@ from semseg_cli.commands.doctor.sae_fit import (
 )
 from semseg_cli.engine.segmentation import count_pixels, segmentation
 from semseg_cli.models.head import argmax_logits
-from semseg_cli.models.sae import TopK, choose_centring
+from semseg_cli.models.sae import TopK
+from semseg_cli.models.sae.centring import decide_centring
 from semseg_cli.models.sae.model import CLAMP
-from semseg_cli.models.sae.scaling import measured_scaling
 
 NORM_RANGE = (0.5, 2.0)  # of the mean length of the SAE's input, per square root of its width
 MOST_OFFSET = 0.5  # of the input's mean, as a share of the input's length
@@ -51,16 +51,9 @@ def residuals(patient: Patient) -> Finding:
 
 def centring(patient: Patient) -> Finding:
     """Is b_dec subtracted before encoding? Both rules are tried where the file is silent."""
-    sae, x_nd, given = patient.sae, patient.x_nd, patient.given_stats
-    mean_d, norm = measured_scaling(x_nd, sae.norm_kind)
-    scale = (given.get("act_mean", mean_d).to(x_nd), float(given.get("act_norm", norm)))
-    sae.scaled(*scale)
-    if sae.centres_input is not None:
-        return good("subtracted" if sae.centres_input else "not subtracted")
-    as_is, centred = (sae.recentred(rule).scaled(*scale) for rule in (False, True))
-    patient.sae, sentence = choose_centring(as_is, centred, x_nd)
+    patient.sae, sentence = decide_centring(patient.sae, patient.given_stats, patient.x_nd)
     taken = "subtracted" if patient.sae.centres_input else "not subtracted"
-    return doubtful(f"measured: {taken}", sentence)
+    return doubtful(f"measured: {taken}", sentence) if sentence else good(taken)
 
 
 def scaled_input(patient: Patient) -> Finding:
@@ -80,7 +73,7 @@ def scaled_input(patient: Patient) -> Finding:
         return good(said, **values)
     return doubtful(
         said,
-        "The given mean and norm do not fit the activations of this ViT at this layer: check "
+        "The given mean and norm do not fit the residuals of this ViT at this layer: check "
         "--act-mean, --act-norm and --vit-layer, or leave the first two out to have them computed.",
         **values,
     )
@@ -119,7 +112,7 @@ def sparsity(patient: Patient) -> Finding:
     values = {"l0": fit.l0, "dead_share": fit.dead_share}
     claimed = sae.firing_frequency
     claimed = patient.given_stats.get("sparsity") if claimed is None else claimed
-    expected = float(sae.activation.k) if isinstance(sae.activation, TopK) else None
+    expected = float(sae.nonlinearity.k) if isinstance(sae.nonlinearity, TopK) else None
     if claimed is not None:
         expected = float(claimed.double().sum())
         values |= {

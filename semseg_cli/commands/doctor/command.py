@@ -1,7 +1,16 @@
 """The list of checks, and the command that runs them."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
 from semseg_cli.commands.doctor import check_parts, check_surroundings, check_together
-from semseg_cli.commands.doctor.findings import Check, is_fit, run_checks, save_findings, to_table
+from semseg_cli.commands.doctor.findings import (
+    Finding,
+    NotApplicableError,
+    is_fit,
+    save_findings,
+    to_table,
+)
 from semseg_cli.commands.doctor.patient import EVALUATION, LOOKUP, Patient
 from semseg_cli.errors import SemsegError
 from semseg_cli.settings.entries import flatten
@@ -12,7 +21,20 @@ from semseg_cli.show import console
 DATA = (EVALUATION, LOOKUP)
 TRIED = ("residuals", "b_dec")
 
-CHECKS: tuple[Check[Patient], ...] = (
+
+@dataclass(frozen=True)
+class Check:
+    """One row: its name, the rows that must not have failed, and how to find out.
+
+    The function may also keep on the patient what it loads: rows that need it run later.
+    """
+
+    name: str
+    find: Callable[[Patient], Finding]
+    needs: tuple[str, ...] = ()
+
+
+CHECKS: tuple[Check, ...] = (
     Check("options", check_parts.options),
     Check("device", check_parts.device),
     Check("head", check_parts.head, ("device",)),
@@ -43,6 +65,29 @@ CHECKS: tuple[Check[Patient], ...] = (
     Check("memory", check_surroundings.memory, ("ViT", "SAE", EVALUATION)),
     Check("time", check_surroundings.time, ("b_dec", "classes", *DATA)),
 )
+
+
+def run_checks(checks: Sequence[Check], patient: Patient) -> list[Finding]:
+    """One finding per check, in order. A known error is a failure; the checks after it still run.
+
+    A check whose needs failed or were skipped is skipped.
+    """
+    done: dict[str, Finding] = {}
+    for check in checks:
+        lacking = [name for name in check.needs if done[name].status in ("fail", "skipped")]
+        done[check.name] = replace(_find(check, patient, lacking), check=check.name)
+    return list(done.values())
+
+
+def _find(check: Check, patient: Patient, lacking: Sequence[str]) -> Finding:
+    if lacking:
+        return Finding("skipped", f"needs {', '.join(lacking)}")
+    try:
+        return check.find(patient)
+    except NotApplicableError as reason:
+        return Finding("skipped", f"needs {reason}")
+    except SemsegError as error:
+        return Finding("fail", "see below", str(error))
 
 
 def diagnose(setup: Setup, checkup: Checkup) -> bool:

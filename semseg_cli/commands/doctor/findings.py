@@ -1,21 +1,19 @@
-"""Checks as data: run in order, each with its finding; kept, and found again by later runs."""
+"""What checks found: as a table, kept, and found again by later runs."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 from semseg_cli import __version__
-from semseg_cli.errors import SemsegError
 from semseg_cli.files import cache_folder, make_folder, write_atomic
 from semseg_cli.runs.folder import FINDINGS_FILE, RunFolder, now
 from semseg_cli.show.tables import Column, Table
 
 Status = Literal["pass", "warn", "fail", "skipped"]
-Subject = TypeVar("Subject")
 ROWS_TOLD = ("fail", "warn")
 COLUMNS = (
     Column("check", "check", "text"),
@@ -42,41 +40,6 @@ class Finding:
     advice: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
     check: str = ""
-
-
-@dataclass(frozen=True)
-class Check(Generic[Subject]):
-    """One row: its name, the rows that must not have failed, and how to find out.
-
-    The function may also keep on its subject what it loads: rows that need it run later.
-    """
-
-    name: str
-    find: Callable[[Subject], Finding]
-    needs: tuple[str, ...] = ()
-
-
-def run_checks(checks: Sequence[Check[Subject]], subject: Subject) -> list[Finding]:
-    """One finding per check, in order. A known error is a failure; the checks after it still run.
-
-    A check whose needs failed or were skipped is skipped.
-    """
-    done: dict[str, Finding] = {}
-    for check in checks:
-        lacking = [name for name in check.needs if done[name].status in ("fail", "skipped")]
-        done[check.name] = replace(_find(check, subject, lacking), check=check.name)
-    return list(done.values())
-
-
-def _find(check: Check[Subject], subject: Subject, lacking: Sequence[str]) -> Finding:
-    if lacking:
-        return Finding("skipped", f"needs {', '.join(lacking)}")
-    try:
-        return check.find(subject)
-    except NotApplicableError as reason:
-        return Finding("skipped", f"needs {reason}")
-    except SemsegError as error:
-        return Finding("fail", "see below", str(error))
 
 
 def is_fit(findings: Sequence[Finding]) -> bool:

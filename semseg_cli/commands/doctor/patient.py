@@ -1,6 +1,6 @@
 """What the checks look at: the settings, and the parts that earlier checks loaded."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,11 +9,13 @@ from torch import Tensor
 
 from semseg_cli.commands.doctor.findings import Finding, NotApplicableError
 from semseg_cli.data.batches import Batch
-from semseg_cli.data.dataset import Dataset, Loader, even_subset
-from semseg_cli.experiment.session import Session, activation_cache
+from semseg_cli.data.dataset import Dataset, even_subset
+from semseg_cli.data.loader import Loader
+from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.parts import assemble, given_inputs
+from semseg_cli.experiment.session import Session
 from semseg_cli.files import cache_folder
 from semseg_cli.models.head import SegmentationHead
-from semseg_cli.models.pipeline import Encoder, Pipeline
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.vit import Backbone
 from semseg_cli.progress import Progress
@@ -48,7 +50,7 @@ class Patient:
 
     def given(self, name: str) -> Any:
         """An input of the settings; a check without it cannot be made."""
-        value = self.setup.imgs.root if name == "imgs_root" else getattr(self.setup, name)
+        value = given_inputs(self.setup)[name]
         if value is None:
             raise NotApplicableError(f"--{name.replace('_', '-')}")
         return value
@@ -75,15 +77,9 @@ class Patient:
     def session(self) -> Session:
         """The loaded parts as commands use them, in small batches."""
         few = min(self.setup.batch_size, self.checkup.probe_images)
-        parts: dict[str, Any] = {
-            "vit": self.vit,
-            "layer": self.setup.vit_layer,
-            "sae": self.sae,
-            "cache": activation_cache(self.setup),
-        }
-        head = self.fitting_head
-        encoder = Pipeline(**parts, head=head) if head else Encoder(**parts)
-        session = Session(replace(self.setup, batch_size=few), encoder, self.given_stats)
+        setup = replace(self.setup, batch_size=few)
+        pipeline = assemble(setup, self.vit, self.sae, self.fitting_head)
+        session = Session(setup, pipeline, self.given_stats)
         session.dataset, session.lookup_dataset = self.seen(EVALUATION), self.seen(LOOKUP)
         return session
 
@@ -101,6 +97,15 @@ def good(found: str, **values: float) -> Finding:
 def doubtful(found: str, advice: str, **values: float) -> Finding:
     """Something that a run survives, and that may make its numbers worthless."""
     return Finding("warn", found, advice, values)
+
+
+def kept(found: str, require: Callable[[], object], broken: str) -> Finding:
+    """Whether a rule that a run keeps to is kept; what is found if not."""
+    try:
+        require()
+    except SemsegError as error:
+        return bad(broken, str(error))
+    return good(found)
 
 
 def bad(found: str, advice: str, **values: float) -> Finding:

@@ -5,11 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import torch
 
-from semseg_cli.commands.intervene import is_demo, open_store, print_where, tell_of_demo
-from semseg_cli.commands.recording import Planned, describe, finish, meta_of, recorded, settings_of
+from semseg_cli.commands.next_steps import print_where
+from semseg_cli.commands.opening import is_demo, open_store, tell_of_demo
+from semseg_cli.commands.recording import (
+    Planned,
+    dataset_meta,
+    finish,
+    meta_of,
+    recorded,
+    settings_of,
+)
 from semseg_cli.commands.train_head.checkpoint import load_checkpoint, save_checkpoint
 from semseg_cli.commands.train_head.features import (
     Storage,
@@ -20,14 +27,12 @@ from semseg_cli.commands.train_head.features import (
 from semseg_cli.commands.train_head.sweep import Best, Sweep, train_heads
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.errors import SemsegError
-from semseg_cli.experiment.session import (
-    activation_cache,
-    find_data,
+from semseg_cli.experiment.images import find_data, make_loader, open_split
+from semseg_cli.experiment.parts import (
     find_device,
     load_backbone,
-    make_loader,
-    open_split,
     require_inputs,
+    residual_cache,
 )
 from semseg_cli.files import cache_folder, make_folder
 from semseg_cli.models.head import save_head
@@ -41,6 +46,7 @@ from semseg_cli.runs.folder import (
     SWEEP_FILE,
     RunFolder,
 )
+from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.inputs import TrainSetup
 from semseg_cli.settings.output import Recorded
 from semseg_cli.settings.training import Training
@@ -74,7 +80,10 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
             _print_plan(parts, training, storage)
             return
         sweep = make_sweep(setup, training, parts)
-        datasets = [describe(parts.training, "training"), describe(parts.validation, "evaluation")]
+        datasets = [
+            dataset_meta(parts.training, "training"),
+            dataset_meta(parts.validation, "evaluation"),
+        ]
         shared = meta_of(output, datasets, {"vit": parts.vit.digest})
         with recorded([_planned(setup, training, output)], shared, output, store) as folders:
             _train(setup, training, parts, storage, sweep, folders[0], progress)
@@ -164,7 +173,7 @@ def _train(
     progress: Progress,
 ) -> None:
     settings = decisive(setup, training, parts)
-    cache = activation_cache(setup)
+    cache = residual_cache(setup)
     learnt, judged = (
         residuals_for_head(parts.vit, make_loader(setup, dataset, parts.vit), cache)
         for dataset in (parts.training, parts.validation)
@@ -207,7 +216,7 @@ def sweep_rows(sweep: Sweep) -> list[dict[str, Any]]:
     return rows
 
 
-def class_rows(best: Best, dataset: Dataset) -> list[dict[str, Any]]:
+def iou_rows(best: Best, dataset: Dataset) -> list[dict[str, Any]]:
     """One row per class; no IoU for one that does not occur."""
     names = enumerate(dataset.class_names, start=1)
     ious = best.score.ious
@@ -219,9 +228,8 @@ def _write(folder: RunFolder, sweep: Sweep, best: Best, dataset: Dataset) -> Non
         save_head(folder.path / name, best.to_head())
     rows, winner = sweep_rows(sweep), sweep.winner
     assert winner is not None, "a best head is one of the sweep"
-    folder.write(SWEEP_FILE, pd.DataFrame(rows).to_csv(index=False).encode())
-    classes = pd.DataFrame(class_rows(best, dataset))
-    folder.write(HEAD_CLASSES_FILE, classes.to_csv(index=False).encode())
+    folder.write(SWEEP_FILE, csv_text(rows).encode())
+    folder.write(HEAD_CLASSES_FILE, csv_text(iou_rows(best, dataset)).encode())
     metrics = {**rows[winner], "n_epochs": sweep.epoch}
     folder.write_json(METRICS_FILE, {name: float(value) for name, value in metrics.items()})
 

@@ -12,12 +12,14 @@ import torch
 from jaxtyping import Int64, Integer
 from torch import Tensor
 
-from semseg_cli.data.dataset import Dataset, Loader, class_tensor
+from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.loader import Loader
 from semseg_cli.data.pictures import read_pair
+from semseg_cli.data.preprocessing import class_tensor
 from semseg_cli.engine.sae_statistics import check_space
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import cannot_write, make_folder
-from semseg_cli.models.residual_cache import ActivationCache
+from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.residuals import Residuals
 from semseg_cli.models.vit import Backbone
 from semseg_cli.progress import Progress, silent
@@ -72,7 +74,7 @@ class ValidationImages:
     grid: tuple[int, int]
 
 
-def residuals_for_head(vit: Backbone, loader: Loader, cache: ActivationCache | None) -> Residuals:
+def residuals_for_head(vit: Backbone, loader: Loader, cache: ResidualCache | None) -> Residuals:
     """Residuals from which final-norm features are made: of the last layer, or of an earlier one
     where those are kept already."""
     kept = cache.deepest_whole(vit, loader.dataset) if cache else None

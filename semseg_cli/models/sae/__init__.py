@@ -3,13 +3,13 @@
 from semseg_cli.models.sae.centring import choose_centring, reconstruction_error
 from semseg_cli.models.sae.formats import FORMATS, format_name, load, load_undecided, save
 from semseg_cli.models.sae.model import SparseAutoencoder
-from semseg_cli.models.sae.nonlinearities import Activation, Gated, JumpReLU, Threshold, TopK
+from semseg_cli.models.sae.nonlinearities import Gated, JumpReLU, Nonlinearity, Threshold, TopK
 
 __all__ = [
     "FORMATS",
-    "Activation",
     "Gated",
     "JumpReLU",
+    "Nonlinearity",
     "SparseAutoencoder",
     "Threshold",
     "TopK",

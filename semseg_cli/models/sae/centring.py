@@ -1,11 +1,30 @@
 """Which of two encoding rules an autoencoder was trained with, where its file does not say."""
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from semseg_cli.models.sae.model import SparseAutoencoder
+from semseg_cli.models.sae.scaling import measured_scaling
 from semseg_cli.typed import typed
+
+
+@torch.inference_mode()
+def decide_centring(
+    sae: SparseAutoencoder, given: Mapping[str, Tensor], x_nd: Float[Tensor, "n d"]
+) -> tuple[SparseAutoencoder, str]:
+    """The autoencoder with its input scaling and its encoding rule, and a sentence on the rule.
+
+    Scaling that is not given is measured on these raw residuals, and so is the rule where the file
+    does not say it; where it does, the sentence is empty.
+    """
+    mean_d, norm = measured_scaling(x_nd, sae.norm_kind, given)
+    sae.scaled(mean_d, norm)
+    if sae.centres_input is not None:
+        return sae, ""
+    return choose_centring(sae.recentred(False), sae.recentred(True), x_nd)
 
 
 @typed

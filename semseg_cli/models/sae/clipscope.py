@@ -7,7 +7,8 @@ import torch
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import TopK
-from semseg_cli.models.sae.source import Source, as_state, read_torch, take
+from semseg_cli.models.sae.source import Source, take
+from semseg_cli.models.weight_files import as_state, read_torch
 
 STATE = "model_state_dict"
 NAMES = ("enc", "dec", "pre_b")

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import WEIGHTS, SparseAutoencoder
-from semseg_cli.models.sae.nonlinearities import Activation, JumpReLU, Threshold, TopK
-from semseg_cli.models.sae.source import Source, as_state, listed, read_json, read_torch, take
+from semseg_cli.models.sae.nonlinearities import JumpReLU, Nonlinearity, Threshold, TopK
+from semseg_cli.models.sae.source import Source, listed, take
 from semseg_cli.models.sae.weights import fold_decoder_norms, gated
+from semseg_cli.models.weight_files import as_state, read_json, read_torch
 
 CONFIG = "config.json"
 WEIGHTS_FILE = "ae.pt"
@@ -167,7 +168,7 @@ def _made(
     b_enc: Tensor,
     W_dec: Tensor,
     b_dec: Tensor,
-    activation: Activation,
+    nonlinearity: Nonlinearity,
     *,
     centres_input: bool,
 ) -> SparseAutoencoder:
@@ -176,7 +177,7 @@ def _made(
         b_enc,
         W_dec,
         b_dec,
-        activation,
+        nonlinearity,
         centres_input=centres_input,
         needs_scaling=False,
     )

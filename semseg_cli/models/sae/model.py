@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.memory_budget import Budget, in_passes
-from semseg_cli.models.sae.nonlinearities import Activation, Threshold
+from semseg_cli.models.sae.nonlinearities import Nonlinearity, Threshold
 from semseg_cli.models.sae.pursuit import Pursuit
 from semseg_cli.models.sae.scaling import MEAN_LENGTH
 from semseg_cli.models.sae.token_norm import TOKEN_NORMS
@@ -26,14 +26,16 @@ WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 
 class SparseAutoencoder(nn.Module):
-    """A frozen autoencoder: f = activation(norm(z) @ W_enc + b_enc), norm(z)' = f @ W_dec + b_dec.
+    """A frozen autoencoder: f = act(norm(z) @ W_enc + b_enc), norm(z)' = f @ W_dec + b_dec.
+
+    z is a raw residual and z' its reconstruction, act the nonlinearity.
 
     Args:
         W_enc: [d, s].
         b_enc: [s], as the file has it.
         W_dec: [s, d].
         b_dec: [d].
-        activation: ReLU by default.
+        nonlinearity: ReLU by default.
         token_norm: a name in `TOKEN_NORMS`: how each token is normalised before encoding.
         centres_input: whether b_dec is subtracted before encoding (it is folded into b_enc); None
             where the file does not say, and then it is not.
@@ -62,7 +64,7 @@ class SparseAutoencoder(nn.Module):
         b_enc: Tensor,
         W_dec: Tensor,
         b_dec: Tensor,
-        activation: Activation | None = None,
+        nonlinearity: Nonlinearity | None = None,
         *,
         token_norm: str = "none",
         centres_input: bool | None = False,
@@ -70,7 +72,7 @@ class SparseAutoencoder(nn.Module):
         norm_kind: str = MEAN_LENGTH,
     ) -> None:
         super().__init__()
-        self.activation = activation or Threshold()
+        self.nonlinearity = nonlinearity or Threshold()
         self.token_norm = token_norm
         self.centres_input = centres_input
         self.needs_scaling, self.norm_kind = needs_scaling, norm_kind
@@ -88,7 +90,7 @@ class SparseAutoencoder(nn.Module):
     def _check(self, parts: dict[str, Tensor]) -> None:
         d, s = self.d_model, self.d_sae
         shapes = {"W_enc": (d, s), "b_enc": (s,), "W_dec": (s, d), "b_dec": (d,)}
-        per_latent = self.activation.tensors()
+        per_latent = self.nonlinearity.tensors()
         for name, tensor in {**parts, **per_latent}.items():
             shape = shapes.get(name, (s,))
             if tuple(tensor.shape) != shape:
@@ -99,30 +101,30 @@ class SparseAutoencoder(nn.Module):
                 raise SemsegError(
                     f"The SAE's {name} holds NaN or infinite weights: the file is bad."
                 )
-        k = getattr(self.activation, "k", 1)
+        k = getattr(self.nonlinearity, "k", 1)
         if not 1 <= k <= s:
             raise SemsegError(f"The SAE keeps {k} of {s} latents: the file is bad.")
         if (
-            isinstance(self.activation, Threshold)
-            and self.activation.value != self.activation.value
+            isinstance(self.nonlinearity, Threshold)
+            and self.nonlinearity.value != self.nonlinearity.value
         ):
             raise SemsegError("The SAE's threshold is NaN: the file is bad.")
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Moves the activation's values along with the weights."""
+        """Moves the nonlinearity's values along with the weights."""
         super()._apply(fn, recurse)
-        self.activation = self.activation.mapped(fn)
+        self.nonlinearity = self.nonlinearity.mapped(fn)
         return self
 
     @cached_property
     def digest(self) -> str:
-        """A digest of what the autoencoder computes: weights, activation, normalisation.
+        """A digest of what the autoencoder computes: weights, nonlinearity, normalisation.
 
         The input scaling is not part of it, but whether statistics have to give one is.
         """
         digest = hashlib.blake2b(digest_size=16)
-        per_latent = self.activation.tensors()
-        kind = repr(self.activation) if not per_latent else type(self.activation).__name__
+        per_latent = self.nonlinearity.tensors()
+        kind = repr(self.nonlinearity) if not per_latent else type(self.nonlinearity).__name__
         measured = "" if self.norm_kind == MEAN_LENGTH else self.norm_kind
         digest.update(repr((kind, self.token_norm, measured or self.needs_scaling)).encode())
         for tensor in (*(getattr(self, name) for name in WEIGHTS), *per_latent.values()):
@@ -142,7 +144,7 @@ class SparseAutoencoder(nn.Module):
             b_enc,
             self.W_dec,
             self.b_dec,
-            self.activation,
+            self.nonlinearity,
             token_norm=self.token_norm,
             centres_input=centres_input,
             needs_scaling=self.needs_scaling,
@@ -167,11 +169,11 @@ class SparseAutoencoder(nn.Module):
     @typed
     def encode(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch s"]:
         """Latents of the autoencoder's input."""
-        if isinstance(self.activation, Pursuit):
+        if isinstance(self.nonlinearity, Pursuit):
             z = self._normalised(x) - (self.b_dec if self.centres_input else 0.0)
-            f = self.activation.encode(z.reshape(-1, self.d_model), self.W_dec)
+            f = self.nonlinearity.encode(z.reshape(-1, self.d_model), self.W_dec)
             return f.reshape(*x.shape[:-1], self.d_sae)
-        return self.activation(self._pre(x, self.W_enc, self.b_enc))
+        return self.nonlinearity(self._pre(x, self.W_enc, self.b_enc))
 
     def _pre(self, z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Pre-activations; as one fused operation, since they are as large as the latents."""
@@ -214,18 +216,18 @@ class SparseAutoencoder(nn.Module):
     ) -> Float[Tensor, "*batch k"]:
         """Activations of some latents at raw residuals.
 
-        An element-wise activation needs these columns of W_enc alone; TopK has to see all latents
+        An element-wise nonlinearity needs these columns of W_enc alone; TopK has to see all latents
         to know which are active.
         """
         latents_k = latents_k.to(self.W_enc.device)
         if not len(latents_k):
             return x.new_zeros(*x.shape[:-1], 0)
-        if self.activation.is_elementwise:
+        if self.nonlinearity.is_elementwise:
             weight, bias = self.W_enc[:, latents_k], self.b_enc[latents_k]
-            activation = self.activation.select(latents_k)
+            nonlinearity = self.nonlinearity.select(latents_k)
 
             def encode(x_nd: Tensor) -> Tensor:
-                return activation(self._pre(self.scale(x_nd), weight, bias))
+                return nonlinearity(self._pre(self.scale(x_nd), weight, bias))
         else:
 
             def encode(x_nd: Tensor) -> Tensor:

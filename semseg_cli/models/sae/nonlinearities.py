@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Activation:
-    """Base of all activations: frozen dataclasses whose tensors hold one value per latent."""
+class Nonlinearity:
+    """Base of all nonlinearities: frozen dataclasses whose tensors hold one value per latent."""
 
     is_elementwise: ClassVar[bool] = True
 
@@ -24,18 +24,18 @@ class Activation:
         return {name: value for name, value in every.items() if isinstance(value, Tensor)}
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """This activation with a function applied to its values per latent."""
+        """This nonlinearity with a function applied to its values per latent."""
         changes = {name: function(tensor) for name, tensor in self.tensors().items()}
         return replace(self, **changes) if changes else self
 
     def select(self, latents_k: Tensor) -> Self:
-        """The activation of some latents alone, where it is element-wise."""
+        """The nonlinearity of some latents alone, where it is element-wise."""
         return self.mapped(lambda per_latent: per_latent[latents_k])
 
 
 @dataclass(frozen=True)
-class Threshold(Activation):
-    """Keeps a pre-activation above one threshold; 0 is ReLU, BatchTopK has its own."""
+class Threshold(Nonlinearity):
+    """Keeps a pre-nonlinearity above one threshold; 0 is ReLU, BatchTopK has its own."""
 
     value: float = 0.0
 
@@ -44,8 +44,8 @@ class Threshold(Activation):
 
 
 @dataclass(frozen=True, eq=False)
-class JumpReLU(Activation):
-    """Keeps a pre-activation above its latent's own threshold; negative thresholds are 0."""
+class JumpReLU(Nonlinearity):
+    """Keeps a pre-nonlinearity above its latent's own threshold; negative thresholds are 0."""
 
     threshold: Tensor
 
@@ -54,8 +54,8 @@ class JumpReLU(Activation):
 
 
 @dataclass(frozen=True, eq=False)
-class Gated(Activation):
-    """Where the pre-activation is above 0: ReLU of `gain * pre + shift`."""
+class Gated(Nonlinearity):
+    """Where the pre-nonlinearity is above 0: ReLU of `gain * pre + shift`."""
 
     gain: Tensor
     shift: Tensor
@@ -65,7 +65,7 @@ class Gated(Activation):
 
 
 @dataclass(frozen=True)
-class TopK(Activation):
+class TopK(Nonlinearity):
     """Keeps the k largest pre-activations of each token: whatever their sign, or only above 0."""
 
     is_elementwise: ClassVar[bool] = False
@@ -80,7 +80,7 @@ class TopK(Activation):
 
 
 @dataclass(frozen=True)
-class AbsTopK(Activation):
+class AbsTopK(Nonlinearity):
     """Keeps the k pre-activations of each token that are farthest from 0, with their sign."""
 
     is_elementwise: ClassVar[bool] = False
@@ -93,7 +93,7 @@ class AbsTopK(Activation):
 
 
 @dataclass(frozen=True)
-class GroupMax(Activation):
+class GroupMax(Nonlinearity):
     """Of k groups of consecutive latents, keeps the largest of each, if above 0."""
 
     is_elementwise: ClassVar[bool] = False

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
-from semseg_cli.models.sae.nonlinearities import Activation, Threshold, TopK
-from semseg_cli.models.sae.source import Source, read_torch, take
+from semseg_cli.models.sae.nonlinearities import Nonlinearity, Threshold, TopK
+from semseg_cli.models.sae.source import Source, take
 from semseg_cli.models.torch_files import is_small
+from semseg_cli.models.weight_files import read_torch
 
 NAMES = ("encoder.weight", "latent_bias", "pre_bias")
 DECODER = "decoder.weight"  # absent where the decoder is the encoder, transposed
@@ -30,20 +31,20 @@ def read(source: Source) -> SparseAutoencoder:
     state = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     encoder, b_enc, b_dec = take(path, state, NAMES)
     W_dec = take(path, state, [DECODER])[0].T if DECODER in state else encoder
-    activation = _activation(path, found)
+    nonlinearity = _nonlinearity(path, found)
     return SparseAutoencoder(
         encoder.T,
         b_enc,
         W_dec,
         b_dec,
-        activation,
-        token_norm="layer_norm" if isinstance(activation, TopK) else "none",
+        nonlinearity,
+        token_norm="layer_norm" if isinstance(nonlinearity, TopK) else "none",
         centres_input=True,
         needs_scaling=False,
     )
 
 
-def _activation(path: Path, found: dict[str, Any]) -> Activation:
+def _nonlinearity(path: Path, found: dict[str, Any]) -> Nonlinearity:
     name, values = found.get("activation", "ReLU"), found.get("activation_state_dict", {})
     if not is_small([name, values]):
         raise SemsegError(f"The SAE file {path} has no readable activation: it is bad.")

@@ -12,20 +12,18 @@ from torch import Tensor
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
-from semseg_cli.models.sae.nonlinearities import Activation, JumpReLU, Threshold, TopK, at_least
+from semseg_cli.models.sae.nonlinearities import JumpReLU, Nonlinearity, Threshold, TopK, at_least
 from semseg_cli.models.sae.overcomplete_dictionary import FUSED, dictionary_of
 from semseg_cli.models.sae.pursuit import MatchingPursuit, OrthogonalPursuit
-from semseg_cli.models.sae.source import (
-    Source,
+from semseg_cli.models.sae.source import Source, listed, take
+from semseg_cli.models.torch_files import Name, Record, is_module, is_small, module_tensors
+from semseg_cli.models.weight_files import (
     as_state,
-    listed,
     read_json,
     read_safetensors,
     read_torch,
     safetensors_keys,
-    take,
 )
-from semseg_cli.models.torch_files import Name, Record, is_module, is_small, module_tensors
 
 ENCODERS = ("encoder.final_block.0", "encoder.0", "encoder")  # MLPEncoder, Sequential, Linear
 DEEP = ("encoder.mlp_blocks", "encoder.attention_blocks", "encoder.resnet_blocks")
@@ -87,7 +85,7 @@ def build(path: Path, cfg: Settings, state: dict[str, Tensor]) -> SparseAutoenco
         b_enc,
         W_dec,
         torch.zeros(W_dec.shape[1]),
-        _pursuit(path, cfg) if is_pursuit else _activation(path, cfg, state),
+        _pursuit(path, cfg) if is_pursuit else _nonlinearity(path, cfg, state),
         needs_scaling=False,
     )
 
@@ -163,7 +161,7 @@ def _encoder(path: Path, state: dict[str, Tensor], W_dec: Tensor) -> tuple[Tenso
     return weight.T, bias
 
 
-def _pursuit(path: Path, cfg: Settings) -> Activation:
+def _pursuit(path: Path, cfg: Settings) -> Nonlinearity:
     k, n_steps = cfg.get("k"), cfg.get("max_iter")
     if type(k) is not int or not isinstance(n_steps, int | None):
         raise SemsegError(f"The SAE {path} is a {cfg['class']} without a whole number k: {k!r}.")
@@ -172,7 +170,7 @@ def _pursuit(path: Path, cfg: Settings) -> Activation:
     return OrthogonalPursuit(k, n_steps or OrthogonalPursuit.n_steps)
 
 
-def _activation(path: Path, cfg: Settings, state: dict[str, Tensor]) -> Activation:
+def _nonlinearity(path: Path, cfg: Settings, state: dict[str, Tensor]) -> Nonlinearity:
     top_k, threshold = cfg.get("top_k"), cfg.get("threshold")
     if THRESHOLDS in state:
         low = torch.tensor(-torch.inf)

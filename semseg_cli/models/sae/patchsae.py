@@ -4,8 +4,9 @@ from typing import Any
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import WEIGHTS, SparseAutoencoder
-from semseg_cli.models.sae.source import Source, as_state, read_torch, take
+from semseg_cli.models.sae.source import Source, take
 from semseg_cli.models.torch_files import Record, is_small
+from semseg_cli.models.weight_files import as_state, read_torch
 
 STATE = "state_dict"
 CONFIGS = ("cfg", "config")

@@ -14,7 +14,8 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.patchsae import STATE, config_of, is_checkpoint
 from semseg_cli.models.sae.saelens import build, upgraded
-from semseg_cli.models.sae.source import Source, as_state, read_json, read_torch
+from semseg_cli.models.sae.source import Source
+from semseg_cli.models.weight_files import as_state, read_json, read_torch
 
 CONFIG = "config.json"
 NOT_OURS = "ae.pt"  # dictionary_learning has a config.json too

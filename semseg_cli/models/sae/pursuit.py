@@ -10,12 +10,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from semseg_cli.models.sae.nonlinearities import Activation
+from semseg_cli.models.sae.nonlinearities import Nonlinearity
 
 TINY = 1e-8
 
 
-class Pursuit(Activation):
+class Pursuit(Nonlinearity):
     """Base of the encoders that iterate."""
 
     is_elementwise: ClassVar[bool] = False

@@ -13,16 +13,17 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import (
     AbsTopK,
-    Activation,
     Gated,
     JumpReLU,
+    Nonlinearity,
     Threshold,
     TopK,
 )
 from semseg_cli.models.sae.pursuit import StoppingPursuit
-from semseg_cli.models.sae.source import Source, read_json, read_safetensors, take
+from semseg_cli.models.sae.source import Source, take
 from semseg_cli.models.sae.token_norm import TOKEN_NORMS
 from semseg_cli.models.sae.weights import fold_decoder_norms, fold_whitening, gated
+from semseg_cli.models.weight_files import read_json, read_safetensors
 
 CONFIG = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
@@ -102,7 +103,7 @@ def build(
     if cfg["architecture"] == "matching_pursuit":
         return _pursuit(path, cfg, state)
     W_enc, W_dec, b_dec = take(path, state, ["W_enc", "W_dec", "b_dec"])
-    b_enc, activation = _activation(path, cfg, state)
+    b_enc, nonlinearity = _nonlinearity(path, cfg, state)
     centres_input = bool(cfg.get("apply_b_dec_to_input", True))
     if cfg["architecture"] in ("topk", "abstopk") and cfg.get("rescale_acts_by_decoder_norm"):
         W_enc, b_enc, W_dec, _ = fold_decoder_norms(W_enc, b_enc, W_dec)
@@ -115,7 +116,7 @@ def build(
         b_enc,
         _finetuned(path, cfg, state, W_dec),
         b_dec,
-        activation,
+        nonlinearity,
         token_norm=cfg["normalize_activations"],
         centres_input=centres_input,
         needs_scaling=False,
@@ -183,9 +184,9 @@ def _refuse(path: Path, cfg: dict[str, Any]) -> None:
         )
 
 
-def _activation(
+def _nonlinearity(
     path: Path, cfg: dict[str, Any], state: dict[str, Tensor]
-) -> tuple[Tensor, Activation]:
+) -> tuple[Tensor, Nonlinearity]:
     """The encoder's bias and what follows it."""
     architecture = cfg["architecture"]
     if architecture == "gated":

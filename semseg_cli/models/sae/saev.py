@@ -14,8 +14,9 @@ from torch import Tensor
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import WEIGHTS, SparseAutoencoder
-from semseg_cli.models.sae.nonlinearities import Activation, Threshold, TopK
-from semseg_cli.models.sae.source import Source, first_byte, read_header, read_state, take
+from semseg_cli.models.sae.nonlinearities import Nonlinearity, Threshold, TopK
+from semseg_cli.models.sae.source import Source, take
+from semseg_cli.models.weight_files import first_byte, read_header, read_state
 
 FILE = "sae.pt"
 SCHEMA = 5
@@ -48,13 +49,13 @@ def read(source: Source) -> SparseAutoencoder:
         )
     state = read_state(path, rest)
     W_enc, b_enc, W_dec, b_dec = take(path, state, WEIGHTS)
-    activation = Threshold() if schema is None else _activation(path, header, state)
+    nonlinearity = Threshold() if schema is None else _nonlinearity(path, header, state)
     return SparseAutoencoder(
         W_enc,
         b_enc,
         W_dec,
         b_dec,
-        activation,
+        nonlinearity,
         centres_input=_centres_input(schema, str(header.get("commit", ""))),
         needs_scaling=header.get("lib") != OURS or bool(header.get("needs_scaling", True)),
     )
@@ -68,7 +69,7 @@ def _centres_input(schema: int | None, commit: str) -> bool | None:
     return False
 
 
-def _activation(path: Path, header: dict[str, Any], state: dict[str, Tensor]) -> Activation:
+def _nonlinearity(path: Path, header: dict[str, Any], state: dict[str, Tensor]) -> Nonlinearity:
     try:
         kind, params = _kind(header)
         top_k = int(params["top_k"]) if kind == "TopK" else 0
@@ -106,7 +107,7 @@ def save(path: str | Path, sae: SparseAutoencoder) -> None:
     """Writes an autoencoder as a saev file of the newest schema.
 
     Raises:
-        SemsegError: its activation or normalisation cannot be written in that format.
+        SemsegError: its nonlinearity or normalisation cannot be written in that format.
     """
     kind, params, more = _spec(sae)
     cfg = {
@@ -123,15 +124,15 @@ def save(path: str | Path, sae: SparseAutoencoder) -> None:
 
 
 def _spec(sae: SparseAutoencoder) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    activation = sae.activation
-    if sae.token_norm == "none" and isinstance(activation, TopK) and not activation.relu:
-        return "TopK", {"key": "top-k", "top_k": activation.k}, {}
-    if sae.token_norm == "none" and isinstance(activation, Threshold):
-        if not activation.value:
+    nonlinearity = sae.nonlinearity
+    if sae.token_norm == "none" and isinstance(nonlinearity, TopK) and not nonlinearity.relu:
+        return "TopK", {"key": "top-k", "top_k": nonlinearity.k}, {}
+    if sae.token_norm == "none" and isinstance(nonlinearity, Threshold):
+        if not nonlinearity.value:
             return "Relu", {"key": "relu"}, {}
-        threshold = torch.tensor(activation.value)
+        threshold = torch.tensor(nonlinearity.value)
         return "BatchTopK", {"key": "batch-top-k"}, {"activation.threshold": threshold}
     raise SemsegError(
-        f"A saev file cannot hold {activation.__class__.__name__} with token normalisation "
+        f"A saev file cannot hold {nonlinearity.__class__.__name__} with token normalisation "
         f"{sae.token_norm}: keep the file in its own format."
     )

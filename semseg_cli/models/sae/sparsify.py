@@ -8,8 +8,9 @@ from typing import Any
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
-from semseg_cli.models.sae.nonlinearities import Activation, GroupMax, TopK
-from semseg_cli.models.sae.source import Source, read_json, read_safetensors, take
+from semseg_cli.models.sae.nonlinearities import GroupMax, Nonlinearity, TopK
+from semseg_cli.models.sae.source import Source, take
+from semseg_cli.models.weight_files import read_json, read_safetensors
 
 CONFIG = "cfg.json"
 WEIGHTS_FILE = "sae.safetensors"
@@ -38,7 +39,7 @@ def read(source: Source) -> SparseAutoencoder:
         b_enc,
         W_dec,
         b_dec,
-        _activation(path, cfg, len(b_enc)),
+        _nonlinearity(path, cfg, len(b_enc)),
         centres_input=True,
         needs_scaling=False,
     )
@@ -52,7 +53,7 @@ def _refuse(path: Path, cfg: dict[str, Any]) -> None:
         raise SemsegError(f"The SAE {path} has no whole number k in {CONFIG}: {cfg.get('k')!r}.")
 
 
-def _activation(path: Path, cfg: dict[str, Any], n_latents: int) -> Activation:
+def _nonlinearity(path: Path, cfg: dict[str, Any], n_latents: int) -> Nonlinearity:
     kind, k = cfg.get("activation", "topk"), cfg["k"]
     if kind == "topk":
         return TopK(k, relu=True)

@@ -14,8 +14,9 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae import overcomplete
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.overcomplete_dictionary import WEIGHTS
-from semseg_cli.models.sae.source import Source, as_state, listed, read_torch
+from semseg_cli.models.sae.source import Source, listed
 from semseg_cli.models.sae.weights import fold_whitening
+from semseg_cli.models.weight_files import as_state, read_torch
 
 STATE = "model_state_dict"
 EPS = 1e-5
@@ -52,7 +53,7 @@ def read(source: Source) -> SparseAutoencoder:
     folded = fold_whitening(
         weights, mean, torch.diag(1 / std), torch.diag(std), centres_input=False
     )
-    return SparseAutoencoder(*folded, sae.activation, needs_scaling=False)
+    return SparseAutoencoder(*folded, sae.nonlinearity, needs_scaling=False)
 
 
 def _model(path: Path, config: dict[str, Any]) -> dict[str, Any]:

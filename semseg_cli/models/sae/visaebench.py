@@ -13,9 +13,10 @@ from torch import Tensor
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
-from semseg_cli.models.sae.nonlinearities import Activation, JumpReLU, Threshold, TopK, at_least
+from semseg_cli.models.sae.nonlinearities import JumpReLU, Nonlinearity, Threshold, TopK, at_least
 from semseg_cli.models.sae.scaling import ROOT_MEAN_SQUARE
-from semseg_cli.models.sae.source import Source, read_config, read_safetensors, read_state, take
+from semseg_cli.models.sae.source import Source, take
+from semseg_cli.models.weight_files import read_config, read_safetensors, read_state
 
 WEIGHT_NAMES = ("sae.pt", "model.safetensors", "model.pt")
 CONFIGS = ("config.json", "config.yaml", "config.yml")
@@ -75,14 +76,14 @@ def read(source: Source) -> SparseAutoencoder:
         b_enc,
         W_dec,
         bias,
-        _activation(path, config, state, len(W_dec)),
+        _nonlinearity(path, config, state, len(W_dec)),
         norm_kind=ROOT_MEAN_SQUARE,
     )
 
 
-def _activation(
+def _nonlinearity(
     path: Path, config: dict[str, Any], state: dict[str, Tensor], n_latents: int
-) -> Activation:
+) -> Nonlinearity:
     """After a ReLU, which all three imply."""
     kind = _kind(config)
     if kind == "topk":

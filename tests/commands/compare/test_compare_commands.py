@@ -19,7 +19,7 @@ import semseg_cli
 from semseg_cli.runs import bootstrap
 from semseg_cli.runs.bootstrap import COUNTED
 from semseg_cli.settings.methods import METHODS
-from semseg_cli.show.tables import FORMATS
+from semseg_cli.settings.output import FORMATS
 
 N_DRAWS = 4
 

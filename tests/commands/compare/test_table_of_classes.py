@@ -13,7 +13,9 @@ from test_uncertainty import AUTO, CONTROL, compared, drawn, made
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs import bootstrap
 from semseg_cli.runs.folder import RunFolder
-from semseg_cli.show.tables import FORMATS, Table, render
+from semseg_cli.runs.metrics import CLASSES, RUNS, find
+from semseg_cli.settings.output import FORMATS
+from semseg_cli.show.tables import Table, render
 
 
 def by_class(*folders: RunFolder, **settings: Any) -> Table:
@@ -209,3 +211,14 @@ def test_unlike_classes_of_other_datasets_are_rows_of_their_own(tmp_path: Path) 
     plain, other = make_folder(tmp_path), made(tmp_path, "rand-vec", CONTROL)
     names = [row["class_name"] for row in by_class(plain, other, sort="-class_id").rows]
     assert sorted(names) == ["class 1", "class 2", "class 3", "sand", "sea [b t d]"]
+
+
+def test_every_number_of_a_comparison_has_a_row_in_the_table_of_metrics(tmp_path: Path) -> None:
+    auto = made(tmp_path, "auto-feat", AUTO)
+    control = drawn(tmp_path)
+    texts = {"run", "method", "protocol", "experiment", "status", "started", "run_id", "baseline"}
+    for row in compared(auto, control).rows:
+        assert {key for key in row if find(RUNS, key) is None} <= texts
+    keys = {key.split(": ")[-1] for row in by_class(auto, control).rows for key in row}
+    assert "selectivity_p_adjusted" in keys
+    assert {key for key in keys if find(CLASSES, key) is None} == {"class_name"}

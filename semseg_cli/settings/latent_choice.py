@@ -1,4 +1,4 @@
-"""How each class gets its latent, and at which scales it is set."""
+"""Choosing latents, and the scales that they are set at."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal

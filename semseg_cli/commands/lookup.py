@@ -1,0 +1,77 @@
+"""The latents of each class, from the settings to the last printed line."""
+
+from semseg_cli.commands.next_steps import print_where
+from semseg_cli.commands.opening import open_parts, open_store, print_plan
+from semseg_cli.commands.recording import (
+    Planned,
+    dataset_meta,
+    finish,
+    recorded,
+    settings_of,
+    shared_meta,
+)
+from semseg_cli.commands.same_settings import require_same_settings
+from semseg_cli.experiment.choose_latents import choose_latents
+from semseg_cli.experiment.result_files import write_stats
+from semseg_cli.ranks.ending import together
+from semseg_cli.ranks.group import is_lead
+from semseg_cli.runs.folder import LOOKUP_FILE
+from semseg_cli.runs.lookup_csv import lookup_text
+from semseg_cli.settings.base import narrow
+from semseg_cli.settings.inputs import LookupSetup, Setup
+from semseg_cli.settings.latent_choice import Choose
+from semseg_cli.settings.output import Output
+from semseg_cli.show import console
+from semseg_cli.show.run_pictures import add_all_pictures
+from semseg_cli.show.run_tables import lookup_table
+from semseg_cli.show.tables import plain_number
+
+
+@together()
+def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
+    """Chooses latents: a folder with lookup.csv per scale, tracking, a table."""
+    require_same_settings(base, choice, output)
+    store = open_store(output)
+    setup = narrow(base, Setup)
+    # F1 does not depend on the scale: one table serves all.
+    scales = choice.scale if choice.select == "causal" else choice.scale[:1]
+    choice = narrow(choice, Choose, scale=scales)
+    with console.progress_bars(quiet=output.quiet) as progress:
+        session = open_parts(setup, output, progress, needs_head=choice.select == "causal")
+        if output.dry_run:
+            print_plan(session, [choice])
+            return
+        datasets = [dataset_meta(session.lookup_dataset, "lookup")]
+        if not is_lead():
+            choose_latents(session, choice, progress)
+            return
+        shared = shared_meta(session, output, datasets)
+        planned = [_planned(base, choice, scale, output) for scale in scales]
+        with recorded(planned, shared, output, store) as folders:
+            chosen = choose_latents(session, choice, progress)
+            for folder, scale in zip(folders, scales, strict=True):
+                folder.write(LOOKUP_FILE, lookup_text(chosen[scale]).encode())
+                write_stats(folder, session.pipeline)
+            if not output.no_plots:
+                add_all_pictures(folders)
+    for folder, scale in zip(folders, scales, strict=True):
+        rows = [row.to_row() for row in chosen[scale]]
+        title = f"Latents by class: {folder.meta['run_name']}"
+        console.show(lookup_table(rows, title, candidates=choice.top_k > 1), output.format)
+    if store is not None:
+        finish(folders)
+    use = [f"Use:     semseg-cli auto-feat --lookup {folder.path}" for folder in folders]
+    print_where(folders, store, output, use)
+
+
+def _planned(base: LookupSetup, choice: Choose, scale: float, output: Output) -> Planned:
+    default = f"lookup {choice.select}"
+    default += f" x{plain_number(scale)}" if choice.select == "causal" else ""
+    meta = {
+        "kind": "lookup",
+        "command": choice.command,
+        "method": f"lookup-{choice.select}",
+        "scale": scale,
+        "run_name": output.run_name or default,
+    }
+    return Planned(meta, settings_of(base, narrow(choice, Choose, scale=(scale,))))

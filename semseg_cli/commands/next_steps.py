@@ -1,0 +1,37 @@
+"""What a command prints last: where its results are, and how to go on with them."""
+
+import shlex
+from collections.abc import Sequence
+
+from semseg_cli import tracking
+from semseg_cli.runs.folder import RunFolder
+from semseg_cli.settings.output import Output, Recorded
+from semseg_cli.show import console
+from semseg_cli.tracking.store_address import store_option, ui_command
+
+
+def compare_commands(store: str | None, folders: Sequence[RunFolder]) -> list[str]:
+    """The command that compares these runs, from this working directory."""
+    if store is None:
+        paths = [str(folder.path) for folder in folders]
+        return [
+            f"Compare: {shlex.join(['semseg-cli', 'compare', *paths])}",
+            f"Track:   {shlex.join(['semseg-cli', 'upload', *paths])}",
+        ]
+    experiment = folders[0].meta["experiment"]
+    words = ["semseg-cli", "compare"]
+    words += [] if experiment == Output().experiment else ["--experiment", experiment]
+    return [f"Compare: {shlex.join([*words, *store_option(store)])}"]
+
+
+def print_where(
+    folders: Sequence[RunFolder], store: str | None, output: Recorded, commands: Sequence[str]
+) -> None:
+    """Where the results are, and the commands to go on with."""
+    lines = ["", *(f"Results: {folder.path}" for folder in folders), *commands]
+    if store is not None:
+        lines.append(f"MLflow:  {ui_command(store)}")
+        links = [tracking.run_link(folder) for folder in folders]
+        lines += [f"Run:     {link}" for link in links if link]
+    for line in lines:
+        console.say(line, quiet=output.quiet)

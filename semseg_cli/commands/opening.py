@@ -1,0 +1,56 @@
+"""What every command opens first: the tracking store, the parts; and what it says of them."""
+
+from collections.abc import Sequence
+
+from semseg_cli import tracking
+from semseg_cli.demo.world import world_folder
+from semseg_cli.experiment.estimate import make_plan
+from semseg_cli.experiment.session import Session, open_session
+from semseg_cli.files import cache_folder
+from semseg_cli.progress import Progress
+from semseg_cli.ranks.group import is_lead, n_ranks
+from semseg_cli.settings.inputs import Setup, TrainSetup
+from semseg_cli.settings.latent_choice import Choose
+from semseg_cli.settings.methods import Method
+from semseg_cli.settings.output import Recorded
+from semseg_cli.show import console
+from semseg_cli.tracking.store_address import resolve_uri
+
+DEMO_NOTE = """This is the embedded demo world (drawn scenes, a tiny ViT): it shows the tool,
+not DINOv2. Bring your own: --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."""
+
+
+def open_store(output: Recorded) -> str | None:
+    """The tracking store, known to be reachable; None where this process tracks nothing."""
+    if output.no_track or output.dry_run or not is_lead():
+        return None
+    uri = resolve_uri(output.tracking_uri)
+    tracking.probe(uri)
+    return uri
+
+
+def open_parts(
+    setup: Setup, output: Recorded, progress: Progress, *, needs_head: bool = True
+) -> Session:
+    """The session of a command; in the demo world the user is told so."""
+    tell_of_demo(setup, output)
+    return open_session(setup, progress, needs_head=needs_head)
+
+
+def is_demo(setup: Setup | TrainSetup) -> bool:
+    """Whether the images are those of the demo world."""
+    return setup.imgs.root == world_folder(cache_folder(setup.cache_dir))
+
+
+def tell_of_demo(setup: Setup | TrainSetup, output: Recorded) -> None:
+    """Says so where the images are those of the demo world."""
+    if is_demo(setup):
+        console.say(DEMO_NOTE, quiet=output.quiet)
+
+
+def print_plan(session: Session, methods: Sequence[Method | Choose]) -> None:
+    """What a command would do, for `--dry-run`."""
+    out, device = console.stdout(), session.pipeline.device
+    where = f"{n_ranks()} x {device.type}" if n_ranks() > 1 else device
+    for line in make_plan(session, methods).lines():
+        out.print(line.format(device=where), markup=False)

@@ -1,0 +1,69 @@
+"""A dataset's images in batches, read by worker processes that end when their reader does."""
+
+import signal
+from collections.abc import Iterator
+
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from semseg_cli import interrupts
+from semseg_cli.data.batches import Batch, Careful, KeptSample, Sample, collated
+from semseg_cli.data.dataset import Dataset
+from semseg_cli.errors import SemsegError
+
+
+class Loader:
+    """Batches of a dataset, in order; the same images whatever the batch size or worker count.
+
+    `positions` are those of a rank's own images (default: all); batches count within the dataset.
+
+    Raises:
+        SemsegError: while iterating, for a file that cannot be read or a label beyond the classes.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        n_workers: int = 0,
+        *,
+        pin_memory: bool = False,
+        positions: range | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.positions = range(len(dataset)) if positions is None else positions
+        self.batch_size = batch_size
+        self.n_workers = n_workers
+        self.pin_memory = pin_memory
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches(self.dataset)
+
+    def batches(self, samples: TorchDataset[Sample | KeptSample]) -> Iterator[Batch]:
+        """Batches of the dataset's images, taken from `samples`."""
+        loader = DataLoader(
+            Careful(samples),
+            self.batch_size,
+            sampler=self.positions,
+            num_workers=self.n_workers,
+            collate_fn=collated,
+            worker_init_fn=_leave_signals_to_parent,
+            pin_memory=self.pin_memory,
+        )
+        with interrupts.held():  # forking runs callbacks that drop exceptions
+            batches = iter(loader)
+        try:
+            for batch in batches:
+                if isinstance(batch, SemsegError):
+                    raise batch
+                yield batch
+        finally:
+            # Ends the workers now. An error is in a cycle with this frame: garbage collection would
+            # close their queues before telling them, and each would be waited for in vain.
+            del batches
+
+
+def _leave_signals_to_parent(_worker: int) -> None:
+    """A worker says nothing on Ctrl-C, and dies when its parent ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,168 @@
+"""One edit on one batch: what it starts from, and the passes through the rest of the network."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, Int64
+from torch import Tensor
+
+from semseg_cli.data.batches import Batch
+from semseg_cli.engine.edits import Edit, Intervention
+from semseg_cli.engine.measured import Measured
+from semseg_cli.engine.readings import Readings, coefficients, latents_read, read
+from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.settings.inputs import Protocol
+from semseg_cli.typed import typed
+
+
+@dataclass(frozen=True)
+class State:
+    """One batch at the autoencoder's layer: clean tokens, clean predictions, what edits read."""
+
+    batch: Batch
+    tokens_bnd: Float[Tensor, "b n d"]
+    clean_bt: Int[Tensor, "b t"]
+    readings: Readings
+
+
+def n_latents_held(interventions: Sequence[Intervention]) -> int:
+    """How many numbers per patch the edits of a batch hold.
+
+    These are activations of all latents that they read, or coefficients of the largest edit,
+    whichever are more.
+    """
+    n_settings = (edit.values_kg.numel() for one in interventions for edit in one.draws)
+    return max(sum(map(len, latents_read(interventions).values())), *n_settings)
+
+
+@torch.inference_mode()
+def clean_state(
+    pipeline: Pipeline, batch: Batch, tokens_bnd: Tensor, interventions: Sequence[Intervention]
+) -> State:
+    """What the edits of a batch start from; the activations are those that some edit reads."""
+    readings = read(pipeline.patches(tokens_bnd), interventions)
+    return State(batch, tokens_bnd, pipeline.predict(tokens_bnd), readings)
+
+
+def run_edit(
+    pipeline: Pipeline, state: State, measured: Measured, edit: Edit, protocol: Protocol
+) -> Iterator[int]:
+    """Runs one edit on one batch; yields how many edited images are done after each pass."""
+    if protocol == "class" and not edit.is_shared:
+        return _run_rows(pipeline, state, measured, edit)
+    return _run_pair(pipeline, state, measured, edit)
+
+
+@torch.inference_mode()
+def _run_rows(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) -> Iterator[int]:
+    """The class protocol: every wanted (image, row) goes through the network by itself."""
+    batch = state.batch
+    coefs_btkg = coefficients(edit, state.readings)
+    units_bkd = edit.units(batch.indices_b, pipeline.vit.d_model)
+    wanted = torch.ones(len(batch), len(edit.class_ids), dtype=torch.bool)
+    if measured.is_wanted is not None:
+        wanted = measured.is_wanted[batch.positions_b]
+    pairs = torch.nonzero(wanted)
+    for part in pairs.split(pipeline.rows_per_pass()) if len(pairs) else ():
+        images_p, rows_p = part.to(pipeline.device).unbind(dim=1)
+        is_edited_pt = _is_edited(edit, state.clean_bt[images_p], rows_p)
+        coefs_ptg = coefs_btkg[images_p, :, rows_p] * is_edited_pt[..., None]
+        edited_pt, norms_pt = _predict_part(
+            pipeline, state, edit, units_bkd, images_p, rows_p[:, None], coefs_ptg
+        )
+        positions_p = batch.positions_b.to(pipeline.device)[images_p]
+        clean_pt = state.clean_bt[images_p]
+        measured.counts.add_rows(positions_p, rows_p, clean_pt, edited_pt, edit.draw)
+        measured.add_norm(norms_pt[is_edited_pt])
+        yield len(part)
+
+
+def _is_edited(edit: Edit, clean_pt: Tensor, rows_p: Tensor) -> Tensor:
+    """Which patches the class protocol edits: all, or all that are not of the row's class."""
+    if not edit.spares_own:
+        return torch.ones_like(clean_pt, dtype=torch.bool)
+    return clean_pt != torch.tensor(edit.class_ids, device=clean_pt.device)[rows_p][:, None]
+
+
+@torch.inference_mode()
+def _run_pair(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) -> Iterator[int]:
+    """One edit of the whole image, all rows counted from it: the label protocol, shared edits."""
+    positions_b = state.batch.positions_b.to(pipeline.device)
+    rows_bt = row_of_patch(edit, state.batch)
+    is_edited_bt = rows_bt.to(pipeline.device) >= 0
+    for part, edited_pt, norms_pt in edited_by_patch(pipeline, state, edit, rows_bt):
+        measured.counts.add_pair(positions_b[part], state.clean_bt[part], edited_pt, edit.draw)
+        measured.add_norm(norms_pt[is_edited_bt[part]])
+        yield len(part)
+
+
+@torch.inference_mode()
+def edited_by_patch(
+    pipeline: Pipeline, state: State, edit: Edit, rows_bt: Int64[Tensor, "b t"]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Images, their edited predictions and the length of the edit at each patch, pass by pass.
+
+    Each patch gets its own row of the edit; -1 leaves it untouched.
+    """
+    rows_bt = rows_bt.to(pipeline.device)
+    is_edited_bt = rows_bt >= 0
+    rows_bt = rows_bt.clamp(min=0)
+    coefs_btkg = coefficients(edit, state.readings)
+    units_bkd = edit.units(state.batch.indices_b, pipeline.vit.d_model)
+    n_most = pipeline.rows_per_pass(n_directions=edit.values_kg.shape[1])
+    for part in torch.arange(len(rows_bt), device=pipeline.device).split(n_most):
+        own_pt = rows_bt[part]
+        images, patches = part[:, None], torch.arange(own_pt.shape[1], device=part.device)
+        coefs_ptg = coefs_btkg[images, patches, own_pt] * is_edited_bt[part][..., None]
+        edited_pt, norms_pt = _predict_part(
+            pipeline, state, edit, units_bkd, part, own_pt, coefs_ptg
+        )
+        yield part, edited_pt, norms_pt
+
+
+@typed
+def _predict_part(
+    pipeline: Pipeline,
+    state: State,
+    edit: Edit,
+    units_bkd: Float[Tensor, "b k d"] | None,
+    images_p: Int64[Tensor, " p"],
+    rows_pr: Int64[Tensor, "p r"],
+    coefs_ptg: Float[Tensor, "p t g"],
+) -> tuple[Int[Tensor, "p t"], Float[Tensor, "p t"]]:
+    """Edited predictions of some images, and the length of the edit at each patch.
+
+    `rows_pr` has one row of the edit per image, or one per patch.
+    """
+    directions = None if edit.directions_kgd is None else edit.directions_kgd[rows_pr]
+    units = None if units_bkd is None else units_bkd[images_p[:, None], rows_pr]
+    delta_ptd = edit.delta(coefs_ptg, directions, units)
+    norms_pt = delta_ptd.norm(dim=2)
+    tokens_pnd = _edited(pipeline, state.tokens_bnd, images_p, delta_ptd)
+    del directions, units, delta_ptd  # as large as the tokens: the blocks need the room
+    return pipeline.predict(tokens_pnd), norms_pt
+
+
+def row_of_patch(edit: Edit, batch: Batch) -> Int64[Tensor, "b t"]:
+    """The edit's row for each patch's own label; -1 where it has none and stays untouched."""
+    if edit.is_shared:
+        return torch.zeros_like(batch.labels_bt)
+    n_labels = 1 + max(int(batch.labels_bt.max()), *edit.class_ids)
+    rows = torch.full((n_labels,), -1, dtype=torch.int64)
+    rows[torch.tensor(edit.class_ids)] = torch.arange(len(edit.class_ids))
+    return rows[batch.labels_bt]
+
+
+@torch.inference_mode()
+@typed
+def _edited(
+    pipeline: Pipeline,
+    tokens_bnd: Float[Tensor, "b n d"],
+    images_p: Int64[Tensor, " p"],
+    delta_ptd: Float[Tensor, "p t d"],
+) -> Float[Tensor, "p n d"]:
+    """The tokens of these images with their patches moved; the only copy that an edit needs."""
+    tokens_pnd = tokens_bnd[images_p]
+    tokens_pnd[:, pipeline.vit.n_prefix_tokens :] += delta_ptd.to(tokens_pnd.dtype)
+    return tokens_pnd

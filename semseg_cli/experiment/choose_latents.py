@@ -1,0 +1,134 @@
+"""Each class's latents: chosen on the lookup split, or taken from a lookup that fits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from semseg_cli.engine.causal_choice import select_causal, wanted_images
+from semseg_cli.engine.detections import count_detections, rank_latents, warn_of_left_out
+from semseg_cli.engine.edits import MAX_SCALE
+from semseg_cli.engine.latent_edits import Groups
+from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.experiment.session import Session
+from semseg_cli.progress import Progress, silent
+from semseg_cli.runs.lookup_csv import LookupRow, Reused, chosen_latents, lookup_text, read_lookup
+from semseg_cli.settings.latent_choice import Choose
+from semseg_cli.settings.methods import Method
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Each class's latents at one scale, and the table that it comes from as CSV."""
+
+    groups: Groups
+    csv: str
+
+
+def choose_latents(
+    session: Session, choice: Choose | Method, progress: Progress = silent
+) -> dict[float, list[LookupRow]]:
+    """Per scale the candidate rows of every class to intervene on, the chosen ones marked.
+
+    Raises:
+        SemsegError: no class has a latent.
+    """
+    session.complete(progress)
+    pipeline, setup, dataset = session.pipeline, session.setup, session.lookup_dataset
+    wanted = set(session.classes_of(dataset))
+    loader = session.loader(dataset)
+    detections = count_detections(pipeline, loader, setup.label_threshold, progress)
+    names, n_chosen = dataset.class_names, choice.top_k_group
+    top_k, stats = choice.n_listed, pipeline.latent_stats
+    ranked = rank_latents(detections, stats, names, choice.max_freq, top_k, n_chosen)
+    warn_of_left_out(detections, stats, ranked, choice.max_freq)
+    rows = [row for row in ranked if row.class_id in wanted]
+    if not rows:
+        raise SemsegError(
+            "No class has a latent: none has clean patches in the lookup split that a latent with "
+            f"firing frequency below {choice.max_freq:g} detects; try more --lookup-images, a "
+            "larger --max-freq or a smaller --label-threshold."
+        )
+    if choice.select == "f1":
+        return dict.fromkeys(choice.scale, rows)
+    wanted_by_row = wanted_images(rows, detections.occurs, choice.select_images)
+    used = wanted_by_row.any(dim=1)
+    chosen = select_causal(
+        session.pipeline,
+        rows,
+        sorted(set(choice.tried_at)),
+        session.loader(dataset.subset(used.nonzero().flatten().tolist()), len(rows)),
+        wanted_by_row[used],
+        n_chosen=n_chosen,
+        progress=progress,
+    )
+    return {at: chosen[tried] for at, tried in zip(choice.scale, choice.tried_at, strict=True)}
+
+
+def latents_of(
+    session: Session,
+    method: Method,
+    reused: Mapping[str, Reused],
+    progress: Progress = silent,
+) -> dict[float, Chosen]:
+    """Per scale the latents that a method edits; reused ones where the settings name a lookup."""
+    if method.lookup is not None:
+        groups = reused_groups(session, method, reused)
+        return dict.fromkeys(method.scale, Chosen(groups, reused[method.lookup].text))
+    chosen = choose_latents(session, method, progress)
+    return {
+        scale: Chosen(chosen_latents(rows), lookup_text(rows)) for scale, rows in chosen.items()
+    }
+
+
+def check_method(session: Session, method: Method, reused: Mapping[str, Reused]) -> None:
+    """Refuses a protocol or a lookup that does not fit, before a run begins.
+
+    Raises:
+        UsageError: the method means nothing under the protocol.
+        SemsegError: the lookup does not fit.
+    """
+    if session.setup.protocol not in method.protocols:
+        raise UsageError(
+            f"{method.command} has no --protocol {session.setup.protocol}: there each patch gets "
+            "the latent of its own label, and this method sets it on patches of other classes."
+        )
+    if method.needs_latents and method.lookup is not None:
+        reused_groups(session, method, reused)
+
+
+def reused_groups(session: Session, method: Method, reused: Mapping[str, Reused]) -> Groups:
+    """The latents that a lookup names for each class.
+
+    Raises:
+        SemsegError: the lookup fits neither the dataset nor the SAE, or names nothing of use.
+    """
+    assert method.lookup is not None
+    found = reused[method.lookup]
+    names, d_sae = session.dataset.class_names, session.pipeline.sae.d_sae
+    groups = read_lookup(found.text, names, d_sae, method.lookup)
+    _check_reused(groups, session.classes_of(session.dataset), method.scale)
+    _check_same_sae(found, session.pipeline.sae.digest)
+    return groups
+
+
+def _check_reused(groups: Groups, class_ids: Sequence[int], scales: Sequence[float]) -> None:
+    if not set(groups) & set(class_ids):
+        raise SemsegError("The lookup has a latent for none of the classes asked for by --class.")
+    largest = max(abs(member.coefficient) for group in groups.values() for member in group)
+    if largest * max(map(abs, scales)) > MAX_SCALE:
+        raise SemsegError(
+            f"A coefficient of the lookup, {largest:g}, times the scale is beyond {MAX_SCALE:g} "
+            "times the latent's maximum: make one of them smaller."
+        )
+
+
+def _check_same_sae(reused: Reused, digest: str) -> None:
+    if reused.sae_digest not in (None, digest):
+        raise SemsegError(
+            "The lookup was made with another SAE than --sae-ckpt: its latents mean nothing here; "
+            "make one with `semseg-cli lookup`."
+        )
+
+
+def is_manual(method: Method, reused: Mapping[str, Reused]) -> bool:
+    """Whether a method's latents come from a table that no run made."""
+    return method.lookup is not None and reused[method.lookup].is_manual

@@ -1,0 +1,49 @@
+"""THE table of numbers: every metric of a run, of a class, of a latent, of what is made for them.
+
+A new metric is one row here. Tables, tiles, charts, MLflow's view, short names on the command line
+and docs/metrics.md are read off it. Standard library only.
+"""
+
+from semseg_cli.runs.metrics.metric import Metric, Place
+from semseg_cli.runs.metrics.of_classes import CLASSES
+from semseg_cli.runs.metrics.of_parts import HEADS, LATENTS, STATISTICS
+from semseg_cli.runs.metrics.of_runs import RUNS
+
+TABLES: dict[str, tuple[Metric, ...]] = {
+    "runs": RUNS,
+    "classes": CLASSES,
+    "latents": LATENTS,
+    "heads": HEADS,
+    "statistics": STATISTICS,
+}
+# Short name on the command line -> key.
+SHORT = {metric.short: metric.key for metric in (*RUNS, *CLASSES) if metric.short} | {
+    "class": "class_name"
+}
+
+__all__ = [
+    "CLASSES",
+    "HEADS",
+    "LATENTS",
+    "RUNS",
+    "SHORT",
+    "STATISTICS",
+    "TABLES",
+    "Metric",
+    "find",
+    "shown",
+]
+
+
+def shown(metrics: tuple[Metric, ...], place: Place) -> tuple[Metric, ...]:
+    """Those of the metrics that are shown in a place, in their order."""
+    return tuple(metric for metric in metrics if place in metric.shown)
+
+
+def find(metrics: tuple[Metric, ...], key: str) -> Metric | None:
+    """The metric of that key, or the one whose interval it is an end of; None if there is none."""
+    by_key = {metric.key: metric for metric in metrics}
+    if key in by_key:
+        return by_key[key]
+    of = by_key.get(key.removesuffix("_lo").removesuffix("_hi"))
+    return of if of is not None and of.has_interval else None
