@@ -18,6 +18,7 @@ from benchmarks.world import LABEL_THRESHOLD, World
 from semseg_cli.data.dataset import open_dataset
 from semseg_cli.engine.detections import count_detections
 from semseg_cli.engine.evaluate import evaluate
+from semseg_cli.engine.thresholds import SHARES, Thresholds
 from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.progress import Advance, Progress
 from semseg_cli.show.tables import Column, Table
@@ -87,7 +88,8 @@ def _bare(world: World, progress: Progress) -> None:
 
 
 def _lookup(world: World, progress: Progress) -> None:
-    count_detections(world.pipeline, world.loader, LABEL_THRESHOLD, progress)
+    thresholds = Thresholds.shares_of_maximum(SHARES, world.pipeline.latent_stats)
+    count_detections(world.pipeline, world.loader, LABEL_THRESHOLD, thresholds, progress)
 
 
 def _edits(methods: Sequence[str], protocol: Any) -> Work:

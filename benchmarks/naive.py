@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from semseg_cli.data.batches import Batch
-from semseg_cli.engine.detections import THRESHOLDS
 from semseg_cli.engine.edits import Edit, Latents
+from semseg_cli.engine.thresholds import SHARES
 from semseg_cli.models.pipeline import Pipeline
 
 CLAMP = 1e5
@@ -157,17 +157,18 @@ def lookup(
 ) -> Lookup:
     """Every class by every latent and threshold, by comparing all activations."""
     sae, device = pipeline.sae, pipeline.device
-    shape = (pipeline.class_head.n_classes + 1, len(THRESHOLDS), sae.d_sae)
+    maximum_s = pipeline.latent_stats.top_values.to(device)
+    shape = (pipeline.class_head.n_classes + 1, len(SHARES), sae.d_sae)
     tp, fp, fn = (torch.zeros(shape, dtype=torch.int64, device=device) for _ in range(3))
     for batch in batches:
-        f_ns = activations(pipeline, batch)
+        shares_ns = activations(pipeline, batch) / maximum_s
         labels_n = batch.labels_bt.flatten().to(device)
         is_clean_n = (batch.share_bt >= label_threshold).flatten().to(device)
         for class_id in class_ids:
             is_own = (is_clean_n & (labels_n == class_id))[:, None]
             is_other = (is_clean_n & (labels_n != class_id))[:, None]
-            for k, threshold in enumerate(THRESHOLDS):
-                is_active = f_ns > threshold
+            for k, threshold in enumerate(SHARES):
+                is_active = shares_ns > threshold
                 tp[class_id, k] += (is_active & is_own).sum(dim=0)
                 fp[class_id, k] += (is_active & is_other).sum(dim=0)
                 fn[class_id, k] += (~is_active & is_own).sum(dim=0)
@@ -194,7 +195,7 @@ def best_latent(
     f1_ks = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
     f1_sk = np.where(is_candidate, f1_ks, -1.0).T
     latent, k = np.unravel_index(f1_sk.argmax(), f1_sk.shape)
-    return int(latent), THRESHOLDS[int(k)]
+    return int(latent), SHARES[int(k)]
 
 
 # --- class results ------------------------------------------------------------------------------

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.world import LABEL_THRESHOLD, World
-from semseg_cli.engine.detections import Detections, count_detections, rank_latents
+from semseg_cli.engine.detections import Detections, count_detections, is_candidate, rank_latents
 from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.measured import Measured
 from semseg_cli.engine.methods import Ingredients, make_interventions
+from semseg_cli.engine.stability import RIVALS, with_f1_stability
+from semseg_cli.engine.thresholds import SHARES, Thresholds
 from semseg_cli.runs.lookup_csv import LookupRow, Member, chosen_latents
 from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.inputs import Protocol
@@ -36,9 +38,15 @@ class Looked:
 def lookup(world: World) -> Looked:
     """The lookup table of the world's images."""
     pipeline, names = world.pipeline, world.dataset.class_names
-    detections = count_detections(pipeline, world.loader, LABEL_THRESHOLD)
     stats, max_freq = pipeline.latent_stats, world.size.max_freq
-    rows = rank_latents(detections, stats, names, max_freq, AutoFeat().top_k)
+    thresholds = Thresholds.shares_of_maximum(SHARES, stats)
+    candidates_s = is_candidate(stats, max_freq)
+    detections = count_detections(
+        pipeline, world.loader, LABEL_THRESHOLD, thresholds, candidates_s=candidates_s
+    )
+    assert detections.blocks is not None
+    rows = rank_latents(detections, stats, names, max_freq, RIVALS)
+    rows = with_f1_stability(rows, detections.blocks, n_chosen=1)
     return Looked(detections, rows)
 
 

@@ -103,7 +103,7 @@ def differing_lookups(fast: ours.Looked, slow: naive.Lookup) -> int:
     n_differing += int((tp.sum(dim=0) != (slow.tp + slow.fp)[sorted(slow.best)].amax(dim=0)).sum())
     for class_id in slow.best:
         n_differing += int(fast.detections.n[class_id] != (slow.tp + slow.fn)[class_id, 0, 0])
-    chosen = {row.class_id: (row.latent, row.threshold) for row in fast.rows if row.chosen}
+    chosen = {row.class_id: (row.latent, row.threshold_share) for row in fast.rows if row.chosen}
     return n_differing + sum(chosen.get(c, best) != best for c, best in slow.best.items())
 
 

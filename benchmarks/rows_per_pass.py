@@ -14,6 +14,7 @@ import torch
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from semseg_cli.engine.detections import Detections
+from semseg_cli.engine.thresholds import SHARES, Thresholds
 from semseg_cli.models.head import SegmentationHead, argmax_logits
 from semseg_cli.models.memory_budget import Budget
 from semseg_cli.models.sae import SparseAutoencoder
@@ -63,7 +64,7 @@ def encoding() -> Callable[[int], int]:
     bias = torch.full((D_SAE,), -3.0)
     sae = SparseAutoencoder(w_dec.T.contiguous(), bias, w_dec, torch.zeros(D_MODEL))
     x_nd, labels_n = torch.randn(N_PATCHES, D_MODEL), torch.arange(N_PATCHES) % N_CLASSES
-    detections = Detections(1, N_CLASSES, D_SAE)
+    detections = Detections(1, N_CLASSES, D_SAE, Thresholds(SHARES, torch.full((D_SAE,), 2.0)))
 
     def run(n: int) -> int:
         for part_nd, part_n in zip(x_nd.split(n), labels_n.split(n), strict=True):

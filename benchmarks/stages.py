@@ -12,6 +12,7 @@ from benchmarks.timing import wait
 from benchmarks.world import World
 from semseg_cli.data.batches import Batch
 from semseg_cli.engine.detections import Detections
+from semseg_cli.engine.thresholds import SHARES, Thresholds
 
 SQUARE = 8192  # side of the matrices that tell what the device can do
 SMALL_SQUARE = 1024  # on a CPU
@@ -119,6 +120,7 @@ def _works(world: World, kept: list[Batch]) -> Iterator[tuple[str, Callable[[], 
     f_ns = sae.encode(sae.scale(parts[0]))
     labels_n = torch.cat([batch.labels_bt.flatten() for batch in kept])[: len(f_ns)]
     labels_n = labels_n.to(world.device)
-    detections = Detections(0, world.size.n_classes, sae.d_sae, world.device)
+    thresholds = Thresholds.shares_of_maximum(SHARES, pipeline.latent_stats)
+    detections = Detections(0, world.size.n_classes, sae.d_sae, thresholds, world.device)
     yield "count", lambda: [detections.add(f_ns, labels_n) for _ in parts]
     yield "tail", lambda: [pipeline.predict(each) for each in tokens]

@@ -11,6 +11,7 @@ from semseg_cli.data.patch_labels import get_patch_i, get_patch_mask
 from semseg_cli.engine.counts import compute_class_results
 from semseg_cli.engine.detections import count_detections, rank_latents
 from semseg_cli.engine.edits import map_range, unscaled
+from semseg_cli.engine.thresholds import ABSOLUTE, Thresholds
 from semseg_cli.experiment.parts import (
     assemble,
     completed,
@@ -84,17 +85,23 @@ def make_dataloader(cfg: Quantitative) -> Loader:
 
 @typed
 def get_latent_lookup(
-    cfg: Quantitative, sae: SparseAutoencoder, dataloader: Loader
+    cfg: Quantitative,
+    sae: SparseAutoencoder,
+    dataloader: Loader,
+    thresholds: tuple[float, ...] = ABSOLUTE,
 ) -> Int[torch.Tensor, " classes_and_null"]:
     """The best latent of each class by F1 over the dataloader's images.
 
     Entry c belongs to class c (151 entries for ADE20K; entry 0 is unused); -1 says that a class
-    has no latent. Statistics that `cfg` does not name are computed on the same images.
+    has no latent. Statistics that `cfg` does not name are computed on the same images. A latent
+    detects a patch where its activation exceeds a threshold; `cfg.threshold`, shares of its
+    maximum, is what `eval_*` choose by.
     """
     cfg = filled(cfg)
     pipeline = assemble(cfg, load_backbone(cfg, find_device(cfg.device)), sae)
     pipeline = completed(cfg, pipeline, load_stats(cfg, sae), lambda: dataloader)
-    detections = count_detections(pipeline, dataloader, cfg.label_threshold)
+    levels = Thresholds.absolute(thresholds)
+    detections = count_detections(pipeline, dataloader, cfg.label_threshold, levels)
     names = dataloader.dataset.class_names
     rows = rank_latents(detections, pipeline.latent_stats, names, cfg.max_freq, top_k=1)
     lookup = torch.full((len(names) + 1,), -1, dtype=torch.int64)

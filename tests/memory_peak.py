@@ -24,6 +24,7 @@ from semseg_cli.engine.edited_batch import n_latents_held
 from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import set_latents
+from semseg_cli.engine.thresholds import SHARES, Thresholds
 from semseg_cli.models.memory_budget import LARGEST_ON_CPU, Budget
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae.statistics import SaeStats
@@ -54,7 +55,7 @@ def make_pipeline(budget: Budget) -> Pipeline:
 def work(name: Any, pipeline: Pipeline, loader: Loader) -> None:
     """Looks latents up, or edits one per class in a protocol."""
     if name == "lookup":
-        count_detections(pipeline, loader, 0.0)
+        count_detections(pipeline, loader, 0.0, Thresholds(SHARES, torch.ones(D_SAE)))
         return
     evaluate(pipeline, [intervention(pipeline)], loader, name, n_classes=N_CLASSES)
 

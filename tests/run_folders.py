@@ -73,8 +73,9 @@ def fill(folder: RunFolder, report: Report) -> None:
     (folder.path / "change_matrix.parquet").write_bytes(b"PAR1")
     latents = [
         {"class_id": r.class_id, "class_name": r.class_name, "rank": 1, "latent": 7 + r.class_id,
-         "chosen": 1, "threshold": 0.3, "f1": 0.9, "precision": 0.95, "recall": 0.85, "iou": 0.8,
-         "n_patches": 100, "frequency": 0.001, "maximum": 5.5}
+         "chosen": 1, "threshold": 0.3, "threshold_share": 0.1, "f1": 0.9,
+         "precision": 0.95, "recall": 0.85, "iou": 0.8, "n_patches": 100, "frequency": 0.001,
+         "maximum": 5.5}
         for r in report.class_results
     ]  # fmt: skip
     _write(folder.path / "lookup.csv", latents)

@@ -367,7 +367,9 @@ def small(
     return replace(cfg, imgs=replace(cfg.imgs, root=root))
 
 
-def slow_lookup(cfg: Quantitative, sae: SparseAutoencoder) -> list[int]:
+def slow_lookup(
+    cfg: Quantitative, sae: SparseAutoencoder, shares_of_maximum: tuple[float, ...] = ()
+) -> list[int]:
     """The best latent per class, latent by latent, from the whole model's residuals."""
     vit, kept, labels, shares = backbone(registers=2, seed=3), [], [], []
     for batch in make_dataloader(cfg):
@@ -390,8 +392,9 @@ def slow_lookup(cfg: Quantitative, sae: SparseAutoencoder) -> list[int]:
         if not 0 < float((f[:, latent] > 0).float().mean()) < cfg.max_freq:
             continue
         for class_id in range(1, 6):
-            for threshold in (0.0, 0.1, 0.3, 1.0):
-                is_on = [float(f[n, latent]) > threshold for n in clean]
+            for threshold in shares_of_maximum or (0.0, 0.1, 0.3, 1.0):
+                unit = f[:, latent].max() if shares_of_maximum else torch.ones(())
+                is_on = [float(f[n, latent] / unit) > threshold for n in clean]
                 is_own = [labels[n] == class_id for n in clean]
                 n_hits = sum(a and b for a, b in zip(is_on, is_own, strict=True))
                 n_named = sum(is_on) + sum(is_own)
@@ -420,7 +423,7 @@ def test_an_evaluation_of_few_images_counts_what_the_whole_model_predicts(
 ) -> None:
     cfg = replace(small, protocol=protocol, scale=-3.0)
     loader = make_dataloader(cfg)
-    lookup = get_latent_lookup(cfg, make_sae(seed=3), loader)
+    lookup = torch.tensor(slow_lookup(cfg, make_sae(seed=3), cfg.threshold))
     latents = {c: int(latent) for c, latent in enumerate(lookup.tolist()) if latent >= 0}
     assert latents
     report = eval_auto_feat(cfg, make_sae(seed=3), make_head(seed=3), loader)

@@ -18,11 +18,17 @@ from semseg_cli.commands.same_settings import require_same_settings
 from semseg_cli.experiment.choose_latents import check_method, is_manual
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
-from semseg_cli.experiment.result_files import class_rows, write_outcome, write_stats
+from semseg_cli.experiment.result_files import (
+    choice_rows,
+    class_rows,
+    write_outcome,
+    write_stats,
+)
 from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.session import Session
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import from_lead, is_lead
+from semseg_cli.runs.choice import choice_notes
 from semseg_cli.runs.contents import is_chosen_on_evaluation
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.lookup_csv import Reused
@@ -156,7 +162,8 @@ def _print_outcomes(
     console.stdout().print()
     report = outcomes[best].report
     rows = [one_draw(row, report.n_draws) for row in class_rows(outcomes[best])]
-    console.show(extremes_table(rows, report.min_patches, which=which))
+    said = choice_notes(choice_rows(outcomes[best]))
+    console.show(extremes_table(rows, report.min_patches, which=which, notes=said))
 
 
 def one_draw(row: Mapping[str, Any], n_draws: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import set_rows
 from semseg_cli.engine.measured import Measured
+from semseg_cli.engine.stability import with_effect_stability
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent
 from semseg_cli.runs.lookup_csv import LookupRow, Member
@@ -79,7 +80,13 @@ def select_causal(
         description="causal selection",
     )
     names = loader.dataset.class_names
-    return {m.first.scale: _with_effects(rows, m, names, n_chosen) for m in all_measured}
+    n_images = len(loader.dataset)
+    return {
+        m.first.scale: with_effect_stability(
+            _with_effects(rows, m, names, n_chosen), m.counts, n_images, n_chosen
+        )
+        for m in all_measured
+    }
 
 
 def _with_effects(
@@ -103,7 +110,9 @@ def _with_effects(
         for _, ranked in by_class
         for row in itertools.islice(ranked, n_chosen)
     }
-    return [replace(row, chosen=(row.class_id, row.latent) in chosen) for row in tried]
+    return [
+        replace(row, chosen=(row.class_id, row.latent) in chosen, runner_up=None) for row in tried
+    ]
 
 
 def effect_of(row: LookupRow) -> float:

@@ -4,9 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from semseg_cli.engine.causal_choice import select_causal, wanted_images
-from semseg_cli.engine.detections import count_detections, rank_latents, warn_of_left_out
+from semseg_cli.engine.detections import (
+    count_detections,
+    is_candidate,
+    rank_latents,
+    warn_of_left_out,
+)
 from semseg_cli.engine.edits import MAX_SCALE
 from semseg_cli.engine.latent_edits import Groups
+from semseg_cli.engine.stability import RIVALS, with_f1_stability
+from semseg_cli.engine.thresholds import Thresholds, warn_of_small_maxima
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
@@ -35,12 +42,21 @@ def choose_latents(
     pipeline, setup, dataset = session.pipeline, session.setup, session.lookup_dataset
     wanted = set(session.classes_of(dataset))
     loader = session.loader(dataset)
-    detections = count_detections(pipeline, loader, setup.label_threshold, progress)
     names, n_chosen = dataset.class_names, choice.top_k_group
     top_k, stats = choice.n_listed, pipeline.latent_stats
-    ranked = rank_latents(detections, stats, names, choice.max_freq, top_k, n_chosen)
+    thresholds = Thresholds.shares_of_maximum(choice.threshold, stats)
+    candidates_s = is_candidate(stats, choice.max_freq)
+    detections = count_detections(
+        pipeline, loader, setup.label_threshold, thresholds, progress, candidates_s
+    )
+    warn_of_small_maxima(float(detections.most))
+    rivals = max(top_k, RIVALS)
+    ranked = rank_latents(detections, stats, names, choice.max_freq, rivals, n_chosen)
     warn_of_left_out(detections, stats, ranked, choice.max_freq)
-    rows = [row for row in ranked if row.class_id in wanted]
+    assert detections.blocks is not None
+    every = [row for row in ranked if row.class_id in wanted]
+    every = with_f1_stability(every, detections.blocks, n_chosen)
+    rows = [row for row in every if row.rank <= top_k]
     if not rows:
         raise SemsegError(
             "No class has a latent: none has clean patches in the lookup split that a latent with "

@@ -10,6 +10,7 @@ from semseg_cli.data.dataset import Dataset
 from semseg_cli.experiment.run import Outcome
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.runs.bootstrap import COUNTED
+from semseg_cli.runs.choice import chosen_rows
 from semseg_cli.runs.folder import (
     CHANGES_FILE,
     CLASSES_FILE,
@@ -21,7 +22,9 @@ from semseg_cli.runs.folder import (
     RunFolder,
 )
 from semseg_cli.runs.per_image import POOLED
-from semseg_cli.runs.rows import csv_text
+from semseg_cli.runs.rows import csv_text, parse_rows
+
+OF_CHOICE = ("stability", "runner_up")
 
 
 def write_stats(folder: RunFolder, pipeline: Pipeline) -> None:
@@ -50,8 +53,26 @@ def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
     latents = first.latents_by_class
     if latents and len(outcome.intervention.draws) == 1:
         named = {class_id: "+".join(map(str, group)) for class_id, group in latents.items()}
-        rows = [{**row, "latent": named[row["class_id"]]} for row in rows]
+        told = _told_of_choice(outcome)
+        pairs = [(row, named[row["class_id"]]) for row in rows]
+        rows = [
+            {**row, "latent": name, **told.get((row["class_id"], name), {})} for row, name in pairs
+        ]
     return rows
+
+
+def choice_rows(outcome: Outcome) -> list[dict[str, Any]]:
+    """The rows of the lookup that a run used; none where it used none."""
+    return parse_rows(outcome.lookup_csv) if outcome.lookup_csv else []
+
+
+def _told_of_choice(outcome: Outcome) -> dict[tuple[int, str], dict[str, Any]]:
+    """(class id, latent) -> how stable the choice of a latent that is set alone was."""
+    return {
+        (row["class_id"], str(row["latent"])): {name: row[name] for name in OF_CHOICE}
+        for row in chosen_rows(choice_rows(outcome))
+        if all(name in row for name in ("class_id", *OF_CHOICE))
+    }
 
 
 def per_image_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:

@@ -18,9 +18,13 @@ from semseg_cli.runs.rows import csv_text
 class LookupRow:
     """One candidate latent of one class, best first (`rank` from 1).
 
-    `n_patches` is the class's clean patches on the lookup split, `frequency` the latent's firing
-    frequency and `maximum` its largest activation. The last three are the effect of the latent's
-    own edit on the selection images, where the causal rule measured it.
+    `threshold` is the activation above which the latent counts as active, `threshold_share` that
+    as a share of `maximum`, the latent's largest activation. `n_patches` is the class's clean
+    patches on the lookup split, `frequency` the latent's firing frequency, `class_share` the share
+    of classes with clean patches on at least 1% of which it is active. `stability` is the share of
+    resamplings of the training images in which it is chosen; a chosen one has its class's
+    `runner_up`. The last three are the effect of the latent's own edit on the selection images,
+    where the causal rule measured it.
     """
 
     class_id: int
@@ -29,6 +33,7 @@ class LookupRow:
     latent: int
     chosen: bool
     threshold: float
+    threshold_share: float | None
     f1: float
     precision: float
     recall: float
@@ -36,6 +41,9 @@ class LookupRow:
     n_patches: int
     frequency: float
     maximum: float
+    class_share: float | None = None
+    stability: float | None = None
+    runner_up: int | None = None
     target_change: float | None = None
     other_change: float | None = None
     selectivity: float | None = None

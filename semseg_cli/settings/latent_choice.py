@@ -24,9 +24,20 @@ class Selection(Settings):
     select_images: int = option(
         200, "Causal rule: images with the class, and as many without it, at most.", ge=1
     )
+    threshold: tuple[float, ...] = option(
+        (0.0, 0.05, 0.1, 0.2, 0.3, 0.5),
+        "A latent detects a patch above this share of its maximum; each class takes the best of "
+        "these (repeatable).",
+        ge=0.0,
+        le=0.99,
+    )
     max_freq: float = option(
         0.01, "Latents that fire on a larger share of patches are no candidates.", gt=0.0, le=1.0
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_distinct("threshold", self.threshold)
 
     @property
     def n_listed(self) -> int:
@@ -47,6 +58,13 @@ class Selection(Settings):
     def needs_differences(self) -> bool:
         """Whether the classes' differences of means are taken, on the lookup split."""
         return False
+
+
+def _require_distinct(name: str, values: tuple[float, ...]) -> None:
+    if not values:
+        raise ValueError(f"{name} is empty: give at least one number")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{name} is {values}: give each number once")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +93,7 @@ class Scaled(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.scale:
-            raise ValueError("scale is empty: give at least one number")
-        if len(set(self.scale)) < len(self.scale):
-            raise ValueError(f"scale is {self.scale}: give each number once")
+        _require_distinct("scale", self.scale)
 
 
 @dataclass(frozen=True, kw_only=True)

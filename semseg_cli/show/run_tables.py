@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from semseg_cli.runs.choice import choice_notes, is_broad, of_several
 from semseg_cli.runs.metrics import CLASSES, HEADS, LATENTS, RUNS, STATISTICS, Metric, shown
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import Row
@@ -106,7 +107,13 @@ def class_table(rows: Sequence[Row], title: str = "Classes") -> Table:
     return Table(title, present(CLASS_COLUMNS, rows), tuple(rows), best=None)
 
 
-def extremes_table(rows: Sequence[Row], min_patches: int = 0, n: int = 5, which: str = "") -> Table:
+def extremes_table(
+    rows: Sequence[Row],
+    min_patches: int = 0,
+    n: int = 5,
+    which: str = "",
+    notes: Sequence[str] = (),
+) -> Table:
     """The `n` most and least selective classes with at least `min_patches` predicted patches.
 
     `which` names the run where there are several.
@@ -120,10 +127,16 @@ def extremes_table(rows: Sequence[Row], min_patches: int = 0, n: int = 5, which:
     title = "Classes by selectivity" if all_shown else f"{n} most and least selective classes"
     return Table(
         title + (f" of {which}" if which else ""),
-        (Column("place", "#", "count"), *present(CLASS_COLUMNS, shown)),
+        (Column("place", "#", "count"), *_beside_choice(present(CLASS_COLUMNS, shown))),
         tuple(shown),
-        notes=_few(left, min_patches),
+        notes=(*_few(left, min_patches), *notes),
     )
+
+
+def _beside_choice(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """The columns without the changed patches (target times patches) where a choice needs room."""
+    is_told = any(column.key == "stability" for column in columns)
+    return tuple(c for c in columns if not (is_told and c.key == "n_changed_patches"))
 
 
 def _few(n_classes: int, min_patches: int) -> tuple[str, ...]:
@@ -145,7 +158,19 @@ def lookup_table(
     columns = tuple(c for c in present(LOOKUP_COLUMNS, shown) if c.key not in hidden)
     none = sum(row["latent"] is None for row in shown)
     notes = (f"{none} without a latent: no clean patches in the lookup split.",) if none else ()
-    return Table(title, columns, tuple(shown), notes=notes)
+    return Table(
+        title, columns, tuple(shown), notes=(*notes, *choice_notes(rows)), strong=_flagged(shown)
+    )
+
+
+def _flagged(rows: Sequence[Row]) -> frozenset[tuple[int, str]]:
+    """The cells of latents that are chosen for several classes or fire on most."""
+    several = of_several(rows)
+    return frozenset(
+        (number, "latent")
+        for number, row in enumerate(rows)
+        if row.get("latent") in several or is_broad(row)
+    )
 
 
 def _latent(row: Row) -> int | None:

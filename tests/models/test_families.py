@@ -17,12 +17,14 @@ from worlds import World, make_head, make_sae, slow_class_counts
 
 from semseg_cli.data.preprocessing import Preprocessing
 from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.models import sae as saes
 from semseg_cli.models.head import load_head
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.vit import ALIASES, FAMILIES, Backbone, load_vit, register_hook
-from semseg_cli.quantitative import eval_auto_feat, get_latent_lookup, make_dataloader
+from semseg_cli.quantitative import eval_auto_feat, make_dataloader
 from semseg_cli.settings.inputs import VitFamily
+from semseg_cli.settings.methods import AutoFeat
 
 LAYERS = [0, 1, 2, 3]
 IMAGE_SIZES = [(64, 64), (128, 128), (48, 96), (96, 32), (70, 66)]
@@ -196,9 +198,9 @@ def test_the_engine_counts_what_edits_inside_the_whole_model_count(
     cfg = tiny_world.quantitative(scale=-10.0, **changes)
     sae, head = saes.load(str(cfg.sae_ckpt)), load_head(str(cfg.seg_ckpt))
     report = eval_auto_feat(cfg, sae, head, make_dataloader(cfg))
-    lookup = get_latent_lookup(cfg, sae, make_dataloader(cfg)).tolist()
-    latents = {class_id: latent for class_id, latent in enumerate(lookup) if latent >= 0}
     session = tiny_world.session(**changes)
+    (rows,) = choose_latents(session, AutoFeat(max_freq=1.0)).values()
+    latents = {row.class_id: row.latent for row in rows if row.chosen}
     slow = slow_class_counts(session.pipeline, session.loader(session.dataset), latents, cfg.scale)
     assert [
         (row.class_id, [row.n_orig_patches, row.n_changed_patches, row.n_other_patches,

@@ -173,9 +173,9 @@ def test_extremes_rank_classes_with_enough_patches() -> None:
 
 def _lookup_row(rank: int, latent: int, **more: float) -> dict[str, object]:
     return {"class_id": 1, "class_name": "sand", "rank": rank, "latent": latent,
-            "chosen": int(rank == 1), "threshold": 0.3, "f1": 0.9, "precision": 0.95,
-            "recall": 0.85, "iou": 0.8, "n_patches": 100, "frequency": 0.001, "maximum": 5.5,
-            **more}  # fmt: skip
+            "chosen": int(rank == 1), "threshold": 1.65, "threshold_share": 0.3, "f1": 0.9,
+            "precision": 0.95, "recall": 0.85, "iou": 0.8, "n_patches": 100, "frequency": 0.001,
+            "maximum": 5.5, **more}  # fmt: skip
 
 
 def test_lookup_shows_the_chosen_latent_or_all_candidates() -> None:

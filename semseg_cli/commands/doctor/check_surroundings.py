@@ -10,7 +10,7 @@ import torch
 from semseg_cli import tracking
 from semseg_cli.commands.doctor.findings import Finding
 from semseg_cli.commands.doctor.patient import EVALUATION, LOOKUP, Patient, doubtful, good
-from semseg_cli.engine.detections import THRESHOLDS
+from semseg_cli.engine.thresholds import SHARES
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.parts import residual_cache
@@ -116,7 +116,7 @@ def memory(patient: Patient) -> Finding:
     tensors = vit.budget.n_bytes_used(
         vit.network, patient.setup.batch_size, n_classes + 1, sae.d_sae
     )
-    counts = 2 * (n_classes + 1) * len(THRESHOLDS) * sae.d_sae * 8
+    counts = 2 * (n_classes + 1) * len(SHARES) * sae.d_sae * 8
     needed, free = weights + tensors + counts, _free_memory(patient.device)
     said = f"about {needed / GIB:.1f} GiB needed, {free / GIB:.1f} GiB free on {patient.device}"
     if needed > free:

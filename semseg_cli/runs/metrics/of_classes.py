@@ -55,6 +55,20 @@ CLASSES = (
         shown=("table",),
     ),
     Metric(
+        "stability",
+        "Where the latent was chosen: how often it is chosen again, as in `lookup.csv`.",
+        "stable",
+        shown=("table",),
+    ),
+    Metric(
+        "runner_up",
+        "The latent that was chosen next most often, as in `lookup.csv`.",
+        "runner\n-up",
+        unit="latent",
+        digits=0,
+        shown=("table",),
+    ),
+    Metric(
         "n_other_patches",
         "All other patches of the evaluated images, over all draws.",
         unit="patches",

@@ -8,11 +8,11 @@ LATENTS = (
     Metric("latent", "Number of the latent in the autoencoder, from 0.", unit="latent", digits=0,
            shown=("table",)),
     Metric(
-        "threshold",
-        "The latent detects a patch where its activation is above this: of those tried, the one "
-        "with the best F1.",
+        "threshold_share",
+        "The latent detects a patch where its activation is above this share of its maximum: of "
+        "those tried, the one with the best F1.",
         "above",
-        unit="activation",
+        unit="share of maximum",
         digits=None,
         shown=("table",),
     ),
@@ -38,6 +38,26 @@ LATENTS = (
     Metric("other_change", "Other change by it, likewise.", "other", shown=("table",)),
     Metric("selectivity", "The one minus the other.", "select.", unit="difference of shares",
            shown=("table",)),
+    Metric(
+        "stability",
+        "Share of 200 resamplings of the training images in which the same rule, among the best "
+        "10 by F1 (the causal rule: those that it tried), chooses this latent. Drawn are 64 blocks "
+        "of neighbouring images; none where fewer than 5 of them have the class.",
+        "stable",
+        shown=("table",),
+    ),
+    Metric(
+        "runner_up",
+        "On a chosen latent: of the others the one that those resamplings choose most often, the "
+        "second best where they choose no other.",
+        "runner\n-up",
+        unit="latent",
+        digits=0,
+        shown=("table",),
+    ),
+    Metric("threshold", "That threshold as an activation.", unit="activation", digits=None),
+    Metric("class_share", "Share of the classes with clean patches on at least 1% of which the "
+           "latent is above its threshold."),
     Metric("iou", "Detected patches of the class over patches that are detected or of it.",
            "IoU"),
     Metric("frequency", "Share of all patches on which the latent is active."),
