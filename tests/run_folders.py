@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from semseg_cli.runs.bootstrap import COUNTED
 from semseg_cli.runs.folder import RunFolder, make_run_folder, now
+from semseg_cli.runs.per_image import COUNTED
 from semseg_cli.runs.report import ClassResults, Report
 from semseg_cli.runs.rows import csv_text
 

@@ -54,6 +54,8 @@ def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
     (folder,) = terminal.runs()
     expected = FILES | ({"lookup.csv"} if method().needs_latents else set())
     expected |= {"stats.safetensors"} if method().needs_statistics else set()
+    n_draws = Report.from_dict(json.loads((folder / "report.json").read_text())).n_draws
+    expected |= {"draws.csv"} if n_draws > 1 else set()
     assert {path.name for path in folder.iterdir()} == expected
     report = report_of(folder)
     assert (report.method, report.protocol) == (method.name, protocol)

@@ -25,6 +25,7 @@ from semseg_cli.experiment.result_files import (
     write_stats,
 )
 from semseg_cli.experiment.run import Outcome, run
+from semseg_cli.experiment.samples import image_groups, refuse_overlap, with_draws
 from semseg_cli.experiment.session import Session
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import from_lead, is_lead
@@ -57,11 +58,14 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
     reused = _reused(method, output)
     with console.progress_bars(quiet=output.quiet) as progress:
         session = open_parts(setup, output, progress)
+        method = with_draws(session, method)
         if output.dry_run:
             print_plan(session, [method])
             return
         check_method(session, method, reused)
+        image_groups(session)
         datasets = _datasets(session, method)
+        refuse_overlap(session, method)
         if not is_lead():
             run(session, [method], reused, progress)
             return
@@ -157,7 +161,7 @@ def _print_outcomes(
     if FLIP_RATE in first.extra:
         notes.append(flip_note(dtype, first.extra[FLIP_RATE], first.n_images))
     console.show(summary_table(reports, notes=notes))
-    best = max(range(len(outcomes)), key=lambda i: outcomes[i].report.selectivity)
+    best = max(range(len(outcomes)), key=lambda i: outcomes[i].report.macro_selectivity)
     which = names[best] if len(outcomes) > 1 else ""
     console.stdout().print()
     report = outcomes[best].report

@@ -10,7 +10,8 @@ from torch import Tensor
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edits import Edit, Intervention
 from semseg_cli.ranks.collectives import all_sum
-from semseg_cli.runs.bootstrap import intervals
+from semseg_cli.runs.inference import sum_groups
+from semseg_cli.runs.interval_rows import interval_metrics, is_in_few_images, run_entries
 from semseg_cli.runs.report import Report, ratio
 from semseg_cli.settings.inputs import Protocol
 
@@ -48,11 +49,18 @@ class Measured:
 
 
 def to_report(
-    measured: Measured, class_names: Sequence[str], protocol: Protocol, min_patches: int = 0
+    measured: Measured,
+    class_names: Sequence[str],
+    protocol: Protocol,
+    min_patches: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> Report:
-    """The report of an edit's counts."""
+    """The report of an edit's counts; `groups` names the group of each image, else all differ."""
     n_images = len(measured.counts.per_image)
     n_draws = len(measured.intervention.draws)
+    counts_bc4 = measured.counts.per_image.numpy()
+    units_bc4 = counts_bc4 if groups is None else sum_groups(counts_bc4, groups)
+    few_ids = measured.counts.class_ids[is_in_few_images(units_bc4)]
     n_per_row = int(measured.counts.per_draw[0, :1, [0, 2]].sum())
     return Report(
         method=measured.first.method,
@@ -66,5 +74,6 @@ def to_report(
         min_patches=min_patches,
         shared_edit=protocol == "label" or measured.first.is_shared,
         n_draws=n_draws,
-        extra=intervals(measured.counts.per_image.numpy(), min_patches * n_draws),
+        few_images=few_ids.tolist(),
+        extra=interval_metrics(run_entries(units_bc4, max(1, min_patches) * n_draws)),
     )

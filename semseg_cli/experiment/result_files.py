@@ -9,7 +9,6 @@ from safetensors.torch import save as to_safetensors
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.experiment.run import Outcome
 from semseg_cli.models.pipeline import Pipeline
-from semseg_cli.runs.bootstrap import COUNTED
 from semseg_cli.runs.choice import chosen_rows
 from semseg_cli.runs.folder import (
     CHANGES_FILE,
@@ -21,7 +20,9 @@ from semseg_cli.runs.folder import (
     STATS_FILE,
     RunFolder,
 )
-from semseg_cli.runs.per_image import POOLED
+from semseg_cli.runs.inference import sum_groups
+from semseg_cli.runs.interval_rows import class_entries
+from semseg_cli.runs.per_image import COUNTED, GROUP, POOLED
 from semseg_cli.runs.rows import csv_text, parse_rows
 
 OF_CHOICE = ("stability", "runner_up")
@@ -47,8 +48,15 @@ def write_outcome(folder: RunFolder, outcome: Outcome, dataset: Dataset) -> None
 
 
 def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
-    """One row per class, with its latent where it has one."""
-    rows: list[dict[str, Any]] = [result.to_row() for result in outcome.report.class_results]
+    """One row per class, with its latent where it has one, and its intervals."""
+    counts_bc4 = outcome.counts.per_image.numpy()
+    units_bc4 = counts_bc4 if outcome.groups is None else sum_groups(counts_bc4, outcome.groups)
+    rows: list[dict[str, Any]] = [
+        {**result.to_row(), **found}
+        for result, found in zip(
+            outcome.report.class_results, class_entries(units_bc4), strict=True
+        )
+    ]
     first = outcome.intervention.first
     latents = first.latents_by_class
     if latents and len(outcome.intervention.draws) == 1:
@@ -86,6 +94,7 @@ def per_image_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:
             "image": pd.Categorical(np.repeat(images, n_rows), categories=images),
             "class_id": np.tile(counts.class_ids.numpy(), n_images),
             **{name: flat[:, column] for column, name in enumerate(COUNTED)},
+            **({} if outcome.groups is None else {GROUP: np.repeat(outcome.groups, n_rows)}),
         }
     )
 

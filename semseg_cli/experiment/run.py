@@ -20,6 +20,7 @@ from semseg_cli.engine.pushes import mean_pushes
 from semseg_cli.experiment.choose_latents import Chosen, check_method, is_manual, latents_of
 from semseg_cli.experiment.flip_rate import flip_metrics
 from semseg_cli.experiment.null_sae import on_null_sae
+from semseg_cli.experiment.samples import image_groups, overlap
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.group import is_lead
@@ -46,6 +47,7 @@ class Outcome:
     intervention: Intervention
     session: Session
     lookup_csv: str | None = None
+    groups: Sequence[str] | None = None  # of the images
 
 
 def prepare(
@@ -116,6 +118,13 @@ def _with_curves(reports: list[Report], n_scales: Sequence[int]) -> list[Report]
     return found
 
 
+def _without_latent(session: Session, report: Report) -> list[str]:
+    """The classes asked for that are not counted."""
+    counted = {result.class_id for result in report.class_results}
+    names = session.dataset.class_names
+    return [names[i - 1] for i in session.classes_of(session.dataset) if i not in counted]
+
+
 def run(
     session: Session,
     methods: Sequence[Method],
@@ -145,14 +154,21 @@ def run(
         measured.counts.gather_images(len(session.dataset))
     if not is_lead():
         return []
+    groups = image_groups(session)
+    n_overlap = max(len(overlap(session, method)) for method in methods)
+    doubts = {"n_overlap": float(n_overlap)} if n_overlap else {}
     measures = [method.measure for method in methods for _ in method.scale]
+    reports = [to_report(m, names, setup.protocol, setup.min_patches, groups) for m in all_measured]
     reports = [
-        replace(report, extra={**report.extra, **flips, **measured_by(measure, m.counts)})
-        for m, measure in zip(all_measured, measures, strict=True)
-        for report in [to_report(m, names, setup.protocol, setup.min_patches)]
+        replace(
+            report,
+            extra={**report.extra, **flips, **doubts, **measured_by(measure, m.counts, groups)},
+            no_latent=_without_latent(session, report),
+        )
+        for report, m, measure in zip(reports, all_measured, measures, strict=True)
     ]
     reports = _with_curves(reports, [len(method.scale) for method in methods])
     return [
-        Outcome(report, measured.counts, one.intervention, one.session, one.lookup_csv)
+        Outcome(report, measured.counts, one.intervention, one.session, one.lookup_csv, groups)
         for report, measured, one in zip(reports, all_measured, prepared, strict=True)
     ]

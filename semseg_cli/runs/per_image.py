@@ -4,22 +4,27 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from semseg_cli.errors import SemsegError
-from semseg_cli.runs.bootstrap import COUNTED
 
+COUNTED = ("n_orig_patches", "n_changed_patches", "n_other_patches", "n_other_changed")
+GROUP = "group"  # the column of a run whose images were grouped
 POOLED = 0  # the class id of a draw's sums over classes
 
 
 @dataclass(frozen=True)
 class PerImage:
-    """Counts [images, classes, 4] of one run, in the order of `bootstrap.COUNTED`."""
+    """Counts [images, classes, 4] of one run, in the order of `COUNTED`.
+
+    `groups` has the group of each image where the run was told of groups."""
 
     images: tuple[str, ...]
     class_ids: tuple[int, ...]
     counts_bc4: np.ndarray
+    groups: tuple[str, ...] | None = None
 
     def on(self, images: Sequence[str], class_ids: Sequence[int]) -> np.ndarray:
         """The counts of these images and classes, in this order; all of them must be here."""
@@ -39,11 +44,12 @@ def read_per_image(data: bytes) -> PerImage:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(data), columns=["image", "class_id", *COUNTED])
+        table = pq.read_table(pa.BufferReader(data))
         names = table["image"].combine_chunks()
         names = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
         images = tuple(str(name) for name in names.dictionary.to_pylist())
         rows_n = names.indices.to_numpy(zero_copy_only=False)
+        groups = _groups(table[GROUP], rows_n, len(images)) if GROUP in table.column_names else None
         ids_n = table["class_id"].to_numpy()
         counts_n4 = np.stack([table[name].to_numpy() for name in COUNTED], axis=1)
         if counts_n4.dtype.kind != "i":
@@ -53,7 +59,14 @@ def read_per_image(data: bytes) -> PerImage:
     class_ids, columns_n = np.unique(ids_n, return_inverse=True)
     counts_bc4 = np.zeros((len(images), len(class_ids), 4), dtype=np.int64)
     counts_bc4[rows_n, columns_n] = counts_n4
-    return PerImage(images, tuple(class_ids.tolist()), counts_bc4)
+    return PerImage(images, tuple(class_ids.tolist()), counts_bc4, groups)
+
+
+def _groups(column: Any, rows_n: np.ndarray, n_images: int) -> tuple[str, ...]:
+    names = [""] * n_images
+    for row, name in zip(rows_n.tolist(), column.to_pylist(), strict=True):
+        names[row] = str(name)
+    return tuple(names)
 
 
 @dataclass(frozen=True)

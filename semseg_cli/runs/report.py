@@ -3,7 +3,7 @@
 Integers are kept and divided last. An empty denominator gives 0.0. No torch in here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from semseg_cli.errors import SemsegError, VersionError
 from semseg_cli.files import make_folder, write_atomic
+from semseg_cli.runs.field_types import check_types
 from semseg_cli.runs.rows import csv_text
 
 SCHEMA_VERSION = 1
@@ -20,29 +21,6 @@ SCHEMA_VERSION = 1
 def ratio(part: float, whole: float) -> float:
     """`part / whole`, and 0.0 for an empty whole."""
     return float(part / whole) if whole else 0.0
-
-
-def check_types(instance: Any) -> None:
-    """Raises TypeError if a field of a results dataclass holds another type than annotated."""
-    for f in fields(instance):
-        value, kind = getattr(instance, f.name), f.metadata.get("kind", f.type)
-        if kind is float and type(value) is int:
-            object.__setattr__(instance, f.name, float(value))
-        elif not _holds(value, kind):
-            raise TypeError(f"{f.name} of {type(instance).__name__} is {value!r}, expected {kind}")
-
-
-def _holds(value: Any, kind: Any) -> bool:
-    if kind in (int, float, str, bool):
-        return type(value) is kind
-    if kind == dict[int, int]:
-        return type(value) is dict and all(type(n) is int for pair in value.items() for n in pair)
-    if kind == dict[str, float]:
-        pairs = value.items() if type(value) is dict else [(None, None)]
-        return all(type(name) is str and type(number) is float for name, number in pairs)
-    if kind == list[ClassResults]:
-        return type(value) is list and all(type(item) is ClassResults for item in value)
-    return value is None or type(value) is float  # float | None
 
 
 @dataclass(frozen=True)
@@ -79,13 +57,14 @@ class ClassResults:
         """Target change minus other change, in [-1, 1]."""
         return self.target_change - self.other_change
 
-    def to_row(self) -> dict[str, int | float | str]:
-        """The class as one table row; ratios first, then counts."""
+    def to_row(self) -> dict[str, int | float | str | None]:
+        """The class as one table row; ratios first, then counts. Ratios over nothing are None."""
+        is_there, has_others = self.n_orig_patches > 0, self.n_other_patches > 0
         return {
             "class_name": self.class_name,
-            "target_change": self.target_change,
-            "other_change": self.other_change,
-            "selectivity": self.selectivity,
+            "target_change": self.target_change if is_there else None,
+            "other_change": self.other_change if has_others else None,
+            "selectivity": self.selectivity if is_there and has_others else None,
             "class_id": self.class_id,
             "n_orig_patches": self.n_orig_patches,
             "n_changed_patches": self.n_changed_patches,
@@ -101,7 +80,8 @@ class Report:
     `edit_norm` is the mean L2 length of the edit per edited patch in raw residual units (None
     where it was not measured); `min_patches` is the least number of original patches with which a
     class enters the `macro_*` means; `shared_edit` says that all classes were counted from ONE pair
-    of predictions.
+    of predictions. `few_images` are the ids of classes that occur in too few images for the macro
+    means, `no_latent` the names of classes that were asked for and are not counted.
     """
 
     method: str
@@ -114,6 +94,8 @@ class Report:
     min_patches: int = 0
     shared_edit: bool = False
     n_draws: int = 1
+    few_images: list[int] = field(default_factory=list)
+    no_latent: list[str] = field(default_factory=list)
     extra: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -125,9 +107,10 @@ class Report:
             sum(getattr(r, part) for r in results), sum(getattr(r, whole) for r in results)
         )
 
-    def _over_classes(self, reduce: Callable[[list[float]], Any], of: str, least: int) -> float:
-        kept = [getattr(r, of) for r in self.class_results if r.n_orig_patches >= least]
-        return float(reduce(kept)) if kept else 0.0
+    def _over(
+        self, results: Sequence[ClassResults], reduce: Callable[[list[float]], Any], of: str
+    ) -> float:
+        return float(reduce([getattr(r, of) for r in results])) if results else 0.0
 
     @property
     def least_patches(self) -> int:
@@ -147,12 +130,12 @@ class Report:
     @property
     def target_change_std(self) -> float:
         """Population standard deviation over classes; a class without patches counts as 0.0."""
-        return self._over_classes(np.std, "target_change", 0)
+        return self._over(self.class_results, np.std, "target_change")
 
     @property
     def other_change_std(self) -> float:
         """Population standard deviation over classes."""
-        return self._over_classes(np.std, "other_change", 0)
+        return self._over(self.class_results, np.std, "other_change")
 
     @property
     def selectivity(self) -> float:
@@ -160,14 +143,30 @@ class Report:
         return self.mean_target_change - self.mean_other_change
 
     @property
+    def macro_results(self) -> list[ClassResults]:
+        """The classes that macro means are over: at least `min_patches` original patches (one at
+        least), not in few images only."""
+        return [
+            result
+            for result in self.class_results
+            if result.n_orig_patches >= self.least_patches
+            and result.class_id not in self.few_images
+        ]
+
+    @property
     def macro_target_change(self) -> float:
-        """Mean over classes with at least `min_patches` original patches."""
-        return self._over_classes(np.mean, "target_change", self.least_patches)
+        """Mean over `macro_results`, every class alike."""
+        return self._over(self.macro_results, np.mean, "target_change")
 
     @property
     def macro_other_change(self) -> float:
-        """Mean over the same classes as `macro_target_change`."""
-        return self._over_classes(np.mean, "other_change", self.least_patches)
+        """Mean over `macro_results`, every class alike."""
+        return self._over(self.macro_results, np.mean, "other_change")
+
+    @property
+    def macro_selectivity(self) -> float:
+        """Macro target change minus macro other change."""
+        return self.macro_target_change - self.macro_other_change
 
     @property
     def is_pooled_telling(self) -> bool:
@@ -185,15 +184,25 @@ class Report:
         return sum(r.n_orig_patches for r in self.class_results)
 
     def metrics(self) -> dict[str, float]:
-        """The scalars of the report, as they are tracked; `extra` adds to them, changes none."""
-        values = {
-            "target_change": self.mean_target_change,
-            "other_change": self.mean_other_change,
-            "target_std": self.target_change_std,
-            "other_std": self.other_change_std,
-            "selectivity": self.selectivity,
+        """The scalars of the report, as they are tracked; `extra` adds to them, changes none.
+
+        Means over no class, and pooled shares of no patch, are left out.
+        """
+        macro = {
             "macro_target_change": self.macro_target_change,
             "macro_other_change": self.macro_other_change,
+            "macro_selectivity": self.macro_selectivity,
+        }
+        pooled = {
+            "target_change": self.mean_target_change,
+            "other_change": self.mean_other_change,
+            "selectivity": self.selectivity,
+        }
+        values = {
+            **(macro if self.macro_results else {}),
+            **(pooled if self._n_counted else {}),
+            "target_std": self.target_change_std,
+            "other_std": self.other_change_std,
             "scale": self.intervention_scale,
             "n_classes": float(len(self.class_results)),
             "n_images": float(self.n_images),

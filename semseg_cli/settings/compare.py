@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import Settings, option
-from semseg_cli.settings.controls import RandFeat
+from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.output import Format, Output, store_option
 
 SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
-N_RESAMPLES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +24,21 @@ class View(Settings):
         (), "Only this class (repeatable; name or id); implies --per-class.", flag="class"
     )
     columns: str | None = option(
-        None, "Show these columns, a,b,c: any of --format csv, any setting; target, other, p, ..."
+        None,
+        "Show these columns, a,b,c: any of --format csv, any setting; macro, macro_target, p, ...",
     )
     all_columns: bool = option(False, "Show every column, also what all runs have in common.")
     sort: str | None = option(
-        None, "Sort rows by this column, largest first; -COLUMN puts the smallest first."
+        None,
+        "Sort rows by this column, largest first; -COLUMN puts the smallest first "
+        "(macro_selectivity, where runs are not named; selectivity of classes).",
     )
     top: int | None = option(None, "Only the first N rows.", ge=1)
     precision: int = option(3, "Decimals.", ge=1, le=12)
-    resamples: int = option(
-        N_RESAMPLES, "Resamples of the images for differences and for intervals not logged.", ge=100
-    )
+    group_by: str | None = option(
+        None, "Images of one drive, patient or scene count as one sample: a regular expression "
+        "that finds its name in theirs, or FILE.csv:COLUMN (else as the runs were told).",
+    )  # fmt: skip
     format: Literal["auto", Format] = option(
         "auto", "Form of the table; auto goes by the suffix of --output."
     )
@@ -66,7 +69,9 @@ class RunChoice(Settings):
     )
     unfinished: bool = option(False, "Also runs that failed, were stopped or go on.")
     baseline: str | None = option(
-        None, f"Method or run that differences are taken to ({RandFeat.command}, if present)."
+        None,
+        f"Method or run that differences are taken to: {RandFeat.command}, else "
+        f"{RandVec.command}, with an edit as long, if present.",
     )
     tracking_uri: str | None = store_option()
 

@@ -74,6 +74,11 @@ class RandFeat(Drawn):
         """Which latents are live, and their maxima, are statistics."""
         return True
 
+    @property
+    def is_drawn_by_class(self) -> bool:
+        """Whether something is drawn at random once for each class (and not for each image)."""
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class Push(Dosed):

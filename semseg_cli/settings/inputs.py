@@ -180,6 +180,13 @@ class Measure(Settings):
     min_patches: int = option(
         50, "Classes with fewer predicted patches stay out of macro means.", ge=0
     )
+    allow_overlap: bool = option(
+        False, "Go on where images that latents are chosen on are also evaluated."
+    )
+    group_by: str | None = option(
+        None, "Images of one drive, patient or scene count as one sample: a regular expression "
+        "that finds its name in theirs, or FILE.csv:COLUMN.",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,6 +77,16 @@ class Intervening(LatentChoice):
         """How many edits are made per scale."""
         return 1
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the number of draws is to be found: as many as an interval needs."""
+        return False
+
+    @property
+    def is_drawn_by_class(self) -> bool:
+        """Whether something is drawn at random once for each class (and not for each image)."""
+        return False
+
     def at(self, scale: float) -> Self:
         """These settings at one scale alone."""
         return self
@@ -120,7 +130,11 @@ class Drawn(Dosed):
 
     panel: ClassVar[str] = "Intervention"
 
-    draws: int = option(1, "Independent random draws, all in one pass over the images.", ge=1)
+    draws: int | None = option(
+        None, "Independent random draws, all in one pass over the images; else as many as an "
+        "interval needs (rand-feat: 6 in the label protocol, where they are cheap, and where "
+        "classes are few; else 1).", ge=1,
+    )  # fmt: skip
 
     @property
     def has_other_latents(self) -> bool:
@@ -130,4 +144,9 @@ class Drawn(Dosed):
     @property
     def n_draws(self) -> int:
         """How many edits are made per scale."""
-        return self.draws
+        return self.draws or 1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the number of draws is to be found: as many as an interval needs."""
+        return self.draws is None

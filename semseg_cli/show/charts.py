@@ -28,12 +28,19 @@ from semseg_cli.show.chart_style import (
 )
 
 ROWS_PER_COLUMN = 50
-# Shares are drawn against each other; their difference ranks the classes.
-_SHARES = [metric for metric in metrics.shown(metrics.CLASSES, "plots") if metric.unit == "share"]
-QUANTITIES = tuple(
-    (metric.key, metric.name, colour)
-    for metric, colour in zip(_SHARES, (TARGET, OTHER), strict=True)
-)
+Quantities = tuple[tuple[str, str, str], ...]  # key, label, colour
+
+
+def _quantities(of: tuple[metrics.Metric, ...]) -> Quantities:
+    """The shares that are drawn against each other; their difference ranks the classes."""
+    shares = [metric for metric in metrics.shown(of, "plots") if metric.unit == "share"]
+    return tuple(
+        (metric.key, metric.name, colour)
+        for metric, colour in zip(shares, (TARGET, OTHER), strict=True)
+    )
+
+
+OF_CLASSES, OF_RUNS = _quantities(metrics.CLASSES), _quantities(metrics.RUNS)
 
 
 def _interval(rows: Sequence[Row], key: str) -> np.ndarray:
@@ -51,10 +58,11 @@ def _interval(rows: Sequence[Row], key: str) -> np.ndarray:
 def class_figure(rows: Sequence[Row], path: Path, min_patches: int = 0) -> None:
     """Target and other change of every class, by falling selectivity.
 
-    Classes without predicted patches are left out, those with fewer than `min_patches` are hollow.
+    Classes without predicted patches, or without others, are left out; those with fewer than
+    `min_patches` are hollow.
     """
     shown = sorted(
-        (row for row in rows if row["n_orig_patches"] > 0),
+        (row for row in rows if row["selectivity"] is not None),
         key=lambda row: (-row["selectivity"], row["class_id"]),
     )
     names = [short_name(row["class_name"]) for row in shown]
@@ -63,7 +71,7 @@ def class_figure(rows: Sequence[Row], path: Path, min_patches: int = 0) -> None:
     if left := len(rows) - len(shown):
         notes.append(f"{left} without predicted patches left out")
     title = "Target and other change by class" + (f" ({'; '.join(notes)})" if notes else "")
-    save_figure(_change_figure(shown, names, is_few, title), path)
+    save_figure(_change_figure(shown, names, is_few, title, OF_CLASSES), path)
 
 
 def comparison_figure(rows: Sequence[Row], path: Path) -> None:
@@ -73,21 +81,26 @@ def comparison_figure(rows: Sequence[Row], path: Path) -> None:
         SemsegError: the file's suffix names no format, or it cannot be written.
     """
     names = [short_name(row["run"], 40) for row in rows]
-    figure = _change_figure(rows, names, [False] * len(rows), "Target and other change by run")
+    title = "Target and other change by run, means over classes"
+    figure = _change_figure(rows, names, [False] * len(rows), title, OF_RUNS)
     save_figure(figure, path, "--plot")
 
 
 def _change_figure(
-    rows: Sequence[Row], names: Sequence[str], is_few: Sequence[bool], title: str
+    rows: Sequence[Row],
+    names: Sequence[str],
+    is_few: Sequence[bool],
+    title: str,
+    quantities: Quantities,
 ) -> Figure:
     n_columns = max(1, math.ceil(len(rows) / ROWS_PER_COLUMN))
     n_lines = max(1, math.ceil(len(rows) / n_columns))
     figure = new_figure(7.5 if n_columns == 1 else 5.0 * n_columns, 1.5 + 0.21 * n_lines)
     columns = figure.subplots(1, n_columns, squeeze=False, sharex=True)[0]
-    columns[0].set_xlim(*_range(rows))
+    columns[0].set_xlim(*_range(rows, quantities))
     for number, axes in enumerate(columns):
         part = slice(number * n_lines, (number + 1) * n_lines)
-        _draw_changes(axes, rows[part], names[part], is_few[part])
+        _draw_changes(axes, rows[part], names[part], is_few[part], quantities)
     handles, labels = columns[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     add_title(figure, title)
@@ -95,13 +108,17 @@ def _change_figure(
 
 
 def _draw_changes(
-    axes: Axes, rows: Sequence[Row], names: Sequence[str], is_few: Sequence[bool]
+    axes: Axes,
+    rows: Sequence[Row],
+    names: Sequence[str],
+    is_few: Sequence[bool],
+    quantities: Quantities,
 ) -> None:
     tidy(axes, "x")
     places = np.arange(len(rows))
-    ends = [[row[key] for row in rows] for key, _, _ in QUANTITIES]
+    ends = [[row[key] for row in rows] for key, _, _ in quantities]
     axes.hlines(places, ends[0], ends[1], color="#DDDDDD", linewidth=2, zorder=1)
-    for key, label, colour in QUANTITIES:
+    for key, label, colour in quantities:
         values = np.array([row[key] for row in rows], dtype=float)
         bars = _interval(rows, key)
         axes.errorbar(
@@ -115,9 +132,9 @@ def _draw_changes(
     axes.set_xlabel("patches that changed class", fontsize=8, color=INK)
 
 
-def _range(rows: Sequence[Row]) -> tuple[float, float]:
+def _range(rows: Sequence[Row], quantities: Quantities) -> tuple[float, float]:
     """From zero to a little beyond the largest value; small effects fill the picture too."""
-    largest = max((row.get(f"{key}_hi") or row[key] for row in rows for key, _, _ in QUANTITIES),
+    largest = max((row.get(f"{key}_hi") or row[key] for row in rows for key, _, _ in quantities),
                   default=1.0)  # fmt: skip
     end = max(0.01, min(1.0, 1.1 * largest))
     return -0.02 * end, 1.02 * end
@@ -127,26 +144,46 @@ def _range(rows: Sequence[Row]) -> tuple[float, float]:
 
 
 def dose_figure(rows: Sequence[Row], path: Path, title: str = "") -> None:
-    """Pooled target and other change against the scale, one row per scale."""
+    """Macro target and other change against the scale, one row per scale, intervals as bands.
+
+    The curves pass 0 at the ablation where there is one, else at the clean image, on which nothing
+    changes; that point is hollow.
+    """
     ordered = sorted(rows, key=lambda row: row["scale"])
     figure = new_figure(7.0, 4.2)
     axes = figure.subplots()
     tidy(axes, "both")
-    scales = [row["scale"] for row in ordered]
-    for (key, label, colour), marker in zip(QUANTITIES, "os", strict=True):
-        values = [row[key] for row in ordered]
-        axes.errorbar(
-            scales, values, yerr=_interval(ordered, key), color=colour, marker=marker,
-            markersize=5, linewidth=1.8, elinewidth=1.4, capsize=3, label=label,
-        )  # fmt: skip
-    axes.set_xlabel("scale", fontsize=9, color=INK)
+    points = ordered
+    if all(row["scale"] != 0 for row in ordered):
+        clean = {"scale": 0.0, **{f"{key}{end}": 0.0 for key, _, _ in OF_RUNS for end in _ENDS}}
+        points = sorted([*ordered, clean], key=lambda row: row["scale"])
+    for (key, label, colour), marker in zip(OF_RUNS, "os", strict=True):
+        scales, values, lo, hi = (
+            np.array([_number(row.get(name)) for row in points])
+            for name in ("scale", key, f"{key}_lo", f"{key}_hi")
+        )
+        axes.plot(scales, values, color=colour, linewidth=1.8, label=label)
+        axes.fill_between(scales, lo, hi, color=colour, alpha=0.18, linewidth=0)
+        measured = [row[key] for row in ordered]
+        axes.scatter(
+            [row["scale"] for row in ordered], measured, 30, colour, marker=marker, zorder=3
+        )
+    axes.scatter([0], [0], 34, "white", edgecolors=INK, linewidths=1.2, zorder=4, label="clean")
+    axes.set_xlabel("scale (0: ablation)", fontsize=9, color=INK)
     axes.set_ylabel("patches that changed class", fontsize=9, color=INK)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    low, high = _range(ordered)
-    axes.set_ylim(low, 1.03 * high)
+    low, high = _range(ordered, OF_RUNS)
+    axes.set_ylim(1.5 * low, 1.03 * high)
     axes.legend(frameon=False, fontsize=9)
     add_title(figure, f"Dose and response: {title}" if title else "Dose and response")
     save_figure(figure, path)
+
+
+_ENDS = ("", "_lo", "_hi")
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 # --- best and worst classes ---------------------------------------------------------------------

@@ -12,17 +12,23 @@ from semseg_cli.runs.contents import is_chosen_on_evaluation, params_of
 from semseg_cli.runs.folder import LOOKUP_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.runs.metrics import RUNS, shown
 from semseg_cli.runs.rows import Row, read_rows
-from semseg_cli.show.run_tables import ON_EVALUATION, class_table, lookup_table, summary_table
-from semseg_cli.show.tables import Column, Table, cell
+from semseg_cli.show.run_tables import (
+    ON_EVALUATION,
+    by_selectivity,
+    class_table,
+    lookup_table,
+    summary_table,
+    to_column,
+)
+from semseg_cli.show.tables import Column, Table, cell, interval
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 PLOTS = {
     "target_other": "Share of each class's own patches, and of all other patches, that changed.",
     "best_worst": "Target change minus other change of the classes.",
     "changes": "What the changed patches of a class became.",
-    "dose_response": "All classes pooled, at every scale of the sweep.",
+    "dose_response": "Means over classes at every scale of the sweep, with 95% intervals.",
 }
-INTERVALS = "Brackets: 95% intervals, by bootstrap over images."
 TRIED = "Target, other and selectivity: of the latent's own edit, on the selection images."
 
 
@@ -77,12 +83,11 @@ def _headline(folder: RunFolder, numbers: Mapping[str, float]) -> list[str]:
     tiles = "".join(
         f'<div class="tile"><span>{metric.name}</span>'
         f"<strong>{_text(cell(numbers[metric.key]))}</strong>"
-        f"<span>{_interval(numbers, metric.key)}</span></div>"
+        f"<span>{_text(interval(numbers, to_column(metric)))}</span></div>"
         for metric in shown(RUNS, "tiles")
         if metric.key in numbers
     )
     notes = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
-    notes += [INTERVALS] if any(key.endswith("_lo") for key in numbers) else []
     table = summary_table({folder.meta["run_name"]: folder.report()}, notes=notes)
     return [f'<section><div class="tiles">{tiles}</div>{_notes(table.notes)}</section>']
 
@@ -110,8 +115,7 @@ def _data_uri(path: Path) -> str:
 def _tables(folder: RunFolder, rows: Sequence[Row]) -> list[str]:
     parts = []
     if rows:
-        ranked = sorted(rows, key=lambda row: (-row["selectivity"], row["class_id"]))
-        parts.append(_table(class_table(ranked, "Classes by selectivity")))
+        parts.append(_table(class_table(by_selectivity(rows), "Classes by selectivity")))
     if latents := read_rows(folder.path / LOOKUP_FILE):
         is_tried = any(row.get("selectivity") is not None for row in latents)
         parts.append(_table(lookup_table(latents), [TRIED] if is_tried else []))
@@ -131,14 +135,9 @@ def _table(table: Table, notes: Sequence[str] = ()) -> str:
 
 def _cell(row: Row, column: Column) -> str:
     kind = ' class="text"' if column.kind == "text" else ""
-    interval = _interval(row, column.key)
+    below = _text(interval(row, column))
     text = _text(cell(row.get(column.key), column.kind))
-    return f"<td{kind}>{text}{f' <small>{interval}</small>' if interval else ''}</td>"
-
-
-def _interval(row: Mapping[str, Any], key: str) -> str:
-    low, high = row.get(f"{key}_lo"), row.get(f"{key}_hi")
-    return "" if low is None or high is None else f"[{cell(low)}, {cell(high)}]"
+    return f"<td{kind}>{text}{f' <small>{below}</small>' if below else ''}</td>"
 
 
 def _notes(notes: Iterable[str]) -> str:

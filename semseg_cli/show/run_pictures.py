@@ -9,18 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from semseg_cli.runs.bootstrap import MEASURES, row_intervals
 from semseg_cli.runs.folder import (
     CHANGES_FILE,
     CLASSES_FILE,
     PAGE_FILE,
-    PER_IMAGE_FILE,
     REPORT_FILE,
     RunFolder,
 )
-from semseg_cli.runs.per_image import PerImage, read_per_image
 from semseg_cli.runs.rows import Row, read_rows
 from semseg_cli.show.console import say
 
@@ -58,8 +53,6 @@ def add_pictures(folder: RunFolder, sweep: Sequence[Row] = ()) -> None:
         with attempt("numbers"):
             rows = read_rows(folder.path / CLASSES_FILE)
             numbers = folder.report().metrics()
-        with attempt("intervals"):
-            rows, numbers = with_intervals(rows, folder), dose_row(folder)
         for name, draw in _charts(folder, rows, sweep).items():
             with attempt(f"picture {name}"):
                 draw(folder.path / "plots" / name)
@@ -84,8 +77,9 @@ def _charts(
             "best_worst.png": lambda path: _draw_extremes(folder, rows, path),
             "changes.png": lambda path: _draw_flows(folder, rows, path),
         }
-    if len({row["scale"] for row in sweep}) > 1:
-        found["dose_response.png"] = lambda path: _draw_dose(folder, sweep, path)
+    drawn = [row for row in sweep if "macro_target_change" in row]
+    if len({row["scale"] for row in drawn}) > 1:
+        found["dose_response.png"] = lambda path: _draw_dose(folder, drawn, path)
     return found
 
 
@@ -118,38 +112,6 @@ def _draw_dose(folder: RunFolder, sweep: Sequence[Row], path: Path) -> None:
     dose_figure(sweep, path, f"{meta['command']}, {meta['protocol']} protocol")
 
 
-# --- intervals ----------------------------------------------------------------------------------
-
-
-def with_intervals(rows: Sequence[Row], folder: RunFolder) -> list[Row]:
-    """The rows of class_results.csv with `*_lo` and `*_hi` of each measure; NaN ends are left out.
-
-    Columns that the rows have already stay as they are.
-    """
-    counts = _counts(folder)
-    ends = row_intervals(counts.counts_bc4)
-    found = {
-        class_id: {name: ends[name][c] for name in MEASURES}
-        for c, class_id in enumerate(counts.class_ids)
-    }
-    return [{**_columns(found[row["class_id"]]), **row} for row in rows]
-
-
 def dose_row(folder: RunFolder) -> dict[str, Any]:
-    """A run's scale and pooled metrics with their intervals."""
-    metrics = folder.report().metrics()
-    pooled = row_intervals(_counts(folder).counts_bc4.sum(axis=1, keepdims=True))
-    return {**_columns({name: pooled[name][0] for name in MEASURES}), **metrics}
-
-
-def _counts(folder: RunFolder) -> PerImage:
-    return read_per_image((folder.path / PER_IMAGE_FILE).read_bytes())
-
-
-def _columns(ends: Mapping[str, np.ndarray]) -> dict[str, float]:
-    return {
-        f"{name}_{end}": float(value)
-        for name, pair in ends.items()
-        for end, value in zip(("lo", "hi"), pair, strict=True)
-        if not np.isnan(value)
-    }
+    """A run's scale and numbers with their intervals."""
+    return folder.report().metrics()

@@ -6,6 +6,7 @@ from semseg_cli.runs.choice import choice_notes, is_broad, of_several
 from semseg_cli.runs.metrics import CLASSES, HEADS, LATENTS, RUNS, STATISTICS, Metric, shown
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import Row
+from semseg_cli.show.run_notes import curve_note, exclusions, interval_notes, listed, overlaps
 from semseg_cli.show.tables import Column, Table
 
 NAME = Column("run", "run", "text", elastic=True)
@@ -36,7 +37,7 @@ def identical_note(names: Sequence[str]) -> str:
     )
 
 
-def best_row(rows: Sequence[Row], key: str = "selectivity") -> tuple[int, str] | None:
+def best_row(rows: Sequence[Row], key: str = "macro_selectivity") -> tuple[int, str] | None:
     """The cell with the largest value, where it is one of several and above zero."""
     values = [row.get(key) or 0.0 for row in rows]
     top = max(values, default=0.0)
@@ -69,19 +70,30 @@ def summary_table(
     reports: Mapping[str, Report], title: str = "Results", notes: Sequence[str] = ()
 ) -> Table:
     """One row per run, named by the keys; what all runs share goes into the notes."""
-    rows = [{"run": name, "method": r.method, **r.metrics()} for name, r in reports.items()]
+    rows = [_summary_row(name, report) for name, report in reports.items()]
     same = [name for name, report in reports.items() if not report.is_pooled_telling]
+    columns = present((NAME, *METRICS), rows)
     return Table(
         title,
-        present((NAME, *METRICS), rows),
+        columns,
         tuple(rows),
         notes=(
             *_shared(list(reports.values())),
+            *interval_notes(rows, [column.key for column in columns]),
+            *_exclusions(reports),
+            *overlaps([(name, report.extra) for name, report in reports.items()]),
             *((identical_note(same),) if same else ()),
+            *_curves(reports),
             *notes,
         ),
         best=best_row(rows),
     )
+
+
+def _summary_row(name: str, report: Report) -> Row:
+    metrics = report.metrics()
+    whole = {f"{m.key}_n_images": report.n_images for m in RUNS if m.has_interval}
+    return {"run": name, "method": report.method, **whole, **metrics}
 
 
 def _shared(reports: Sequence[Report]) -> list[str]:
@@ -92,9 +104,28 @@ def _shared(reports: Sequence[Report]) -> list[str]:
     n_classes = len(first.class_results)
     return [
         f"Protocol {protocols}, {first.n_images} images, {n_classes} "
-        f"class{'es' if n_classes != 1 else ''}. "
-        f"macro: mean over classes with at least {first.min_patches} predicted patches."
+        f"class{'es' if n_classes != 1 else ''}. macro: mean over classes; pooled: over patches."
     ]
+
+
+def _exclusions(reports: Mapping[str, Report]) -> list[str]:
+    """Which classes are left out of macro means; one line where it is the same in all runs."""
+    said: dict[str, list[str]] = {}
+    for name, report in reports.items():
+        said.setdefault(exclusions(report), []).append(name)
+    if len(said) == 1:
+        return [line for line in said if line]
+    return [f"{listed(names)}: {line}" for line, names in said.items() if line]
+
+
+def _curves(reports: Mapping[str, Report]) -> list[str]:
+    """One sentence per method with several scales."""
+    found = {
+        report.method: curve_note(name.split(" x")[0], report.extra)
+        for name, report in reports.items()
+        if "curve_end" in report.extra
+    }
+    return list(found.values())
 
 
 def present(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...]:
@@ -103,8 +134,22 @@ def present(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...
 
 
 def class_table(rows: Sequence[Row], title: str = "Classes") -> Table:
-    """One row per class, from `ClassResults.to_row()` or class_results.csv."""
-    return Table(title, present(CLASS_COLUMNS, rows), tuple(rows), best=None)
+    """One row per class, from class_results.csv."""
+    columns = present(CLASS_COLUMNS, rows)
+    notes = interval_notes(rows, [column.key for column in columns], CLASS.key)
+    return Table(title, columns, tuple(rows), tuple(notes), best=None)
+
+
+def by_selectivity(rows: Sequence[Row]) -> list[Row]:
+    """The classes by falling selectivity; those without one last."""
+    nothing = -2.0  # below all
+    return sorted(
+        rows,
+        key=lambda row: (
+            -(nothing if row.get("selectivity") is None else row["selectivity"]),
+            row["class_id"],
+        ),
+    )
 
 
 def extremes_table(
@@ -118,25 +163,30 @@ def extremes_table(
 
     `which` names the run where there are several.
     """
-    ranked = [row for row in rows if row["n_orig_patches"] >= max(1, min_patches)]
-    ranked.sort(key=lambda row: (-row["selectivity"], row["class_id"]))
+    ranked = by_selectivity([row for row in rows if row["n_orig_patches"] >= max(1, min_patches)])
     placed = [{"place": place, **row} for place, row in enumerate(ranked, 1)]
     shown = placed if len(placed) <= 2 * n else placed[:n] + placed[-n:]
     left = len(rows) - len(ranked)
     all_shown = len(shown) == len(placed)
     title = "Classes by selectivity" if all_shown else f"{n} most and least selective classes"
+    columns = present(CLASS_COLUMNS, shown)
     return Table(
         title + (f" of {which}" if which else ""),
-        (Column("place", "#", "count"), *_beside_choice(present(CLASS_COLUMNS, shown))),
+        (Column("place", "#", "count"), *_beside_choice(columns)),
         tuple(shown),
-        notes=(*_few(left, min_patches), *notes),
+        notes=(
+            *interval_notes(shown, [c.key for c in columns], CLASS.key, is_below=True),
+            *_few(left, min_patches),
+            *notes,
+        ),
     )
 
 
 def _beside_choice(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """The columns without the changed patches (target times patches) where a choice needs room."""
+    """The columns without numbers of patches where a choice needs their room."""
+    hidden = {"n_orig_patches", "n_changed_patches"}
     is_told = any(column.key == "stability" for column in columns)
-    return tuple(c for c in columns if not (is_told and c.key == "n_changed_patches"))
+    return tuple(column for column in columns if not (is_told and column.key in hidden))
 
 
 def _few(n_classes: int, min_patches: int) -> tuple[str, ...]:

@@ -26,8 +26,8 @@ class Column:
     """A column shown of the rows: `key` finds its value, `header` may have two lines.
 
     `kind`: text; ratio (fixed decimals); count; setting (a number as the user would type it);
-    estimate (a ratio with its interval from the keys `KEY_lo` and `KEY_hi`, and stars by
-    `KEY_p_adjusted`); difference (an estimate with its sign); p (a p value).
+    estimate (a ratio with its interval from the keys `KEY_lo` and `KEY_hi`, and the mark
+    of `KEY_mark`); difference (an estimate with its sign); p (a p value).
     Where the width is short, elastic columns wrap and the others stay whole.
     """
 
@@ -90,37 +90,49 @@ def cell(value: Any, kind: str = "ratio", precision: int = 3) -> str:
 
 
 def interval(row: Row, column: Column, precision: int = 3) -> str:
-    """The interval of an estimate, with one decimal less; empty where the row has none."""
-    ends = [row.get(f"{column.key}_{end}") for end in ("lo", "hi")]
-    if column.kind not in ("estimate", "difference") or any(cell(end) == "-" for end in ends):
+    """What stands below an estimate: its interval with one decimal less, or the images that are too
+    few for one; empty where the row has neither."""
+    if column.kind not in ("estimate", "difference"):
         return ""
-    short = [cell(end, precision=max(1, precision - 1)) for end in ends]
-    return "[" + ",".join(re.sub(r"^(-?)0\.", r"\1.", text) for text in short) + "]"
+    value, lo, hi = (row.get(f"{column.key}{end}") for end in ("", "_lo", "_hi"))
+    if lo is None or hi is None or value is None:
+        return "" if column.kind == "difference" else _too_few(row, column.key)
+    from semseg_cli.runs.inference import Interval, bounds_text  # scipy takes a while
+
+    return bounds_text(Interval(value, lo, hi, None, 0, ""), max(1, precision - 1))
 
 
-def stars(p_value: float | None) -> str:
-    """One star below .05, two below .01, three below .001."""
-    return "*" * sum(p_value < level for level in (0.05, 0.01, 0.001)) if p_value else ""
+def _too_few(row: Row, key: str) -> str:
+    """In how many of the images (or groups) that have it the class changed: `2/3 img`."""
+    n_images, n_touched = row.get(f"{key}_n_images"), row.get(f"{key}_n_touched")
+    if not n_images or row.get(key) is None:
+        return ""
+    unit = row.get("unit") or "img"
+    return f"{n_images} {unit}" if n_touched is None else f"{n_touched}/{n_images} {unit}"
 
 
-def cell_lines(row: Row, column: Column, precision: int = 3, *, has_stars: bool = False) -> str:
-    """A cell of the rich table: the value, and its interval below; stars never move the digits."""
-    marks = stars(row.get(f"{column.key}_p_adjusted"))
+def mark_of(row: Row, column: Column) -> str:
+    """The mark of a difference that is more than chance, or none."""
+    return row.get(f"{column.key}_mark") or ""
+
+
+def cell_lines(row: Row, column: Column, precision: int = 3, *, mark_width: int = 0) -> str:
+    """A cell of the rich table: the value, and its interval below; marks never move the digits."""
     value = cell(row.get(column.key), column.kind, precision)
-    first = value + (f"{marks:3}" if has_stars else "")
+    first = value + f"{mark_of(row, column):{mark_width}}" if mark_width else value
     below = interval(row, column, precision)
-    return f"{first}\n{below}{' ' * (3 * has_stars)}" if below else first
+    return f"{first}\n{below}{' ' * mark_width}" if below else first
 
 
-def has_stars(rows: Sequence[Row], column: Column) -> bool:
-    """Whether some cell of the column carries stars."""
-    return any(stars(row.get(f"{column.key}_p_adjusted")) for row in rows)
+def mark_width(rows: Sequence[Row], column: Column) -> int:
+    """The width of the longest mark in the column."""
+    return max((len(mark_of(row, column)) for row in rows), default=0)
 
 
 def natural_width(column: Column, rows: Sequence[Row], precision: int = 3) -> int:
     """The width of a column that wraps nowhere."""
-    marked = has_stars(rows, column)
-    cells = [cell_lines(row, column, precision, has_stars=marked) for row in rows]
+    marked = mark_width(rows, column)
+    cells = [cell_lines(row, column, precision, mark_width=marked) for row in rows]
     return max(cell_len(line) for text in (column.header, *cells) for line in text.split("\n"))
 
 
@@ -173,9 +185,9 @@ def _grid(table: Table, columns: Sequence[Column], precision: int) -> RichTable:
     is_long = len(columns) == 2  # a column that has a grid to itself may be as wide as it likes
     for column in columns:
         _add_column(grid, column, wraps=column.elastic or is_long)
-    marked = {column.key: has_stars(table.rows, column) for column in columns}
+    marked = {column.key: mark_width(table.rows, column) for column in columns}
     for number, row in enumerate(table.rows):
-        cells = [cell_lines(row, c, precision, has_stars=marked[c.key]) for c in columns]
+        cells = [cell_lines(row, c, precision, mark_width=marked[c.key]) for c in columns]
         styles = ["bold green" if table.stands_out(number, c.key) else "" for c in columns]
         grid.add_row(*(_styled(*pair) for pair in zip(cells, styles, strict=True)))
     return grid
@@ -209,10 +221,7 @@ def _cells(table: Table, precision: int, escape: Any, strong: str) -> Iterable[l
             strong.replace("_", text) if table.stands_out(number, c.key) else text
             for text, c in zip(texts, table.columns, strict=True)
         ]
-        rests = [
-            f"{stars(row.get(f'{c.key}_p_adjusted'))} {interval(row, c, precision)}".rstrip()
-            for c in table.columns
-        ]
+        rests = [f"{mark_of(row, c)} {interval(row, c, precision)}".rstrip() for c in table.columns]
         yield [value + escape(rest) for value, rest in zip(values, rests, strict=True)]
 
 

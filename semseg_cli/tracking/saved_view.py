@@ -33,9 +33,9 @@ COLUMNS = (
     ("params", "protocol", 90),
 )
 CHARTS: tuple[str | tuple[str, str], ...] = (
-    ("other_change", "target_change"),
-    "selectivity",
-    ("scale", "target_change"),
+    ("macro_other_change", "macro_target_change"),
+    "macro_selectivity",
+    ("scale", "macro_target_change"),
     "edit_norm",
 )
 _DEFINITIONS = "\n".join(f"- `{m.key}`: {m.help[0].lower()}{m.help[1:]}" for m in SHOWN)
@@ -70,7 +70,7 @@ def _state() -> dict[str, Any]:
     section = {"uuid": VIEW, "name": "Specificity", "display": True}
     rest = {"uuid": "rest", "name": "Model metrics", "display": False}
     return {
-        "orderByKey": _column("metrics", "selectivity"),
+        "orderByKey": _column("metrics", "macro_selectivity"),
         "orderByAsc": False,
         "selectedColumns": [_column(group, name) for group, name, _ in COLUMNS[1:]],
         "columnOrder": [*widths, "runDateAndNestInfo", "duration"],

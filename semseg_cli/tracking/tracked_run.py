@@ -96,9 +96,10 @@ def class_metrics_of(folder: RunFolder) -> dict[str, float]:
         for result, name in zip(results, names, strict=True)
     ]
     return {
-        f"class/{name}/{measure}": getattr(result, measure)
+        f"class/{name}/{measure}": float(value)
         for result, name in zip(results, unique, strict=True)
         for measure in MEASURES
+        if (value := result.to_row()[measure]) is not None
     }
 
 

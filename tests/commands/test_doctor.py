@@ -172,6 +172,15 @@ def test_a_wrong_layer_is_named_with_the_right_one(own_world: World, terminal: T
     assert rows["reconstruction"]["status"] == "pass"
 
 
+def test_groups_that_names_show_are_told_unless_they_are_known() -> None:
+    names = [f"{drive}_{number:03}" for drive in ("0001TP", "Seq05VD") for number in range(5)]
+    found = check_parts._grouped("said", names, None)
+    assert found.status == "warn"
+    assert "--group-by '^[^_-]+'" in found.advice
+    assert check_parts._grouped("said", names, "^[^_-]+").found == "said, in 2 groups"
+    assert check_parts._grouped("said", ["ADE_1", "ADE_2", "ADE_3"], None).status == "pass"
+
+
 def test_a_layer_that_does_not_exist_fails(known_world: World, terminal: Terminal) -> None:
     done, rows = doctor(terminal, known_world, vit_layer="3")
     assert done.code == 1

@@ -11,26 +11,36 @@ def report(scale: float, target: int, other: int) -> Report:
     return Report("m", [ClassResults(1, "wall", 100, target, 100, other, {})], scale)
 
 
-def test_the_half_effect_is_interpolated_and_the_area_is_of_trapezoids() -> None:
+def test_the_half_effect_is_interpolated_and_the_area_is_of_trapezoids_from_clean_on() -> None:
     reports = [report(-1.0, 20, 0), report(-4.0, 100, 40), report(-2.0, 60, 20)]
     found = dose_metrics(reports)
     # Half is reached between 1 (.20) and 2 (.60), at three quarters of the way.
-    assert found["half_effect_scale"] == pytest.approx(-1.75)
-    # Gaps .20, .40, .60: (.30 * 1 + .50 * 2) / 3
-    assert found["curve_area"] == pytest.approx(1.3 / 3)
+    assert found["half_effect_scale"] == pytest.approx(1.75)
+    # Gaps 0 (clean), .20, .40, .60: (.10 * 1 + .30 * 1 + .50 * 2) / 4
+    assert found["curve_area"] == pytest.approx(1.4 / 4)
+    assert found["curve_end"] == -4.0
 
 
-def test_a_curve_that_starts_above_half_gives_its_first_scale() -> None:
-    assert dose_metrics([report(2.0, 70, 0), report(3.0, 90, 0)])["half_effect_scale"] == 2.0
+def test_a_curve_above_half_at_its_first_scale_reaches_it_on_the_way_from_clean() -> None:
+    found = dose_metrics([report(2.0, 80, 0), report(3.0, 90, 0)])
+    assert found["half_effect_scale"] == pytest.approx(2 * 5 / 8)
 
 
-def test_a_curve_that_stays_below_half_has_no_half_effect() -> None:
+def test_a_curve_that_stays_below_half_has_no_half_effect_but_its_end() -> None:
     found = dose_metrics([report(-2.0, 10, 10), report(-3.0, 20, 30)])
-    assert found == {"curve_area": pytest.approx(-0.05)}
+    assert found == {"curve_area": pytest.approx(-0.05 / 3), "curve_end": -3.0}
 
 
-def test_the_negative_side_is_taken_and_zero_is_on_neither() -> None:
+def test_an_ablation_takes_the_place_of_the_clean_point() -> None:
+    found = dose_metrics([report(-1.0, 60, 0), report(0.0, 20, 0)])
+    assert found["half_effect_scale"] == pytest.approx(0.75)
+    assert found["curve_area"] == pytest.approx(0.4)
+    assert dose_metrics([report(0.0, 60, 0), report(-1.0, 60, 0)])["half_effect_scale"] == 0.0
+
+
+def test_the_negative_side_is_taken_where_it_is_a_curve() -> None:
     reports = [report(s, 60, 0) for s in (-2.0, -1.0, 1.0, 5.0)]
-    assert dose_metrics(reports)["half_effect_scale"] == -1.0
-    assert dose_metrics([report(0.0, 60, 0), report(-1.0, 60, 0)]) == {}
+    assert dose_metrics(reports)["curve_end"] == -2.0
+    assert dose_metrics([report(s, 60, 0) for s in (-2.0, 1.0, 5.0)])["curve_end"] == 5.0
+    assert dose_metrics([report(-2.0, 60, 0)]) == {}
     assert dose_metrics([]) == {}

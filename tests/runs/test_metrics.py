@@ -12,10 +12,20 @@ from run_folders import make_folder, make_report
 
 from semseg_cli.engine.dose_response import dose_metrics
 from semseg_cli.experiment.flip_rate import FLIP_RATE
-from semseg_cli.runs import bootstrap
 from semseg_cli.runs.folder import CLASSES_FILE
+from semseg_cli.runs.interval_rows import class_entries, interval_metrics, run_entries
 from semseg_cli.runs.lookup_csv import COLUMNS
-from semseg_cli.runs.metrics import CLASSES, LATENTS, RUNS, SHORT, TABLES, Metric, find, shown
+from semseg_cli.runs.metrics import (
+    CLASSES,
+    LATENTS,
+    RUNS,
+    SHORT,
+    SHORT_OF_CLASSES,
+    TABLES,
+    Metric,
+    find,
+    shown,
+)
 from semseg_cli.runs.metrics.__main__ import page
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show.run_tables import METRICS, to_column
@@ -46,12 +56,14 @@ def test_every_row_defines_its_number(name: str) -> None:
 
 
 def test_every_metric_of_a_report_has_a_row() -> None:
-    counts = np.random.default_rng(0).integers(0, 9, (6, 2, 4))
+    counts = np.random.default_rng(0).integers(1, 9, (6, 2, 4)).cumsum(axis=2)[..., [1, 0, 3, 2]]
     curve = dose_metrics([replace(make_report(), intervention_scale=s) for s in (-1.0, -2.0)])
-    extra = {**bootstrap.intervals(counts, 1), **curve, FLIP_RATE: 0.1}
-    metrics = replace(make_report(), n_draws=3, extra=extra).metrics()
-    assert {"half_effect_scale", "curve_area", "selectivity_lo", "n_draws"} <= set(metrics)
+    extra = {**interval_metrics(run_entries(counts, 1)), **curve, FLIP_RATE: 0.1}
+    metrics = replace(make_report(), n_draws=3, min_patches=1, extra=extra).metrics()
+    assert {"half_effect_scale", "curve_end", "macro_selectivity_lo", "n_draws"} <= set(metrics)
     assert unknown(metrics, RUNS) == set()
+    assert unknown(run_entries(counts, 1), RUNS) == set()
+    assert unknown(class_entries(counts)[0], CLASSES) == set()
     assert unknown(make_report().to_csv_row(), RUNS) == {"method"}
 
 
@@ -73,20 +85,22 @@ def test_what_has_an_interval_shows_it_and_nothing_else_does() -> None:
 
 
 def test_places_show_their_metrics_in_the_order_of_the_table() -> None:
-    of_runs = ["target_change", "other_change", "selectivity"]
-    rest = ["macro_target_change", "macro_other_change", "edit_norm"]
+    macro = ["macro_target_change", "macro_other_change", "macro_selectivity"]
+    pooled = ["target_change", "other_change"]
     for place in ("tiles", "view"):
-        assert [metric.key for metric in shown(RUNS, place)] == of_runs + rest
-    compared = ["selectivity_difference", "selectivity_p"]
-    assert [column.key for column in METRICS] == of_runs + compared + rest
+        keys = [metric.key for metric in shown(RUNS, place)]
+        assert keys == [*macro, *pooled, "selectivity", "edit_norm"]
+    compared = ["macro_selectivity_difference", "macro_selectivity_p_adjusted"]
+    assert [column.key for column in METRICS] == [*macro, *compared, *pooled, "edit_norm"]
 
 
 def test_a_short_name_means_one_key() -> None:
-    given = [metric.short for metric in (*RUNS, *CLASSES) if metric.short]
-    assert len(set(given)) == len(given)
+    for metrics, short in ((RUNS, SHORT), (CLASSES, SHORT_OF_CLASSES)):
+        given = [metric.short for metric in metrics if metric.short]
+        assert len(set(given)) == len(given)
+        assert not set(short) & {metric.key for metric in metrics}
     assert SHORT["macro_target"] == "macro_target_change"
-    assert SHORT["patches"] == "n_orig_patches"
-    assert not set(SHORT) & {metric.key for metric in (*RUNS, *CLASSES)}
+    assert SHORT_OF_CLASSES["patches"] == "n_orig_patches"
 
 
 def test_the_table_loads_the_standard_library_only() -> None:

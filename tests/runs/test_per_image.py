@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from semseg_cli.errors import SemsegError
-from semseg_cli.runs.bootstrap import COUNTED
-from semseg_cli.runs.per_image import read_draws, read_per_image
+from semseg_cli.runs.per_image import COUNTED, read_draws, read_per_image
 
 FRAME = pd.DataFrame(
     {

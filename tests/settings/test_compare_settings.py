@@ -47,9 +47,11 @@ def test_sorting_by_what_is_no_column_is_a_usage_error() -> None:
 
 def test_columns_may_be_named_in_short() -> None:
     view = View(columns=" target, p ,seed,,")
-    assert wanted_columns(view) == ("target_change", "selectivity_p", "seed")
+    assert wanted_columns(view) == ("target_change", "macro_selectivity_p_adjusted", "seed")
+    of_classes = View(columns="target,p", per_class=True)
+    assert wanted_columns(of_classes) == ("target_change", "selectivity_p")
     with pytest.raises(UsageError, match="--columns has no column 'zzz': take a, b"):
-        check_columns(["a", "zzz"], ["a", "b", "a"])
+        check_columns(["a", "zzz"], ["a", "b", "a"], view)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_the_form_follows_the_file(output: str | None, format: Any, form: str) -
     assert View(output=Path(output) if output else None, format=format).output_format == form
 
 
-@pytest.mark.parametrize("wrong", [{"top": 0}, {"precision": 0}, {"resamples": 99}])
+@pytest.mark.parametrize("wrong", [{"top": 0}, {"precision": 0}])
 def test_bounds_are_kept(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         View(**wrong)

@@ -14,6 +14,8 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.show import change_chart, chart_style, charts
 from semseg_cli.show.chart_style import DPI, OTHER, TARGET, save_figure, short_name
 
+MACRO = {"macro_target_change": 0.7, "macro_other_change": 0.1}
+
 
 def class_rows(n: int, **changes: Any) -> list[dict[str, Any]]:
     """Classes of falling selectivity, each with intervals."""
@@ -85,7 +87,7 @@ def test_classes_without_patches_are_left_out_and_counted(
 ) -> None:
     kept = drawn(monkeypatch)
     rows = class_rows(3)
-    rows[1]["n_orig_patches"] = 0
+    rows[1] |= {"n_orig_patches": 0, "target_change": None, "selectivity": None}
     rows[2]["n_orig_patches"] = 9
     charts.class_figure(rows, tmp_path / "a.png", min_patches=10)
     assert names_on(kept[0]) == ["class number 1", "class number 3"]
@@ -112,8 +114,9 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
     rows = class_rows(2, class_name=name)
     charts.class_figure(rows, tmp_path / "a.png")
     charts.extremes_figure(rows, tmp_path / "b.png")
-    charts.comparison_figure([{**row, "run": name} for row in rows], tmp_path / "c.png")
-    charts.dose_figure([{**row, "scale": 1.0} for row in rows], tmp_path / "d.png", name)
+    runs = [{"run": name, "scale": 1.0, **MACRO}, {"run": name, "scale": 2.0, **MACRO}]
+    charts.comparison_figure(runs, tmp_path / "c.png")
+    charts.dose_figure(runs, tmp_path / "d.png", name)
     flow = {"class_id": 1, "class_name": name, "new_class_id": 2, "new_class_name": name}
     change_chart.flow_figure([{**flow, "n_patches": 3}], {1: 4}, tmp_path / "e.png")
     assert len([picture(path) for path in tmp_path.iterdir()]) == 5
@@ -127,9 +130,9 @@ def test_short_names_are_cut_at_the_end() -> None:
 def test_runs_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = drawn(monkeypatch)
     rows = [
-        {"run": "worse", "target_change": 0.1, "other_change": 0.2},
-        {"run": "better", "target_change": 0.3, "other_change": 0.0,
-         "target_change_lo": 0.2, "target_change_hi": 0.4},
+        {"run": "worse", "macro_target_change": 0.1, "macro_other_change": 0.2},
+        {"run": "better", "macro_target_change": 0.3, "macro_other_change": 0.0,
+         "macro_target_change_lo": 0.2, "macro_target_change_hi": 0.4},
     ]  # fmt: skip
     charts.comparison_figure(rows, tmp_path / "a.png")
     assert names_on(kept[0]) == ["worse", "better"]
@@ -140,7 +143,7 @@ def test_runs_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("suffix", chart_style.SUFFIXES)
 def test_a_comparison_is_drawn_in_each_format(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
-    charts.comparison_figure([{"run": "a", "target_change": 1, "other_change": 0}], path)
+    charts.comparison_figure([{"run": "a", **MACRO}], path)
     assert path.stat().st_size > 1000
 
 
@@ -155,17 +158,34 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
         save_figure(Figure(), tmp_path / "file" / "a.png", "--plot")
 
 
-def test_the_dose_goes_from_left_to_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dose_goes_from_left_to_right_through_clean_with_intervals_as_bands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = drawn(monkeypatch)
     rows = [
-        {"scale": scale, "target_change": -scale / 4, "other_change": 0.0} for scale in (0, -4, -2)
-    ]
+        {"scale": scale, "macro_target_change": -scale / 4, "macro_other_change": 0.0,
+         "macro_target_change_lo": 0.1, "macro_target_change_hi": 1.0}
+        for scale in (-4, -2)
+    ]  # fmt: skip
     charts.dose_figure(rows, tmp_path / "a.png", "auto-feat")
-    target = kept[0].axes[0].containers[0].lines[0]  # type: ignore[attr-defined]
-    assert target.get_xdata().tolist() == [-4, -2, 0]
-    assert target.get_ydata().tolist() == [1.0, 0.5, 0.0]
+    target, _ = kept[0].axes[0].lines
+    assert np.asarray(target.get_xdata()).tolist() == [-4, -2, 0]
+    assert np.asarray(target.get_ydata()).tolist() == [1.0, 0.5, 0.0]
+    band = np.asarray(kept[0].axes[0].collections[0].get_paths()[0].vertices)
+    assert {(-4.0, 0.1), (-4.0, 1.0), (0.0, 0.0)} <= {tuple(point) for point in band.tolist()}
     assert kept[0].get_suptitle() == "Dose and response: auto-feat"
     assert picture(tmp_path / "a.png").shape == (504, 840, 3)
+
+
+def test_an_ablation_is_part_of_the_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = drawn(monkeypatch)
+    rows = [
+        {"scale": scale, "macro_target_change": target, "macro_other_change": 0.0}
+        for scale, target in ((0.0, 0.2), (-2.0, 0.9))
+    ]
+    charts.dose_figure(rows, tmp_path / "a.png")
+    target, _ = kept[0].axes[0].lines
+    assert np.asarray(target.get_ydata()).tolist() == [0.9, 0.2]
 
 
 # --- best and worst -----------------------------------------------------------------------------

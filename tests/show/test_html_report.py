@@ -127,9 +127,9 @@ def test_headline_and_classes_come_with_their_intervals(folder: RunFolder) -> No
     ]
     numbers = {**folder.report().metrics(), "selectivity_lo": 0.25, "selectivity_hi": 0.75}
     shown = words(page(folder, rows, numbers))
-    assert "selectivity 0.705 [0.250, 0.750]" in shown
-    assert "sand 8 0.900 [0.125, 0.875] 0.040" in shown
-    assert "Brackets: 95% intervals" in shown
+    assert "pooled selectivity 0.705 [.25,.75]" in shown
+    assert "sand 8 0.900 [.12,.88] 0.040" in shown
+    assert "95% interval over other images" in shown
 
 
 def test_without_intervals_there_are_no_brackets(folder: RunFolder) -> None:

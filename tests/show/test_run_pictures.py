@@ -1,5 +1,6 @@
 """Pictures of run folders that real commands made; and runs that outlive a failed picture."""
 
+import html
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from worlds import World
 
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.inference import Interval, bounds_text
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show import charts
-from semseg_cli.show.run_pictures import add_all_pictures, add_pictures, dose_row, with_intervals
+from semseg_cli.show.run_pictures import add_all_pictures, add_pictures, dose_row
 from semseg_cli.tracking.tracked_run import files_of
 
 PLOTS = ["best_worst.png", "changes.png", "dose_response.png", "target_other.png"]
@@ -62,14 +64,21 @@ def test_a_lookup_gets_a_page_only(terminal: Terminal, known_world: World) -> No
 def test_the_page_of_a_real_run_shows_real_intervals(terminal: Terminal, tiny_world: World) -> None:
     (folder,) = folders_of(terminal, tiny_world, "auto-feat", "--scale=-2")
     add_pictures(folder)
-    rows = with_intervals(read_rows(folder.path / "class_results.csv"), folder)
-    numbers = dose_row(folder)
+    rows = read_rows(folder.path / "class_results.csv")
     page = (folder.path / "report.html").read_text()
-    for row in [*rows, numbers]:
-        low, high = row["selectivity_lo"], row["selectivity_hi"]
-        assert low <= row["selectivity"] <= high
-        assert f"[{low:.3f}, {high:.3f}]" in page
-    assert any(row["selectivity_lo"] < row["selectivity_hi"] for row in rows)
+    ends = [
+        (Interval(row[key], row[f"{key}_lo"], row[f"{key}_hi"], None, 0, ""), row[key])
+        for row in [*rows, dose_row(folder)]
+        for key in ("target_change", "selectivity")
+        if row.get(f"{key}_lo") is not None
+    ]
+    assert ends
+    for interval, value in ends:
+        assert interval.lo is not None
+        assert interval.hi is not None
+        assert interval.lo <= value <= interval.hi
+        assert interval.lo < interval.hi
+        assert html.escape(bounds_text(interval)) in page
 
 
 # --- commands -----------------------------------------------------------------------------------
@@ -131,7 +140,7 @@ def test_a_broken_file_costs_only_what_is_read_from_it(
     add_all_pictures([folder])
     assert names(folder, "plots") == ["best_worst.png", "target_other.png"]
     assert "sand" in (folder.path / "report.html").read_text()
-    assert "No intervals" in capsys.readouterr().err
+    assert "No picture changes.png" in capsys.readouterr().err
 
 
 def test_failed_examples_are_reported(tmp_path: Path, capsys: CaptureFixture[str]) -> None:
@@ -147,12 +156,3 @@ def test_an_interrupt_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(charts, "class_figure", interrupt)
     with pytest.raises(KeyboardInterrupt):
         add_pictures(make_folder(tmp_path))
-
-
-# --- intervals ----------------------------------------------------------------------------------
-
-
-def test_columns_that_rows_have_already_stay(terminal: Terminal, known_world: World) -> None:
-    (folder,) = folders_of(terminal, known_world, "rand-feat")
-    rows = [{**row, "selectivity_lo": -9.0} for row in read_rows(folder.path / "class_results.csv")]
-    assert {row["selectivity_lo"] for row in with_intervals(rows, folder)} == {-9.0}

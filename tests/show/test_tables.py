@@ -20,7 +20,7 @@ from semseg_cli.show.run_tables import (
     measure_notes,
     summary_table,
 )
-from semseg_cli.show.tables import Column, Table, cell, plain_number, render, stars
+from semseg_cli.show.tables import Column, Table, cell, interval, plain_number, render
 
 TABLE = Table(
     "Two classes",
@@ -140,13 +140,17 @@ def test_summary_is_pinned() -> None:
     reports = {"auto-feat x-2": make_report(), "rand-feat x-2": make_report("rand-feat", changed=0)}
     assert render(summary_table(reports)) == (
         "Results\n"
-        "                                            macro  macro    edit\n"
-        "run            target  other  selectivity  target  other    norm\n"
-        "────────────────────────────────────────────────────────────────\n"
-        "auto-feat x-2   0.750  0.045        0.705   0.700  0.045  12.500\n"
-        "rand-feat x-2   0.188  0.045        0.142   0.250  0.045  12.500\n"
-        "Protocol class, 4 images, 2 classes. macro: mean over classes with at least 50\n"
-        "predicted patches.\n"
+        "                macro  macro        macro  pooled  pooled    edit\n"
+        "run            target  other  selectivity  target   other    norm\n"
+        "─────────────────────────────────────────────────────────────────\n"
+        "auto-feat x-2   0.700  0.045        0.655   0.750   0.045  12.500\n"
+        "                4 img  4 img        4 img   4 img   4 img\n"
+        "rand-feat x-2   0.250  0.045        0.205   0.188   0.045  12.500\n"
+        "                4 img  4 img        4 img   4 img   4 img\n"
+        "Protocol class, 4 images, 2 classes. macro: mean over classes; pooled: over\n"
+        "patches.\n"
+        "No interval from fewer than 5 images, or where few hold nearly all patches: 2/3\n"
+        "img is a change in 2 of the 3 that have the class.\n"
     )
 
 
@@ -206,7 +210,7 @@ ESTIMATES = Table(
     "Estimates",
     (Column("name", "run", "text", elastic=True), Column("a", "a", "estimate"),
      Column("d", "vs\nb", "difference"), Column("p", "p", "p")),
-    ({"name": "one run", "a": 0.957, "a_lo": 0.93, "a_hi": 1.0, "a_p_adjusted": 0.004,
+    ({"name": "one run", "a": 0.957, "a_lo": 0.93, "a_hi": 1.0, "a_mark": "(*)",
       "d": 0.5, "d_lo": -0.02, "d_hi": 0.6, "p": 0.0004},
      {"name": "b", "a": 0.1, "d": -0.001, "d_lo": None, "d_hi": 0.1, "p": 0.25}),
     strong=frozenset({(0, "a"), (1, "d")}),
@@ -219,7 +223,7 @@ def test_intervals_go_below_their_estimates() -> None:
         "                                vs\n"
         "run                  a           b       p\n"
         "──────────────────────────────────────────\n"
-        "one run        0.957**      +0.500  <0.001\n"
+        "one run       0.957(*)      +0.500  <0.001\n"
         "            [.93,1.00]  [-.02,.60]\n"
         "b                0.100      -0.001   0.250\n"
     )
@@ -227,11 +231,11 @@ def test_intervals_go_below_their_estimates() -> None:
 
 def test_intervals_follow_their_estimates_in_markdown_and_latex() -> None:
     assert (
-        "| one run | **0.957**\\*\\* \\[.93,1.00\\] | +0.500 \\[-.02,.60\\] | \\<0.001 |\n"
+        "| one run | **0.957**(\\*) \\[.93,1.00\\] | +0.500 \\[-.02,.60\\] | \\<0.001 |\n"
         "| b | 0.100 | **-0.001** | 0.250 |\n"
     ) in render(ESTIMATES, "markdown")
     assert (
-        "one run & \\textbf{0.957}** {[}.93,1.00{]} & $+0.500$ {[}$-$.02,.60{]} & "
+        "one run & \\textbf{0.957}(*) {[}.93,1.00{]} & $+0.500$ {[}$-$.02,.60{]} & "
         "\\textless{}0.001 \\\\\nb & 0.100 & \\textbf{$-0.001$} & 0.250 \\\\\n"
     ) in render(ESTIMATES, "latex")
 
@@ -275,20 +279,22 @@ def test_cells_of_differences_and_p_values(value: float, kind: str, text: str) -
 
 
 @pytest.mark.parametrize(
-    ("p_value", "marks"),
-    [(None, ""), (0.05, ""), (0.049, "*"), (0.009, "**"), (0.0009, "***"), (1.0, "")],
+    ("more", "below"),
+    [
+        ({"a_lo": 0.743, "a_hi": 0.981}, "[.74,.99]"),  # outward
+        ({"a": 1.0, "a_lo": 0.832, "a_hi": 1.0}, ">=.83"),
+        ({"a": 0.0, "a_lo": 0.0, "a_hi": 0.17}, "<=.17"),
+        ({"a_lo": None, "a_n_images": 3, "a_n_touched": 2}, "2/3 img"),
+        ({"a_lo": None, "a_n_images": 3}, "3 img"),
+        ({"a_lo": None, "a_n_images": 3, "unit": "groups"}, "3 groups"),
+        ({"a": None, "a_lo": None, "a_n_images": 0}, ""),
+    ],
 )
-def test_stars_follow_p(p_value: float | None, marks: str) -> None:
-    assert stars(p_value) == marks
-
-
-def test_a_later_elastic_column_wraps_beside_the_others() -> None:
-    columns = (Column("a", "a", "text"), Column("b", "b", "text", elastic=True))
-    text = render(
-        Table("", (*columns, Column("n", "n", "count")), ({"a": "x", "b": "word " * 30},))
-    )
-    assert text.splitlines()[0].split() == ["a", "b", "n"]
-    assert max(map(len, text.splitlines())) <= 80
+def test_below_an_estimate_stands_its_interval_or_how_thin_it_is(
+    more: dict[str, object], below: str
+) -> None:
+    row = {"name": "x", "a": 0.9, **more}
+    assert interval(row, Column("a", "a", "estimate")) == below
 
 
 def test_what_a_run_measures_beside_changes_is_said_with_its_interval() -> None:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.table_of_classes import class_comparison
 from semseg_cli.commands.compare.table_of_runs import comparison, comparison_rows
-from semseg_cli.commands.compare.uncertainty import Artifacts
+from semseg_cli.commands.compare.two_runs import against_each_other
 from semseg_cli.commands.compare.which_runs import candidates
 from semseg_cli.errors import SemsegError
 from semseg_cli.settings.compare import Compare
@@ -18,6 +19,8 @@ from semseg_cli.show.tables import Table
 
 def compare(settings: Compare, wanted: Sequence[str] = (), width: int = 80) -> Table:
     """One row per run (or per class), for a terminal of this width; writes `settings.plot`.
+
+    Of two runs that are named, and nothing else, one row per metric and setting that differs.
 
     The runs are those that `wanted` names, else the newest finished one of each kind.
 
@@ -31,7 +34,15 @@ def compare(settings: Compare, wanted: Sequence[str] = (), width: int = 80) -> T
         plot(comparison_rows(chosen, settings, artifacts), settings.plot)
     if settings.per_class or settings.classes:
         return class_comparison(chosen, settings, artifacts)
+    if len(wanted) == len(chosen.shown) == 2 and not _is_arranged(settings):
+        return against_each_other(chosen, settings, artifacts)
     return comparison(chosen, settings, artifacts, _limit(settings, width))
+
+
+def _is_arranged(settings: Compare) -> bool:
+    """Whether a table of runs is asked for: with another baseline, in an order, by its columns."""
+    asked = (settings.baseline, settings.columns, settings.sort, settings.top)
+    return settings.all_columns or any(value is not None for value in asked)
 
 
 def _limit(settings: Compare, width: int) -> int | None:
@@ -49,7 +60,7 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     from semseg_cli.show.charts import comparison_figure
 
-    drawn = [row for row in rows if row.get("target_change") is not None]
+    drawn = [row for row in rows if row.get("macro_target_change") is not None]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         comparison_figure(drawn, path)

@@ -3,36 +3,41 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from semseg_cli.commands.compare.uncertainty import (
-    SAME,
-    Artifacts,
-    listed,
-    min_patches,
-    n_draws,
-    unlike,
-)
+import numpy as np
+
+from semseg_cli.commands.compare.artifacts import Artifacts
+from semseg_cli.commands.compare.like_with_like import SAME, Units, unlike
 from semseg_cli.commands.compare.which_runs import Candidates
+from semseg_cli.runs.groups import suggestion
+from semseg_cli.runs.per_image import PerImage
 from semseg_cli.runs.rows import Row
+from semseg_cli.show.run_notes import exclusions, interval_notes, listed, overlaps
 from semseg_cli.show.run_tables import identical_note
 from semseg_cli.show.tables import Column, cell
 from semseg_cli.tracking.tracked_run import TrackedRun
 
-INTERVALS = "[ ]: 95% intervals, bootstrap over images."
-FEW_IMAGES = 30  # below, resampling knows too little of the spread
+COMPARED = "macro_selectivity"
 
 
 def captions(
-    chosen: Candidates, rows: Sequence[Row], columns: Sequence[Column], artifacts: Artifacts
+    chosen: Candidates,
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    artifacts: Artifacts,
+    units: Units,
 ) -> list[str]:
     """All notes of a comparison, the most general first."""
-    keys = {column.key for column in columns}
+    keys = [column.key for column in columns]
+    names = [row["run"] for row in rows]
     return [
         *_constants(chosen.shown, rows),
-        *_intervals(chosen, rows, keys),
-        *_macro(chosen.shown, keys),
-        *warnings(chosen, [row["run"] for row in rows]),
-        *_draws(chosen, rows, artifacts),
-        *few_patches(chosen.shown, artifacts),
+        *_common(rows),
+        *interval_notes(rows, [key for key in keys if not key.endswith("_difference")]),
+        *_differences(chosen, rows, keys),
+        *_orders(rows),
+        *warnings(chosen, names),
+        *excluded(chosen.shown, names, artifacts),
+        *grouping(chosen.shown, artifacts, units),
         *artifacts.notes(),
         *chosen.notes,
         *omitted(chosen.left_out),
@@ -59,35 +64,60 @@ def _only(values: Iterable[Any]) -> Any:
     return distinct.pop() if len(distinct) == 1 else None
 
 
-def _intervals(chosen: Candidates, rows: Sequence[Row], keys: set[str]) -> list[str]:
-    notes = []
-    if any("selectivity_lo" in row for row in rows) and keys & {"target_change", "selectivity"}:
-        notes.append(f"{INTERVALS}{few_images(chosen.shown)}")
-    if {"selectivity_difference", "selectivity_p"} & keys:
-        compared = (
-            f"vs {chosen.baseline}: selectivity minus its selectivity, on the same images; p is "
-            "two-sided."
-        )
-        notes.append(" ".join([compared, *_common_classes(rows)]))
-    return notes
-
-
-def _common_classes(rows: Sequence[Row]) -> list[str]:
-    by_name = {row["run"]: row.get("n_classes") for row in rows}
+def _common(rows: Sequence[Row]) -> list[str]:
+    """Over how many classes the numbers are, where runs have unlike ones."""
     apart = [
-        row["run"]
-        for row in rows
-        if row.get("selectivity_difference") is not None
-        and row.get("n_classes") != by_name.get(row.get("baseline"), row.get("n_classes"))
+        row for row in rows if row.get("n_classes_compared") not in (None, row.get("n_classes"))
     ]
-    return [f"For {listed(apart)} over the classes that both have."] if apart else []
-
-
-def _macro(runs: Sequence[TrackedRun], keys: set[str]) -> list[str]:
-    least = _only(run.params.get("min_patches") for run in runs)
-    if least is None or not any(key.startswith("macro") for key in keys):
+    if not apart:
         return []
-    return [f"macro: mean over classes with at least {least} predicted patches."]
+    n_common = apart[0]["n_classes_compared"]
+    counts = [f"{row['run']} has {row['n_classes']:g}" for row in apart]
+    return [f"All numbers are over the {n_common} classes that all runs have: {listed(counts)}."]
+
+
+def _differences(chosen: Candidates, rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+    """What is subtracted from what, which test, and where there is no p."""
+    if not {f"{COMPARED}_difference", f"{COMPARED}_p_adjusted", f"{COMPARED}_p"} & set(keys):
+        return []
+    pairs: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get(f"{COMPARED}_difference") is not None:
+            pairs.setdefault(row["baseline"], []).append(row["run"])
+    if not pairs:
+        return []
+    against = "; ".join(f"{listed(names)} minus {base}" for base, names in pairs.items())
+    methods = {row[f"{COMPARED}_p_method"] for row in rows if row.get(f"{COMPARED}_p") is not None}
+    tests = f"; p: {', '.join(sorted(methods))} test, Holm over runs" if methods else ""
+    return [
+        f"vs {chosen.baseline}: macro selectivity of {against}, on the same images{tests}.",
+        *untested(rows, [f"{COMPARED}_p_reason"]),
+    ]
+
+
+def untested(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+    """Why differences have no p, each reason once; `keys` are those of the reasons."""
+    found: dict[str, list[str]] = {}
+    for key in dict.fromkeys(keys):
+        for row in rows:
+            if why := row.get(key):
+                name = row.get("run") or row["class_name"]
+                found.setdefault(why, []).append(name)
+    return [f"No p for {listed(list(dict.fromkeys(who)))}: {why}." for why, who in found.items()]
+
+
+def _orders(rows: Sequence[Row]) -> list[str]:
+    """The pairs of runs that macro and pooled selectivity put in different orders."""
+    known = [r for r in rows if None not in (r.get("selectivity"), r.get(COMPARED))]
+    turned = [
+        f"{one['run']} and {two['run']}"
+        for i, one in enumerate(known)
+        for two in known[i + 1 :]
+        if (one[COMPARED] - two[COMPARED]) * (one["selectivity"] - two["selectivity"]) < 0
+    ]
+    return [f"Pooled and macro selectivity disagree on the order of {listed(turned)}."] * bool(
+        turned
+    )
 
 
 def warnings(chosen: Candidates, names: Sequence[str]) -> list[str]:
@@ -100,6 +130,7 @@ def warnings(chosen: Candidates, names: Sequence[str]) -> list[str]:
     notes = []
     if same := naming(lambda run: run.tag("pooled_telling") == "false"):
         notes.append(identical_note(same))
+    notes += overlaps([(name, run.metrics) for run, name in zip(runs, names, strict=True)])
     if seen := naming(lambda run: run.tag("latents_on_evaluation") == "true"):
         notes.append(f"{', '.join(seen)}: latents were chosen on the images evaluated.")
     unpaired = [
@@ -118,51 +149,33 @@ def warnings(chosen: Candidates, names: Sequence[str]) -> list[str]:
     return notes
 
 
-def _draws(chosen: Candidates, rows: Sequence[Row], artifacts: Artifacts) -> list[str]:
-    """How the runs stand against the draws of their baselines."""
-    notes = []
-    for baseline in {run.run_id: run for run in chosen.baselines.values()}.values():
-        null = artifacts.null_range(baseline)
-        against = [
-            f"{_as_good(row['p_draws'], n_draws(baseline))} as well as {row['run']} "
-            f"(p {cell(row['p_draws'], 'p')})"
-            for run, row in zip(chosen.shown, rows, strict=True)
-            if row.get("p_draws") is not None and chosen.baselines[run.run_id] is baseline
-        ]
-        if null is not None and against:
-            low, middle, high = (cell(value) for value in null)
-            notes.append(
-                f"Of the {n_draws(baseline)} draws of {baseline.name} (median selectivity "
-                f"{middle}, 95% from {low} to {high}) {listed(against)}."
-            )
-    return notes
+def excluded(runs: Sequence[TrackedRun], names: Sequence[str], artifacts: Artifacts) -> list[str]:
+    """Which classes no macro mean is over, and why; one line for runs of which the same is true."""
+    said: dict[str, list[str]] = {}
+    for run, name in zip(runs, names, strict=True):
+        report = artifacts.report(run) if run.metrics else None
+        if report is not None and (line := exclusions(report)):
+            said.setdefault(line, []).append(name)
+    is_all = len(said) == 1 and len(next(iter(said.values()))) == len(runs)
+    return [line if is_all else f"{listed(who)}: {line}" for line, who in said.items()]
 
 
-def _as_good(p_value: float, n: int) -> str:
-    """How many draws do as well, from the p value that counts the run itself among them."""
-    n_as_good = round(p_value * (n + 1)) - 1
-    return f"{n_as_good} {'does' if n_as_good == 1 else 'do'}"
-
-
-def few_images(runs: Sequence[TrackedRun]) -> str:
-    """A warning where intervals rest on a handful of images."""
-    least = min((run.metrics.get("n_images", FEW_IMAGES) for run in runs), default=FEW_IMAGES)
-    return f" From {least:g} images only: too narrow." if least < FEW_IMAGES else ""
-
-
-def few_patches(runs: Sequence[TrackedRun], artifacts: Artifacts) -> list[str]:
-    """The classes whose numbers rest on few patches; predictions are the same for alike runs."""
-    run = runs[0]
-    least = min_patches(run)
-    rows = artifacts.classes(run) if least and run.metrics else []
-    few = [row["class_name"] for row in rows if row["n_orig_patches"] < least * n_draws(run)]
-    if not few:
+def grouping(runs: Sequence[TrackedRun], artifacts: Artifacts, units: Units) -> list[str]:
+    """That images are grouped, or should be."""
+    counts = next(filter(None, map(artifacts.per_image, runs)), None)
+    if counts is None:
         return []
-    verb, whose = ("has", "its") if len(few) == 1 else ("have", "their")
-    return [
-        f"{len(few)} of {len(rows)} classes {verb} fewer than {least} predicted patches, so "
-        f"{whose} own numbers say little: {listed(few, 5)}."
-    ]
+    groups = units.groups(counts)
+    if groups is not None:
+        return [f"{len(set(groups))} groups of images, each taken as one sample (--group-by)."]
+    found = suggestion(sorted(counts.images), _in_order(counts))
+    return [] if found is None else [found]
+
+
+def _in_order(counts: PerImage) -> np.ndarray:
+    """Patches per class of the images in the order of their names."""
+    found: np.ndarray = counts.on(sorted(counts.images), counts.class_ids)[..., 0]
+    return found
 
 
 def omitted(runs: Sequence[TrackedRun]) -> list[str]:

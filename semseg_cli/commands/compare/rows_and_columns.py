@@ -5,23 +5,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from semseg_cli.errors import UsageError
-from semseg_cli.runs.metrics import SHORT
+from semseg_cli.runs.metrics import SHORT, SHORT_OF_CLASSES
 from semseg_cli.settings.compare import View
+
+
+def short_names(view: View) -> Mapping[str, str]:
+    """Short name of a column -> its key, for the rows that are shown."""
+    return SHORT_OF_CLASSES if view.per_class or view.classes else SHORT
 
 
 def wanted_columns(view: View) -> tuple[str, ...]:
     """The columns asked for by name, in full."""
     given = (name.strip() for name in (view.columns or "").split(","))
-    return tuple(SHORT.get(name, name) for name in given if name)
+    return tuple(short_names(view).get(name, name) for name in given if name)
 
 
-def check_columns(names: Iterable[str], known: Iterable[str], option: str = "columns") -> None:
+def check_columns(
+    names: Iterable[str], known: Iterable[str], view: View, option: str = "columns"
+) -> None:
     """Raises a UsageError for a name that is no column, with those that come close."""
     # Columns that only some comparisons have (p without a baseline, say) are empty elsewhere.
-    known = list(dict.fromkeys([*known, *SHORT.values()]))
+    short = short_names(view)
+    known = list(dict.fromkeys([*known, *short.values()]))
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, [*known, *SHORT], cutoff=0.5)
+            close = difflib.get_close_matches(name, [*known, *short], cutoff=0.5)
             listed = f"did you mean {', '.join(close)}?" if close else f"take {', '.join(known)}"
             raise UsageError(f"--{option} has no column {name!r}: {listed}")
 
@@ -39,11 +47,12 @@ def arranged(
     kept = list(rows)
     if view.sort is not None and kept:
         name = view.sort.removeprefix("-")
-        keys = {SHORT.get(name, name), first + SHORT.get(name, name)}
+        key = short_names(view).get(name, name)
+        keys = {key, first + key}
         known = [key for row in kept for key in row]
         found = sorted(keys & set(known), key=len)
         if not found:
-            check_columns([SHORT.get(name, name)], known, "sort")
+            check_columns([key], known, view, "sort")
             return kept[: view.top]
         falls = not view.sort.startswith("-")
         there = [row for row in kept if row.get(found[-1]) not in (None, "")]

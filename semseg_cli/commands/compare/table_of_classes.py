@@ -1,30 +1,22 @@
 """Classes as rows, runs side by side as columns. No torch, no mlflow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from semseg_cli.commands.compare.notes import INTERVALS, few_images, few_patches, omitted, warnings
+from semseg_cli.commands.compare.artifacts import Artifacts, n_draws
+from semseg_cli.commands.compare.like_with_like import Units, pair, unlike
+from semseg_cli.commands.compare.notes import excluded, omitted, untested, warnings
 from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns, wanted_columns
-from semseg_cli.commands.compare.table_of_runs import row_names, title
-from semseg_cli.commands.compare.uncertainty import (
-    Artifacts,
-    as_values,
-    defined,
-    listed,
-    min_patches,
-    n_draws,
-    pair,
-    unlike,
-)
+from semseg_cli.commands.compare.table_of_runs import is_beside, row_names, title
+from semseg_cli.commands.compare.uncertainty import class_values as differences_of
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.runs import bootstrap
-from semseg_cli.runs.bootstrap import MEASURES
+from semseg_cli.runs.inference import MEASURES
+from semseg_cli.runs.interval_rows import class_entries
 from semseg_cli.runs.metrics import CLASSES
 from semseg_cli.runs.rows import Row
 from semseg_cli.settings.compare import View
+from semseg_cli.show.run_notes import interval_notes, listed
 from semseg_cli.show.run_tables import CLASS, CLASS_COLUMNS
 from semseg_cli.show.tables import Column, Table
 from semseg_cli.tracking.tracked_run import TrackedRun
@@ -45,7 +37,8 @@ def class_comparison(chosen: Candidates, view: View, artifacts: Artifacts) -> Ta
     """
     runs, names = chosen.shown, row_names(chosen.shown)
     prefixes = [""] if len(runs) == 1 else [f"{name}: " for name in names]
-    values = [class_values(run, chosen, artifacts, view.resamples) for run in runs]
+    units = Units(view.group_by)
+    values = [class_values(run, chosen, artifacts, units) for run in runs]
     every = _rows(values, prefixes)
     if not every:
         raise SemsegError(
@@ -74,37 +67,30 @@ def _what(columns: Sequence[Column]) -> str:
     return ", ".join(shown).capitalize() or "Values"
 
 
-def class_values(
-    run: TrackedRun, chosen: Candidates, artifacts: Artifacts, n_resamples: int
-) -> Values:
+def class_values(run: TrackedRun, chosen: Candidates, artifacts: Artifacts, units: Units) -> Values:
     """What a run says of each class: counts, measures, intervals, difference to the baseline."""
-    rows = artifacts.classes(run)
     names = _names(run, chosen.shown, artifacts)
+    rows = artifacts.classes(run)
     values: Values = {row["class_name"]: _measured(row, n_draws(run)) for row in rows}
     counts = artifacts.per_image(run)
     if counts is None:
         return values
-    sums_c4 = counts.counts_bc4.sum(axis=0)
-    seen = bootstrap.measures(sums_c4)
-    ends = bootstrap.row_intervals(counts.counts_bc4, n_resamples=n_resamples)
+    units_bc4 = units.of(counts, counts.class_ids)
+    made = class_entries(units_bc4)
     for c, class_id in enumerate(counts.class_ids):
         entry = values.setdefault(names.get(class_id, str(class_id)), {"class_id": class_id})
-        entry.setdefault("n_orig_patches", int(sums_c4[c, 0]) // n_draws(run))
-        for name in MEASURES:
-            entry[name] = defined(seen[name][c])
-            entry[f"{name}_lo"], entry[f"{name}_hi"] = map(defined, ends[name][c])
-    compared = _compared(run, chosen.baselines.get(run.run_id), artifacts, n_resamples)
-    for class_id, made in compared.items():
-        values[names.get(class_id, str(class_id))] |= made
+        entry.setdefault("n_orig_patches", int(units_bc4[:, c, 0].sum()) // n_draws(run))
+        entry |= made[c]
+    both = pair(run, chosen.baselines.get(run.run_id), artifacts, units)
+    compared = {} if both is None else differences_of(both, artifacts)
+    for class_id, differences in compared.items():
+        values[names.get(class_id, str(class_id))] |= differences
     return values
 
 
 def _measured(row: Row, draws: int) -> dict[str, Any]:
     kept = {"class_id": row["class_id"], "n_orig_patches": row["n_orig_patches"] // draws}
-    is_there = row["n_orig_patches"] > 0
-    measured = {
-        name: row[name] if is_there or name == "other_change" else None for name in MEASURES
-    }
+    measured = {name: row[name] for name in MEASURES}
     latent = {"latent": row["latent"]} if row.get("latent") is not None else {}
     return {**kept, **latent, **measured}
 
@@ -116,47 +102,6 @@ def _names(run: TrackedRun, runs: Sequence[TrackedRun], artifacts: Artifacts) ->
         if rows := artifacts.classes(one):
             return {row["class_id"]: row["class_name"] for row in rows}
     return {}
-
-
-def _compared(
-    run: TrackedRun, baseline: TrackedRun | None, artifacts: Artifacts, n_resamples: int
-) -> dict[int, dict[str, Any]]:
-    """By class id the differences to the baseline; corrected where there are enough patches."""
-    both = pair(run, baseline, artifacts)
-    if both is None or baseline is None:
-        return {}
-    one_bc4, other_bc4 = both.counts()
-    made = bootstrap.differences(one_bc4, other_bc4, n_resamples=n_resamples)
-    found: dict[int, dict[str, Any]] = {class_id: {} for class_id in both.class_ids}
-    n_orig_c = one_bc4[..., 0].sum(axis=0)
-    is_tested_c = n_orig_c >= max(1, min_patches(run) * n_draws(run))
-    tested = [class_id for class_id, kept in zip(both.class_ids, is_tested_c, strict=True) if kept]
-    for name in MEASURES:
-        for class_id, difference in zip(both.class_ids, made[name], strict=True):
-            found[class_id] |= as_values(name, difference)
-        defined = [c for c in tested if found[c][f"{name}_p"] is not None]
-        p_values = [found[class_id][f"{name}_p"] for class_id in defined]
-        for class_id, p_value in zip(defined, bootstrap.adjusted(p_values), strict=True):
-            found[class_id][f"{name}_p_adjusted"] = p_value
-    _add_draws(found, one_bc4, baseline, artifacts)
-    return found
-
-
-def _add_draws(
-    found: Mapping[int, dict[str, Any]],
-    counts_bc4: np.ndarray,
-    baseline: TrackedRun,
-    artifacts: Artifacts,
-) -> None:
-    draws = artifacts.draws(baseline)
-    if draws is None:
-        return
-    seen_c = bootstrap.measures(counts_bc4.sum(axis=0))["selectivity"]
-    for c, class_id in enumerate(found):
-        if class_id in draws.classes:
-            drawn = bootstrap.measures(draws.on([class_id])[:, 0])["selectivity"]
-            if not np.isnan([seen_c[c], *drawn]).any():
-                found[class_id]["p_draws"] = bootstrap.draws_p(float(seen_c[c]), drawn.tolist())
 
 
 def _rows(values: Sequence[Values], prefixes: Sequence[str]) -> list[dict[str, Any]]:
@@ -208,9 +153,9 @@ def _wanted(keys: Sequence[str], view: View, *, is_one: bool) -> list[str]:
     """The names of the columns to show, without the runs that they are of."""
     plain = list(dict.fromkeys(key.split(": ")[-1] for key in keys if key != "class_name"))
     if view.all_columns:
-        return [name for name in plain if not name.endswith(("_lo", "_hi"))]
+        return [name for name in plain if not is_beside(name)]
     if wanted := wanted_columns(view):
-        check_columns(wanted, [CLASS.key, *keys, *plain])
+        check_columns(wanted, [CLASS.key, *keys, *plain], view)
         return [name for name in wanted if name != CLASS.key]
     own = [column.key for column in CLASS_COLUMNS if column.key in plain]
     return own if is_one else ["n_orig_patches", "selectivity"]
@@ -240,19 +185,18 @@ def _notes(
     names: Sequence[str],
     artifacts: Artifacts,
 ) -> list[str]:
-    notes = []
     keys = [column.key for column in columns]
-    if any(row.get(f"{key}_lo") is not None for row in rows for key in keys):
-        notes.append(f"{INTERVALS}{few_images(chosen.shown)}")
-    if any(f"{key}_p_adjusted" in row for row in rows for key in keys):
+    notes = interval_notes(rows, keys, CLASS.key)
+    if any(row.get(f"{key}_mark") for row in rows for key in keys):
         notes.append(
-            f"*, **, ***: unlike {chosen.baseline} with p < .05, .01, .001 on the same images, "
-            "corrected over classes (Benjamini-Hochberg)."
+            f"*: unlike {chosen.baseline} with p <= .05, corrected over classes "
+            "(Benjamini-Hochberg), and 0 outside the interval of the difference; (*): p alone."
         )
     return [
         *notes,
+        *untested(rows, [k for row in rows for k in row if k.endswith("selectivity_p_reason")]),
         *(note for note in warnings(chosen, names) if "by construction" not in note),
-        *few_patches(chosen.shown, artifacts),
+        *excluded(chosen.shown, names, artifacts),
         *artifacts.notes(),
         *chosen.notes,
         *omitted(chosen.left_out),

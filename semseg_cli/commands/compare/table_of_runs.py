@@ -4,16 +4,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+from semseg_cli.commands.compare.artifacts import Artifacts
+from semseg_cli.commands.compare.like_with_like import Units
 from semseg_cli.commands.compare.notes import captions
 from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns, wanted_columns
-from semseg_cli.commands.compare.uncertainty import Artifacts, run_values
+from semseg_cli.commands.compare.uncertainty import run_values
 from semseg_cli.commands.compare.which_runs import Candidates
-from semseg_cli.runs.metrics import RUNS, SHORT
+from semseg_cli.runs.metrics import RUNS, SHORT, is_detail
 from semseg_cli.runs.rows import Row
 from semseg_cli.settings.base import Settings
 from semseg_cli.settings.compare import View
 from semseg_cli.settings.inputs import Compute
 from semseg_cli.settings.output import Output
+from semseg_cli.show.run_notes import half_effect_text
 from semseg_cli.show.run_tables import METRICS, NAME, best_row, present, to_column
 from semseg_cli.show.tables import GAP, Column, Table, least_width, natural_width
 from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
@@ -33,7 +36,7 @@ def comparison(
     rows = comparison_rows(chosen, view, artifacts)
     columns, hidden = _columns(chosen, view, rows, limit)
     shown = arranged(rows, view)
-    notes = captions(chosen, rows, columns, artifacts)
+    notes = captions(chosen, rows, columns, artifacts, Units(view.group_by))
     if hidden:
         notes.append(f"Also different, shown by --format csv: {', '.join(hidden)}.")
     return Table(title(chosen.shown, len(shown)), columns, tuple(shown), tuple(notes),
@@ -43,7 +46,7 @@ def comparison(
 def comparison_rows(chosen: Candidates, view: View, artifacts: Artifacts) -> list[dict[str, Any]]:
     """Everything known of each run under the keys that CSV has."""
     runs, settings = chosen.shown, _settings(chosen.shown, view)
-    values = run_values(runs, chosen.baselines, artifacts, view.resamples)
+    values = run_values(chosen, artifacts, Units(view.group_by))
     return [
         {
             "run": name,
@@ -52,6 +55,7 @@ def comparison_rows(chosen: Candidates, view: View, artifacts: Artifacts) -> lis
             **{setting: setting_of(run, setting) for setting in settings},
             **{n: int(v) if n.startswith("n_") else v for n, v in run.metrics.items()},
             **values[run.run_id],
+            **_half_effect(run),
             "experiment": run.experiment,
             "status": run.status,
             "started": run.started.isoformat(timespec="seconds"),
@@ -59,6 +63,13 @@ def comparison_rows(chosen: Candidates, view: View, artifacts: Artifacts) -> lis
         }
         for run, name in zip(runs, row_names(runs), strict=True)
     ]
+
+
+def _half_effect(run: TrackedRun) -> dict[str, str]:
+    """The half effect of a curve that ends before it: `> 4`."""
+    text = half_effect_text(run.metrics)
+    is_beyond = text is not None and "half_effect_scale" not in run.metrics
+    return {"half_effect_scale": text} if text is not None and is_beyond else {}
 
 
 def title(runs: Sequence[TrackedRun], n_rows: int) -> str:
@@ -121,24 +132,29 @@ def _columns(
     """The columns to show, and the names of the differing settings that have no place."""
     known = _known(chosen, rows)
     if wanted := wanted_columns(view):
-        check_columns(wanted, known)
+        check_columns(wanted, known, view)
         named = [known.get(name) or Column(name, name) for name in wanted if name != "run"]
         return (NAME, *named), []
     if view.all_columns:
-        return tuple(c for key, c in known.items() if not key.endswith(("_lo", "_hi"))), []
+        return tuple(c for key, c in known.items() if not is_beside(key)), []
     settings = [known[name] for name in differing(chosen.shown)]
     states = [STATUS] if len({row["status"] for row in rows}) > 1 else []
     metrics = present(_metrics(chosen), rows)
     only_wide = [column for column in metrics if column.key in ONLY_WIDE]
     kept = [NAME, *states, *(column for column in metrics if column not in only_wide)]
     hidden = []
-    for column in (*settings, *only_wide):
-        if limit is None or _width([*kept, column], rows, view) <= limit:
-            kept.append(column)
-        elif column in settings:
-            hidden.append(column.key)
+    for group in (*([column] for column in settings), only_wide):
+        if limit is None or _width([*kept, *group], rows, view) <= limit:
+            kept += group
+        elif group != only_wide:
+            hidden += [column.key for column in group]
     order = [NAME, *states, *settings, *metrics]
     return tuple(column for column in order if column in kept), hidden
+
+
+def is_beside(key: str) -> bool:
+    """Whether a key stands beside a number that has a column."""
+    return is_detail(key) is not None or key.endswith(("_mark", "unit", "_p_method"))
 
 
 def _metrics(chosen: Candidates) -> list[Column]:
@@ -174,6 +190,6 @@ def _width(columns: Sequence[Column], rows: Sequence[Row], view: View) -> int:
     """The width that the columns need at least; a name may wrap where rows have two lines."""
     name, *others = columns
     natural = min(14, natural_width(name, rows, view.precision))
-    is_high = any("selectivity_lo" in row for row in rows)
+    is_high = any(row.get("macro_selectivity_lo") is not None for row in rows)
     first = min(natural, least_width(name, rows)) if is_high else natural
     return first + sum(GAP + natural_width(column, rows, view.precision) for column in others)

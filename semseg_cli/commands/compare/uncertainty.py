@@ -1,218 +1,180 @@
-"""What the artifacts of runs say about how sure their numbers are: intervals, differences, draws.
+"""How sure the numbers of runs and their differences are, as entries of rows. No torch, no mlflow.
 
-An artifact that is missing takes nothing from the rest; it is noted. No torch, no mlflow until a
-store is read.
+A run is compared with a control that was drawn class by class with the luck of its draw in the
+error; with any other run image by image.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from semseg_cli import tracking
-from semseg_cli.errors import SemsegError
-from semseg_cli.runs import bootstrap
-from semseg_cli.runs.bootstrap import MEASURES, Difference
-from semseg_cli.runs.folder import CLASSES_FILE, DRAWS_FILE, PER_IMAGE_FILE
-from semseg_cli.runs.per_image import POOLED, Draws, PerImage, read_draws, read_per_image
-from semseg_cli.runs.rows import parse_number, parse_rows
+from semseg_cli.commands.compare.artifacts import Artifacts, least_patches
+from semseg_cli.commands.compare.like_with_like import Pair, Units, common_classes, is_drawn, pair
+from semseg_cli.commands.compare.which_runs import Candidates
+from semseg_cli.runs.inference import (
+    MEASURES,
+    Difference,
+    Interval,
+    Test,
+    benjamini_hochberg,
+    class_differences,
+    control_class_differences,
+    control_differences,
+    holm,
+    macro_classes,
+    macro_differences,
+    mark,
+    pooled_differences,
+)
+from semseg_cli.runs.interval_rows import difference_entries, run_entries
 from semseg_cli.tracking.tracked_run import TrackedRun
 
-T = TypeVar("T")
-# What must be the same for two runs to measure the same thing: tag, and how we call it.
-SAME = {
-    "digest.evaluation": "images",
-    "digest.sae": "SAE",
-    "digest.vit": "ViT",
-    "digest.head": "head",
-}
-_WITHOUT = {
-    PER_IMAGE_FILE: "no differences, and no intervals that were not logged",
-    CLASSES_FILE: "no classes",
-    DRAWS_FILE: "no p value against the draws",
-}
+Values = dict[str, dict[str, Any]]  # by run id
+_WHY = "no class has enough patches in both"
+NOTHING = Difference(Interval(None, None, None, None, 0, "", _WHY), Test(None, "", _WHY))
 
 
-class Artifacts:
-    """Reads artifacts of runs, each once, and remembers those that it could not read."""
-
-    def __init__(self) -> None:
-        self._read: dict[tuple[str, str], Any] = {}
-        self._missing: dict[str, list[str]] = {}
-
-    def per_image(self, run: TrackedRun) -> PerImage | None:
-        """The counts per image and class."""
-        return self._get(run, PER_IMAGE_FILE, read_per_image)
-
-    def classes(self, run: TrackedRun) -> list[dict[str, Any]]:
-        """The rows of class_results.csv; none where it cannot be read."""
-        return self._get(run, CLASSES_FILE, lambda data: parse_rows(data.decode())) or []
-
-    def draws(self, run: TrackedRun) -> Draws | None:
-        """The counts of every draw of a control that was drawn several times."""
-        if n_draws(run) == 1:
-            return None
-        return self._get(run, DRAWS_FILE, lambda data: read_draws(data.decode()))
-
-    def null_range(self, run: TrackedRun) -> tuple[float, float, float] | None:
-        """The 2.5%, 50% and 97.5% quantiles of the selectivity over the draws of a control."""
-        draws = self.draws(run)
-        if draws is None:
-            return None
-        counts = draws.on(draws.classes or (POOLED,)).sum(axis=1)
-        return bootstrap.null_range(bootstrap.measures(counts)["selectivity"].tolist())
-
-    def _get(self, run: TrackedRun, name: str, parse: Callable[[bytes], T]) -> T | None:
-        key = (run.run_id, name)
-        if key not in self._read:
-            try:
-                self._read[key] = parse(tracking.read_artifact(run, f"results/{name}"))
-            except (SemsegError, UnicodeDecodeError):
-                self._read[key] = None
-                self._missing.setdefault(name, []).append(run.name)
-        found: T | None = self._read[key]
-        return found
-
-    def notes(self) -> list[str]:
-        """One sentence per kind of artifact that could not be read."""
-        return [
-            f"{name} of {listed(runs)} cannot be read: {_WITHOUT[name]}."
-            for name, runs in self._missing.items()
-        ]
-
-
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and that there are more."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-def n_draws(run: TrackedRun) -> int:
-    """How many draws the counts of a run are summed over."""
-    asked = parse_number(run.params.get("draws", ""))
-    return int(run.metrics.get("n_draws", asked if isinstance(asked, int) else 1))
-
-
-def min_patches(run: TrackedRun) -> int:
-    """The least number of original patches of a class that says something; 0 if not known."""
-    value = parse_number(run.params.get("min_patches", ""))
-    return value if isinstance(value, int) else 0
-
-
-def unlike(one: TrackedRun, other: TrackedRun) -> list[str]:
-    """What keeps two runs from measuring the same thing."""
-    found = [what for tag, what in SAME.items() if one.tag(tag) != other.tag(tag)]
-    return found + ["protocol"] * (one.tag("protocol") != other.tag("protocol"))
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The counts of a run and of its baseline, on the same images, and the classes of both."""
-
-    run: PerImage
-    baseline: PerImage
-    class_ids: list[int]
-
-    def counts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Both counts [images, classes, 4] of the same images and classes in the same order."""
-        images = self.run.images
-        return self.run.on(images, self.class_ids), self.baseline.on(images, self.class_ids)
-
-
-def pair(run: TrackedRun, baseline: TrackedRun | None, artifacts: Artifacts) -> Pair | None:
-    """The two runs to compare image by image; None unless they measure the same thing."""
-    if baseline is None or run.run_id == baseline.run_id or unlike(run, baseline):
-        return None
-    one, other = artifacts.per_image(run), artifacts.per_image(baseline)
-    if one is None or other is None or set(one.images) != set(other.images):
-        return None
-    common = [class_id for class_id in one.class_ids if class_id in other.class_ids]
-    return Pair(one, other, common) if common else None
-
-
-def run_values(
-    runs: Sequence[TrackedRun],
-    baselines: Mapping[str, TrackedRun],
-    artifacts: Artifacts,
-    n_resamples: int,
-) -> dict[str, dict[str, Any]]:
-    """Per run id what goes into its row beside its metrics: intervals, differences, p values."""
-    values = {run.run_id: _intervals(run, artifacts, n_resamples) for run in runs}
-    pairs = {}
-    for run in runs:
-        found = pair(run, baselines.get(run.run_id), artifacts)
-        if found is not None:
-            pairs[run.run_id] = found
-            values[run.run_id]["baseline"] = baselines[run.run_id].name
-    for run_id, made in _paired(pairs, n_resamples).items():
-        values[run_id] |= made
-    for run in runs:
-        values[run.run_id] |= _against_draws(run, baselines.get(run.run_id), artifacts)
+def run_values(chosen: Candidates, artifacts: Artifacts, units: Units) -> Values:
+    """Per run id what goes into its row beside its metrics: its numbers over the classes that all
+    runs have, their intervals, differences to the baseline, p values, marks."""
+    values: Values = {run.run_id: {} for run in chosen.shown}
+    classes = common_classes(chosen.shown, artifacts)
+    for run in chosen.shown:
+        if run.run_id in classes:
+            values[run.run_id] = _numbers(run, classes[run.run_id], artifacts, units)
+    found: dict[str, dict[str, Difference]] = {}
+    for run in chosen.shown:
+        both = pair(run, chosen.baselines.get(run.run_id), artifacts, units)
+        if both is not None:
+            kept = _of(both, classes[run.run_id])
+            found[run.run_id] = run_differences(kept, artifacts)
+            values[run.run_id]["baseline"] = both.baseline.name
+    for name in (f"{scope}{measure}" for scope in ("macro_", "") for measure in MEASURES):
+        _add(values, {run_id: made[name] for run_id, made in found.items()}, name)
     return values
 
 
-def _intervals(run: TrackedRun, artifacts: Artifacts, n_resamples: int) -> dict[str, Any]:
-    if "selectivity_lo" in run.metrics or "selectivity" not in run.metrics:
-        return {}
+def _numbers(
+    run: TrackedRun, class_ids: Sequence[int], artifacts: Artifacts, units: Units
+) -> dict[str, Any]:
     counts = artifacts.per_image(run)
-    if counts is None:
-        return {}
-    least = min_patches(run) * n_draws(run)
-    return dict(bootstrap.intervals(counts.counts_bc4, least, n_resamples=n_resamples))
+    assert counts is not None
+    units_bc4 = units.of(counts, class_ids)
+    unit = {} if units.groups(counts) is None else {"unit": "groups", "n_groups": len(units_bc4)}
+    return {
+        **run_entries(units_bc4, least_patches(run)),
+        **unit,
+        "n_classes_compared": len(class_ids),
+    }
 
 
-def _paired(pairs: Mapping[str, Pair], n_resamples: int) -> dict[str, dict[str, Any]]:
-    """Pooled differences of all pairs; those on the same images share one resampling."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for run_id, one in pairs.items():
-        groups.setdefault(one.run.images, []).append(run_id)
-    found: dict[str, dict[str, Any]] = {}
-    for run_ids in groups.values():
-        counts = [pairs[run_id].counts() for run_id in run_ids]
-        ones, others = (
-            np.stack([both[side].sum(axis=1) for both in counts], axis=1) for side in (0, 1)
-        )
-        made = bootstrap.differences(ones, others, n_resamples=n_resamples)
-        for k, run_id in enumerate(run_ids):
-            found[run_id] = {}
-            for name in MEASURES:
-                found[run_id] |= as_values(name, made[name][k])
+def _of(both: Pair, class_ids: Sequence[int]) -> Pair:
+    """The pair on those of its classes that are compared."""
+    kept = [k for k, class_id in enumerate(both.class_ids) if class_id in class_ids]
+    return replace(
+        both,
+        class_ids=[both.class_ids[k] for k in kept],
+        one_bc4=both.one_bc4[:, kept],
+        other_bc4=both.other_bc4[:, kept],
+    )
+
+
+def run_differences(both: Pair, artifacts: Artifacts) -> dict[str, Difference]:
+    """The run minus its baseline by the keys of runs; no p where the edits are unlike in length."""
+    found: dict[str, Difference] = {}
+    for scope in ("macro", "pooled"):
+        is_kept_c = np.ones(len(both.class_ids), dtype=bool)
+        if scope == "macro":
+            counts = (both.one_bc4, both.other_bc4)
+            is_kept_c = both.is_tested_c & macro_classes(counts[0]) & macro_classes(counts[1])
+        prefix = "macro_" if scope == "macro" else ""
+        if not is_kept_c.any():
+            found |= {f"{prefix}{name}": NOTHING for name in MEASURES}
+            continue
+        kept = _of(both, [c for c, k in zip(both.class_ids, is_kept_c, strict=True) if k])
+        made = _differences(kept, artifacts, scope)
+        found |= {f"{prefix}{name}": _untested(made[name], both.apart) for name in MEASURES}
     return found
 
 
-def as_values(name: str, made: Difference) -> dict[str, float | None]:
-    """A difference as entries of a row; None for what is not defined."""
-    entries = {
-        f"{name}_difference": made.value,
-        f"{name}_difference_lo": made.lo,
-        f"{name}_difference_hi": made.hi,
-        f"{name}_p": made.p_value,
-    }
-    return {key: defined(value) for key, value in entries.items()}
+def _differences(both: Pair, artifacts: Artifacts, scope: Any) -> dict[str, Difference]:
+    one_bc4, other_bc4 = both.one_bc4, both.other_bc4
+    if is_drawn(both.baseline):
+        return control_differences(
+            one_bc4, other_bc4, _draws(both.baseline, both.class_ids, artifacts), scope=scope,
+            is_draw=is_drawn(both.run),
+        )  # fmt: skip
+    if is_drawn(both.run):
+        found = control_differences(
+            other_bc4, one_bc4, _draws(both.run, both.class_ids, artifacts), scope=scope
+        )
+        return {name: reversed_difference(made) for name, made in found.items()}
+    test = macro_differences if scope == "macro" else pooled_differences
+    return test(one_bc4, other_bc4)
 
 
-def defined(value: float) -> float | None:
-    """The value; None for NaN, which JSON does not have."""
-    return None if math.isnan(value) else float(value)
+def _draws(run: TrackedRun, class_ids: Sequence[int], artifacts: Artifacts) -> np.ndarray | None:
+    draws = artifacts.draws(run)
+    return None if draws is None else draws.on(class_ids)
 
 
-def _against_draws(
-    run: TrackedRun, baseline: TrackedRun | None, artifacts: Artifacts
-) -> dict[str, Any]:
-    if baseline is None or run.run_id == baseline.run_id or unlike(run, baseline):
-        return {}
-    draws, counts = artifacts.draws(baseline), artifacts.per_image(run)
-    if draws is None:
-        return {}
-    common = [c for c in draws.classes if counts is not None and c in counts.class_ids]
-    if common and counts is not None:
-        pooled = bootstrap.measures(counts.on(counts.images, common).sum(axis=(0, 1)))
-        seen = float(pooled["selectivity"])
-        drawn = bootstrap.measures(draws.on(common).sum(axis=1))["selectivity"]
-    elif POOLED in draws.class_ids and "selectivity" in run.metrics:
-        seen = run.metrics["selectivity"]
-        drawn = bootstrap.measures(draws.on([POOLED])[:, 0])["selectivity"]
+def class_values(both: Pair, artifacts: Artifacts) -> dict[int, dict[str, Any]]:
+    """By class id the differences to the baseline, corrected over the classes that have enough
+    patches."""
+    if is_drawn(both.baseline):
+        draws = _draws(both.baseline, both.class_ids, artifacts)
+        made = control_class_differences(
+            both.one_bc4, both.other_bc4, draws, is_draw=is_drawn(both.run)
+        )
+    elif is_drawn(both.run):
+        draws = _draws(both.run, both.class_ids, artifacts)
+        turned = control_class_differences(both.other_bc4, both.one_bc4, draws)
+        made = {name: list(map(reversed_difference, turned[name])) for name in MEASURES}
     else:
-        return {}
-    return {"p_draws": bootstrap.draws_p(seen, drawn.tolist())}
+        made = class_differences(both.one_bc4, both.other_bc4)
+    values: dict[int, dict[str, Any]] = {class_id: {} for class_id in both.class_ids}
+    for name in MEASURES:
+        found = dict(zip(both.class_ids, made[name], strict=True))
+        tested = zip(found.items(), both.is_tested_c, strict=True)
+        known = {
+            c: _untested(one, both.apart or ("" if enough else "few patches"))
+            for (c, one), enough in tested
+        }
+        for class_id, p in zip(known, benjamini_hochberg(_p(known)), strict=True):
+            values[class_id] |= difference_entries(name, known[class_id])
+            values[class_id][f"{name}_p_adjusted"] = p
+            # What the reader sees is the value: the mark of its difference stands there.
+            values[class_id][f"{name}_mark"] = mark(p, known[class_id].interval)
+    return values
+
+
+def _p(found: Mapping[Any, Difference]) -> list[float | None]:
+    return [one.test.p for one in found.values()]
+
+
+def _add(values: Values, found: Mapping[str, Difference], name: str) -> None:
+    """The differences in one measure, corrected over the runs."""
+    for run_id, p in zip(found, holm(_p(found)), strict=True):
+        entries = difference_entries(name, found[run_id])
+        entries[f"{name}_p_adjusted"] = p
+        entries[f"{name}_difference_mark"] = mark(p, found[run_id].interval)
+        values[run_id] |= entries
+
+
+def _untested(found: Difference, why: str) -> Difference:
+    return replace(found, test=Test(None, found.test.method, why)) if why else found
+
+
+def reversed_difference(found: Difference) -> Difference:
+    """The other minus the one."""
+    i = found.interval
+    turned = Interval(
+        _minus(i.value), _minus(i.hi), _minus(i.lo), i.n_eff, i.n_images, i.method, i.reason
+    )
+    return Difference(turned, found.test)
+
+
+def _minus(value: float | None) -> float | None:
+    return None if value is None else -value

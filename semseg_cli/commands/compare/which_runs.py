@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli import tracking
-from semseg_cli.commands.compare.uncertainty import listed
+from semseg_cli.commands.compare.like_with_like import lengths_apart
 from semseg_cli.errors import SemsegError, UsageError, VersionError
 from semseg_cli.runs.folder import RUN_FILE, RunFolder
 from semseg_cli.runs.report import SCHEMA_VERSION
 from semseg_cli.settings.compare import RunChoice
-from semseg_cli.settings.controls import RandFeat
+from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat
+from semseg_cli.show.run_notes import listed
 from semseg_cli.tracking.store_address import public
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick, setting_of
 
@@ -39,7 +40,8 @@ class Candidates:
 def candidates(choice: RunChoice, wanted: Sequence[str] = ()) -> Candidates:
     """The runs that `wanted` names in their order, else the newest finished one of each kind.
 
-    A kind is a method with its own settings and the protocol; these go by falling selectivity.
+    A kind is a method with its own settings and the protocol; these go by falling macro
+    selectivity, and what is passed over is said.
 
     Raises:
         UsageError: an unknown method.
@@ -54,6 +56,9 @@ def candidates(choice: RunChoice, wanted: Sequence[str] = ()) -> Candidates:
     kept = [run for run in found if choice.unfinished or has_ended(run, named=bool(wanted))]
     shown = kept if wanted else _newest(kept, choice.last)
     notes += foreign
+    if len(shown) < len(kept) and shown:
+        what = f"the newest {choice.last}" if choice.last else "the newest of each method, settings"
+        notes.append(f"{_count(kept)}, {len(shown)} shown: {what} (--last {len(kept)} shows all).")
     if not shown:
         raise _nothing(choice, found, notes, wanted)
     left_out = tuple(run for run in found if run not in kept)
@@ -127,7 +132,7 @@ def _count(runs: Sequence[TrackedRun]) -> str:
 
 def has_ended(run: TrackedRun, *, named: bool) -> bool:
     """Whether a run has results to show; those that did not finish must be asked for by name."""
-    return "selectivity" in run.metrics and (named or run.status == "FINISHED")
+    return "target_std" in run.metrics and (named or run.status == "FINISHED")
 
 
 def _newest(runs: Sequence[TrackedRun], last: int | None) -> list[TrackedRun]:
@@ -136,7 +141,7 @@ def _newest(runs: Sequence[TrackedRun], last: int | None) -> list[TrackedRun]:
         is_one_of_a_kind = last or run.status != "FINISHED"
         by_kind.setdefault(run.run_id if is_one_of_a_kind else kind(run), run)
     kept = list(by_kind.values())[:last]
-    return sorted(kept, key=lambda run: -run.metrics.get("selectivity", -2.0))
+    return sorted(kept, key=lambda run: -run.metrics.get("macro_selectivity", -2.0))
 
 
 def kind(run: TrackedRun) -> tuple[int | float | str | None, ...]:
@@ -159,15 +164,38 @@ def _baselines(
     if choice.baseline is not None and not _is_method(choice.baseline):
         run = _baseline_run(choice, choice.baseline, [*shown, *pool])
         return run.name, {one.run_id: run for one in shown}
-    method = method_name(choice.baseline or RandFeat.command)
+    if choice.baseline is None:
+        return _controls(shown)
+    method = method_name(choice.baseline)
     fitting = [run for run in shown if run.tag("method") == method and has_ended(run, named=True)]
-    if not fitting and choice.baseline is not None:
-        fitting = _all_of(method, choice, pool)
-    if not fitting:
-        return "", {}
-    by_scale = {run.metrics.get("scale"): run for run in reversed(fitting)}
-    compared = {run.run_id: by_scale.get(run.metrics.get("scale"), fitting[0]) for run in shown}
+    compared = _at_same_scale(shown, fitting or _all_of(method, choice, pool))
     return COMMANDS.get(method, method), compared
+
+
+def _controls(shown: Sequence[TrackedRun]) -> tuple[str, dict[str, TrackedRun]]:
+    """By default each run is compared with a random control whose edit is as long, latents before
+    vectors; where there is none, with one that is not, which gives no p."""
+    ended = [run for run in shown if has_ended(run, named=True)]
+    latents, vectors = (
+        [run for run in ended if run.tag("method") == method.name] for method in (RandFeat, RandVec)
+    )
+    if not latents and not vectors:
+        return "", {}
+    found = _at_same_scale(shown, latents or vectors)
+    for run in shown:
+        own = latents if run in vectors else [*latents, *vectors]
+        if run not in latents and (alike := [c for c in own if not lengths_apart(run, c)]):
+            found[run.run_id] = _at_same_scale([run], alike)[run.run_id]
+    used = {found[run.run_id].tag("method") for run in shown if found[run.run_id] is not run}
+    return COMMANDS[str(used.pop())] if len(used) == 1 else "control", found
+
+
+def _at_same_scale(
+    shown: Sequence[TrackedRun], fitting: Sequence[TrackedRun]
+) -> dict[str, TrackedRun]:
+    """By run id the one of the same scale, else the first."""
+    by_scale = {run.metrics.get("scale"): run for run in reversed(fitting)}
+    return {run.run_id: by_scale.get(run.metrics.get("scale"), fitting[0]) for run in shown}
 
 
 def _baseline_run(choice: RunChoice, name: str, known: Sequence[TrackedRun]) -> TrackedRun:

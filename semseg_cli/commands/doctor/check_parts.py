@@ -1,7 +1,7 @@
 """Checks of the parts by themselves and of their shapes: nothing is computed yet."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from semseg_cli.commands.doctor.findings import Finding, NotApplicableError
 from semseg_cli.commands.doctor.patient import (
@@ -26,6 +26,7 @@ from semseg_cli.experiment.parts import (
 from semseg_cli.models import sae as saes
 from semseg_cli.models.pipeline import require_fitting, require_layer, require_width
 from semseg_cli.models.sae.statistics import NAMES
+from semseg_cli.runs.groups import group_names, suggestion
 
 
 def options(patient: Patient) -> Finding:
@@ -86,9 +87,17 @@ def split(role: str) -> Callable[[Patient], Finding]:
                 said, "Latents are chosen on the split that they are judged on: expect too good "
                 "numbers, or give another --lookup-split.",
             )  # fmt: skip
-        return good(said)
+        return _grouped(said, found.names, setup.group_by) if is_evaluated else good(said)
 
     return check
+
+
+def _grouped(said: str, names: Sequence[str], group_by: str | None) -> Finding:
+    """Whether images that belong together count as one."""
+    if group_by is not None:
+        return good(f"{said}, in {len(set(group_names(names, group_by)))} groups")
+    advice = suggestion(names)
+    return good(said) if advice is None else doubtful(said, advice)
 
 
 def classes(patient: Patient) -> Finding:

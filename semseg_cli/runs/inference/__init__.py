@@ -19,7 +19,6 @@ from semseg_cli.runs.inference.controls import (
 from semseg_cli.runs.inference.many import benjamini_hochberg, holm
 from semseg_cli.runs.inference.means import mean_intervals
 from semseg_cli.runs.inference.measured import (
-    COUNTED,
     MEASURES,
     class_intervals,
     macro_classes,
@@ -37,7 +36,6 @@ from semseg_cli.runs.inference.paired import (
 from semseg_cli.runs.inference.rates import rate_intervals, rates_of, sum_groups
 
 __all__ = [
-    "COUNTED",
     "MEASURES",
     "Difference",
     "Interval",

@@ -1,4 +1,4 @@
-"""The intervals of a run, from its counts [images, classes, 4] in the order of `COUNTED`."""
+"""The intervals of a run, from its counts [images, classes, 4] in the order of COUNTED."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from semseg_cli.runs.inference.combined import (
 from semseg_cli.runs.inference.rates import Rates, rate_intervals, rates_of
 from semseg_cli.typed import typed
 
-COUNTED = ("n_orig_patches", "n_changed_patches", "n_other_patches", "n_other_changed")
 MEASURES = ("target_change", "other_change", "selectivity")
 MIN_IMAGES_OF_A_CLASS = 3  # of the classes that macro means are over
 

@@ -4,7 +4,7 @@ A new metric is one row here. Tables, tiles, charts, MLflow's view, short names 
 and docs/metrics.md are read off it. Standard library only.
 """
 
-from semseg_cli.runs.metrics.metric import Metric, Place
+from semseg_cli.runs.metrics.metric import DETAILS, Metric, Place
 from semseg_cli.runs.metrics.of_classes import CLASSES
 from semseg_cli.runs.metrics.of_parts import HEADS, LATENTS, STATISTICS
 from semseg_cli.runs.metrics.of_runs import RUNS
@@ -16,21 +16,25 @@ TABLES: dict[str, tuple[Metric, ...]] = {
     "heads": HEADS,
     "statistics": STATISTICS,
 }
-# Short name on the command line -> key.
-SHORT = {metric.short: metric.key for metric in (*RUNS, *CLASSES) if metric.short} | {
+# Short name on the command line -> key, where rows are runs, and where they are classes.
+SHORT = {metric.short: metric.key for metric in RUNS if metric.short}
+SHORT_OF_CLASSES = {metric.short: metric.key for metric in CLASSES if metric.short} | {
     "class": "class_name"
 }
 
 __all__ = [
     "CLASSES",
+    "DETAILS",
     "HEADS",
     "LATENTS",
     "RUNS",
     "SHORT",
+    "SHORT_OF_CLASSES",
     "STATISTICS",
     "TABLES",
     "Metric",
     "find",
+    "is_detail",
     "shown",
 ]
 
@@ -41,9 +45,15 @@ def shown(metrics: tuple[Metric, ...], place: Place) -> tuple[Metric, ...]:
 
 
 def find(metrics: tuple[Metric, ...], key: str) -> Metric | None:
-    """The metric of that key, or the one whose interval it is an end of; None if there is none."""
+    """The metric of that key, or the one that it is a detail of; None if there is none."""
     by_key = {metric.key: metric for metric in metrics}
     if key in by_key:
         return by_key[key]
-    of = by_key.get(key.removesuffix("_lo").removesuffix("_hi"))
+    of = by_key.get(is_detail(key) or "")
     return of if of is not None and of.has_interval else None
+
+
+def is_detail(key: str) -> str | None:
+    """The key of the number that this one is a detail of, such as the end of its interval."""
+    ends = [f"_{end}" for end in DETAILS if key.endswith(f"_{end}")]
+    return key.removesuffix(max(ends, key=len)) if ends else None

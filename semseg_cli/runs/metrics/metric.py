@@ -8,6 +8,11 @@ Kind = Literal["text", "ratio", "count", "setting", "estimate", "difference", "p
 # plots: target and other change drawn against each other, or selectivity.
 Place = Literal["table", "tiles", "view", "plots"]
 
+# What comes beside a number with an interval, as `KEY_lo`: its ends, the effective size (of one
+# share: as many independent patches; else images, discounted for unequal shares), the images (or
+# groups) it is over, of those the ones in which a patch changed, the method, why there is none.
+DETAILS = ("lo", "hi", "n_eff", "n_images", "n_touched", "method", "reason")
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -15,7 +20,7 @@ class Metric:
 
     `help` is its definition: over what it is taken and what is left out. `digits` are decimals: 3
     (or `--precision`), 0 for counts, None where it shows as many as it needs. A metric with an
-    interval may come with `KEY_lo` and `KEY_hi`.
+    interval may come with the entries of `DETAILS`.
     """
 
     key: str
@@ -52,7 +57,7 @@ class Metric:
         return "ratio" if self.digits else "count"
 
 
-def against_baseline(key: str, of: str, *, is_corrected: bool) -> tuple[Metric, ...]:
+def against_baseline(key: str, of: str, corrected_over: str) -> tuple[Metric, Metric, Metric]:
     """How a measure compares with the baseline's: its difference, and its p values."""
     difference = Metric(
         f"{key}_difference",
@@ -64,15 +69,9 @@ def against_baseline(key: str, of: str, *, is_corrected: bool) -> tuple[Metric, 
     )
     p_value = Metric(
         f"{key}_p",
-        f"Two-sided p of that difference in {of}, by resampling the images.",
+        f"Two-sided p of that difference in {of}, not corrected; `{key}_p_method` says which test. "
+        "None against a baseline of another edit length.",
         unit="p",
     )
-    if not is_corrected:
-        return difference, p_value
-    corrected = Metric(
-        f"{key}_p_adjusted",
-        f"`{key}_p` corrected over the classes with enough predicted patches (Benjamini-Hochberg); "
-        "none for the others.",
-        unit="p",
-    )
+    corrected = Metric(f"{key}_p_adjusted", f"`{key}_p` corrected over {corrected_over}.", unit="p")
     return difference, p_value, corrected

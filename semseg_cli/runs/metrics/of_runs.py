@@ -4,37 +4,72 @@ from dataclasses import replace
 
 from semseg_cli.runs.metrics.metric import Metric, against_baseline
 
-_DIFFERENCE, _P = against_baseline("selectivity", "selectivity", is_corrected=False)
+_HOLM = "the runs of the table (Holm)"
+_DIFFERENCE, _P, _P_ADJUSTED = against_baseline("macro_selectivity", "macro selectivity", _HOLM)
 
 RUNS = (
     Metric(
+        "macro_target_change",
+        "Mean of the classes' target changes, each class alike; classes with fewer than "
+        "`--min-patches` predicted patches, or in fewer than 3 images, are left out. None over no "
+        "class.",
+        "macro\ntarget",
+        shown=("table", "tiles", "view", "plots"),
+        short="macro_target",
+        label="macro target change",
+        has_interval=True,
+    ),
+    Metric(
+        "macro_other_change",
+        "Mean of the classes' other changes, over the same classes as `macro_target_change`.",
+        "macro\nother",
+        shown=("table", "tiles", "view", "plots"),
+        short="macro_other",
+        label="macro other change",
+        has_interval=True,
+    ),
+    Metric(
+        "macro_selectivity",
+        "Macro target change minus macro other change, from -1 to 1: 1 is latents that drive their "
+        "classes and nothing else. What runs are sorted by.",
+        "macro\nselectivity",
+        unit="difference of shares",
+        shown=("table", "tiles", "view", "plots"),
+        short="macro",
+        has_interval=True,
+    ),
+    replace(_DIFFERENCE, heading="vs\nbaseline", shown=("table",), short="difference"),
+    _P,
+    replace(_P_ADJUSTED, heading="p", shown=("table",), short="p"),
+    Metric(
         "target_change",
         "Share of the patches predicted as a class that change class when its latents are set; "
-        "patches of all classes pooled, so large classes weigh more. 0 where no patch is "
+        "patches of all classes pooled, so large classes weigh more. None where no patch is "
         "predicted as any class.",
-        "target",
-        shown=("table", "tiles", "view", "plots"),
+        "pooled\ntarget",
+        shown=("table", "tiles", "view"),
         short="target",
-        label="target change",
+        label="pooled target change",
         has_interval=True,
+        only_wide=True,
     ),
     Metric(
         "other_change",
         "Share of all other patches that change class with it; pooled over classes, so a patch "
         "counts once for every counted class that it is not predicted as.",
-        "other",
-        shown=("table", "tiles", "view", "plots"),
+        "pooled\nother",
+        shown=("table", "tiles", "view"),
         short="other",
-        label="other change",
+        label="pooled other change",
         has_interval=True,
+        only_wide=True,
     ),
     Metric(
         "selectivity",
-        "Pooled target change minus pooled other change, from -1 to 1: 1 is a latent that drives "
-        "its class and nothing else.",
-        "selectivity",
+        "Pooled target change minus pooled other change, from -1 to 1.",
+        "pooled\nselectivity",
         unit="difference of shares",
-        shown=("table", "tiles", "view", "plots"),
+        shown=("tiles", "view"),
         has_interval=True,
     ),
     Metric(
@@ -48,27 +83,6 @@ RUNS = (
         "Of `insert` only: share of all other patches that become the class when its latents are "
         "set to their maxima in them; pooled over classes. None where there is no other patch.",
         has_interval=True,
-    ),
-    replace(_DIFFERENCE, heading="vs\nbaseline", shown=("table",), short="difference"),
-    replace(_P, heading="p", shown=("table",), short="p"),
-    Metric(
-        "macro_target_change",
-        "Mean of the classes' target changes, each class alike; classes with fewer than "
-        "`--min-patches` predicted patches are left out.",
-        "macro\ntarget",
-        shown=("table", "tiles", "view"),
-        short="macro_target",
-        has_interval=True,
-        only_wide=True,
-    ),
-    Metric(
-        "macro_other_change",
-        "Mean of the classes' other changes, over the same classes as `macro_target_change`.",
-        "macro\nother",
-        shown=("table", "tiles", "view"),
-        short="macro_other",
-        has_interval=True,
-        only_wide=True,
     ),
     Metric(
         "edit_norm",
@@ -87,26 +101,31 @@ RUNS = (
         "other_std",
         "Population standard deviation of the classes' other changes; all classes.",
     ),
-    *against_baseline("target_change", "target change", is_corrected=False),
-    *against_baseline("other_change", "other change", is_corrected=False),
-    Metric(
-        "p_draws",
-        "How often chance does as well: (1 + draws of the baseline with at least the run's "
-        "selectivity) / (1 + draws), over the classes that both have.",
-        unit="p",
-    ),
+    *against_baseline("macro_target_change", "macro target change", _HOLM),
+    *against_baseline("macro_other_change", "macro other change", _HOLM),
+    *against_baseline("target_change", "pooled target change", _HOLM),
+    *against_baseline("other_change", "pooled other change", _HOLM),
+    *against_baseline("selectivity", "pooled selectivity", _HOLM),
     Metric(
         "half_effect_scale",
-        "Scale at which the pooled target change first reaches one half, by linear interpolation "
-        "between the scales of the command (the first scale if it is there already); none where "
-        "the curve stays below.",
+        "Magnitude of the scale at which the macro target change first reaches one half, by linear "
+        "interpolation between the scales of the command and 0 (the clean image, or the ablation "
+        "where scale 0 was run); none where the curve stays below one half up to `curve_end`, "
+        "which tables show as > that scale.",
         unit="scale",
     ),
     Metric(
         "curve_area",
-        "Mean of pooled target minus other change over the range of scales of the command "
-        "(trapezoids), from -1 to 1; none for one scale.",
+        "Mean of macro target minus other change from 0 to `curve_end` (trapezoids), from -1 to 1; "
+        "none for one scale.",
         unit="difference of shares",
+    ),
+    Metric(
+        "curve_end",
+        "The scale, largest by magnitude, at which the curve of `curve_area` and "
+        "`half_effect_scale` ends.",
+        unit="scale",
+        digits=None,
     ),
     Metric(
         "flip_rate",
@@ -115,7 +134,27 @@ RUNS = (
     ),
     Metric("scale", "The scale of the edit.", unit="scale", digits=None),
     Metric("n_classes", "Classes that are counted.", unit="classes", digits=None),
+    Metric(
+        "n_classes_compared",
+        "Classes that all runs of a table have: its numbers are over these.",
+        unit="classes",
+        digits=None,
+    ),
+    Metric(
+        "n_groups",
+        "Groups of images (`--group-by`), each taken as one sample.",
+        unit="groups",
+        digits=None,
+    ),
+    Metric("unit", "What was sampled, where it is not the image.", unit="text", digits=None),
     Metric("n_images", "Images evaluated.", unit="images", digits=None),
+    Metric(
+        "n_overlap",
+        "Evaluated images that are also among those that latents were chosen on, by their "
+        "contents (`--allow-overlap`); none where no image is.",
+        unit="images",
+        digits=None,
+    ),
     Metric("n_patches", "Patches of all images evaluated.", unit="patches", digits=None),
     Metric(
         "n_draws",

@@ -12,9 +12,9 @@ import pytest
 from run_folders import fill, make_folder, make_report
 
 from semseg_cli import tracking
+from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.command import compare
 from semseg_cli.commands.compare.table_of_runs import comparison, differing
-from semseg_cli.commands.compare.uncertainty import Artifacts
 from semseg_cli.commands.compare.which_runs import COMMANDS, Candidates
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs.folder import RunFolder
@@ -56,22 +56,26 @@ def _ids(folders: dict[str, RunFolder], *names: str) -> list[str]:
 def test_the_table_is_pinned(store: tuple[str, dict[str, RunFolder]]) -> None:
     assert render(compare(Compare(tracking_uri=store[0]))) == (
         "4 runs of experiment semseg\n"
-        "                                                              vs            edit\n"
-        "run         scale      target      other  selectivity  rand-feat       p    norm\n"
-        "────────────────────────────────────────────────────────────────────────────────\n"
-        "auto-feat      -5       0.781      0.045        0.736     +0.531  <0.001  12.500\n"
-        "x-5                [.56,1.00]  [.00,.14]    [.56,.91]  [.44,.62]\n"
-        "auto-feat      -2       0.750      0.045        0.705     +0.500  <0.001  12.500\n"
-        "x-2                [.50,1.00]  [.00,.14]    [.49,.91]  [.38,.62]\n"
-        "rand-vec       -2       0.312      0.045        0.267     +0.063   0.616  12.500\n"
-        "x-2                 [.00,.66]  [.00,.14]    [.00,.53]  [.00,.19]\n"
-        "rand-feat      -2       0.250      0.045        0.205          -       -  12.500\n"
-        "x-2                 [.00,.50]  [.00,.14]    [.00,.41]\n"
+        "                       macro  macro        macro         vs    edit\n"
+        "run            scale  target  other  selectivity  rand-feat    norm\n"
+        "───────────────────────────────────────────────────────────────────\n"
+        "auto-feat x-5     -5   0.725  0.045        0.680     +0.425  12.500\n"
+        "                       4 img  4 img        4 img\n"
+        "auto-feat x-2     -2   0.700  0.045        0.655     +0.400  12.500\n"
+        "                       4 img  4 img        4 img\n"
+        "rand-vec x-2      -2   0.350  0.045        0.305     +0.050  12.500\n"
+        "                       4 img  4 img        4 img\n"
+        "rand-feat x-2     -2   0.300  0.045        0.255          -  12.500\n"
+        "                       4 img  4 img        4 img\n"
         "All runs: 4 images, 2 classes, protocol class, latents by f1, chosen on the\n"
         "training split.\n"
-        "[ ]: 95% intervals, bootstrap over images. From 4 images only: too narrow.\n"
-        "vs rand-feat: selectivity minus its selectivity, on the same images; p is\n"
-        "two-sided.\n"
+        "No interval from fewer than 5 images, or where few hold nearly all patches: 2/3\n"
+        "img is a change in 2 of the 3 that have the class.\n"
+        "vs rand-feat: macro selectivity of auto-feat x-5, auto-feat x-2, rand-vec x-2\n"
+        "minus rand-feat x-2, on the same images.\n"
+        "No p for auto-feat x-5, auto-feat x-2, rand-vec x-2: 4 images: an interval needs\n"
+        "5.\n"
+        "5 runs, 4 shown: the newest of each method, settings (--last 5 shows all).\n"
         "2 unfinished runs left out (--unfinished shows them): auto-feat x-2 RUNNING,\n"
         "auto-feat x-2 FAILED.\n"
     )
@@ -83,7 +87,10 @@ def test_the_newest_finished_run_of_each_kind_is_taken(
     uri, folders = store
     table = compare(Compare(tracking_uri=uri))
     assert [row["run_id"] for row in table.rows] == _ids(folders, "strong", "auto", "vec", "feat")
-    assert table.best == (0, "selectivity")
+    assert table.best == (0, "macro_selectivity")
+    assert (
+        "5 runs, 4 shown: the newest of each method, settings (--last 5 shows all)."
+    ) in table.notes
 
 
 def test_last_takes_the_newest_runs(store: tuple[str, dict[str, RunFolder]]) -> None:
@@ -135,7 +142,7 @@ def test_named_runs_keep_their_order_and_come_from_any_experiment(
 
 def test_folders_are_compared_without_a_store(tmp_path: Path) -> None:
     folders = [make_folder(tmp_path / "runs", changed=changed) for changed in (10, 90)]
-    settings = Compare(tracking_uri=f"sqlite:///{tmp_path}/none.db")
+    settings = Compare(tracking_uri=f"sqlite:///{tmp_path}/none.db", top=9)
     rows = compare(settings, [str(folder.path) for folder in folders]).rows
     assert [round(row["target_change"], 3) for row in rows] == [0.25, 0.75]
     assert not (tmp_path / "none.db").exists()
@@ -205,7 +212,7 @@ def test_many_differing_settings_keep_80_columns() -> None:
     one, two = (_run("a" * 60, **values) for values in settings)
     text = render(side_by_side(one, two))
     assert all(len(line) <= 80 for line in text.splitlines())
-    assert "0.705" in text
+    assert "0.655" in text
 
 
 @pytest.mark.parametrize(
@@ -398,7 +405,7 @@ def test_a_baseline_that_does_not_exist_is_told(store: tuple[str, dict[str, RunF
 def test_columns_are_chosen_and_ordered(store: tuple[str, dict[str, RunFolder]]) -> None:
     table = compare(Compare(tracking_uri=store[0], columns="p,target,lookup_split,run_id"))
     assert [column.key for column in table.columns] == [
-        "run", "selectivity_p", "target_change", "lookup_split", "run_id"
+        "run", "macro_selectivity_p_adjusted", "target_change", "lookup_split", "run_id"
     ]  # fmt: skip
     assert {row["lookup_split"] for row in table.rows} == {"training"}
     with pytest.raises(UsageError, match="--columns has no column 'targt': did you mean target"):
@@ -415,17 +422,17 @@ def test_all_columns_hold_constants_too_at_80_columns(
 
 def test_a_wider_terminal_shows_more(store: tuple[str, dict[str, RunFolder]]) -> None:
     settings = Compare(tracking_uri=store[0])
-    assert not any(c.key.startswith("macro") for c in compare(settings).columns)
-    assert any(c.key.startswith("macro") for c in compare(settings, width=120).columns)
+    assert "target_change" not in {c.key for c in compare(settings, width=70).columns}
+    assert "target_change" in {c.key for c in compare(settings, width=120).columns}
     csv = Compare(tracking_uri=store[0], format="csv")
-    assert any(c.key.startswith("macro") for c in compare(csv).columns)
+    assert "target_change" in {c.key for c in compare(csv).columns}
 
 
 def test_rows_are_sorted_and_cut(store: tuple[str, dict[str, RunFolder]]) -> None:
     table = compare(Compare(tracking_uri=store[0], sort="-target", top=2))
     assert [row["run"] for row in table.rows] == ["rand-feat x-2", "rand-vec x-2"]
     assert table.title == "2 of 4 runs of experiment semseg"
-    assert table.best == (1, "selectivity")
+    assert table.best == (1, "macro_selectivity")
 
 
 def test_the_plot_gets_every_run_with_results(
@@ -445,7 +452,7 @@ def test_the_plot_gets_every_run_with_results(
         compare(Compare(tracking_uri=store[0], plot=path, unfinished=True, per_class=per_class))
         assert path.read_bytes() == b"PNG"
         assert len(drawn) == 4
-        assert {"run", "target_change", "target_change_lo", "other_change_hi"} <= set(drawn[0])
+        assert {"run", "macro_target_change", "macro_other_change_hi"} <= set(drawn[0])
 
 
 def test_a_plot_that_cannot_be_written_is_a_sentence(

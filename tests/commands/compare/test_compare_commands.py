@@ -16,8 +16,7 @@ from terminal import Done, Terminal, options, working_in
 from worlds import World
 
 import semseg_cli
-from semseg_cli.runs import bootstrap
-from semseg_cli.runs.bootstrap import COUNTED
+from semseg_cli.runs.per_image import COUNTED
 from semseg_cli.settings.methods import METHODS
 from semseg_cli.settings.output import FORMATS
 
@@ -56,43 +55,35 @@ def shown(done: Done) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(done.out)))
 
 
-def test_every_method_is_a_row_with_interval_and_difference(here: Terminal, place: Place) -> None:
-    rows = {row["run"]: row for row in shown(here.type("compare", "--format", "csv"))}
+def test_every_method_is_a_row_with_its_images_and_differences(
+    here: Terminal, place: Place
+) -> None:
+    args = ["compare", "--baseline", "rand-feat", "--format", "csv"]
+    rows = {row["run"]: row for row in shown(here.type(*args))}
     assert {name.split()[0] for name in rows} == set(place.runs)
     for name, row in rows.items():
-        assert float(row["selectivity_lo"]) <= float(row["selectivity"])
-        assert float(row["selectivity"]) <= float(row["selectivity_hi"])
+        for key in ("macro_selectivity", "selectivity"):
+            if row[f"{key}_lo"]:
+                assert float(row[f"{key}_lo"]) <= float(row[key]) <= float(row[f"{key}_hi"])
+            assert int(row[f"{key}_n_images"]) > 0
         assert (row["selectivity_difference"] == "") == name.startswith("rand-feat")
 
 
-def test_the_paired_difference_is_that_of_the_counts(here: Terminal, place: Place) -> None:
-    rows = {row["run"]: row for row in shown(here.type("compare", "--format", "csv"))}
+def test_the_difference_is_that_of_the_counts(here: Terminal, place: Place) -> None:
+    args = ["compare", "--baseline", "rand-feat", "--format", "csv"]
+    rows = {row["run"]: row for row in shown(here.type(*args))}
     frames = {
-        command: pd.read_parquet(place.runs[command] / "per_image.parquet")
-        for command in ("auto-feat", "rand-feat")
+        command: pd.read_parquet(folder / "per_image.parquet")
+        for command, folder in place.runs.items()
     }
     common = set.intersection(*(set(frame["class_id"]) for frame in frames.values()))
-    pooled = {}
-    for command, frame in frames.items():
-        kept = frame[frame["class_id"].isin(common)]
-        sums = kept.groupby("image", observed=False)[list(COUNTED)].sum()
-        pooled[command] = sums.to_numpy()[:, None]
-    expected = bootstrap.differences(pooled["auto-feat"], pooled["rand-feat"])["selectivity"][0]
-    row = rows["auto-feat x-2"]
-    assert float(row["selectivity_difference"]) == pytest.approx(expected.value)
-    assert float(row["selectivity_difference_lo"]) == pytest.approx(expected.lo, abs=1e-9)
-    assert float(row["selectivity_p"]) == pytest.approx(expected.p_value)
-
-
-def test_runs_are_judged_against_the_draws(here: Terminal) -> None:
-    rows = {row["run"]: row for row in shown(here.type("compare", "--format", "csv"))}
-    p_value = float(rows["auto-feat x-2"]["p_draws"])
-    assert p_value in [n / (N_DRAWS + 1) for n in range(1, N_DRAWS + 2)]
-    text = " ".join(here.type("compare", "auto-feat x-2", "rand-feat x-2").out.split())
-    n_as_good = round(p_value * (N_DRAWS + 1)) - 1
-    assert f"Of the {N_DRAWS} draws of rand-feat x-2 (median selectivity" in text
-    verb = "does" if n_as_good == 1 else "do"
-    assert f"{n_as_good} {verb} as well as auto-feat x-2 (p {p_value:.3f})" in text
+    shares = {}
+    for command in ("auto-feat", "rand-feat"):
+        kept = frames[command][frames[command]["class_id"].isin(common)]
+        orig, changed, other, other_changed = kept[list(COUNTED)].sum().tolist()
+        shares[command] = changed / orig - other_changed / other
+    found = float(rows["auto-feat x-2"]["selectivity_difference"])
+    assert found == pytest.approx(shares["auto-feat"] - shares["rand-feat"])
 
 
 def test_a_run_without_the_class_shows_nothing_for_it(

@@ -8,23 +8,32 @@ from typing import Any
 
 import pytest
 from run_folders import make_folder
-from test_uncertainty import AUTO, CONTROL, compared, drawn, made
+from test_uncertainty import AUTO, CONTROL, compared, drawn, in_order, made
 
+from semseg_cli.commands.compare.table_of_runs import is_beside
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.runs import bootstrap
 from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.inference import (
+    MEASURES,
+    benjamini_hochberg,
+    class_differences,
+    control_class_differences,
+)
+from semseg_cli.runs.interval_rows import class_entries
 from semseg_cli.runs.metrics import CLASSES, RUNS, find
+from semseg_cli.runs.per_image import read_draws
 from semseg_cli.settings.output import FORMATS
 from semseg_cli.show.tables import Table, render
 
 
 def by_class(*folders: RunFolder, **settings: Any) -> Table:
-    return compared(*folders, per_class=True, **settings)
+    baseline = {"baseline": "mean-diff"} if any("mean" in str(f.path) for f in folders) else {}
+    return compared(*folders, per_class=True, **{**baseline, **settings})
 
 
 @pytest.fixture
 def both(tmp_path: Path) -> list[RunFolder]:
-    return [made(tmp_path, "auto-feat", AUTO), made(tmp_path, "rand-feat", CONTROL)]
+    return [made(tmp_path, "auto-feat", AUTO), made(tmp_path, "mean-diff", CONTROL)]
 
 
 def test_the_table_of_one_run_is_pinned(both: list[RunFolder]) -> None:
@@ -33,85 +42,99 @@ def test_the_table_of_one_run_is_pinned(both: list[RunFolder]) -> None:
         "class    latent     target      other  selectivity  patches\n"
         "───────────────────────────────────────────────────────────\n"
         "class 3      10      0.808      0.115        0.693      765\n"
-        "                 [.76,.85]  [.10,.13]    [.65,.74]\n"
+        "                 [.69,.89]  [.08,.16]    [.57,.78]\n"
         "class 1       8      0.771      0.096        0.675      802\n"
-        "                 [.72,.82]  [.08,.11]    [.62,.72]\n"
+        "                 [.64,.87]  [.06,.15]    [.54,.77]\n"
         "class 2       9      0.749      0.093        0.656      993\n"
-        "                 [.70,.79]  [.08,.11]    [.60,.70]\n"
-        "[ ]: 95% intervals, bootstrap over images.\n"
+        "                 [.63,.84]  [.05,.16]    [.51,.76]\n"
+        "[ ], >=, <=: 95% interval over other images like these, for the same latents.\n"
     )
 
 
 def test_the_table_of_several_runs_is_pinned(both: list[RunFolder]) -> None:
     assert render(by_class(*both)) == (
         "Selectivity by class, 2 runs of experiment semseg\n"
-        "                     auto-feat  rand-feat\n"
-        "class    patches           x-2        x-2\n"
-        "─────────────────────────────────────────\n"
-        "class 3      765      0.693***      0.169\n"
-        "                     [.65,.74]  [.11,.23]\n"
-        "class 1      802      0.675***      0.177\n"
-        "                     [.62,.72]  [.14,.22]\n"
-        "class 2      993      0.656***      0.155\n"
-        "                     [.60,.70]  [.12,.19]\n"
-        "[ ]: 95% intervals, bootstrap over images.\n"
-        "*, **, ***: unlike rand-feat with p < .05, .01, .001 on the same images,\n"
-        "corrected over classes (Benjamini-Hochberg).\n"
+        "                   auto-feat  mean-diff\n"
+        "class    patches         x-2        x-2\n"
+        "───────────────────────────────────────\n"
+        "class 3      765      0.693*      0.169\n"
+        "                   [.57,.78]  [.03,.33]\n"
+        "class 1      802      0.675*      0.177\n"
+        "                   [.54,.77]  [.07,.30]\n"
+        "class 2      993      0.656*      0.155\n"
+        "                   [.51,.76]  [.05,.27]\n"
+        "[ ], >=, <=: 95% interval over other images like these, for the same latents.\n"
+        "*: unlike mean-diff with p <= .05, corrected over classes (Benjamini-Hochberg),\n"
+        "and 0 outside the interval of the difference; (*): p alone.\n"
     )
 
 
 def test_values_and_intervals_are_those_of_each_class(both: list[RunFolder]) -> None:
     rows = by_class(both[0], sort="-class_id").rows
-    found = bootstrap.row_intervals(AUTO)
+    found = class_entries(in_order(AUTO))
     for c, row in enumerate(rows):
         orig, changed, other, other_changed = AUTO.sum(axis=0)[c].tolist()
         assert row["n_orig_patches"] == orig
         assert row["target_change"] == changed / orig
         assert row["selectivity"] == pytest.approx(changed / orig - other_changed / other)
-        for name in bootstrap.MEASURES:
-            ends = (row[f"{name}_lo"], row[f"{name}_hi"])
-            assert ends == pytest.approx(tuple(found[name][c]))
+        assert {key: row[key] for key in found[c]} == pytest.approx(found[c])
 
 
 def test_p_values_are_corrected_over_classes(both: list[RunFolder]) -> None:
     rows = by_class(*both, sort="-class_id").rows
-    expected = bootstrap.differences(AUTO, CONTROL)["selectivity"]
-    assert [row["auto-feat x-2: selectivity_p"] for row in rows] == [d.p_value for d in expected]
-    corrected = bootstrap.adjusted([d.p_value for d in expected])
+    expected = class_differences(in_order(AUTO), in_order(CONTROL))["selectivity"]
+    p_values = [difference.test.p for difference in expected]
+    assert [row["auto-feat x-2: selectivity_p"] for row in rows] == p_values
     key = "auto-feat x-2: selectivity_p_adjusted"
-    assert [row[key] for row in rows] == pytest.approx(corrected)
-    assert not any(k.startswith("rand-feat x-2: selectivity_p") for row in rows for k in row)
+    assert [row[key] for row in rows] == benjamini_hochberg(p_values)
+    assert not any(k.startswith("mean-diff x-2: selectivity_p") for row in rows for k in row)
 
 
 def test_classes_with_few_patches_are_shown_and_named_but_not_tested(tmp_path: Path) -> None:
     few = AUTO.copy()
     few[1:, 2] = [0, 0, 64, 3]
     few[0, 2] = [30, 20, 34, 3]
-    folders = [made(tmp_path, name, few) for name in ("auto-feat", "rand-feat")]
+    weak = few.copy()
+    weak[..., 1] //= 2
+    folders = [made(tmp_path, "auto-feat", few), made(tmp_path, "mean-diff", weak)]
     table = by_class(*folders, sort="-class_id")
     key = "auto-feat x-2: selectivity_p_adjusted"
-    assert [key in row for row in table.rows] == [True, True, False]
-    note = "1 of 3 classes has fewer than 50 predicted patches, so its own numbers say little: "
-    assert f"{note}class 3." in table.notes
-    assert f"{note}class 3." in compared(*folders).notes
+    assert [row[key] is None for row in table.rows] == [False, False, True]
+    assert table.rows[2]["auto-feat x-2: target_change_n_touched"] == 1
+    assert "1/1 img" in render(by_class(folders[0]))
+    note = "macro: 2 of 3 classes; not 1 with fewer than 50 predicted patches (class 3)."
+    assert note in table.notes
+    assert note in compared(*folders).notes
 
 
 def test_patches_of_several_draws_are_counted_once(tmp_path: Path) -> None:
     once = by_class(made(tmp_path, "auto-feat", AUTO), sort="-class_id").rows
     thrice = by_class(made(tmp_path, "auto-feat", 3 * AUTO, n_draws=3), sort="-class_id").rows
     for key in ("n_orig_patches", "target_change", "selectivity_lo"):
-        assert [row[key] for row in thrice] == [row[key] for row in once]
+        assert [row[key] for row in thrice] == pytest.approx([row[key] for row in once])
 
 
-def test_a_class_is_judged_against_its_own_draws(tmp_path: Path) -> None:
-    table = by_class(made(tmp_path, "auto-feat", AUTO), drawn(tmp_path))
-    assert [row["auto-feat x-2: p_draws"] for row in table.rows] == [1 / 20] * 3
+def test_a_class_is_compared_with_its_own_draws(tmp_path: Path) -> None:
+    control = drawn(tmp_path)
+    table = by_class(made(tmp_path, "auto-feat", AUTO), control, sort="-class_id")
+    draws = read_draws((control.path / "draws.csv").read_text()).on([1, 2, 3])
+    expected = control_class_differences(in_order(AUTO), 6 * in_order(CONTROL), draws)
+    for name in MEASURES:
+        assert [row[f"auto-feat x-2: {name}_p"] for row in table.rows] == [
+            difference.test.p for difference in expected[name]
+        ]
+
+
+def test_a_class_against_one_draw_gets_no_p_but_says_how_many_it_needs(tmp_path: Path) -> None:
+    table = by_class(made(tmp_path, "auto-feat", AUTO), made(tmp_path, "rand-feat", CONTROL))
+    assert {row["auto-feat x-2: selectivity_p"] for row in table.rows} == {None}
+    assert any("run the control with --draws 6" in note for note in table.notes)
 
 
 def test_a_class_without_patches_has_no_target(tmp_path: Path) -> None:
     none = AUTO.copy()
     none[:, 2] = [0, 0, 64, 3]
-    folders = [made(tmp_path, name, none) for name in ("auto-feat", "rand-feat")]
+    folders = [made(tmp_path, name, none) for name in ("auto-feat", "mean-diff")]
     table = by_class(*folders, columns="target,selectivity")
     assert table.rows[-1]["class_name"] == "class 3"
     assert table.rows[-1]["auto-feat x-2: target_change"] is None
@@ -140,7 +163,7 @@ def test_columns_are_shown_for_every_run(both: list[RunFolder]) -> None:
     keys = [column.key for column in by_class(*both, columns="patches,target,p").columns]
     assert keys == [
         "class_name", "n_orig_patches", "auto-feat x-2: target_change",
-        "rand-feat x-2: target_change", "auto-feat x-2: selectivity_p",
+        "mean-diff x-2: target_change", "auto-feat x-2: selectivity_p",
     ]  # fmt: skip
     with pytest.raises(UsageError, match="--columns has no column 'targets': did you mean target"):
         by_class(*both, columns="targets")
@@ -152,7 +175,7 @@ def test_all_columns_show_everything_at_80_columns(both: list[RunFolder]) -> Non
     assert max(map(len, text.splitlines())) <= 80
     shown = {column.key for column in table.columns}
     missing = {key for row in table.rows for key in row} - shown
-    assert all(key.endswith(("_lo", "_hi")) for key in missing)
+    assert all(is_beside(key) for key in missing)
 
 
 def test_the_best_run_of_each_class_stands_out(both: list[RunFolder]) -> None:
@@ -170,7 +193,7 @@ def test_every_form_holds_every_class(both: list[RunFolder], format: str) -> Non
 def test_csv_has_one_row_per_class_with_all_of_it(both: list[RunFolder]) -> None:
     rows = list(csv.DictReader(io.StringIO(render(by_class(*both), "csv"))))
     assert len(rows) == 3
-    assert {"auto-feat x-2: selectivity_lo", "rand-feat x-2: other_change"} <= set(rows[0])
+    assert {"auto-feat x-2: selectivity_lo", "mean-diff x-2: other_change"} <= set(rows[0])
 
 
 # --- what is missing ----------------------------------------------------------------------------
@@ -180,7 +203,7 @@ def test_without_counts_the_class_rows_still_show(both: list[RunFolder]) -> None
     (both[0].path / "per_image.parquet").unlink()
     table = by_class(*both)
     assert "auto-feat x-2: selectivity" in table.rows[0]
-    assert "rand-feat x-2: selectivity_lo" in table.rows[0]
+    assert "mean-diff x-2: selectivity_lo" in table.rows[0]
     assert any("per_image.parquet of auto-feat x-2 cannot be read" in n for n in table.notes)
 
 
@@ -218,7 +241,9 @@ def test_every_number_of_a_comparison_has_a_row_in_the_table_of_metrics(tmp_path
     control = drawn(tmp_path)
     texts = {"run", "method", "protocol", "experiment", "status", "started", "run_id", "baseline"}
     for row in compared(auto, control).rows:
-        assert {key for key in row if find(RUNS, key) is None} <= texts
+        unknown = {key for key in row if find(RUNS, key) is None} - texts
+        assert all(key.endswith(("_mark", "_p_method", "_p_reason")) for key in unknown)
     keys = {key.split(": ")[-1] for row in by_class(auto, control).rows for key in row}
     assert "selectivity_p_adjusted" in keys
-    assert {key for key in keys if find(CLASSES, key) is None} == {"class_name"}
+    unknown = {key for key in keys if find(CLASSES, key) is None} - {"class_name"}
+    assert all(key.endswith(("_mark", "_p_method", "_p_reason")) for key in unknown)

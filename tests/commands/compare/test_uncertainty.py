@@ -1,4 +1,4 @@
-"""Differences between runs, p values against draws, intervals: what artifacts add to rows."""
+"""Differences between runs, their tests, intervals: what artifacts add to rows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,16 +11,25 @@ import pyarrow.parquet as pq
 import pytest
 from run_folders import fill, make_folder, make_report, write_draws
 
+from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.command import compare
+from semseg_cli.commands.compare.like_with_like import SAME, Units, pair
 from semseg_cli.commands.compare.notes import warnings
-from semseg_cli.commands.compare.uncertainty import SAME, Artifacts, pair, run_values
+from semseg_cli.commands.compare.uncertainty import run_values
 from semseg_cli.commands.compare.which_runs import Candidates
-from semseg_cli.runs import bootstrap
-from semseg_cli.runs.bootstrap import COUNTED
 from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.inference import (
+    MEASURES,
+    control_differences,
+    holm,
+    macro_differences,
+    pooled_differences,
+)
+from semseg_cli.runs.interval_rows import run_entries
+from semseg_cli.runs.per_image import COUNTED
 from semseg_cli.runs.report import ClassResults, Report
 from semseg_cli.settings.compare import Compare
-from semseg_cli.show.tables import Table
+from semseg_cli.show.tables import Table, render
 from semseg_cli.tracking.store_address import local_path
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder
 
@@ -75,63 +84,126 @@ def made(
 
 
 def compared(*folders: RunFolder, **settings: Any) -> Table:
-    return compare(Compare(**settings), [str(folder.path) for folder in folders])
+    # An order or a number of rows makes a table of runs even of two.
+    return compare(Compare(**{"top": 99, **settings}), [str(folder.path) for folder in folders])
 
 
 AUTO, CONTROL = counts_of(2, 0.8), counts_of(3, 0.3)
 
 
-def test_a_row_holds_the_paired_difference_of_pooled_counts(tmp_path: Path) -> None:
-    table = compared(made(tmp_path, "auto-feat", AUTO), made(tmp_path, "rand-feat", CONTROL))
-    one, other = (counts.sum(axis=1, keepdims=True) for counts in (AUTO, CONTROL))
-    expected = bootstrap.differences(one, other)
+def in_order(counts: np.ndarray) -> np.ndarray:
+    """The counts in the order of the images' names, in which they are tested."""
+    return counts[np.argsort(IMAGES)]
+
+
+def test_a_row_holds_the_paired_differences_of_macro_and_pooled_numbers(tmp_path: Path) -> None:
+    folders = made(tmp_path, "auto-feat", AUTO), made(tmp_path, "mean-diff", CONTROL)
+    table = compared(*folders, baseline="mean-diff")
     row, baseline = table.rows
-    for name in bootstrap.MEASURES:
-        want = expected[name][0]
-        assert row[f"{name}_difference"] == pytest.approx(want.value)
-        assert row[f"{name}_difference_lo"] == pytest.approx(want.lo)
-        assert row[f"{name}_difference_hi"] == pytest.approx(want.hi)
-        assert row[f"{name}_p"] == want.p_value
-    assert row["selectivity_difference"] == pytest.approx(
-        row["selectivity"] - baseline["selectivity"]
-    )
-    assert row["baseline"] == "rand-feat x-2"
+    one, other = in_order(AUTO), in_order(CONTROL)
+    expected = {f"macro_{name}": d for name, d in macro_differences(one, other).items()}
+    expected |= pooled_differences(one, other)
+    for name, want in expected.items():
+        assert row[f"{name}_difference"] == want.interval.value
+        assert row[f"{name}_difference_lo"] == want.interval.lo
+        assert row[f"{name}_difference_hi"] == want.interval.hi
+        assert row[f"{name}_p"] == row[f"{name}_p_adjusted"] == want.test.p
+        assert row[f"{name}_difference_mark"] == want.mark
+        assert row[f"{name}_p_method"] == "flip"
+        assert row[f"{name}_difference"] == pytest.approx(row[name] - baseline[name])
+    assert row["macro_selectivity_difference_mark"] == "*"
+    assert row["baseline"] == "mean-diff x-2"
     assert "selectivity_difference" not in baseline
 
 
-def test_intervals_are_computed_where_none_were_logged(tmp_path: Path) -> None:
+def test_p_values_are_corrected_over_the_runs(tmp_path: Path) -> None:
+    runs = [made(tmp_path, "auto-feat", counts_of(seed, 0.33)) for seed in (5, 6, 7)]
+    rows = compared(*runs, made(tmp_path, "mean-diff", CONTROL), baseline="mean-diff").rows[:3]
+    raw = [row["macro_selectivity_p"] for row in rows]
+    assert [row["macro_selectivity_p_adjusted"] for row in rows] == holm(raw)
+    assert holm(raw) != raw
+
+
+def test_numbers_and_their_intervals_are_those_of_the_images(tmp_path: Path) -> None:
     (row,) = compared(made(tmp_path, "auto-feat", AUTO)).rows
-    for name, value in bootstrap.intervals(AUTO, 50).items():
-        assert row[name] == pytest.approx(value)
+    for name, value in run_entries(in_order(AUTO), 50).items():
+        assert row[name] == value
 
 
-def test_logged_intervals_are_shown_as_they_are_and_nothing_is_read(tmp_path: Path) -> None:
+def test_without_counts_logged_intervals_are_shown(tmp_path: Path) -> None:
     ends = {"selectivity_lo": 0.125, "selectivity_hi": 0.25}
     folder = made(tmp_path, "auto-feat", AUTO, extra=ends)
     (folder.path / "per_image.parquet").unlink()
     table = compared(folder)
     assert {name: table.rows[0][name] for name in ends} == ends
     assert "target_change_lo" not in table.rows[0]
-    assert not any("cannot be read" in note for note in table.notes)
+
+
+def test_groups_of_images_are_the_samples(tmp_path: Path) -> None:
+    named = [f"{'abcdefgh'[i % 8]}_{i}" for i in range(len(IMAGES))]
+    folders = [
+        made(tmp_path, "auto-feat", AUTO, named),
+        made(tmp_path, "mean-diff", CONTROL, named),
+    ]
+    table = compared(*folders, baseline="mean-diff", group_by="^.")
+    row = table.rows[0]
+    assert row["macro_selectivity_n_images"] == row["n_groups"] == 8
+    one, other = (np.stack([c[i::8].sum(axis=0) for i in range(8)]) for c in (AUTO, CONTROL))
+    want = macro_differences(one, other)["selectivity"]
+    assert row["macro_selectivity_difference_lo"] == want.interval.lo
+    assert row["macro_selectivity_p"] == want.test.p
+    assert "8 groups of images, each taken as one sample (--group-by)." in table.notes
+    plain = compared(*folders, baseline="mean-diff")
+    assert any("--group-by" in note and "8 groups" in note for note in plain.notes)
+
+
+def test_an_edit_of_another_length_gets_no_p(tmp_path: Path) -> None:
+    auto = made(tmp_path, "auto-feat", AUTO, edit_norm=12.5)
+    for length, is_tested in ((11.3, True), (11.2, False), (13.8, True), (14.0, False)):
+        other = made(tmp_path, "mean-diff", CONTROL, edit_norm=length)
+        table = compared(auto, other, baseline="mean-diff")
+        row = table.rows[0]
+        assert (row["macro_selectivity_p"] is not None) == is_tested
+        assert row["macro_selectivity_difference_lo"] is not None
+        why = f"No p for auto-feat x-2: edit length 12.500 against {length:.3f}."
+        assert (why in table.notes) != is_tested
+
+
+def test_pooled_and_macro_that_disagree_on_an_order_are_named(tmp_path: Path) -> None:
+    large, small = AUTO.copy(), AUTO.copy()
+    large[:, 2, 1] = large[:, 2, 0]
+    large[:, :2, 1] //= 2
+    small[:, 2, 1] = 0
+    small[:, :2, 1] = small[:, :2, 0]
+    for counts in (large, small):
+        counts[:, 2, :2] *= 20
+    table = compared(made(tmp_path, "auto-feat", large), made(tmp_path, "mean-diff", small))
+    assert (
+        "Pooled and macro selectivity disagree on the order of auto-feat x-2 and mean-diff x-2."
+    ) in table.notes
 
 
 def test_images_are_paired_by_name_not_by_place(tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(len(IMAGES))
-    straight = made(tmp_path, "rand-feat", CONTROL)
-    mixed = made(tmp_path, "rand-feat", CONTROL[order], [IMAGES[i] for i in order])
+    straight = made(tmp_path, "mean-diff", CONTROL)
+    mixed = made(tmp_path, "mean-diff", CONTROL[order], [IMAGES[i] for i in order])
     auto = made(tmp_path, "auto-feat", AUTO)
-    rows = [compared(auto, other).rows[0] for other in (straight, mixed)]
-    assert rows[0]["selectivity_difference_lo"] == rows[1]["selectivity_difference_lo"]
+    tables = [compared(auto, other, baseline="mean-diff") for other in (straight, mixed)]
+    for key in ("macro_selectivity_difference_lo", "selectivity_p"):
+        assert tables[0].rows[0][key] == tables[1].rows[0][key]
 
 
-def test_differences_are_over_the_classes_that_both_runs_have(tmp_path: Path) -> None:
+def test_all_numbers_are_over_the_classes_that_all_runs_have(tmp_path: Path) -> None:
     auto = made(tmp_path, "auto-feat", AUTO[:, :2], class_ids=(1, 3))
-    control = made(tmp_path, "rand-feat", CONTROL)
-    table = compared(auto, control)
-    one, other = AUTO[:, [0, 1]].sum(axis=(0, 1)), CONTROL[:, [0, 2]].sum(axis=(0, 1))
-    want = bootstrap.measures(one)["selectivity"] - bootstrap.measures(other)["selectivity"]
-    assert table.rows[0]["selectivity_difference"] == pytest.approx(float(want))
-    assert any("For auto-feat x-2 over the classes that both have" in n for n in table.notes)
+    control = made(tmp_path, "mean-diff", CONTROL)
+    table = compared(auto, control, baseline="mean-diff")
+    expected = run_entries(in_order(CONTROL)[:, [0, 2]], 50)
+    assert {key: table.rows[1][key] for key in expected} == expected
+    want = macro_differences(in_order(AUTO)[:, :2], in_order(CONTROL)[:, [0, 2]])["selectivity"]
+    assert table.rows[0]["macro_selectivity_difference"] == want.interval.value
+    assert (
+        "All numbers are over the 2 classes that all runs have: mean-diff x-2 has 3."
+    ) in table.notes
 
 
 @pytest.mark.parametrize("tag", [*SAME, "protocol"])
@@ -140,8 +212,8 @@ def test_unlike_runs_get_no_paired_test_and_the_caption_says_so(tmp_path: Path, 
     runs = [from_folder(folder) for folder in (auto, control)]
     runs[0] = replace(runs[0], tags={**runs[0].tags, f"semseg.{tag}": "another"})
     baselines = {run.run_id: runs[1] for run in runs}
-    assert pair(runs[0], runs[1], Artifacts()) is None
-    values = run_values(runs, baselines, Artifacts(), 200)
+    assert pair(runs[0], runs[1], Artifacts(), Units()) is None
+    values = run_values(Candidates(tuple(runs), baselines=baselines), Artifacts(), Units())
     assert not any("difference" in key for key in values[runs[0].run_id])
     notes = warnings(Candidates(tuple(runs), baselines=baselines), ["a", "b"])
     assert any("No paired test for a." in note for note in notes)
@@ -167,47 +239,47 @@ def test_a_missing_artifact_takes_nothing_from_the_rest(tmp_path: Path, damage: 
     ) in table.notes
 
 
-def drawn(root: Path, n_draws: int = 19) -> RunFolder:
-    """A control whose selectivity grows from draw to draw: 0, .01, .02, ..."""
+def drawn(root: Path, n_draws: int = 6) -> RunFolder:
+    """A control of several draws, whose target change grows from draw to draw."""
     counts = np.zeros((n_draws, 3, 4), dtype=np.int64)
     counts[..., 0] = counts[..., 2] = 1000
-    counts[..., 1] = 10 * np.arange(n_draws)[:, None]
-    folder = made(root, "rand-feat", CONTROL, n_draws=n_draws)
+    counts[..., 1] = 10 * np.arange(n_draws)[:, None] * np.array([1, 2, 3])
+    folder = made(root, "rand-feat", n_draws * CONTROL, n_draws=n_draws)
     write_draws(folder, counts, (1, 2, 3))
     return folder
 
 
-def test_a_run_is_judged_against_the_draws_of_its_baseline(tmp_path: Path) -> None:
-    table = compared(made(tmp_path, "auto-feat", AUTO), drawn(tmp_path))
-    assert table.rows[0]["p_draws"] == 1 / 20
-    assert "p_draws" not in table.rows[1]
-    low, high = np.percentile(np.arange(19) / 100, [2.5, 97.5])
-    assert (
-        f"Of the 19 draws of rand-feat x-2 (median selectivity 0.090, 95% from {low:.3f} to "
-        f"{high:.3f}) 0 do as well as auto-feat x-2 (p 0.050)."
-    ) in table.notes
-
-
-def test_a_run_no_better_than_the_draws_is_told_so(tmp_path: Path) -> None:
-    weak = AUTO.copy()
-    weak[..., 1] = 0
-    table = compared(made(tmp_path, "auto-feat", weak), drawn(tmp_path))
-    assert table.rows[0]["p_draws"] == 1.0
-
-
-def test_pooled_draws_do_where_there_are_none_by_class(tmp_path: Path) -> None:
+def test_a_run_is_compared_with_a_control_and_the_luck_of_its_draws(tmp_path: Path) -> None:
     folder = drawn(tmp_path)
-    counts = np.array([[[100, 10 * draw, 100, 0]] for draw in range(4)])
-    write_draws(folder, counts, (0,))
-    table = compared(made(tmp_path, "auto-feat", AUTO), folder)
-    assert table.rows[0]["p_draws"] == 1 / 5
+    row = compared(made(tmp_path, "auto-feat", AUTO), folder).rows[0]
+    (draws,) = [Artifacts().draws(from_folder(folder))]
+    assert draws is not None
+    want = control_differences(
+        in_order(AUTO), 6 * in_order(CONTROL), draws.on([1, 2, 3]), min_patches=1
+    )
+    for name in MEASURES:
+        assert row[f"macro_{name}_difference_lo"] == want[name].interval.lo
+        assert row[f"macro_{name}_p"] == want[name].test.p
+    turned = compared(folder, made(tmp_path, "auto-feat", AUTO), baseline="auto-feat").rows[0]
+    assert turned["macro_selectivity_difference_hi"] == -row["macro_selectivity_difference_lo"]
+    assert turned["macro_selectivity_p"] == row["macro_selectivity_p"]
+
+
+def test_a_control_of_too_few_draws_gives_no_p_but_says_what_to_run(tmp_path: Path) -> None:
+    table = compared(made(tmp_path, "auto-feat", AUTO), made(tmp_path, "rand-feat", CONTROL))
+    row = table.rows[0]
+    assert row["macro_selectivity_difference"] is not None
+    assert row["macro_selectivity_p"] is None
+    assert row["macro_selectivity_difference_lo"] is None
+    (note,) = [note for note in table.notes if note.startswith("No p for auto-feat x-2")]
+    assert "run the control with --draws 3." in note
 
 
 def test_missing_draws_are_noted(tmp_path: Path) -> None:
     folder = drawn(tmp_path)
     (folder.path / "draws.csv").unlink()
     table = compared(made(tmp_path, "auto-feat", AUTO), folder)
-    assert "p_draws" not in table.rows[0]
+    assert table.rows[0]["macro_selectivity_p"] is None
     assert "draws.csv of rand-feat x-2 cannot be read: no p value against the draws." in table.notes
 
 
@@ -220,7 +292,10 @@ def test_draws_are_read_from_a_store_too(tmp_path: Path) -> None:
         run.run_id, run.name, run.experiment, run.status, run.started, "sqlite:///none.db",
         metrics=run.metrics, artifacts=artifacts.parent.as_uri(),
     )  # fmt: skip
-    assert Artifacts().null_range(stored) == Artifacts().null_range(run)
+    kept, local = Artifacts().draws(stored), Artifacts().draws(run)
+    assert kept is not None
+    assert local is not None
+    assert np.array_equal(kept.counts_dc4, local.counts_dc4)
 
 
 @pytest.mark.parametrize(
@@ -230,3 +305,30 @@ def test_draws_are_read_from_a_store_too(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_artifacts_on_this_machine_are_read_in_place(uri: str, path: str | None) -> None:
     assert local_path(uri) == (Path(path) if path else None)
+
+
+def test_two_runs_are_set_against_each_other(tmp_path: Path) -> None:
+    one = made(tmp_path, "auto-feat", AUTO, edit_norm=12.5)
+    two = made(tmp_path, "mean-diff", CONTROL, edit_norm=12.0)
+    table = compare(Compare(), [str(one.path), str(two.path)])
+    assert table.title == "auto-feat x-2 minus mean-diff x-2"
+    rows = {row["key"]: row for row in table.rows}
+    assert list(rows)[:3] == ["macro_target_change", "macro_other_change", "macro_selectivity"]
+    want = macro_differences(in_order(AUTO), in_order(CONTROL))["selectivity"]
+    found = rows["macro_selectivity"]
+    assert found["difference"] == want.interval.value
+    assert (found["difference_lo"], found["p"]) == (want.interval.lo, want.test.p)
+    assert found["one_lo"] is not None
+    assert rows["edit_norm"]["difference"] == 0.5
+    assert rows["n_images"]["one"] == "40"
+    text = render(table)
+    assert "macro selectivity" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_two_runs_show_the_settings_that_differ(tmp_path: Path) -> None:
+    one = make_folder(tmp_path, settings='select = "f1"\ntop_k = 3\n')
+    two = make_folder(tmp_path, settings='select = "causal"\ntop_k = 3\n')
+    table = compare(Compare(), [str(one.path), str(two.path)])
+    (row,) = [row for row in table.rows if row["what"].startswith("--")]
+    assert (row["what"], row["one"], row["two"]) == ("--select", "f1", "causal")

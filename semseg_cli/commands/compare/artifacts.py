@@ -1,0 +1,91 @@
+"""What the files of runs say, each read once. No torch, no mlflow until a store is read."""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from semseg_cli import tracking
+from semseg_cli.errors import SemsegError
+from semseg_cli.runs.folder import CLASSES_FILE, DRAWS_FILE, PER_IMAGE_FILE, REPORT_FILE
+from semseg_cli.runs.per_image import Draws, PerImage, read_draws, read_per_image
+from semseg_cli.runs.report import Report
+from semseg_cli.runs.rows import parse_number, parse_rows
+from semseg_cli.show.run_notes import listed
+from semseg_cli.tracking.tracked_run import RESULT_FILES, TrackedRun
+
+T = TypeVar("T")
+_WITHOUT = {
+    PER_IMAGE_FILE: "no differences, and no intervals that were not logged",
+    CLASSES_FILE: "no classes",
+    DRAWS_FILE: "no p value against the draws",
+    REPORT_FILE: "not known which classes are left out",
+}
+
+
+class Artifacts:
+    """Reads artifacts of runs, each once, and remembers those that it could not read."""
+
+    def __init__(self) -> None:
+        self._read: dict[tuple[str, str], Any] = {}
+        self._missing: dict[str, list[str]] = {}
+
+    def per_image(self, run: TrackedRun) -> PerImage | None:
+        """The counts per image and class."""
+        return self._get(run, PER_IMAGE_FILE, read_per_image)
+
+    def classes(self, run: TrackedRun) -> list[dict[str, Any]]:
+        """The rows of class_results.csv; none where it cannot be read."""
+        return self._get(run, CLASSES_FILE, lambda data: parse_rows(data.decode())) or []
+
+    def draws(self, run: TrackedRun) -> Draws | None:
+        """The counts of every draw of a control that was drawn several times."""
+        if n_draws(run) == 1:
+            return None
+        return self._get(run, DRAWS_FILE, lambda data: read_draws(data.decode()))
+
+    def report(self, run: TrackedRun) -> Report | None:
+        """The report."""
+        return self._get(run, REPORT_FILE, _read_report)
+
+    def _get(self, run: TrackedRun, name: str, parse: Callable[[bytes], T]) -> T | None:
+        key = (run.run_id, name)
+        if key not in self._read:
+            path = f"results/{name}" if name in RESULT_FILES else name
+            try:
+                self._read[key] = parse(tracking.read_artifact(run, path))
+            except (SemsegError, UnicodeDecodeError):
+                self._read[key] = None
+                self._missing.setdefault(name, []).append(run.name)
+        found: T | None = self._read[key]
+        return found
+
+    def notes(self) -> list[str]:
+        """One sentence per kind of artifact that could not be read."""
+        return [
+            f"{name} of {listed(runs)} cannot be read: {_WITHOUT[name]}."
+            for name, runs in self._missing.items()
+        ]
+
+
+def _read_report(data: bytes) -> Report:
+    try:
+        return Report.from_dict(json.loads(data))
+    except ValueError as error:
+        raise SemsegError(f"report.json holds no JSON ({error})") from error
+
+
+def n_draws(run: TrackedRun) -> int:
+    """How many draws the counts of a run are summed over."""
+    asked = parse_number(run.params.get("draws", ""))
+    return int(run.metrics.get("n_draws", asked if isinstance(asked, int) else 1))
+
+
+def min_patches(run: TrackedRun) -> int:
+    """The least number of original patches of a class that says something; 0 if not known."""
+    value = parse_number(run.params.get("min_patches", ""))
+    return value if isinstance(value, int) else 0
+
+
+def least_patches(run: TrackedRun) -> int:
+    """The same over all draws of the run; at least one per draw."""
+    return max(1, min_patches(run)) * n_draws(run)

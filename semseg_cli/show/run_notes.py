@@ -1,0 +1,101 @@
+"""What stands below tables of runs: what intervals are over, what is left out, where curves end."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from semseg_cli.runs.report import ClassResults, Report
+from semseg_cli.runs.rows import Row
+from semseg_cli.show.tables import cell, plain_number
+
+FEW_IMAGES = 10  # below, an interval is printed, and the reader is told
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and that there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def interval_notes(
+    rows: Sequence[Row], keys: Iterable[str], first: str = "run", *, is_below: bool = False
+) -> list[str]:
+    """What the intervals of these columns are over, and the rule where there are none.
+
+    `first` is the key of the rows' names; `is_below`: another table has said the former.
+    """
+    pairs = [(row, key) for row in rows for key in keys if row.get(key) is not None]
+    sure = [(row, key) for row, key in pairs if row.get(f"{key}_lo") is not None]
+    thin = [
+        (row, key)
+        for row, key in pairs
+        if row.get(f"{key}_lo") is None and row.get(f"{key}_n_images")
+    ]
+    units = "groups" if any(row.get("unit") for row in rows) else "images"
+    notes = []
+    if sure and not is_below:
+        notes.append(
+            f"[ ], >=, <=: 95% interval over other {units} like these, for the same latents."
+        )
+    if thin:
+        notes.append(
+            f"No interval from fewer than 5 {units}, or where few hold nearly all patches: 2/3 img "
+            "is a change in 2 of the 3 that have the class."
+        )
+    few = [row[first] for row, key in sure if _is_few(row, key) and first in row]
+    if few:
+        notes.append(f"Few {units} (5 to {FEW_IMAGES - 1}): {listed(list(dict.fromkeys(few)))}.")
+    return notes
+
+
+def _is_few(row: Row, key: str) -> bool:
+    n_images = row.get(f"{key}_n_images", row.get("n_images"))
+    return n_images is not None and n_images < FEW_IMAGES
+
+
+def exclusions(report: Report) -> str:
+    """The classes that no macro mean is over, and why, in one line; '' where all are in."""
+    counted = report.class_results
+    kept = {result.class_id for result in report.macro_results}
+    left = [result for result in counted if result.class_id not in kept]
+    unseen = [result for result in left if not result.n_orig_patches]
+    few = [r for r in left if 0 < r.n_orig_patches < report.least_patches]
+    rest = [result for result in left if result not in unseen and result not in few]
+    reasons = {
+        "without a latent": report.no_latent,
+        "never predicted": _names(unseen),
+        f"with fewer than {max(1, report.min_patches)} predicted patches": _names(few),
+        "in fewer than 3 images": _names(rest),
+    }
+    parts = [f"{len(names)} {why} ({listed(names)})" for why, names in reasons.items() if names]
+    n_all = len(counted) + len(report.no_latent)
+    return f"macro: {len(kept)} of {n_all} classes; not {', '.join(parts)}." if parts else ""
+
+
+def _names(results: Sequence[ClassResults]) -> list[str]:
+    return [result.class_name for result in results]
+
+
+def half_effect_text(metrics: Mapping[str, float]) -> str | None:
+    """The scale of half effect, `> 4` where the curve ends below; None without a curve."""
+    if "curve_end" not in metrics:
+        return None
+    if "half_effect_scale" in metrics:
+        return cell(metrics["half_effect_scale"], precision=2)
+    return f"> {plain_number(abs(metrics['curve_end']))}"
+
+
+def curve_note(name: str, metrics: Mapping[str, float]) -> str:
+    """A method's curve in a sentence."""
+    return (
+        f"{name}: half effect at scale {half_effect_text(metrics)} (magnitude), mean macro "
+        f"selectivity {cell(metrics['curve_area'])} from 0 to "
+        f"{plain_number(metrics['curve_end'])}."
+    )
+
+
+def overlaps(runs: Sequence[tuple[str, Mapping[str, float]]]) -> list[str]:
+    """That images are in both splits, of runs by name and their metrics."""
+    found = {name: metrics["n_overlap"] for name, metrics in runs if "n_overlap" in metrics}
+    said = [f"{n:g} in {name}" for name, n in found.items()]
+    return [
+        f"Evaluated images that latents were chosen on, too: {listed(said)}. Expect too good "
+        "numbers."
+    ] * bool(said)

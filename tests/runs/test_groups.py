@@ -1,0 +1,67 @@
+"""Which images belong together: by name, by table, and when it should be asked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semseg_cli.errors import UsageError
+from semseg_cli.runs.groups import BY_PREFIX, group_names, is_sequence, obvious_groups, suggestion
+
+DRIVES = [f"{drive}_{number:05}" for drive in ("0001TP", "Seq05VD") for number in range(6)]
+
+
+def test_an_expression_names_groups_by_its_first_group_or_its_match() -> None:
+    assert group_names(["a1_x", "a2_x", "b1_y"], "^[a-z]") == ["a", "a", "b"]
+    assert group_names(["a1_x", "a2_x", "b1_y"], "_(.)$") == ["x", "x", "y"]
+
+
+def test_a_column_of_a_table_names_groups(tmp_path: Path) -> None:
+    table = tmp_path / "patients.csv"
+    table.write_text("image,patient\none,p1\ntwo,p2\nthree,p1\n")
+    assert group_names(["one", "two", "three"], f"{table}:patient") == ["p1", "p2", "p1"]
+    with pytest.raises(UsageError, match=r"no column 'age': it has image, patient"):
+        group_names(["one"], f"{table}:age")
+    with pytest.raises(UsageError, match=r"no group for 1 of 2 images \(four\)"):
+        group_names(["one", "four"], f"{table}:patient")
+
+
+@pytest.mark.parametrize("wrong", ["(", "zzz", "gone.csv:column"])
+def test_what_groups_nothing_is_refused(wrong: str) -> None:
+    with pytest.raises(UsageError, match="--group-by"):
+        group_names(DRIVES, wrong)
+
+
+def test_names_that_begin_alike_are_said_to_be_groups() -> None:
+    assert dict(obvious_groups(DRIVES)) == {"0001TP": 6, "Seq05VD": 6}
+    said = suggestion(DRIVES)
+    assert said is not None
+    assert "2 groups" in said
+    assert BY_PREFIX in said
+    assert set(group_names(DRIVES, BY_PREFIX)) == {"0001TP", "Seq05VD"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"ADE_val_{number:08}" for number in range(9)],  # all begin alike
+        [f"2007_{number:06}" for number in range(5)] + [f"2008_{n:06}" for n in range(5)],
+        [f"{number:012}" for number in range(9)],
+        [f"img{number}_x" for number in range(9)],
+    ],
+)
+def test_names_that_tell_no_groups_are_not_said_to(names: list[str]) -> None:
+    assert suggestion(names) is None
+
+
+def test_a_film_is_told_from_photographs_by_the_patches_of_its_classes() -> None:
+    draw = np.random.default_rng(0)
+    photographs = draw.integers(0, 50, (200, 6))
+    film = 500 + np.cumsum(draw.integers(-2, 3, (200, 6)), axis=0)
+    assert not is_sequence(photographs)
+    assert is_sequence(film)
+    names = [f"{number:03}" for number in range(200)]
+    said = suggestion(names, film)
+    assert said is not None
+    assert "Consecutive images" in said
+    assert suggestion(names, photographs) is None
