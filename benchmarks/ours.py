@@ -1,23 +1,26 @@
 """The engine's public functions, as the commands call them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.world import LABEL_THRESHOLD, World
 from semseg_cli.engine.detections import Detections, count_detections, is_candidate, rank_latents
 from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.evaluate import evaluate
+from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.measured import Measured
-from semseg_cli.engine.methods import Groups, Ingredients, make_interventions
+from semseg_cli.engine.methods import Ingredients, make_interventions
 from semseg_cli.engine.stability import RIVALS, with_f1_stability
 from semseg_cli.engine.thresholds import SHARES, Thresholds
 from semseg_cli.runs.lookup_csv import LookupRow, Member, chosen_latents
+from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.inputs import Protocol
-from semseg_cli.settings.methods import AutoFeat, Method, RandFeat, RandVec
+from semseg_cli.settings.methods import AutoFeat, Method
 
-METHODS: Mapping[str, type[AutoFeat] | type[RandFeat] | type[RandVec]] = {
+METHODS: Mapping[str, Callable[..., Method]] = {
     "rand-vec": RandVec,
-    "rand-feat": RandFeat,
+    "rand-feat": partial(RandFeat, match="none"),
     "auto-feat": AutoFeat,
 }
 SCALES = (-2.0, -3.0, -1.0, 1.0, 2.0)
@@ -53,7 +56,7 @@ def interventions(
     """Every method at every scale, on the classes that have a latent."""
     every: dict[float, Mapping[int, Sequence[Member]]] = dict.fromkeys(scales, groups)
     ingredients = Ingredients(latents=every, class_ids=sorted(groups), seed=SEED)
-    settings: list[Method] = [METHODS[name](scale=tuple(scales)) for name in methods]
+    settings = [METHODS[name](scale=tuple(scales)) for name in methods]
     made = [make_interventions(method, world.pipeline, ingredients) for method in settings]
     return [one for of_method in made for one in of_method]
 

@@ -1,6 +1,7 @@
 """The reference API, under the names that users of the reference module know."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -27,9 +28,10 @@ from semseg_cli.models.vit import register_hook
 from semseg_cli.runs.lookup_csv import Reused, chosen_latents, lookup_from_path
 from semseg_cli.runs.report import ClassResults, Report, save
 from semseg_cli.settings.base import narrow
+from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.entries import build, entries, flatten
 from semseg_cli.settings.inputs import Imgs
-from semseg_cli.settings.methods import AutoFeat, Method, RandFeat, RandVec
+from semseg_cli.settings.methods import AutoFeat, Method
 from semseg_cli.settings.reference import Quantitative
 from semseg_cli.settings.toml_files import layered
 from semseg_cli.typed import typed
@@ -56,7 +58,12 @@ __all__ = [
 ]
 
 
-REFERENCE_METHODS: tuple[type[Method], ...] = (RandVec, RandFeat, AutoFeat)
+# The reference has no matched controls.
+REFERENCE_METHODS: dict[type[Method], dict[str, Any]] = {
+    RandVec: {"match": "none"},
+    RandFeat: {"match": "none"},
+    AutoFeat: {},
+}
 
 
 def filled(cfg: Quantitative) -> Quantitative:
@@ -116,8 +123,12 @@ def _evaluate(
     pipeline = assemble(setup, load_backbone(setup, find_device(setup.device)), sae, clf)
     session = Session(setup, pipeline, load_stats(setup, sae))
     session.dataset = dataset
-    chosen = narrow(cfg, method, scale=(cfg.scale,))
+    chosen = _settings(cfg, method)
     return run(session, [chosen], _reused(cfg))[0].report
+
+
+def _settings(cfg: Quantitative, method: type[Method]) -> Method:
+    return narrow(cfg, method, scale=(cfg.scale,), **REFERENCE_METHODS[method])
 
 
 def _reused(cfg: Quantitative) -> dict[str, Reused]:
@@ -160,8 +171,6 @@ def main(cfg: Quantitative) -> None:
     """
     cfg = filled(cfg)
     make_folder(Path(cfg.dump_to))
-    methods: list[Method] = [
-        narrow(cfg, method, scale=(cfg.scale,)) for method in REFERENCE_METHODS
-    ]
+    methods = [_settings(cfg, method) for method in REFERENCE_METHODS]
     outcomes = run(open_session(cfg), methods, _reused(cfg))
     save([outcome.report for outcome in outcomes], str(Path(cfg.dump_to) / "results.csv"))

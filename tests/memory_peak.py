@@ -23,7 +23,7 @@ from semseg_cli.engine.detections import count_detections
 from semseg_cli.engine.edited_batch import n_latents_held
 from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.evaluate import evaluate
-from semseg_cli.engine.methods import set_latents
+from semseg_cli.engine.latent_edits import set_latents
 from semseg_cli.engine.thresholds import SHARES, Thresholds
 from semseg_cli.models.memory_budget import LARGEST_ON_CPU, Budget
 from semseg_cli.models.pipeline import Pipeline

@@ -25,8 +25,9 @@ from semseg_cli.quantitative import (
     main,
     make_dataloader,
 )
+from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.inputs import Imgs
-from semseg_cli.settings.methods import AutoFeat, RandFeat, RandVec
+from semseg_cli.settings.methods import AutoFeat
 from semseg_cli.settings.reference import Quantitative
 
 NAMES = [
@@ -82,7 +83,8 @@ def test_each_eval_gives_the_engines_report(
     report = evaluate(cfg, *parts(tiny_world, cfg))
     assert isinstance(report, Report)
     assert (report.method, report.intervention_scale) == (method.name, -3.0)
-    more = {} if method is RandFeat else {"max_freq": 1.0}
+    more: dict[str, Any] = {"max_freq": 1.0}
+    more |= {} if method is AutoFeat else {"match": "none"}
     session = tiny_world.session(protocol=protocol)
     (expected,) = run(session, [method(scale=(-3.0,), **more)], {})
     assert report == expected.report

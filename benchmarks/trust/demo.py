@@ -11,7 +11,7 @@ from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import open_session
 from semseg_cli.quantitative import Quantitative, filled
 from semseg_cli.runs.inference import Difference, control_differences, macro_differences
-from semseg_cli.settings.methods import RandFeat
+from semseg_cli.settings.controls import RandFeat
 
 SEEDS = range(1, 9)
 
@@ -23,7 +23,7 @@ def control_counts(say: Callable[[str], None]) -> list[Int64[np.ndarray, "b c 4"
     for seed in SEEDS:
         say(f"rand-feat with seed {seed} on the demo world")
         session.setup = replace(session.setup, seed=seed)
-        (outcome,) = run(session, [RandFeat()], {})
+        (outcome,) = run(session, [RandFeat(match="none")], {})
         found.append(outcome.counts.per_image.numpy())
     return found
 

@@ -15,7 +15,7 @@ from semseg_cli.commands.recording import (
 )
 from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.commands.same_settings import require_same_settings
-from semseg_cli.experiment.choose_latents import check_reused, is_manual
+from semseg_cli.experiment.choose_latents import check_method, is_manual
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.result_files import (
@@ -33,7 +33,6 @@ from semseg_cli.runs.choice import choice_notes
 from semseg_cli.runs.contents import is_chosen_on_evaluation
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.lookup_csv import Reused
-from semseg_cli.settings.base import narrow
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.latent_choice import LatentChoice, Selection
@@ -45,6 +44,7 @@ from semseg_cli.show.run_tables import (
     ON_EVALUATION,
     class_table,
     extremes_table,
+    measure_notes,
     summary_table,
 )
 from semseg_cli.show.tables import plain_number
@@ -62,7 +62,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
         if output.dry_run:
             print_plan(session, [method])
             return
-        check_reused(session, method, reused)
+        check_method(session, method, reused)
         image_groups(session)
         datasets = _datasets(session, method)
         refuse_overlap(session, method)
@@ -76,22 +76,23 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
             outcomes = run(session, [method], reused, progress)
             for folder, outcome in zip(folders, outcomes, strict=True):
                 write_outcome(folder, outcome, session.dataset)
-                write_stats(folder, session.pipeline)
-            _draw(session, outcomes, folders, output)
+                write_stats(folder, outcome.session.pipeline)
+                if method.has_other_latents:
+                    digest = outcome.session.pipeline.sae.digest
+                    folder.update(digests={**folder.meta["digests"], "sae": digest})
+            _draw(outcomes, folders, output)
     _print_outcomes(outcomes, folders, output, setup.dtype)
     if store is not None:
         finish(folders)
     print_where(folders, store, output, compare_commands(store, folders))
 
 
-def _draw(
-    session: Session, outcomes: Sequence[Outcome], folders: Sequence[RunFolder], output: Shown
-) -> None:
+def _draw(outcomes: Sequence[Outcome], folders: Sequence[RunFolder], output: Shown) -> None:
     if output.no_plots:
         return
     if output.examples:
         for folder, outcome in zip(folders, outcomes, strict=True):
-            add_examples(folder, session, outcome, output.examples)
+            add_examples(folder, outcome.session, outcome, output.examples)
     add_all_pictures(folders)
 
 
@@ -99,7 +100,7 @@ def _datasets(session: Session, method: Method) -> list[dict[str, Any]]:
     """The images that a run depends on, as run.json has them."""
     computes = method.needs_statistics and session.is_missing_stats
     used = [dataset_meta(session.dataset, "evaluation")]
-    if method.looks_up or computes or method.needs_differences:
+    if method.looks_up or computes or method.n_more_passes:
         used.append(dataset_meta(session.lookup_dataset, "lookup"))
     return used
 
@@ -109,11 +110,11 @@ def _planned(
 ) -> Planned:
     by_hand = is_manual(method, reused)
     run_name = output.run_name or method.run_name(is_manual=by_hand)
-    settings = narrow(method, type(method), scale=(scale,))
-    if not method.is_scaled:
-        scale = 0.0
+    settings = method.at(scale)
+    if method.fixed_scale is not None:
+        scale = method.fixed_scale
     elif not output.run_name or len(method.scale) > 1:
-        run_name += f" x{plain_number(scale)}"
+        run_name += f" {method.scale_name(plain_number(scale))}"
     meta = {
         "kind": "intervention",
         "command": method.command,
@@ -156,6 +157,7 @@ def _print_outcomes(
     reports = {name: outcome.report for name, outcome in zip(names, outcomes, strict=True)}
     notes = [ON_EVALUATION] if is_chosen_on_evaluation(folders[0]) else []
     first = outcomes[0].report
+    notes += measure_notes(first)
     if FLIP_RATE in first.extra:
         notes.append(flip_note(dtype, first.extra[FLIP_RATE], first.n_images))
     console.show(summary_table(reports, notes=notes))

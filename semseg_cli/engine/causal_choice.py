@@ -16,8 +16,8 @@ from semseg_cli.data.dataset import even_subset
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.evaluate import evaluate
+from semseg_cli.engine.latent_edits import set_rows
 from semseg_cli.engine.measured import Measured
-from semseg_cli.engine.methods import set_rows
 from semseg_cli.engine.stability import with_effect_stability
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent

@@ -32,9 +32,10 @@ class Counts:
     """What one edit changed, per image and row; a row counts one class.
 
     `per_image` [n_images, rows, 4] holds original, changed, other and other-changed patches,
-    `matrix` [rows, classes] where the changed patches of the row's class went. Both add up all
-    draws of the edit; `per_draw` [draws, rows, 4] has each by itself, summed over images. On one
-    of several ranks, `per_image` has its own images only, the first at position `begin`, until
+    `joined` [n_images, rows] the other patches that became the row's class, `matrix`
+    [rows, classes] where the changed patches of the row's class went. All add up all draws of the
+    edit; `per_draw` [draws, rows, 4] has each by itself, summed over images. On one of several
+    ranks, `per_image` and `joined` have its own images only, the first at position `begin`, until
     `gather_images`.
     """
 
@@ -49,6 +50,7 @@ class Counts:
         self.per_draw = torch.zeros(n_draws, len(class_ids), 4, dtype=torch.int64)
         self.class_ids = torch.tensor(class_ids, dtype=torch.int64)
         self.per_image = torch.zeros(n_images, len(class_ids), 4, dtype=torch.int64)
+        self.joined = torch.zeros(n_images, len(class_ids), dtype=torch.int64)
         self.matrix = torch.zeros(len(class_ids), n_classes, dtype=torch.int64)
         self.n_classes = n_classes
         self.begin = begin
@@ -63,7 +65,8 @@ class Counts:
         draw: int = 0,
     ) -> None:
         """Counts edited images, each for its own row only (the class protocol)."""
-        is_own = orig_pt == self.class_ids.to(orig_pt.device)[rows_p][:, None]
+        own_p1 = self.class_ids.to(orig_pt.device)[rows_p][:, None]
+        is_own = orig_pt == own_p1
         is_changed = orig_pt != mod_pt
         n_own = is_own.sum(dim=1)
         columns = (
@@ -73,10 +76,13 @@ class Counts:
             (~is_own & is_changed).sum(dim=1),
         )
         found, rows = torch.stack(columns, dim=1).cpu(), rows_p.cpu()
-        self.per_image.index_put_((images_p.cpu() - self.begin, rows), found, accumulate=True)
+        cells = (images_p.cpu() - self.begin, rows)
+        self.per_image.index_put_(cells, found, accumulate=True)
+        n_joined = (~is_own & (mod_pt == own_p1)).sum(dim=1).cpu()
+        self.joined.index_put_(cells, n_joined, accumulate=True)
         self.per_draw[draw].index_put_((rows,), found, accumulate=True)
-        cells = (rows_p[:, None] * self.n_classes + mod_pt - 1)[is_own & is_changed]
-        flow = torch.bincount(cells, minlength=self.matrix.numel())
+        went = (rows_p[:, None] * self.n_classes + mod_pt - 1)[is_own & is_changed]
+        flow = torch.bincount(went, minlength=self.matrix.numel())
         self.matrix += flow.view_as(self.matrix).cpu()
 
     @typed
@@ -97,6 +103,7 @@ class Counts:
         found = torch.stack(columns, dim=2)[:, own]
         self.per_image[images_b.cpu() - self.begin] += found
         self.per_draw[draw] += found.sum(dim=0)
+        self.joined[images_b.cpu() - self.begin] += (flow.sum(dim=1) - n_same)[:, own]
         flow.diagonal(dim1=1, dim2=2).zero_()
         self.matrix += flow.sum(dim=0)[own]
 
@@ -105,8 +112,10 @@ class Counts:
         all_sum(self.per_draw, self.matrix)
 
     def gather_images(self, n_images: int) -> None:
-        """Lets `per_image` have all `n_images` on the lead; reports need it, totals do not."""
-        self.per_image = gather_counts(self.per_image, n_images)
+        """Lets `per_image` and `joined` have all `n_images` on the lead; reports need it."""
+        own = torch.cat([self.per_image, self.joined[..., None]], dim=2)
+        found = gather_counts(own, n_images)
+        self.per_image, self.joined = found[..., :4].contiguous(), found[..., 4].contiguous()
 
     def to_class_results(self, class_names: Sequence[str]) -> list[ClassResults]:
         """One entry per row, in the order of the rows."""

@@ -8,11 +8,12 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from semseg_cli.data.batches import Batch
-from semseg_cli.engine.edits import Edit, Intervention, Latents, Projections
+from semseg_cli.engine.edits import Edit, Intervention
 from semseg_cli.engine.manifold import Course, Ground, Manifold
 from semseg_cli.engine.measured import Measured
 from semseg_cli.engine.neighbours import is_interior
 from semseg_cli.engine.outcomes import Clean, Edited
+from semseg_cli.engine.readings import Readings, coefficients, latents_read, read
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.settings.inputs import Protocol
 from semseg_cli.typed import typed
@@ -20,29 +21,21 @@ from semseg_cli.typed import typed
 
 @dataclass(frozen=True)
 class State:
-    """One batch at the autoencoder's layer: clean tokens, what they are, activations.
+    """One batch at the autoencoder's layer: clean tokens, what they are, what edits read.
 
-    `scale_bt` is by how much each token's own scale stretches what a latent writes (None: 1),
-    `ground` where the patches lie on the manifold (None: it is not known).
+    `ground` is where the patches lie on the manifold (None: it is not known).
     """
 
     batch: Batch
     tokens_bnd: Float[Tensor, "b n d"]
     clean: Clean
-    acts: dict[int, Float[Tensor, "b t"]]
-    scale_bt: Float[Tensor, "b t"] | None
+    readings: Readings
     ground: Ground | None
 
     @property
     def clean_bt(self) -> Int[Tensor, "b t"]:
         """The clean predictions."""
         return self.clean.prediction.classes_bt
-
-
-def _latents_read(interventions: Sequence[Intervention]) -> list[int]:
-    reads = [edit.reads for one in interventions for edit in one.draws]
-    ids = {i for r in reads if isinstance(r, Latents) for i in r.ids_kg.flatten().tolist()}
-    return sorted(ids - {-1})
 
 
 def n_latents_held(interventions: Sequence[Intervention]) -> int:
@@ -52,7 +45,7 @@ def n_latents_held(interventions: Sequence[Intervention]) -> int:
     whichever are more.
     """
     n_settings = (edit.values_kg.numel() for one in interventions for edit in one.draws)
-    return max(len(_latents_read(interventions)), *n_settings)
+    return max(sum(map(len, latents_read(interventions).values())), *n_settings)
 
 
 @torch.inference_mode()
@@ -64,14 +57,10 @@ def clean_state(
     manifold: Manifold | None = None,
 ) -> State:
     """What the edits of a batch start from; the activations are those that some edit reads."""
-    latents = _latents_read(interventions)
     patches_btd = pipeline.patches(tokens_bnd)
-    columns = pipeline.sae.columns(patches_btd, torch.tensor(latents).long())
-    acts = dict(zip(latents, columns.unbind(dim=-1), strict=True))
-    scale_bt = pipeline.sae.token_scale(patches_btd)
     clean = _clean(pipeline, batch, tokens_bnd)
     ground = Ground.of(manifold, patches_btd) if manifold else None
-    return State(batch, tokens_bnd, clean, acts, scale_bt, ground)
+    return State(batch, tokens_bnd, clean, read(patches_btd, interventions), ground)
 
 
 def _clean(pipeline: Pipeline, batch: Batch, tokens_bnd: Tensor) -> Clean:
@@ -82,23 +71,6 @@ def _clean(pipeline: Pipeline, batch: Batch, tokens_bnd: Tensor) -> Clean:
         is_interior_bt=is_interior(prediction.classes_bt, pipeline.vit.grid),
         lengths_bt=pipeline.patches(tokens_bnd).norm(dim=2),
     )
-
-
-@torch.inference_mode()
-def _coefficients(pipeline: Pipeline, edit: Edit, state: State) -> Float[Tensor, "b t k g"]:
-    """How far each patch moves along each direction of each row."""
-    b, t = state.clean_bt.shape
-    if edit.reads is None:
-        return edit.values_kg.expand(b, t, -1, -1)
-    if isinstance(edit.reads, Projections):
-        return edit.values_kg - edit.reads.read(pipeline.patches(state.tokens_bnd))
-    none = torch.zeros((), device=edit.values_kg.device).expand(b, t)
-    ids = edit.reads.ids_kg
-    acts = [state.acts[latent] if latent >= 0 else none for latent in ids.flatten().tolist()]
-    coefs_btkg = edit.values_kg - torch.stack(acts, dim=-1).view(b, t, *ids.shape)
-    if state.scale_bt is not None:
-        coefs_btkg = coefs_btkg * state.scale_bt[..., None, None]
-    return coefs_btkg
 
 
 def _course(state: State, edit: Edit, units_bkd: Tensor | None) -> Course | None:
@@ -123,7 +95,7 @@ def run_edit(
 def _run_rows(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) -> Iterator[int]:
     """The class protocol: every wanted (image, row) goes through the network by itself."""
     batch = state.batch
-    coefs_btkg = _coefficients(pipeline, edit, state)
+    coefs_btkg = coefficients(edit, state.readings)
     units_bkd = edit.units(batch.indices_b, pipeline.vit.d_model)
     course = _course(state, edit, units_bkd)
     wanted = torch.ones(len(batch), len(edit.class_ids), dtype=torch.bool)
@@ -132,13 +104,24 @@ def _run_rows(pipeline: Pipeline, state: State, measured: Measured, edit: Edit) 
     pairs = torch.nonzero(wanted)
     for part in pairs.split(pipeline.rows_per_pass()) if len(pairs) else ():
         images_p, rows_p = part.to(pipeline.device).unbind(dim=1)
+        clean = state.clean.of(images_p)
         coefs_ptg = coefs_btkg[images_p, :, rows_p]
+        is_edited_pt = _is_edited(edit, clean.prediction.classes_bt, rows_p)
+        if is_edited_pt is not None:
+            coefs_ptg = coefs_ptg * is_edited_pt[..., None]
         edited = _edit_part(
             pipeline, state, edit, units_bkd, course, images_p, rows_p[:, None], coefs_ptg
         )
         positions_p = batch.positions_b.to(pipeline.device)[images_p]
-        measured.add_rows(positions_p, rows_p, state.clean.of(images_p), edited, edit.draw)
+        measured.add_rows(positions_p, rows_p, is_edited_pt, clean, edited, edit.draw)
         yield len(part)
+
+
+def _is_edited(edit: Edit, clean_pt: Tensor, rows_p: Tensor) -> Tensor | None:
+    """Which patches the class protocol edits: those not of the row's class, or all (None)."""
+    if not edit.spares_own:
+        return None
+    return clean_pt != torch.tensor(edit.class_ids, device=clean_pt.device)[rows_p][:, None]
 
 
 @torch.inference_mode()
@@ -163,7 +146,7 @@ def edited_by_patch(
     rows_bt = rows_bt.to(pipeline.device)
     is_edited_bt = rows_bt >= 0
     rows_bt = rows_bt.clamp(min=0)
-    coefs_btkg = _coefficients(pipeline, edit, state)
+    coefs_btkg = coefficients(edit, state.readings)
     units_bkd = edit.units(state.batch.indices_b, pipeline.vit.d_model)
     course = _course(state, edit, units_bkd)
     n_most = pipeline.rows_per_pass(n_directions=edit.values_kg.shape[1])

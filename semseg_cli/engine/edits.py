@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.typed import typed
 
 MAX_SCALE = 10.0
@@ -82,11 +83,12 @@ def random_unit_vectors(
     return torch.nn.functional.normalize(torch.stack(drawn), dim=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Latents:
-    """Reads the activations of latents; -1 fills up groups of unequal size."""
+    """Reads the activations of an autoencoder's latents; -1 fills up groups of unequal size."""
 
     ids_kg: Int64[Tensor, "k g"]
+    sae: SparseAutoencoder
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ class Edit:
 
     `reads` says what f is (None: 0). `directions_kgd` are in raw residual units (None: the edit is
     `values_kg` long). `towards` turns the finished edit, keeping its length: into one unit vector
-    per row, or ("random") one per image.
+    per row, or ("random") one per image. `along` names each row's latents where the directions are
+    those of others than `reads` says. `spares_own`: in the class protocol, patches predicted as the
+    row's class stay as they are.
     """
 
     method: str
@@ -120,6 +124,8 @@ class Edit:
     towards: Float[Tensor, "k d"] | str | None = None
     seed: int = 0
     draw: int = 0
+    along: tuple[tuple[int, ...], ...] | None = None
+    spares_own: bool = False
 
     @property
     def is_shared(self) -> bool:
@@ -128,10 +134,14 @@ class Edit:
 
     @property
     def latents_by_class(self) -> dict[int, list[int]]:
-        """Class id -> the latents it sets; empty where none are read."""
-        if not isinstance(self.reads, Latents):
+        """Class id -> the latents whose directions it takes; empty where they are no latents'."""
+        groups: Sequence[Sequence[int]]
+        if self.along is not None:
+            groups = self.along
+        elif isinstance(self.reads, Latents) and self.towards is None:
+            groups = self.reads.ids_kg.tolist()
+        else:
             return {}
-        groups = self.reads.ids_kg.tolist()
         rows = zip(self.class_ids, groups, strict=True)
         return {class_id: [latent for latent in group if latent >= 0] for class_id, group in rows}
 

@@ -49,13 +49,19 @@ class Measured:
         return self.intervention.first
 
     def add_rows(
-        self, images_p: Tensor, rows_p: Tensor, clean: Clean, edited: Edited, draw: int
+        self,
+        images_p: Tensor,
+        rows_p: Tensor,
+        is_edited_pt: Tensor | None,
+        clean: Clean,
+        edited: Edited,
+        draw: int,
     ) -> None:
-        """Adds edited images, each for its own row only (the class protocol)."""
+        """Adds edited images, each for its own row only; see `Outcomes.add_rows`."""
         classes = clean.prediction.classes_bt, edited.prediction.classes_bt
         self.counts.add_rows(images_p, rows_p, *classes, draw)
         if self.outcomes:
-            self.outcomes.add_rows(images_p, rows_p, clean, edited)
+            self.outcomes.add_rows(images_p, rows_p, is_edited_pt, clean, edited)
 
     def add_pair(
         self,

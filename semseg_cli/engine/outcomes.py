@@ -135,11 +135,16 @@ class Outcomes:
         self,
         images_p: Int64[Tensor, " p"],
         rows_p: Int64[Tensor, " p"],
+        is_edited_pt: Bool[Tensor, "p t"] | None,
         clean: Clean,
         edited: Edited,
     ) -> None:
-        """Adds edited images, each for its own row only (the class protocol)."""
-        self._add(images_p, rows_p[:, None], clean, edited, None)
+        """Adds edited images, each for its own row only (the class protocol).
+
+        `is_edited_pt` says which patches were edited; None: all.
+        """
+        is_edited = None if is_edited_pt is None else is_edited_pt[:, None]
+        self._add(images_p, rows_p[:, None], clean, edited, is_edited)
         found = self._after(clean, edited)
         self.segmented.index_add_(0, rows_p.cpu(), found)
 

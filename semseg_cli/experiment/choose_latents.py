@@ -11,10 +11,10 @@ from semseg_cli.engine.detections import (
     warn_of_left_out,
 )
 from semseg_cli.engine.edits import MAX_SCALE
-from semseg_cli.engine.methods import Groups
+from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.stability import RIVALS, with_f1_stability
 from semseg_cli.engine.thresholds import Thresholds, warn_of_small_maxima
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.runs.lookup_csv import LookupRow, Reused, chosen_latents, lookup_text, read_lookup
@@ -43,7 +43,7 @@ def choose_latents(
     wanted = set(session.classes_of(dataset))
     loader = session.loader(dataset)
     names, n_chosen = dataset.class_names, choice.top_k_group
-    top_k, stats = max(choice.top_k, n_chosen), pipeline.latent_stats
+    top_k, stats = choice.n_listed, pipeline.latent_stats
     thresholds = Thresholds.shares_of_maximum(choice.threshold, stats)
     candidates_s = is_candidate(stats, choice.max_freq)
     detections = count_detections(
@@ -67,15 +67,16 @@ def choose_latents(
         return dict.fromkeys(choice.scale, rows)
     wanted_by_row = wanted_images(rows, detections.occurs, choice.select_images)
     used = wanted_by_row.any(dim=1)
-    return select_causal(
+    chosen = select_causal(
         session.pipeline,
         rows,
-        choice.scale,
+        sorted(set(choice.tried_at)),
         session.loader(dataset.subset(used.nonzero().flatten().tolist()), len(rows)),
         wanted_by_row[used],
         n_chosen=n_chosen,
         progress=progress,
     )
+    return {at: chosen[tried] for at, tried in zip(choice.scale, choice.tried_at, strict=True)}
 
 
 def latents_of(
@@ -94,8 +95,18 @@ def latents_of(
     }
 
 
-def check_reused(session: Session, method: Method, reused: Mapping[str, Reused]) -> None:
-    """Refuses a lookup that does not fit, before a run begins."""
+def check_method(session: Session, method: Method, reused: Mapping[str, Reused]) -> None:
+    """Refuses a protocol or a lookup that does not fit, before a run begins.
+
+    Raises:
+        UsageError: the method means nothing under the protocol.
+        SemsegError: the lookup does not fit.
+    """
+    if session.setup.protocol not in method.protocols:
+        raise UsageError(
+            f"{method.command} has no --protocol {session.setup.protocol}: there each patch gets "
+            "the latent of its own label, and this method sets it on patches of other classes."
+        )
     if method.needs_latents and method.lookup is not None:
         reused_groups(session, method, reused)
 

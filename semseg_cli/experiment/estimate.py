@@ -68,17 +68,18 @@ def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     looks_up = [m for m in methods if m.looks_up]
     causal = [m for m in looks_up if m.select == "causal"]
     makes_stats = session.is_missing_stats and any(m.needs_statistics for m in methods)
-    n_differences = sum(m.needs_differences for m in methods)
-    n_passes = len(looks_up) + makes_stats + n_differences + len(causal)
+    n_more = sum(m.n_more_passes for m in evaluates)
+    n_passes = len(looks_up) + makes_stats + n_more + len(causal)
     n_lookup = len(session.lookup_dataset) if n_passes else 0
     n_images = len(session.dataset) if evaluates else 0
     n_tails = sum(_edits_per_image(m, n_classes, session) for m in evaluates) * n_images
     n_tails += n_images  # the clean prediction
     for method in causal:
         per_row = min(2 * method.select_images, n_lookup)
-        n_tails += per_row * method.top_k * n_classes * len(method.scale) + n_lookup
+        n_tails += per_row * method.n_listed * n_classes * len(method.scale) + n_lookup
     counts_firing = makes_stats and not {"sparsity", "top_values"} <= session.given_stats.keys()
-    n_encoded = (len(looks_up) + counts_firing) * n_lookup
+    n_null = sum(m.has_other_latents for m in evaluates)  # their firing is counted
+    n_encoded = (len(looks_up) + counts_firing + n_null) * n_lookup
     used = [(session.lookup_dataset, n_passes)] if n_lookup else []
     used += [(session.dataset, 1)] if evaluates else []
     used += [(session.clean_dataset, 1)] if evaluates and session.clean_dataset else []

@@ -116,6 +116,8 @@ def edited_predictions(
     """
     state = clean_state(pipeline, batch, tokens_bnd, [Intervention((edit,))])
     rows_bt = row_of_patch(edit, batch) if row is None else torch.full_like(batch.labels_bt, row)
+    if row is not None and edit.spares_own:
+        rows_bt[state.clean_bt.cpu() == edit.class_ids[row]] = -1
     parts = edited_by_patch(pipeline, state, edit, rows_bt)
     return state.clean_bt, torch.cat([edited.prediction.classes_bt for _, edited in parts])
 

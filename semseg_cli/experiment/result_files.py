@@ -61,7 +61,7 @@ def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
         )
     ]
     first = outcome.intervention.first
-    latents = first.latents_by_class if first.towards is None else {}
+    latents = first.latents_by_class
     if latents and len(outcome.intervention.draws) == 1:
         named = {class_id: "+".join(map(str, group)) for class_id, group in latents.items()}
         told = _told_of_choice(outcome)

@@ -1,40 +1,51 @@
 """What a command does: make edits, run them in one pass, report."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.dose_response import dose_metrics
 from semseg_cli.engine.edited_batch import n_latents_held
-from semseg_cli.engine.edits import Intervention, generator
+from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.evaluate import evaluate
+from semseg_cli.engine.latent_edits import Groups, set_latents
 from semseg_cli.engine.manifold import Manifold, fit_manifold
 from semseg_cli.engine.mean_differences import Differences, mean_differences
 from semseg_cli.engine.measured import Measured, to_report
-from semseg_cli.engine.methods import (
-    Ingredients,
-    make_interventions,
-)
-from semseg_cli.experiment.choose_latents import Chosen, is_manual, latents_of
+from semseg_cli.engine.measures import measured_by
+from semseg_cli.engine.methods import Ingredients, make_interventions
+from semseg_cli.engine.pushes import mean_pushes
+from semseg_cli.experiment.choose_latents import Chosen, check_method, is_manual, latents_of
 from semseg_cli.experiment.flip_rate import flip_metrics
+from semseg_cli.experiment.null_sae import on_null_sae
 from semseg_cli.experiment.samples import image_groups, overlap
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.group import is_lead
-from semseg_cli.runs.lookup_csv import Reused
+from semseg_cli.runs.lookup_csv import Reused, read_runners_up
 from semseg_cli.runs.report import Report
-from semseg_cli.settings.methods import Method
+from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A method at one scale, the lookup that it uses as CSV, and the session with its SAE."""
+
+    intervention: Intervention
+    lookup_csv: str | None
+    session: Session
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run's results: a method at one scale."""
+    """One run's results: a method at one scale. `session` has the SAE that it used."""
 
     report: Report
     measured: Measured
+    session: Session
     lookup_csv: str | None = None
     groups: Sequence[str] | None = None  # of the images
 
@@ -49,23 +60,14 @@ class Outcome:
         return self.measured.intervention
 
 
-def shuffled(session: Session) -> Session:
-    """The session with the rows of the decoder permuted: latents detect what they did, and write
-    what others did."""
-    sae = copy.deepcopy(session.pipeline.sae)
-    order = torch.randperm(sae.d_sae, generator=generator(session.setup.seed, "shuffled", 0))
-    sae.W_dec = sae.W_dec[order.to(sae.W_dec.device)]
-    return replace(session, pipeline=replace(session.pipeline, sae=sae))
-
-
 def prepare(
     session: Session, method: Method, reused: Mapping[str, Reused], progress: Progress = silent
-) -> list[tuple[Intervention, str | None]]:
-    """A method's interventions, one per scale, each with the lookup that it used as CSV."""
+) -> list[Prepared]:
+    """A method's interventions, one per scale."""
+    check_method(session, method, reused)
     if method.needs_statistics:
         session.complete(progress)
-    if method.is_on_shuffled:
-        session = shuffled(session)
+    session = on_null_sae(session, method.null_sae, progress)
     chosen: dict[float, Chosen] = {}
     if method.needs_latents:
         chosen = latents_of(session, method, reused, progress)
@@ -75,17 +77,44 @@ def prepare(
         seed=session.setup.seed,
         differences=_differences(session, method, progress),
         name=method.report_name(is_manual=is_manual(method, reused)),
+        runners_up=_runners_up(session, method, chosen),
     )
+    if method.needs_pushes:
+        ingredients = replace(ingredients, pushes=_pushes(session, ingredients, progress))
     made = make_interventions(method, session.pipeline, ingredients)
     tables = [chosen[scale].csv if chosen else None for scale in method.scale]
-    return list(zip(made, tables, strict=True))
+    return [Prepared(one, csv, session) for one, csv in zip(made, tables, strict=True)]
+
+
+def _runners_up(
+    session: Session, method: Method, chosen: Mapping[float, Chosen]
+) -> dict[float, Groups]:
+    if not method.needs_runners_up:
+        return {}
+    names = session.dataset.class_names
+    return {scale: read_runners_up(found.csv, names) for scale, found in chosen.items()}
+
+
+def _pushes(
+    session: Session, ingredients: Ingredients, progress: Progress
+) -> dict[float, Float[Tensor, "k d"]]:
+    """Per scale what the automatic edit of each class does on average."""
+    edits = [
+        set_latents(session.pipeline, AutoFeat.name, scale, ingredients.latents_at(scale))
+        for scale in ingredients.latents
+    ]
+    loader = session.loader(session.lookup_dataset, n_latents_held([Intervention(tuple(edits))]))
+    found = mean_pushes(session.pipeline, edits, loader, session.setup.protocol, progress)
+    return dict(zip(ingredients.latents, found, strict=True))
 
 
 def _differences(session: Session, method: Method, progress: Progress) -> Differences | None:
     if not method.needs_differences:
         return None
     loader = session.loader(session.lookup_dataset)
-    return mean_differences(session.pipeline, loader, session.setup.label_threshold, progress)
+    direction = method.direction if isinstance(method, MeanDiff) else "mean"
+    threshold = session.setup.label_threshold
+    return mean_differences(session.pipeline, loader, threshold, progress, direction)
 
 
 def _manifold(session: Session, progress: Progress) -> Manifold | None:
@@ -124,9 +153,10 @@ def run(
     `reused` has every lookup that the methods name. Of several ranks only the lead has outcomes.
     """
     setup, names = session.setup, session.dataset.class_names
-    prepared = [pair for m in methods for pair in prepare(session, m, reused, progress)]
+    of_methods = [prepare(session, method, reused, progress) for method in methods]
+    prepared = [one for of_method in of_methods for one in of_method]
     flips = flip_metrics(session, progress)
-    interventions = [intervention for intervention, _ in prepared]
+    interventions = [one.intervention for one in prepared]
     manifold = _manifold(session, progress)
     all_measured = evaluate(
         session.pipeline,
@@ -146,17 +176,18 @@ def run(
     groups = image_groups(session)
     n_overlap = max(len(overlap(session, method)) for method in methods)
     doubts = {"n_overlap": float(n_overlap)} if n_overlap else {}
+    measures = [method.measure for method in methods for _ in method.scale]
     reports = [to_report(m, names, setup.protocol, setup.min_patches, groups) for m in all_measured]
     reports = [
         replace(
             report,
-            extra={**report.extra, **flips, **doubts},
+            extra={**report.extra, **flips, **doubts, **measured_by(measure, m.counts, groups)},
             no_latent=_without_latent(session, report),
         )
-        for report in reports
+        for report, m, measure in zip(reports, all_measured, measures, strict=True)
     ]
     reports = _with_curves(reports, [len(method.scale) for method in methods])
     return [
-        Outcome(report, measured, table, groups)
-        for report, measured, (_, table) in zip(reports, all_measured, prepared, strict=True)
+        Outcome(report, measured, one.session, one.lookup_csv, groups)
+        for report, measured, one in zip(reports, all_measured, prepared, strict=True)
     ]

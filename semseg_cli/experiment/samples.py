@@ -41,7 +41,7 @@ def overlap(session: Session, method: Method) -> list[str]:
     One split for both is the user's choice, which every table tells, and no overlap.
     """
     setup = session.setup
-    learns = method.looks_up or method.needs_differences
+    learns = method.looks_up or method.n_more_passes
     if not learns or setup.lookup_split == setup.imgs.split:
         return []
     seen = set(session.lookup_dataset.contents)

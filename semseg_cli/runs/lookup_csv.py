@@ -54,6 +54,7 @@ class LookupRow:
 
 
 COLUMNS = [f.name for f in fields(LookupRow)]
+CHOSEN = ("1", "True", "true")
 
 
 def lookup_text(rows: Iterable[LookupRow]) -> str:
@@ -123,7 +124,7 @@ def read_lookup(
         raise SemsegError(f"The lookup {source} is no CSV file ({error}).") from error
     groups: dict[int, list[Member]] = {}
     for line, row in enumerate(rows, start=2):
-        if row.get("chosen", "1") not in ("1", "True", "true"):
+        if row.get("chosen", "1") not in CHOSEN:
             continue
         where = f"{source}, line {line}"
         class_id = _class_id(row, class_names, where)
@@ -136,6 +137,34 @@ def read_lookup(
     if not groups:
         raise SemsegError(f"The lookup {source} names no latent: is it a lookup.csv?")
     return groups
+
+
+def read_runners_up(text: str, class_names: Sequence[str]) -> dict[int, list[Member]]:
+    """Class id -> as many latents as are chosen for it, the next best by the rule that chose them.
+
+    From the text of a lookup.csv that a run wrote: by selectivity where the causal rule measured
+    it, else by rank. Classes with fewer candidates than twice the chosen ones have what there is.
+
+    Raises:
+        SemsegError: the table does not say which of several candidates is chosen.
+    """
+    reader = csv.DictReader(io.StringIO(text))
+    if not {"class_id", "latent", "rank", "chosen"} <= set(reader.fieldnames or ()):
+        raise SemsegError(
+            "The lookup lists no candidates beside the chosen latents (columns rank and chosen): "
+            "give the lookup.csv of a run, or leave --lookup out."
+        )
+    rows: dict[int, list[dict[str, str]]] = {}
+    for row in reader:
+        rows.setdefault(_class_id(row, class_names, "the lookup"), []).append(row)
+    found = {}
+    for class_id, candidates in rows.items():
+        left = [row for row in candidates if row["chosen"] not in CHOSEN]
+        left.sort(key=lambda row: (-float(row.get("selectivity") or 0.0), int(row["rank"])))
+        kept = left[: len(candidates) - len(left)]
+        if kept:
+            found[class_id] = [Member(int(row["latent"])) for row in kept]
+    return found
 
 
 def _coefficient(row: dict[str, Any], where: str) -> float:

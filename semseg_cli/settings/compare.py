@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import Settings, option
-from semseg_cli.settings.methods import RandFeat, RandVec
+from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.output import Format, Output, store_option
 
 SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}

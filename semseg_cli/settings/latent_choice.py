@@ -40,6 +40,11 @@ class Selection(Settings):
         _require_distinct("threshold", self.threshold)
 
     @property
+    def n_listed(self) -> int:
+        """How many candidates are listed per class."""
+        return max(self.top_k, self.top_k_group)
+
+    @property
     def looks_up(self) -> bool:
         """Whether latents are chosen, on the lookup split."""
         return True
@@ -80,6 +85,11 @@ class Scaled(Settings):
     scale: tuple[float, ...] = option(
         (-2.0,), "Set the latent to this many times its maximum (repeatable).", ge=-10.0, le=10.0
     )
+
+    @property
+    def tried_at(self) -> tuple[float, ...]:
+        """At which scale the causal rule tries latents, for each scale."""
+        return self.scale
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,179 +1,21 @@
-"""The methods: what each needs, how its runs are named, and the union of all."""
+"""The methods that take a class out or put it in, and the union of all."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from semseg_cli.settings.base import option
-from semseg_cli.settings.latent_choice import LatentChoice, Scaled
+from semseg_cli.settings.controls import NextBest, OtherClass, Push, RandFeat, RandVec
+from semseg_cli.settings.intervening import Control, Dosed, Intervening, Measure
 
-VectorMatch = Literal["none", "norm"]
-LatentMatch = Literal["none", "frequency", "max"]
 Removal = Literal["norm", "project"]
-Control = Literal["none", "shuffled"]
+Direction = Literal["mean", "lda"]
 MANUAL = "manual-feature"  # what auto-feat is called with latents that a user wrote down
 
-
-@dataclass(frozen=True, kw_only=True)
-class Intervening(LatentChoice, Scaled):
-    """What every method says of itself; the properties hold for most."""
-
-    panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str]  # in reports
-    command: ClassVar[str]
-    told: ClassVar[tuple[str, ...]] = ()  # fields that its runs are named by, where not the default
-
-    @property
-    def needs_latents(self) -> bool:
-        """Whether the edits depend on each class's own latent."""
-        return True
-
-    @property
-    def looks_up(self) -> bool:
-        """Whether latents are chosen, on the lookup split."""
-        return self.needs_latents and self.lookup is None
-
-    @property
-    def needs_statistics(self) -> bool:
-        """Whether latents are read at all, which takes the statistics of the SAE."""
-        return self.needs_latents
-
-    @property
-    def is_scaled(self) -> bool:
-        """Whether the scale changes the edits."""
-        return True
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether one edit serves all classes."""
-        return False
-
-    @property
-    def is_on_shuffled(self) -> bool:
-        """Whether the rows of the SAE's decoder are permuted first."""
-        return False
-
-    @property
-    def n_draws(self) -> int:
-        """How many edits are made per scale."""
-        return 1
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the number of draws is to be found: as many as an interval needs."""
-        return False
-
-    @property
-    def is_drawn_by_class(self) -> bool:
-        """Whether something is drawn at random once for each class (and not for each image)."""
-        return False
-
-    def report_name(self, *, is_manual: bool) -> str:
-        """The name in reports; `is_manual`: a user wrote the latents down."""
-        return self.name
-
-    def run_name(self, *, is_manual: bool) -> str:
-        """What a run is called, but for its scale: the command and how it differs from the plain
-        one."""
-        words = [str(getattr(self, key)) for key in self.told if self._differs(key)]
-        if self.looks_up and self._differs("select"):
-            words.append(self.select)
-        if self.looks_up and self.top_k_group > 1:
-            words.append(f"top{self.top_k_group}")
-        return " ".join([self.command, *words])
-
-    def _differs(self, key: str) -> bool:
-        return bool(getattr(self, key) != getattr(type(self)(), key))
+AS_SUPPRESSED = (-2.0,)  # methods without a scale take the latents that auto-feat takes by default
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn(Intervening):
-    """Random controls: how many independent draws."""
-
-    panel: ClassVar[str] = "Intervention"
-
-    draws: int | None = option(
-        None, "Independent random draws, all in one pass over the images; else as many as an "
-        "interval needs (rand-feat: 6 in the label protocol, where they are cheap, and where "
-        "classes are few; else 1).", ge=1,
-    )  # fmt: skip
-
-    @property
-    def n_draws(self) -> int:
-        """How many edits are made per scale."""
-        return self.draws or 1
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the number of draws is to be found: as many as an interval needs."""
-        return self.draws is None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RandVec(Drawn):
-    """Control: push every patch along a random direction."""
-
-    panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "random-vector"
-    command: ClassVar[str] = "rand-vec"
-    told: ClassVar[tuple[str, ...]] = ("match",)
-
-    scale: tuple[float, ...] = option(
-        (-2.0,), "Length of the random vector in raw residual units (repeatable); with "
-        "--match norm, the scale of the automatic edit whose length it takes.",
-    )  # fmt: skip
-    match: VectorMatch = option(
-        "none", "norm: as long, patch by patch, as the automatic edit of each class would be."
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.match == "norm":
-            Scaled(scale=self.scale)
-
-    @property
-    def needs_latents(self) -> bool:
-        """Only to be as long as the automatic edit."""
-        return self.match == "norm"
-
-    @property
-    def is_shared(self) -> bool:
-        """A plain random vector is the same for all classes."""
-        return self.match == "none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RandFeat(Drawn):
-    """Control: set one random live latent per class."""
-
-    panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "random-feature"
-    command: ClassVar[str] = "rand-feat"
-    told: ClassVar[tuple[str, ...]] = ("match",)
-
-    match: LatentMatch = option(
-        "none",
-        "Draw among the latents most like each class's own latent in firing frequency, or in "
-        "maximum activation.",
-    )
-
-    @property
-    def needs_latents(self) -> bool:
-        """Only to draw latents like them."""
-        return self.match != "none"
-
-    @property
-    def needs_statistics(self) -> bool:
-        """Which latents are live, and their maxima, are statistics."""
-        return True
-
-    @property
-    def is_drawn_by_class(self) -> bool:
-        """Whether something is drawn at random once for each class (and not for each image)."""
-        return True
-
-
-@dataclass(frozen=True, kw_only=True)
-class AutoFeat(Intervening):
+class AutoFeat(Dosed):
     """Suppress each class's own latent and count what changes."""
 
     panel: ClassVar[str] = "Intervention"
@@ -182,13 +24,23 @@ class AutoFeat(Intervening):
     told: ClassVar[tuple[str, ...]] = ("control",)
 
     control: Control = option(
-        "none", "shuffled: the same, on a dictionary whose decoder rows are permuted."
+        "none",
+        "The same on a null SAE. shuffled: the rows of the decoder permuted. pca: latents along "
+        "the principal directions of the residuals, both ways. random: along random directions. "
+        "The last two fire as often as the SAE's latents do.",
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.has_other_latents and self.lookup is not None:
+            raise ValueError(
+                f"lookup is given: --control {self.control} has latents of its own, leave it out"
+            )
+
     @property
-    def is_on_shuffled(self) -> bool:
-        """Whether the rows of the SAE's decoder are permuted first."""
-        return self.control == "shuffled"
+    def null_sae(self) -> Control:
+        """Which other SAE takes the place of the given one."""
+        return self.control
 
     def report_name(self, *, is_manual: bool) -> str:
         """The name in reports; `is_manual`: a user wrote the latents down."""
@@ -201,17 +53,50 @@ class AutoFeat(Intervening):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeanDiff(Intervening):
-    """Supervised baseline: take out each class's difference of means."""
+class Ablate(Intervening):
+    """Is the latent needed: set each class's own latent to zero, and nothing beyond."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "mean-difference"
-    command: ClassVar[str] = "mean-diff"
+    name: ClassVar[str] = "ablation"
+    command: ClassVar[str] = "ablate"
+    measure: ClassVar[Measure] = "necessity"
+    scale: ClassVar[tuple[float, ...]] = (0.0,)
+    tried_at: ClassVar[tuple[float, ...]] = AS_SUPPRESSED
+
+    @property
+    def fixed_scale(self) -> float:
+        """Absent."""
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Insert(Intervening):
+    """Is the latent enough: set it to its maximum on patches of other classes."""
+
+    panel: ClassVar[str] = "Intervention"
+    name: ClassVar[str] = "insertion"
+    command: ClassVar[str] = "insert"
+    measure: ClassVar[Measure] = "sufficiency"
+    protocols: ClassVar[tuple[str, ...]] = ("class",)
+    scale: ClassVar[tuple[float, ...]] = (1.0,)
+    tried_at: ClassVar[tuple[float, ...]] = AS_SUPPRESSED
+
+    @property
+    def fixed_scale(self) -> float:
+        """As strong as it was ever seen."""
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Directed(Dosed):
+    """Supervised baselines: a direction per class that labels give, without any latent."""
+
+    panel: ClassVar[str] = "Intervention"
     told: ClassVar[tuple[str, ...]] = ("match",)
 
     match: Removal = option(
         "norm",
-        "norm: move along the difference as far as the automatic edit would. project: set each "
+        "norm: move along the direction as far as the automatic edit would. project: set each "
         "patch's component along it to the mean of the other classes (no --scale).",
     )
 
@@ -228,16 +113,57 @@ class MeanDiff(Intervening):
         return self.match == "norm"
 
     @property
+    def fixed_scale(self) -> float | None:
+        """A projection has no scale."""
+        return 0.0 if self.match == "project" else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanDiff(Directed):
+    """Supervised baseline: take out each class's difference of means."""
+
+    panel: ClassVar[str] = "Intervention"
+    name: ClassVar[str] = "mean-difference"
+    command: ClassVar[str] = "mean-diff"
+    told: ClassVar[tuple[str, ...]] = ("direction", "match")
+
+    direction: Direction = option(
+        "mean",
+        "mean: from the mean of all other patches to the class's own. lda: the same, with the "
+        "spread within classes divided out (linear discriminant).",
+    )
+
+    @property
     def needs_differences(self) -> bool:
         """They are what is taken out."""
         return True
 
+
+@dataclass(frozen=True, kw_only=True)
+class HeadDirection(Directed):
+    """Ceiling: what the head itself reads, its row for the class minus the mean of the others."""
+
+    panel: ClassVar[str] = "Intervention"
+    name: ClassVar[str] = "head-direction"
+    command: ClassVar[str] = "head-direction"
+
     @property
-    def is_scaled(self) -> bool:
-        """A projection has no scale."""
-        return self.match == "norm"
+    def needs_differences(self) -> bool:
+        """Only for the means of the other classes."""
+        return self.match == "project"
 
 
 # To add a method: its settings class here, its edits in engine/methods, its entry in MLproject.
-Method = RandVec | RandFeat | AutoFeat | MeanDiff
+Method = (
+    RandVec
+    | RandFeat
+    | AutoFeat
+    | MeanDiff
+    | Ablate
+    | Insert
+    | Push
+    | NextBest
+    | OtherClass
+    | HeadDirection
+)
 METHODS: tuple[type[Method], ...] = get_args(Method)

@@ -49,6 +49,23 @@ ON_EVALUATION = (
 )
 
 
+MEASURED = {
+    "necessity": "share of the classes' patches that change class without their latents",
+    "sufficiency": "share of all other patches that become the class whose latent is set in them",
+}
+
+
+def measure_notes(report: Report) -> list[str]:
+    """What a run measured beside changes, in words, with its interval where there is one."""
+    found = []
+    for key, meaning in MEASURED.items():
+        if key in report.extra:
+            ends = [report.extra.get(f"{key}_{end}") for end in ("lo", "hi")]
+            between = "" if None in ends else f" [{ends[0]:.3f}, {ends[1]:.3f}]"
+            found.append(f"{key}: {report.extra[key]:.3f}{between}, {meaning}.")
+    return found
+
+
 def summary_table(
     reports: Mapping[str, Report], title: str = "Results", notes: Sequence[str] = ()
 ) -> Table:

@@ -188,7 +188,7 @@ def test_every_layout_runs_from_the_command_line(
     root = CASES[name].write(tmp_path / "data")
     save_head(world.folder / "head.pt", make_head(n_classes=CASES[name].n_classes))
     args = options(world, imgs_root=str(root), data_format=name, max_freq="")
-    done = terminal.type("rand-feat", *args)
+    done = terminal.type("rand-feat", "--match", "none", *args)
     assert done.code == 0, done.err
     meta = json.loads((terminal.runs()[0] / "run.json").read_text())
     (evaluated, *_) = meta["datasets"]
@@ -200,9 +200,11 @@ def test_background_is_a_class_of_the_run(world: World, tmp_path: Path, terminal
     root = CASES["voc2012"].write(tmp_path / "data")
     save_head(world.folder / "head.pt", make_head(n_classes=21))
     args = options(world, imgs_root=str(root), max_freq="")
-    done = terminal.type("rand-feat", *args, "--background", "--class", "background")
+    done = terminal.type(
+        "rand-feat", "--match", "none", *args, "--background", "--class", "background"
+    )
     assert done.code == 0, done.err
     rows = pd.read_csv(terminal.runs()[0] / "class_results.csv")
     assert rows["class_name"].tolist() == ["background"]
-    refused = terminal.type("rand-feat", *args)
+    refused = terminal.type("rand-feat", "--match", "none", *args)
     assert "The head knows 21 classes (and null), the dataset 20" in refused.err

@@ -87,9 +87,11 @@ def test_the_causal_rule_finds_the_latents_that_drive_the_prediction(main_job: M
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("control", ["rand-vec --match norm --select causal", "rand-feat"])
+@pytest.mark.parametrize(
+    "control", ["rand-vec --match norm --select causal", "rand-feat --select causal"]
+)
 def test_controls_change_little(control: str, main_job: MainJob) -> None:
-    assert main_job.reports[control].mean_target_change < 0.15
+    assert main_job.reports[control].mean_target_change < 0.25
 
 
 @pytest.mark.slow

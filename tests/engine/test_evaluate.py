@@ -27,8 +27,9 @@ from semseg_cli.engine.counts import compute_class_results
 from semseg_cli.engine.edited_batch import _edited, row_of_patch
 from semseg_cli.engine.edits import Edit, Intervention
 from semseg_cli.engine.evaluate import evaluate
+from semseg_cli.engine.latent_edits import set_latents
 from semseg_cli.engine.measured import Measured, table_of, to_report
-from semseg_cli.engine.methods import rand_vec, set_latents
+from semseg_cli.engine.random_edits import rand_vec
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.experiment.parts import find_device
 from semseg_cli.experiment.run import Outcome, run
@@ -39,8 +40,17 @@ from semseg_cli.models.pipeline import Pipeline, Prediction
 from semseg_cli.models.sae import SparseAutoencoder, Threshold, TopK
 from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.runs.report import Report
+from semseg_cli.settings.controls import NextBest, OtherClass, Push, RandFeat, RandVec
 from semseg_cli.settings.inputs import Imgs, Protocol, Setup
-from semseg_cli.settings.methods import METHODS, AutoFeat, MeanDiff, Method, RandFeat, RandVec
+from semseg_cli.settings.methods import (
+    METHODS,
+    Ablate,
+    AutoFeat,
+    HeadDirection,
+    Insert,
+    MeanDiff,
+    Method,
+)
 
 LATENTS = {1: 3, 2: 13, 4: 5, 5: 20}
 PROTOCOLS: list[Protocol] = ["class", "label"]
@@ -320,8 +330,8 @@ def test_draws_add_up_and_the_first_one_is_the_single_draw(
     session: Session, method: type[RandVec] | type[RandFeat], protocol: Protocol
 ) -> None:
     session = replace(session, setup=replace(session.setup, protocol=protocol))
-    (single,) = outcomes(session, method(scale=(8.0,)))
-    (several,) = outcomes(session, method(scale=(8.0,), draws=3))
+    (single,) = outcomes(session, method(match="none", scale=(8.0,)))
+    (several,) = outcomes(session, method(match="none", scale=(8.0,), draws=3))
     per_draw = several.counts.per_draw
     assert per_draw.shape[0] == 3
     assert torch.equal(per_draw.sum(dim=0), several.counts.per_image.sum(dim=0))
@@ -347,8 +357,12 @@ def test_a_shuffled_dictionary_detects_the_same_and_writes_something_else(
 
 
 @pytest.mark.parametrize("match", ["norm", "project"])
-def test_mean_differences_of_planted_classes_drive_them(known_world: World, match: Any) -> None:
-    (outcome,) = outcomes(known_world.session(), MeanDiff(max_freq=1.0, match=match))
+@pytest.mark.parametrize("direction", ["mean", "lda"])
+def test_supervised_directions_of_planted_classes_drive_them(
+    known_world: World, match: Any, direction: Any
+) -> None:
+    method = MeanDiff(max_freq=1.0, match=match, direction=direction)
+    (outcome,) = outcomes(known_world.session(), method)
     assert outcome.report.method == "mean-difference"
     assert outcome.report.mean_target_change == 1.0
 
@@ -356,19 +370,28 @@ def test_mean_differences_of_planted_classes_drive_them(known_world: World, matc
 # --- what must not matter ---------------------------------------------------------------------
 
 
-def every_method() -> list[Method]:
-    """All of them at two scales; a test below says that none is forgotten."""
+def every_method(protocol: Protocol = "class") -> list[Method]:
+    """All that mean something under a protocol; a test below says that none is forgotten."""
     scales = (-2.0, 7.0)
-    return [
+    every: list[Method] = [
         RandVec(scale=scales),
-        RandFeat(scale=scales),
+        RandFeat(scale=scales, match="none"),
+        RandFeat(max_freq=1.0, draws=2),
         AutoFeat(scale=scales, max_freq=1.0),
         RandVec(match="norm", max_freq=1.0, draws=2),
         RandFeat(match="frequency", max_freq=1.0, draws=3),
         MeanDiff(scale=scales, max_freq=1.0),
-        MeanDiff(match="project", max_freq=1.0),
+        MeanDiff(match="project", direction="lda", max_freq=1.0),
         AutoFeat(top_k_group=2, control="shuffled", max_freq=1.0),
+        AutoFeat(control="pca", max_freq=1.0),
+        Ablate(max_freq=1.0),
+        Insert(max_freq=1.0),
+        Push(scale=scales, max_freq=1.0),
+        NextBest(max_freq=1.0),
+        OtherClass(match="none", max_freq=1.0),
+        HeadDirection(max_freq=1.0),
     ]
+    return [method for method in every if protocol in method.protocols]
 
 
 def test_no_method_is_forgotten() -> None:
@@ -406,7 +429,7 @@ def without_numbers(report: Report) -> Report:
 @pytest.fixture(scope="module")
 def base(tiny_world: World) -> dict[Protocol, list[Outcome]]:
     return {
-        p: outcomes(tiny_world.session(protocol=p, batch_size=6), *every_method())
+        p: outcomes(tiny_world.session(protocol=p, batch_size=6), *every_method(p))
         for p in PROTOCOLS
     }
 
@@ -421,7 +444,7 @@ def test_batch_size_and_workers_do_not_change_a_report(
     n_workers: int,
 ) -> None:
     session = tiny_world.session(protocol=protocol, batch_size=batch_size, n_workers=n_workers)
-    assert_same(outcomes(session, *every_method()), base[protocol])
+    assert_same(outcomes(session, *every_method(protocol)), base[protocol])
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -435,7 +458,7 @@ def test_the_memory_budget_does_not_change_a_report(
     session = tiny_world.session(protocol=protocol, memory_budget=memory_budget, batch_size=128)
     rows = session.pipeline.rows_per_pass()
     assert rows == 1 if memory_budget == 1e-6 else rows > 1
-    assert_same(outcomes(session, *every_method()), base[protocol])
+    assert_same(outcomes(session, *every_method(protocol)), base[protocol])
 
 
 def test_one_pass_over_several_methods_is_each_method_alone(
@@ -498,7 +521,11 @@ def test_progress_ends_where_it_said_it_would(tiny_world: World) -> None:
 
         return advance
 
-    methods: list[Method] = [AutoFeat(max_freq=1.0, select="causal"), RandFeat(), RandVec()]
+    methods: list[Method] = [
+        AutoFeat(max_freq=1.0, select="causal"),
+        RandFeat(match="none"),
+        RandVec(),
+    ]
     for protocol in PROTOCOLS:
         run(tiny_world.session(protocol=protocol), methods, {}, progress)
     assert done == totals

@@ -10,8 +10,9 @@ from torch import Tensor
 from worlds import World, make_tiny_world, members
 
 from semseg_cli.engine.edited_batch import clean_state
-from semseg_cli.engine.edits import Edit, Intervention
+from semseg_cli.engine.edits import Edit, Intervention, Latents
 from semseg_cli.engine.evaluate import evaluate
+from semseg_cli.engine.latent_edits import set_latents
 from semseg_cli.engine.manifold import (
     HELD_OUT,
     Ground,
@@ -21,7 +22,8 @@ from semseg_cli.engine.manifold import (
     shrunk,
 )
 from semseg_cli.engine.measured import table_of
-from semseg_cli.engine.methods import rand_vec, set_latents
+from semseg_cli.engine.random_edits import rand_vec
+from semseg_cli.engine.readings import Readings
 from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import Session
 from semseg_cli.settings.inputs import Protocol
@@ -143,19 +145,20 @@ def slow_quantiles(session: Session, manifold: Manifold, edit: Edit, row: int | 
                     else (edit.class_ids.index(label) if label in edit.class_ids else -1)
                 )
                 if own >= 0:
-                    moved[t] += delta(edit, state.acts, b, t, own, units)
+                    moved[t] += delta(edit, state.readings, b, t, own, units)
             square = ((moved - manifold.mean_d) @ manifold.whitener_dd.T).square().sum(dim=1)
             found.append(manifold.quantiles(square))
     return found
 
 
-def delta(edit: Edit, acts: Any, b: int, t: int, row: int, units: Tensor | None) -> Tensor:
+def delta(edit: Edit, readings: Readings, b: int, t: int, row: int, units: Tensor | None) -> Tensor:
     if edit.reads is None:
         assert units is not None
         return edit.values_kg[row, 0] * units[b, row]
+    assert isinstance(edit.reads, Latents)
     assert edit.directions_kgd is not None
-    total = torch.zeros(24)
-    for g, latent in enumerate(edit.reads.ids_kg[row].tolist()):  # type: ignore[union-attr]
+    total, acts = torch.zeros(24), readings.acts[edit.reads.sae]
+    for g, latent in enumerate(edit.reads.ids_kg[row].tolist()):
         if latent >= 0:
             total += (edit.values_kg[row, g] - acts[latent][b, t]) * edit.directions_kgd[row, g]
     return total if units is None else (1 if edit.scale > 0 else -1) * total.norm() * units[b, row]

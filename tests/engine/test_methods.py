@@ -20,16 +20,10 @@ from semseg_cli.engine.edits import (
     random_unit_vectors,
     unscaled,
 )
-from semseg_cli.engine.mean_differences import mean_differences
-from semseg_cli.engine.methods import (
-    Ingredients,
-    alike,
-    edits_of,
-    make_interventions,
-    rand_feat,
-    rand_vec,
-    set_latents,
-)
+from semseg_cli.engine.latent_edits import set_latents
+from semseg_cli.engine.mean_differences import mean_differences, shrunk
+from semseg_cli.engine.methods import Ingredients, edits_of, make_interventions
+from semseg_cli.engine.random_edits import alike, rand_feat, rand_vec
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.run import run
@@ -37,15 +31,9 @@ from semseg_cli.experiment.session import Session
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae import Threshold, TopK
 from semseg_cli.runs.lookup_csv import Member
-from semseg_cli.settings.methods import (
-    METHODS,
-    AutoFeat,
-    Intervening,
-    MeanDiff,
-    Method,
-    RandFeat,
-    RandVec,
-)
+from semseg_cli.settings.controls import NextBest, OtherClass, RandFeat, RandVec
+from semseg_cli.settings.intervening import Dosed, Intervening
+from semseg_cli.settings.methods import METHODS, AutoFeat, MeanDiff, Method
 
 NONLINEARITIES = [Threshold(), Threshold(0.5), TopK(6)]
 
@@ -132,7 +120,7 @@ def test_directions_have_length_one_and_differ() -> None:
 
 
 def drawn(session: Session, class_ids: list[int], seed: int, draw: int = 0) -> dict[int, list[int]]:
-    edit = rand_feat(session.pipeline, RandFeat(), -2.0, class_ids, {}, seed, draw)
+    edit = rand_feat(session.pipeline, RandFeat(match="none"), -2.0, class_ids, {}, seed, draw)
     return edit.latents_by_class
 
 
@@ -273,6 +261,39 @@ def test_mean_differences_are_what_they_say(tiny: Session) -> None:
         torch.testing.assert_close(found.others_cd[class_id], others.mean(dim=0))
 
 
+def test_linear_discriminants_are_what_they_say(tiny: Session) -> None:
+    loader, threshold = tiny.loader(tiny.lookup_dataset), tiny.setup.label_threshold
+    found = mean_differences(tiny.pipeline, loader, threshold, direction="lda")
+    plain = mean_differences(tiny.pipeline, loader, threshold)
+    torch.testing.assert_close(found.others_cd, plain.others_cd)
+    patches, labels = clean_patches(tiny)
+    patches, n = patches.double(), len(patches)
+    within = torch.zeros(24, 24, dtype=torch.float64)
+    for x, label in zip(patches, labels, strict=True):
+        gap = x - patches[labels == label].mean(dim=0)
+        within += torch.outer(gap, gap) / n
+    for class_id in labels.unique().tolist():
+        own, others = patches[labels == class_id], patches[labels != class_id]
+        gap = own.mean(dim=0) - others.mean(dim=0)
+        expected = torch.nn.functional.normalize(torch.linalg.inv(shrunk(within, n)) @ gap, dim=0)
+        torch.testing.assert_close(
+            found.units_cd[class_id].double(), expected, rtol=1e-3, atol=1e-4
+        )
+
+
+def test_a_covariance_is_drawn_towards_the_identity_the_less_the_more_is_known() -> None:
+    spread = torch.diag(torch.tensor([9.0, 1.0, 0.0], dtype=torch.float64))
+    few, many = shrunk(spread, 20), shrunk(spread, 10**9)
+    assert float(few.trace()) == pytest.approx(10.0)
+    assert float(few[2, 2]) > float(many[2, 2]) > 0
+    torch.testing.assert_close(many, spread, rtol=0.0, atol=1e-7)
+    same = torch.eye(3, dtype=torch.float64) * 2
+    torch.testing.assert_close(shrunk(same, 5), same)
+    # By hand: the trace is 10, that of the square 82, and d is 3.
+    weight = ((1 - 2 / 3) * 82 + 100) / ((20 + 1 - 2 / 3) * (82 - 100 / 3))
+    assert float(few[2, 2]) == pytest.approx(weight * 10 / 3)
+
+
 def test_a_projection_leaves_the_component_of_the_other_classes(tiny: Session) -> None:
     loader = tiny.loader(tiny.lookup_dataset)
     differences = mean_differences(tiny.pipeline, loader, 0.9)
@@ -333,24 +354,37 @@ def test_alike_latents_do_not_hold_the_latent_itself() -> None:
 
 EVERY = [
     *METHODS,
+    lambda **kwargs: RandFeat(match="none", **kwargs),
+    lambda **kwargs: NextBest(match="none", **kwargs),
+    lambda **kwargs: OtherClass(match="none", **kwargs),
     lambda **kwargs: RandVec(match="norm", **kwargs),
     lambda **kwargs: RandFeat(match="max", **kwargs),
 ]
 
 
+FIXED = [method for method in METHODS if method().fixed_scale is not None]
+
+
 @pytest.mark.parametrize("make", EVERY)
 def test_every_method_makes_one_intervention_per_scale(tiny: Session, make: Any) -> None:
-    method: Method = make(scale=(-1.0, 3.0))
-    latents = {-1.0: members({1: 2, 3: 4}), 3.0: members({1: 5})} if method.needs_latents else {}
+    method: Method = make() if make in FIXED else make(scale=(-1.0, 3.0))
+    latents = {scale: members({1: 2, 3: 4}) for scale in method.scale}
     differences = mean_differences(tiny.pipeline, tiny.loader(tiny.lookup_dataset), 0.9)
-    ingredients = Ingredients(latents, [1, 2, 3], 0, differences)
+    ingredients = Ingredients(
+        latents if method.needs_latents else {},
+        [1, 2, 3],
+        0,
+        differences,
+        runners_up={scale: members({1: 6, 3: 7}) for scale in method.scale},
+        pushes={scale: torch.ones(2, 24) for scale in method.scale},
+    )
     made = make_interventions(method, tiny.pipeline, ingredients)
-    assert [one.first.scale for one in made] == [-1.0, 3.0]
+    assert [one.first.scale for one in made] == list(method.scale)
     assert {one.first.method for one in made} == {method.name}
 
 
 def test_draws_are_independent(tiny: Session) -> None:
-    for method in (RandVec(draws=3), RandFeat(draws=3)):
+    for method in (RandVec(draws=3), RandFeat(match="none", draws=3)):
         (made,) = make_interventions(method, tiny.pipeline, Ingredients({}, [1, 2, 3], seed=0))
         assert [edit.draw for edit in made.draws] == [0, 1, 2]
     first, second, _ = made.draws
@@ -366,7 +400,8 @@ def test_only_wanted_classes_are_edited(tiny: Session) -> None:
 def test_what_each_method_needs() -> None:
     assert not RandVec().needs_statistics
     assert RandFeat().needs_statistics
-    assert not RandFeat().needs_latents
+    assert not RandFeat(match="none").needs_latents
+    assert RandFeat().needs_latents
     assert RandFeat(match="max").needs_latents
     assert MeanDiff().needs_latents
     assert not MeanDiff(match="project").needs_latents
@@ -375,7 +410,7 @@ def test_what_each_method_needs() -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nudge(Intervening):
+class Nudge(Dosed):
     """A method that only this test knows."""
 
     name: ClassVar[str] = "nudge-by-ten"

@@ -228,7 +228,7 @@ def test_rows_are_summed_each_from_its_own_edit(seed: int, cut: int) -> None:
                 image, row = divmod(pair, 3)
                 one = mixed[d, row]
                 at = torch.tensor([image]), torch.tensor([row])
-                found.add_rows(*at, one.clean([image]), one.edited([image]))
+                found.add_rows(*at, None, one.clean([image]), one.edited([image]))
     table, deviation = found.to_table(), found.reference.deviation
     for row, class_id in enumerate(ids):
         for b in range(4):

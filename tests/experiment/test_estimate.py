@@ -22,8 +22,9 @@ from semseg_cli.models.cache_folders import kept_entries, residuals_folder
 from semseg_cli.models.cache_room import Keeping
 from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.residuals import Residuals
+from semseg_cli.settings.controls import RandVec
 from semseg_cli.settings.latent_choice import Choose
-from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method, RandVec
+from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method
 
 Usage = namedtuple("Usage", ["free"])
 N_PATCHES = 16

@@ -20,8 +20,9 @@ from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.vit import Backbone
 from semseg_cli.runs.report import ClassResults, Report
+from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.inputs import Protocol
-from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method, RandFeat, RandVec
+from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method
 from semseg_cli.show.chart_style import OTHER
 from semseg_cli.show.example_picture import COLOURS, Example, class_colours, example_figure
 
@@ -35,7 +36,7 @@ def outcome_of(session: Session, method: Method) -> Outcome:
 METHODS: list[tuple[Method, Protocol]] = [
     (AutoFeat(scale=(-3.0,), max_freq=1.0), "class"),
     (AutoFeat(scale=(-3.0,), max_freq=1.0), "label"),
-    (RandFeat(scale=(5.0,)), "class"),
+    (RandFeat(scale=(5.0,), match="none"), "class"),
     (RandVec(scale=(4.0,)), "class"),
     (RandVec(scale=(-3.0,), match="norm", max_freq=1.0), "class"),
     (AutoFeat(scale=(-3.0,), max_freq=1.0, top_k_group=2), "class"),

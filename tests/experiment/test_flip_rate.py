@@ -19,7 +19,7 @@ from semseg_cli.experiment.parts import load_backbone
 from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.vit import Backbone
-from semseg_cli.settings.methods import RandVec
+from semseg_cli.settings.controls import RandVec
 
 FAST = ["bfloat16", "float16"]
 

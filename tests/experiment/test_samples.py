@@ -26,9 +26,13 @@ def run(terminal: Terminal, world: World, *args: str) -> Report:
 def test_a_control_is_drawn_as_often_as_its_interval_needs(
     terminal: Terminal, tiny_world: World
 ) -> None:
-    n_classes = len(run(terminal, tiny_world, "rand-feat", "--protocol", "label").class_results)
+    n_classes = len(
+        run(
+            terminal, tiny_world, "rand-feat", "--match", "none", "--protocol", "label"
+        ).class_results
+    )
     assert last_report(terminal).n_draws == 6
-    by_class = run(terminal, tiny_world, "rand-feat").n_draws
+    by_class = run(terminal, tiny_world, "rand-feat", "--match", "none").n_draws
     assert by_class == (1 if n_classes >= 12 else -(-5 // (n_classes / 2)) + 1)
     assert run(terminal, tiny_world, "rand-feat", "--draws", "1").n_draws == 1
     assert run(terminal, tiny_world, "rand-vec").n_draws == 1
@@ -71,4 +75,4 @@ def test_images_in_both_splits_are_refused_unless_allowed(
     assert allowed.code == 0, allowed.err
     assert "latents were chosen on, too: 1 in auto-feat x-2" in " ".join(allowed.out.split())
     assert last_report(terminal).extra["n_overlap"] == 1.0
-    assert terminal.type("rand-feat", *args).code == 0
+    assert terminal.type("rand-feat", "--match", "none", *args).code == 0

@@ -492,7 +492,7 @@ def result_of(terminal: Terminal) -> dict[str, Any]:
         ["auto-feat"],
         ["auto-feat", "--select", "causal"],
         ["auto-feat", "--protocol", "label"],
-        ["rand-feat"],
+        ["rand-feat", "--match", "none"],
         ["rand-vec"],
         ["mean-diff"],
     ],

@@ -39,9 +39,9 @@ from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.group import STOPPED, Word
 from semseg_cli.runs.folder import CLASSES_FILE, PER_IMAGE_FILE, REPORT_FILE, RunFolder
 from semseg_cli.settings.base import Settings, narrow
+from semseg_cli.settings.controls import RandVec
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup
-from semseg_cli.settings.methods import RandVec
 from semseg_cli.settings.output import Shown
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr")
@@ -595,7 +595,10 @@ def test_two_ranks_give_the_files_of_one_process_and_one_sentence_of_a_failure(
             ["auto-feat", "--images", "5", "--workers", "1"],
             ["auto-feat", "--select", "causal", "--protocol", "label", "--scale", "-2"],
             ["auto-feat", "--lookup", str(mine), "--class", "wall"],
-            ["mean-diff"],
+            ["auto-feat", "--control", "random", "--class", "wall"],
+            ["push", "--protocol", "label"],
+            ["insert", "--class", "wall"],
+            ["mean-diff", "--direction", "lda"],
             ["mean-diff", "--match", "project", "--protocol", "label"],
         ],
         [

@@ -6,18 +6,11 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 
 from semseg_cli.settings.base import Settings, default_of, narrow
+from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Data, Imgs, Setup
 from semseg_cli.settings.latent_choice import Choose, LatentChoice, Scaled, Selection
-from semseg_cli.settings.methods import (
-    MANUAL,
-    METHODS,
-    AutoFeat,
-    MeanDiff,
-    Method,
-    RandFeat,
-    RandVec,
-)
+from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat, MeanDiff, Method
 from semseg_cli.settings.output import Output, Shown
 from semseg_cli.settings.reference import Quantitative
 
@@ -135,6 +128,12 @@ def test_methods_are_the_members_of_the_union_with_names_of_their_own() -> None:
         "random-feature",
         "automatic-feature",
         "mean-difference",
+        "ablation",
+        "insertion",
+        "constant-push",
+        "next-best-feature",
+        "other-class-feature",
+        "head-direction",
     }
     assert len({m.command for m in METHODS}) == len(METHODS)
 
@@ -146,6 +145,8 @@ def test_methods_are_the_members_of_the_union_with_names_of_their_own() -> None:
         (RandVec(match="norm", select="causal"), "rand-vec norm causal"),
         (RandVec(select="causal", top_k_group=3), "rand-vec"),  # it chooses no latents
         (RandFeat(match="max", top_k_group=2), "rand-feat max top2"),
+        (RandFeat(match="none", select="causal"), "rand-feat none"),
+        (MeanDiff(direction="lda", match="project"), "mean-diff lda project"),
         (MeanDiff(match="project"), "mean-diff project"),
         (AutoFeat(control="shuffled"), "auto-feat shuffled"),
         (AutoFeat(lookup="a.csv", top_k_group=2), "auto-feat"),

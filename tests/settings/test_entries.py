@@ -60,6 +60,8 @@ def instances(cls: type[Settings]) -> st.SearchStrategy[Any]:
         made[f.name] = instances(f.type) if is_nested else value_of(f)  # type: ignore[arg-type]
     if "match" in made:  # some matches bound the scale
         made["match"] = st.just(cls().match)  # type: ignore[attr-defined]
+    if "control" in made:  # some have latents of their own
+        made["control"] = st.sampled_from(["none", "shuffled"])
     if "no_track" in made:  # it excludes what is about tracking
         made["no_track"] = st.just(False)
     if "no_plots" in made:  # excludes examples

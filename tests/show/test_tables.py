@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,13 @@ from rich.console import Console
 from run_folders import make_report
 
 from semseg_cli.settings.output import FORMATS
-from semseg_cli.show.run_tables import class_table, extremes_table, lookup_table, summary_table
+from semseg_cli.show.run_tables import (
+    class_table,
+    extremes_table,
+    lookup_table,
+    measure_notes,
+    summary_table,
+)
 from semseg_cli.show.tables import Column, Table, cell, interval, plain_number, render
 
 TABLE = Table(
@@ -288,3 +295,12 @@ def test_below_an_estimate_stands_its_interval_or_how_thin_it_is(
 ) -> None:
     row = {"name": "x", "a": 0.9, **more}
     assert interval(row, Column("a", "a", "estimate")) == below
+
+
+def test_what_a_run_measures_beside_changes_is_said_with_its_interval() -> None:
+    assert measure_notes(make_report()) == []
+    extra = {"necessity": 0.25, "necessity_lo": 0.2, "necessity_hi": 0.3}
+    (note,) = measure_notes(replace(make_report(), extra=extra))
+    assert note.startswith("necessity: 0.250 [0.200, 0.300], share of the classes' patches")
+    (note,) = measure_notes(replace(make_report(), extra={"sufficiency": 0.5}))
+    assert note.startswith("sufficiency: 0.500, share of all other patches")

@@ -14,7 +14,8 @@ from semseg_cli.errors import SemsegError, UsageError, VersionError
 from semseg_cli.runs.folder import RUN_FILE, RunFolder
 from semseg_cli.runs.report import SCHEMA_VERSION
 from semseg_cli.settings.compare import RunChoice
-from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat, RandFeat, RandVec
+from semseg_cli.settings.controls import RandFeat, RandVec
+from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat
 from semseg_cli.show.run_notes import listed
 from semseg_cli.tracking.store_address import public
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick, setting_of

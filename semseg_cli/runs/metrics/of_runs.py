@@ -74,6 +74,18 @@ RUNS = (
         has_interval=True,
     ),
     Metric(
+        "necessity",
+        "Of `ablate` only: its target change, the share of the patches predicted as a class that "
+        "change class when its latents are set to 0; pooled over classes.",
+        has_interval=True,
+    ),
+    Metric(
+        "sufficiency",
+        "Of `insert` only: share of all other patches that become the class when its latents are "
+        "set to their maxima in them; pooled over classes. None where there is no other patch.",
+        has_interval=True,
+    ),
+    Metric(
         "edit_norm",
         "Mean L2 length of the edit over the edited patches, in units of the residual stream: "
         "compare controls of like length.",
