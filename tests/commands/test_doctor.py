@@ -120,7 +120,7 @@ def test_kept_activations_are_known_and_none_are_added(
 ) -> None:
     passes = "passes up to the layer, 18 after"
     assert f" 7 {passes}" in doctor(terminal, known_world)[1]["time"]["found"]
-    assert f" 11 {passes}" in doctor(terminal, known_world, "--no-cache")[1]["time"]["found"]
+    assert f" 15 {passes}" in doctor(terminal, known_world, "--no-cache")[1]["time"]["found"]
     cache = terminal.folder / "cache"
     assert "residuals" not in folders_below(cache)
     named = options(known_world, cache_dir=str(cache))

@@ -164,7 +164,9 @@ def test_the_other_images_count_as_if_the_bad_one_were_good(
     terminal.type("rand-vec", *args, "--skip-bad")
     whole, rest = (pd.read_parquet(f / "per_image.parquet") for f in terminal.runs())
     whole = whole[whole["image"] != "validation_0002"].astype({"image": str})
-    assert (whole.to_numpy() == rest.astype({"image": str}).to_numpy()).all()
+    # Margins are in units of the deviation over all images: another image, another unit.
+    columns = [name for name in whole if "margin" not in name]
+    assert (whole[columns].to_numpy() == rest.astype({"image": str})[columns].to_numpy()).all()
 
 
 def test_many_bad_files_are_told_in_part_and_kept_whole(world: World, terminal: Terminal) -> None:

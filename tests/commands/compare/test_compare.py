@@ -15,11 +15,11 @@ from semseg_cli import tracking
 from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.command import compare
 from semseg_cli.commands.compare.table_of_runs import comparison, differing
-from semseg_cli.commands.compare.which_runs import COMMANDS, Candidates
+from semseg_cli.commands.compare.which_runs import COMMANDS, Candidates, method_name
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.settings.compare import Compare, View
-from semseg_cli.settings.methods import METHODS
+from semseg_cli.settings.methods import METHODS, AutoFeat, MeanDiff, RandFeat, RandVec
 from semseg_cli.settings.output import FORMATS
 from semseg_cli.show.tables import Table, render
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick
@@ -100,6 +100,14 @@ def test_last_takes_the_newest_runs(store: tuple[str, dict[str, RunFolder]]) -> 
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.command)
+def test_a_command_and_a_method_are_names_of_one_method(method: Any) -> None:
+    assert method_name(method.command) == method_name(method.name) == method.name
+    assert COMMANDS[method.name] == method.command
+
+
+@pytest.mark.parametrize(
+    "method", [RandVec, RandFeat, AutoFeat, MeanDiff], ids=lambda one: one.command
+)
 def test_method_is_named_as_command_or_method(
     store: tuple[str, dict[str, RunFolder]], method: Any
 ) -> None:
@@ -107,7 +115,6 @@ def test_method_is_named_as_command_or_method(
         everywhere = ("semseg", "other", "third")
         rows = compare(Compare(tracking_uri=store[0], method=(name,), experiment=everywhere)).rows
         assert {row["method"] for row in rows} == {method.name}
-    assert COMMANDS[method.name] == method.command
 
 
 def test_an_unknown_method_is_a_usage_error(store: tuple[str, dict[str, RunFolder]]) -> None:
