@@ -1,0 +1,98 @@
+"""Edits that a class's latent has to stand above: what other latents do by the same rule.
+
+A peer, and the latents of a class, are set in the whole image by one edit that serves every class.
+A matched peer is one edit per class: along a random latent, as long as the class's own, patch by
+patch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from semseg_cli.engine.edits import ALL_CLASSES, Edit, generator
+from semseg_cli.engine.latent_edits import Groups, exchanged, set_latents
+from semseg_cli.engine.random_edits import live_latents
+from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.runs.lookup_csv import Member
+from semseg_cli.typed import typed
+
+PEER, MATCHED, CLASS = "peer", "matched-peer", "class-latents"
+
+
+def peer_latents(pipeline: Pipeline, latents: Groups, n_peers: int, seed: int) -> list[int]:
+    """Different live latents, drawn so that every class has `n_peers` that are none of its own.
+
+    All live latents, where that is too few.
+    """
+    live = live_latents(pipeline)
+    order = live[torch.randperm(len(live), generator=generator(seed, PEER, ALL_CLASSES))].tolist()
+    n_most = 0
+    for own in map(_ids, latents.values()):
+        places = [place for place, latent in enumerate(order) if latent not in own]
+        n_most = max(n_most, places[:n_peers][-1] + 1 if places else 0)
+    return order[:n_most]
+
+
+def peer_edits(pipeline: Pipeline, scale: float, peers: Sequence[int]) -> tuple[Edit, ...]:
+    """Each latent set to scale x its maximum in the whole image, one draw each."""
+    return tuple(
+        replace(set_latents(pipeline, PEER, scale, {ALL_CLASSES: [Member(latent)]}), draw=draw)
+        for draw, latent in enumerate(peers)
+    )
+
+
+def class_edits(pipeline: Pipeline, scale: float, latents: Groups) -> tuple[Edit, ...]:
+    """Each class's latents set in the whole image, one draw each, by rising class id.
+
+    What a class's own draw does to it is what the class protocol counts.
+    """
+    return tuple(
+        replace(set_latents(pipeline, CLASS, scale, {ALL_CLASSES: latents[class_id]}), draw=draw)
+        for draw, class_id in enumerate(sorted(latents))
+    )
+
+
+def matched_edits(
+    pipeline: Pipeline, scale: float, latents: Groups, n_peers: int, seed: int
+) -> tuple[Edit, ...]:
+    """The own edit of every class, then as long ones along as many different live latents.
+
+    As many as `n_peers`, or as there are for the class that has fewest; never one of its own.
+    """
+    live = live_latents(pipeline)
+    orders = {c: _without(live, latents[c], seed, c) for c in latents}
+    n_drawn = min([n_peers, *map(len, orders.values())])
+    own = set_latents(pipeline, MATCHED, scale, latents)
+    drawn = (
+        exchanged(pipeline, MATCHED, scale, latents, {c: [Member(o[i])] for c, o in orders.items()})
+        for i in range(n_drawn)
+    )
+    return tuple(replace(edit, draw=draw) for draw, edit in enumerate((own, *drawn)))
+
+
+def _without(live: Tensor, own: Sequence[Member], seed: int, class_id: int) -> list[int]:
+    """The live latents but a class's own, in a random order that belongs to the class."""
+    source = generator(seed, MATCHED, class_id)
+    order = live[torch.randperm(len(live), generator=source)].tolist()
+    return [latent for latent in order if latent not in _ids(own)]
+
+
+def _ids(members: Sequence[Member]) -> set[int]:
+    return {member.latent for member in members}
+
+
+@typed
+def sampled_images(
+    n_own_bk: Int64[Tensor, "n_images k"], class_ids: Sequence[int], n_most: int, seed: int
+) -> Bool[Tensor, "n_images k"]:
+    """For each class at most `n_most` of the images that have patches of it, drawn at random."""
+    wanted_bk = torch.zeros_like(n_own_bk, dtype=torch.bool)
+    for row, class_id in enumerate(class_ids):
+        having = torch.nonzero(n_own_bk[:, row]).flatten()
+        source = generator(seed, "images-of-matched-peers", class_id)
+        drawn = torch.randperm(len(having), generator=source)[:n_most]
+        wanted_bk[having[drawn], row] = True
+    return wanted_bk

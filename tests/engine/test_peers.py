@@ -1,0 +1,128 @@
+"""Nulls of a class's score: which latents they are, and that they are counted as the class is."""
+
+import torch
+from worlds import World, members, slow_class_counts
+
+from semseg_cli.data.loader import Loader
+from semseg_cli.engine.edits import Edit, Intervention
+from semseg_cli.engine.evaluate import evaluate
+from semseg_cli.engine.latent_edits import exchanged, set_latents
+from semseg_cli.engine.peers import matched_edits, peer_latents, sampled_images
+from semseg_cli.engine.random_edits import live_latents
+from semseg_cli.experiment.nulls import measure_nulls
+from semseg_cli.experiment.run import run
+from semseg_cli.experiment.session import Session
+from semseg_cli.runs.lookup_csv import Member
+from semseg_cli.settings.methods import AutoFeat
+from semseg_cli.settings.suite import Nulls
+
+SCALE = -2.0
+FEW = Nulls(peers=6, matched=4, matched_images=2)
+GROUPS = {1: [3], 2: [8, 9], 4: [12]}
+
+
+def test_every_class_has_as_many_peers_none_of_them_its_own(tiny: Session) -> None:
+    live = set(live_latents(tiny.pipeline).tolist())
+    few = sorted(live)[:3]
+    latents = members({1: few[0], 2: few[1:]})
+    for n in (1, 5, 1000):
+        peers = peer_latents(tiny.pipeline, latents, n, seed=1)
+        assert len(peers) == len(set(peers))
+        assert set(peers) <= live
+        for group in latents.values():
+            others = [latent for latent in peers if latent not in {m.latent for m in group}]
+            assert len(others) >= min(n, len(live) - len(group))
+    assert len(peer_latents(tiny.pipeline, latents, 5, seed=1)) <= 5 + 3
+
+
+def test_peers_belong_to_the_seed(tiny: Session) -> None:
+    latents = members({1: 3})
+    one, same, other = (peer_latents(tiny.pipeline, latents, 8, seed) for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_matched_peers_differ_by_draw_and_class_and_are_never_a_class_s_own(tiny: Session) -> None:
+    latents = members(GROUPS)
+    own, *drawn = matched_edits(tiny.pipeline, SCALE, latents, 5, seed=1)
+    assert own.latents_by_class == GROUPS
+    assert [edit.draw for edit in (own, *drawn)] == list(range(6))
+    for class_id, group in GROUPS.items():
+        found = [edit.latents_by_class[class_id][0] for edit in drawn]
+        assert len(set(found)) == 5
+        assert set(found).isdisjoint(group)
+    of_classes = [[edit.latents_by_class[c] for edit in drawn] for c in GROUPS]
+    assert of_classes[0] != of_classes[1]
+
+
+def test_there_are_no_more_matched_peers_than_other_live_latents(tiny: Session) -> None:
+    n_live = len(live_latents(tiny.pipeline))
+    edits = matched_edits(tiny.pipeline, SCALE, members({1: 3}), 10_000, seed=1)
+    is_live = 3 in live_latents(tiny.pipeline).tolist()
+    assert len(edits) == 1 + n_live - is_live
+
+
+def test_sampled_images_have_the_class_and_belong_to_the_seed() -> None:
+    n_own_bk = torch.tensor([[3, 0], [0, 0], [1, 0], [2, 5], [1, 0]])
+    wanted = sampled_images(n_own_bk, (1, 7), 2, seed=3)
+    assert wanted.sum(dim=0).tolist() == [2, 1]
+    assert bool((n_own_bk[wanted] > 0).all())
+    assert sampled_images(n_own_bk, (1, 7), 9, seed=3).sum(dim=0).tolist() == [4, 1]
+    samples = [sampled_images(n_own_bk, (1, 7), 2, seed=s).tolist() for s in range(8)]
+    assert samples[3] == wanted.tolist()
+    assert any(sample != samples[0] for sample in samples)
+
+
+def test_peers_and_rivals_are_counted_as_the_class_protocol_counts_them(
+    tiny_world: World,
+) -> None:
+    """Every edit of a whole image against the obvious procedure, class by class."""
+    session = tiny_world.session()
+    latents = members({1: 3, 2: 8, 4: 12})
+    found = measure_nulls(session, latents, SCALE, FEW)
+    loader = Loader(session.dataset, 4)
+    for latent, counts_c4 in zip(found.peers, found.peers_rc4, strict=True):
+        slow = slow_class_counts(session.pipeline, loader, {1: latent, 2: latent, 4: latent}, SCALE)
+        assert [counts_c4[c - 1].tolist() for c, _ in slow] == [four for _, four in slow]
+    for (group,), counts_c4 in zip(found.latents, found.own_kc4, strict=True):
+        slow = slow_class_counts(session.pipeline, loader, dict.fromkeys(range(1, 6), group), SCALE)
+        assert counts_c4.tolist() == [four for _, four in slow]
+
+
+def test_a_class_s_own_score_is_that_of_auto_feat(tiny_world: World) -> None:
+    session = tiny_world.session()
+    (outcome,) = run(session, [AutoFeat(max_freq=1.0)], {})
+    edit = outcome.intervention.first
+    latents = members(edit.latents_by_class)
+    found = measure_nulls(session, latents, SCALE, FEW)
+    for row, class_id in enumerate(found.class_ids):
+        expected = outcome.counts.per_image[:, row].sum(dim=0)
+        assert found.own_kc4[row, class_id - 1].tolist() == expected.tolist()
+    n_images = (outcome.counts.per_image[..., 0] > 0).sum(dim=0)
+    assert [found.n_images_c[c - 1] for c in found.class_ids] == n_images.tolist()
+
+
+def alone(session: Session, edit: Edit) -> torch.Tensor:
+    """What an edit counts by itself, on all images [images, classes, 4]."""
+    loader = Loader(session.dataset, 4)
+    (measured,) = evaluate(session.pipeline, [Intervention((edit,))], loader, n_classes=5)
+    return measured.counts.per_image
+
+
+def test_matched_peers_and_the_own_edit_are_counted_on_the_same_sampled_images(
+    tiny_world: World,
+) -> None:
+    session = tiny_world.session()
+    latents = members(GROUPS)
+    found = measure_nulls(session, latents, SCALE, FEW)
+    _own, *drawn = matched_edits(session.pipeline, SCALE, latents, FEW.matched, session.setup.seed)
+    clean = alone(session, set_latents(session.pipeline, "m", SCALE, latents))
+    wanted = sampled_images(clean[..., 0], sorted(GROUPS), FEW.matched_images, session.setup.seed)
+    assert found.n_sampled_k.tolist() == wanted.sum(dim=0).tolist()
+    assert found.n_matched == len(drawn) == FEW.matched
+    edits = [set_latents(session.pipeline, "m", SCALE, latents)]
+    for edit in drawn:
+        others = {c: [Member(latent) for latent in ids] for c, ids in edit.latents_by_class.items()}
+        edits.append(exchanged(session.pipeline, "m", SCALE, latents, others))
+    for edit, counts_k4 in zip(edits, found.matched_rk4, strict=True):
+        expected = (alone(session, edit) * wanted[..., None]).sum(dim=0)
+        assert counts_k4.tolist() == expected.tolist()
