@@ -23,7 +23,7 @@ from semseg_cli.settings.methods import Ablate, AutoFeat, Insert
 from semseg_cli.settings.suite import Nulls
 
 SCALE = -2.0
-MATCHED_IMAGES = 8  # of each class
+MATCHED_IMAGES = 5  # of each class
 MIN_PATCHES = 20
 
 

@@ -18,8 +18,8 @@ from benchmarks.planted.plan import Plan, rng
 from semseg_cli.typed import typed
 
 SPLITS = ("training", "validation")
-N_OBJECTS = (4, 9)  # in an image, from, up to
-SIDES = (1, 4)  # patches of an object's side
+N_OBJECTS = (3, 7)  # in an image, from, up to
+SIDES = (1, 3)  # patches of an object's side
 
 
 @typed

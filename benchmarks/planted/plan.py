@@ -29,13 +29,13 @@ CAP = 1.5  # of evidence from one of two factors, either of which suffices
 class Size:
     """How much of everything a world has; `grid` patches a side, images of each split."""
 
-    grid: int = 6
-    d_model: int = 128
+    grid: int = 5
+    d_model: int = 96
     n_training: int = 96
     n_validation: int = 48
-    classes: tuple[int, int] = (6, 8)  # from, to; ground comes on top
-    n_textures: int = 20
-    n_fillers: int = 180
+    classes: tuple[int, int] = (5, 7)  # from, to; ground comes on top
+    n_textures: int = 16
+    n_fillers: int = 150
 
 
 TINY = Size(d_model=128, n_training=24, n_validation=16, classes=(6, 6), n_textures=8, n_fillers=90)
