@@ -15,7 +15,7 @@ CLASS = Column("class_name", "class", "text", elastic=True)
 
 def to_column(metric: Metric) -> Column:
     """The column of a metric."""
-    return Column(metric.key, metric.header, metric.kind)
+    return Column(metric.key, metric.header, metric.kind, yields=metric.yields)
 
 
 def _columns(metrics: tuple[Metric, ...]) -> tuple[Column, ...]:
