@@ -154,6 +154,17 @@ def test_summary_is_pinned() -> None:
     )
 
 
+def test_summary_shows_lengths_with_what_they_mean_and_pooled_numbers_yield() -> None:
+    lengths = {"edit_ratio": 0.46, "off_manifold": 0.98}
+    made = replace(make_report(), extra=lengths, protocol="label")
+    text = render(summary_table({"auto-feat x-2": made}), console=Console(width=70))
+    assert "off manifold: how many of the clean patches" in " ".join(text.split())
+    assert "pooled  pooled" not in text
+    assert "0.460" in text
+    assert "an image lacks is not set there" in " ".join(text.split())
+    assert "pooled  pooled" in render(summary_table({"a": made}), console=Console(width=99))
+
+
 def test_summary_says_when_target_and_other_are_one_number() -> None:
     report = make_report("rand-vec")
     assert not any("by construction" in note for note in summary_table({"r": report}).notes)
