@@ -30,12 +30,12 @@ class Size:
     """How much of everything a world has; `grid` patches a side, images of each split."""
 
     grid: int = 5
-    d_model: int = 96
+    d_model: int = 192
     n_training: int = 96
-    n_validation: int = 48
+    n_validation: int = 32
     classes: tuple[int, int] = (5, 7)  # from, to; ground comes on top
     n_textures: int = 16
-    n_fillers: int = 150
+    n_fillers: int = 500
 
 
 TINY = Size(d_model=128, n_training=24, n_validation=16, classes=(6, 6), n_textures=8, n_fillers=90)
@@ -172,7 +172,7 @@ class _Builder:
 
     def latent(self, factor: int) -> Latent:
         """One that stands for a factor."""
-        threshold = self.draw.uniform(0.2, 0.35) * self.factors[factor].strength
+        threshold = self.draw.uniform(0.1, 0.18) * self.factors[factor].strength
         noise = float(self.draw.uniform(0, 0.25))
         return Latent({factor: 1.0}, float(threshold), {factor: 1.0}, noise)
 
@@ -184,7 +184,7 @@ class _Builder:
         share: float | None = None,
     ) -> None:
         """A class whose threshold is a share of its first factor."""
-        share = share or self.draw.uniform(0.35, 0.45)
+        share = share or self.draw.uniform(0.2, 0.3)
         n_same = sum(one.role == role for one in self.classes)
         self.classes.append(
             Planted(
@@ -231,7 +231,7 @@ class _Builder:
             self.planted("spiller", [shared], {shared: 1.0})
         else:
             for own in (self.factor(0.1, size=0.4), self.factor(0.1, size=0.4)):
-                self.planted("spiller", [shared, own], {shared: 1.0, own: 0.7}, share=0.6)
+                self.planted("spiller", [shared, own], {shared: 1.0, own: 0.7}, share=0.5)
         self.latents.append(self.latent(shared))
 
     def _split(self) -> None:

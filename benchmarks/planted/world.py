@@ -1,5 +1,6 @@
 """A planted world as files, and as an experiment that is open."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from semseg_cli.models import sae as saes
 from semseg_cli.models.head import save_head
 from semseg_cli.settings.inputs import Imgs, Setup
 
+NAMED = (
+    "vit_ckpt", "sae_ckpt", "seg_ckpt", "vit_layer", "image_size", "act_mean", "act_norm"
+)  # fmt: skip
 MAX_FREQ = 0.3  # classes and factors are no rarities in so few patches
 
 
@@ -44,6 +48,16 @@ class PlantedWorld:
                 **changes,
             }
         )
+
+    def write_settings(self) -> None:
+        """The same as a settings file, so that commands take the world by --config."""
+        setup = self.setup()
+        named = {name: getattr(setup, name) for name in NAMED}
+        values = {**named, "imgs_root": str(setup.imgs.root), "max_freq": MAX_FREQ}
+        lines = [
+            f"{name.replace('_', '-')} = {json.dumps(value)}" for name, value in values.items()
+        ]
+        (self.folder / "planted.toml").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
     def session(self, **changes: Any) -> Session:
         """An open experiment whose statistics are complete."""

@@ -26,14 +26,18 @@ def measure_nulls(
 ) -> Evidence:
     """What the latents of every class, their peers and matched peers do, in the class protocol.
 
-    Costs, in passes of one image through the rest of the network: peers and classes, once for each
-    image; and per class its matched peers and one, for each of its sampled images.
+    Costs, in passes of one image through the rest of the network: peers and twice the classes, once
+    for each image; and per class its matched peers and one, for each of its sampled images.
     """
     seed, pipeline, dataset = session.setup.seed, session.pipeline, session.dataset
     peers = peer_latents(pipeline, latents, nulls.peers, seed)
-    own, of_peers = _run(
+    own, ablated, of_peers = _run(
         session,
-        [class_edits(pipeline, scale, latents), peer_edits(pipeline, scale, peers)],
+        [
+            class_edits(pipeline, scale, latents),
+            class_edits(pipeline, 0.0, latents),
+            peer_edits(pipeline, scale, peers),
+        ],
         progress,
     )
     class_ids = sorted(latents)
@@ -48,6 +52,7 @@ def measure_nulls(
         class_names=tuple(dataset.class_names),
         n_images_c=(n_own_bc > 0).sum(dim=0).numpy(),
         own_kc4=own.per_draw.numpy(),
+        ablated_kc4=ablated.per_draw.numpy(),
         peers=tuple(peers),
         peers_rc4=of_peers.per_draw.numpy(),
         matched_rk4=matched,
