@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from semseg_cli.runs.against import verdicts
 from semseg_cli.runs.calibration import headline_of, reach_note
 from semseg_cli.runs.contents import is_chosen_on_evaluation
-from semseg_cli.runs.folder import CALIBRATION_FILE, RunFolder
+from semseg_cli.runs.folder import CALIBRATION_FILE, PER_IMAGE_FILE, RunFolder
+from semseg_cli.runs.groups import sampling_notes
 from semseg_cli.runs.metrics import CALIBRATION, RUNS, shown
+from semseg_cli.runs.per_image import read_per_image
 from semseg_cli.runs.rows import Row, read_rows
 from semseg_cli.show.run_notes import listed
 from semseg_cli.show.run_tables import (
@@ -108,6 +110,7 @@ def suite_table(suite: Finished, *, is_wide: bool = True) -> Table:
         *verdict_notes(suite),
         *_reach(suite),
         *measured,
+        *_sampling(own),
         *([ON_EVALUATION] if is_chosen_on_evaluation(own) else []),
         *(f"Not run: {name}. {why}" for name, why in suite.left_out.items()),
     ]
@@ -118,6 +121,12 @@ def suite_table(suite: Finished, *, is_wide: bool = True) -> Table:
         notes=(headline(suite), *notes, *base.notes),
         best=best_row(base.rows),
     )
+
+
+def _sampling(folder: RunFolder) -> list[str]:
+    """That images are grouped, or should be."""
+    counts = read_per_image((folder.path / PER_IMAGE_FILE).read_bytes())
+    return sampling_notes(counts.images, counts.groups, counts.counts_bc4[..., 0])
 
 
 def _reach(suite: Finished) -> list[str]:
@@ -169,7 +178,7 @@ def missing_notes(suite: Finished) -> list[str]:
         found.append(f"Classes with too few predicted patches to judge: {', '.join(few)}.")
     if "off_manifold" not in numbers:
         found.append("How far off the clean residuals edits lead: the lookup split is missing.")
-    found += _reach(suite)
+    found += [*_reach(suite), *_sampling(suite.own_folder)]
     return [
         *found,
         "Claims hold for this transformer, head, layer and dataset, and for one seed of the nulls.",

@@ -129,9 +129,10 @@ def _run_group(
 def _datasets(
     work: Work, methods: Sequence[Method], reused: Mapping[str, Reused]
 ) -> list[dict[str, Any]]:
-    used = {one["role"]: one for method in methods for one in datasets_of(work.session, method)}
+    """The images that runs depend on, those that a lookup was chosen on among them."""
+    own = [one for method in methods for one in datasets_of(work.session, method)]
     given = [one.dataset for one in reused.values() if one.dataset]
-    return list({**{one["role"]: one for one in given}, **used}.values())
+    return list({(one["role"], one["digest"]): one for one in (*given, *own)}.values())
 
 
 def _calibrated(
