@@ -40,7 +40,7 @@ class NullChoice(Settings):
         "or (without --quick) as many as let one class be claimed alone: 20 per class.", ge=1,
     )  # fmt: skip
     peer_images: int | None = option(
-        None, "Evaluated images that peers are tried on, evenly spread; else 200 (--quick 25, "
+        None, "Evaluated images that peers are tried on, evenly spread; else 200 (--quick 20, "
         "--full all).", ge=1,
     )  # fmt: skip
     matched_peers: int | None = option(
@@ -48,7 +48,7 @@ class NullChoice(Settings):
         "patch; else 20 per class (--quick 39).", ge=1,
     )  # fmt: skip
     matched_images: int | None = option(
-        None, "Images per class, with patches of it, that they are tried on; else 8 (--quick 6, "
+        None, "Images per class, with patches of it, that they are tried on; else 8 (--quick 5, "
         "--full 32).", ge=1,
     )  # fmt: skip
 
@@ -61,8 +61,8 @@ class NullChoice(Settings):
         """What is run; `n_alone` nulls let one class be claimed alone."""
         few, many = Nulls(peers=199, matched=39), Nulls(peers=max(199, n_alone), matched=n_alone)
         at = few if self.quick else many
-        peer_images = 25 if self.quick else None if self.full else 200
-        matched_images = 6 if self.quick else 32 if self.full else 8
+        peer_images = 20 if self.quick else None if self.full else 200
+        matched_images = 5 if self.quick else 32 if self.full else 8
         return Nulls(
             peers=self.peers or at.peers,
             peer_images=self.peer_images or peer_images,
