@@ -5,7 +5,7 @@ A matched peer is one edit per class: along a random latent, as long as the clas
 patch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -57,7 +57,7 @@ def class_edits(pipeline: Pipeline, scale: float, latents: Groups) -> tuple[Edit
 
 def matched_edits(
     pipeline: Pipeline, scale: float, latents: Groups, n_peers: int, seed: int
-) -> tuple[Edit, ...]:
+) -> Iterator[Edit]:
     """The own edit of every class, then as long ones along as many different live latents.
 
     As many as `n_peers`, or as there are for the class that has fewest; never one of its own.
@@ -66,11 +66,11 @@ def matched_edits(
     orders = {c: _without(live, latents[c], seed, c) for c in latents}
     n_drawn = min([n_peers, *map(len, orders.values())])
     own = set_latents(pipeline, MATCHED, scale, latents)
-    drawn = (
-        exchanged(pipeline, MATCHED, scale, latents, {c: [Member(o[i])] for c, o in orders.items()})
-        for i in range(n_drawn)
-    )
-    return tuple(replace(edit, draw=draw) for draw, edit in enumerate((own, *drawn)))
+    yield own
+    for i in range(n_drawn):
+        drawn = {class_id: [Member(order[i])] for class_id, order in orders.items()}
+        edit = exchanged(pipeline, MATCHED, scale, latents, drawn)
+        yield replace(edit, draw=1 + i)
 
 
 def _without(live: Tensor, own: Sequence[Member], seed: int, class_id: int) -> list[int]:

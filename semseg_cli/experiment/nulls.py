@@ -1,8 +1,15 @@
 """Runs what each class's latents have to stand above, and counts what it does."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
 import numpy as np
 import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
 
+from semseg_cli.data.dataset import Dataset, even_subset
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edited_batch import n_latents_held
 from semseg_cli.engine.edits import Edit, Intervention
@@ -20,6 +27,8 @@ from semseg_cli.progress import Progress, silent
 from semseg_cli.runs.calibration import Evidence
 from semseg_cli.settings.suite import Nulls
 
+AT_ONCE = 256  # draws of matched peers in memory
+
 
 def measure_nulls(
     session: Session, latents: Groups, scale: float, nulls: Nulls, progress: Progress = silent
@@ -29,23 +38,25 @@ def measure_nulls(
     Costs, in passes of one image through the rest of the network: peers and twice the classes, once
     for each image; and per class its matched peers and one, for each of its sampled images.
     """
-    seed, pipeline, dataset = session.setup.seed, session.pipeline, session.dataset
+    seed, pipeline = session.setup.seed, session.pipeline
+    whole = session.dataset
+    dataset = whole.subset(even_subset(len(whole), nulls.peer_images))
     peers = peer_latents(pipeline, latents, nulls.peers, seed)
-    own, ablated, of_peers = _run(
-        session,
-        [
-            class_edits(pipeline, scale, latents),
-            class_edits(pipeline, 0.0, latents),
-            peer_edits(pipeline, scale, peers),
-        ],
-        progress,
-    )
+    edits = [
+        class_edits(pipeline, scale, latents),
+        class_edits(pipeline, 0.0, latents),
+        peer_edits(pipeline, scale, peers),
+    ]
+    own, ablated, of_peers = _run(session, dataset, edits, progress)
     class_ids = sorted(latents)
     n_own_bc = own.per_image[..., 0] // len(class_ids)
     wanted_bk = sampled_images(
         n_own_bc[:, torch.tensor(class_ids) - 1], class_ids, nulls.matched_images, seed
     )
-    matched = _matched(session, latents, scale, nulls, wanted_bk, progress)
+    used = wanted_bk.any(dim=1)
+    sampled = dataset.subset(torch.nonzero(used).flatten().tolist())
+    draws = matched_edits(pipeline, scale, latents, nulls.matched, seed)
+    matched = _run_matched(session, sampled, draws, wanted_bk[used], progress)
     return Evidence(
         class_ids=tuple(class_ids),
         latents=tuple(tuple(one.latent for one in latents[c]) for c in class_ids),
@@ -61,43 +72,44 @@ def measure_nulls(
     )
 
 
-def _run(session: Session, edits: list[tuple[Edit, ...]], progress: Progress) -> tuple[Counts, ...]:
+def _run(
+    session: Session, dataset: Dataset, edits: Sequence[tuple[Edit, ...]], progress: Progress
+) -> list[Counts]:
     """Edits of whole images, which count every class of the dataset."""
-    interventions = [Intervention(draws) for draws in edits if draws]
+    interventions = [Intervention(draws) for draws in edits]
     measured = evaluate(
         session.pipeline,
         interventions,
-        session.loader(session.dataset, n_latents_held(interventions)),
-        n_classes=len(session.dataset.class_names),
+        session.loader(dataset, n_latents_held(interventions)),
+        n_classes=len(dataset.class_names),
         has_outcomes=False,
         progress=progress,
         description="peers",
     )
     for one in measured:
-        one.gather_images(len(session.dataset))
-    return tuple(one.counts for one in measured)
+        one.gather_images(len(dataset))
+    return [one.counts for one in measured]
 
 
-def _matched(
+def _run_matched(
     session: Session,
-    latents: Groups,
-    scale: float,
-    nulls: Nulls,
-    wanted_bk: torch.Tensor,
+    dataset: Dataset,
+    edits: Iterator[Edit],
+    wanted_bk: Bool[Tensor, "n_images k"],
     progress: Progress,
-) -> np.ndarray:
-    """Counts [1 + draws, classes, 4]; draw 0 is each class's own edit."""
-    draws = matched_edits(session.pipeline, scale, latents, nulls.matched, session.setup.seed)
-    used = wanted_bk.any(dim=1)
-    dataset = session.dataset.subset(torch.nonzero(used).flatten().tolist())
-    intervention = Intervention(draws)
-    (measured,) = evaluate(
-        session.pipeline,
-        [intervention],
-        session.loader(dataset, n_latents_held([intervention])),
-        n_classes=len(dataset.class_names),
-        is_wanted=wanted_bk[used],
-        progress=progress,
-        description="matched peers",
-    )
-    return measured.counts.per_draw.numpy()
+) -> Int64[np.ndarray, "draws k 4"]:
+    """Counts of every draw; a part of them at a time, since each holds its own directions."""
+    found = []
+    while part := tuple(islice(edits, AT_ONCE)):
+        own = Intervention(tuple(replace(edit, draw=i) for i, edit in enumerate(part)))
+        (measured,) = evaluate(
+            session.pipeline,
+            [own],
+            session.loader(dataset, n_latents_held([own])),
+            n_classes=len(dataset.class_names),
+            is_wanted=wanted_bk,
+            progress=progress,
+            description="matched peers",
+        )
+        found.append(measured.counts.per_draw.numpy())
+    return np.concatenate(found)

@@ -19,7 +19,7 @@ No torch in here.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +28,7 @@ from jaxtyping import Float64, Int64
 from semseg_cli.runs.inference import benjamini_hochberg
 from semseg_cli.runs.inference.answers import ALPHA
 from semseg_cli.runs.inference.measured import MIN_IMAGES_OF_A_CLASS
-from semseg_cli.runs.rows import Row
+from semseg_cli.runs.rows import Row, csv_text
 from semseg_cli.typed import typed
 
 LEAST_DRIVE = 0.5  # share of a class's patches that its latents have to change
@@ -42,10 +42,9 @@ class Evidence:
     """Counts, columns as in `per_image.COUNTED`, that claims rest on.
 
     `own_kc4` has what the latents of each class with latents do to every class of the dataset,
-    `ablated_kc4` what their absence does,
-    `peers_rc4` what each peer, a latent, does. `matched_rk4` has the own edit of each class first,
-    then its matched peers', on the images that are sampled for it: `n_sampled_k` of them.
-    `n_images_c` images have patches of a class.
+    `ablated_kc4` what setting them to 0 does, `peers_rc4` what each peer, a latent, does.
+    `matched_rk4` has the own edit of each class first, then its matched peers', on the images that
+    are sampled for it: `n_sampled_k` of them. `n_images_c` images have patches of a class.
     """
 
     class_ids: tuple[int, ...]
@@ -92,7 +91,8 @@ class Standing:
 
     `matched_value` is the class's own score on the images of its matched peers. `rival` is the
     best score that the latents of another class reach for it, `spill` the largest change of the
-    patches of another class, each with that class. `doubt` is why it is not claimed, else "".
+    patches of another class, each with that class. `necessity` is the target change of latents at 0.
+    `doubt` is why it is not claimed, else "".
     """
 
     class_id: int
@@ -180,33 +180,45 @@ def n_causal(standings: Sequence[Standing]) -> int:
     return sum(standing.is_claimed for standing in standings)
 
 
+def n_judged(standings: Sequence[Standing]) -> int:
+    """How many classes could be claimed or not."""
+    return sum(standing.is_told for standing in standings)
+
+
+def calibration_text(standings: Sequence[Standing]) -> str:
+    """The text of calibration.csv: one row per class."""
+    return csv_text(standing.to_row() for standing in standings)
+
+
 def headline(standings: Sequence[Standing]) -> str:
     """What a calibration comes to, in one sentence."""
-    told = sum(standing.is_told for standing in standings)
-    if not told:
+    return headline_of(n_causal(standings), n_judged(standings))
+
+
+def headline_of(n_claimed: int, n_all: int) -> str:
+    """The same from the numbers of classes claimed and judged."""
+    if not n_all:
         return "No class has enough predicted patches to be judged."
-    classes = "class" if told == 1 else "classes"
-    return (
-        f"For {n_causal(standings)} of {told} {classes} the latent does what no matched control "
-        "does."
-    )
+    classes = "class" if n_all == 1 else "classes"
+    return f"For {n_claimed} of {n_all} {classes} the latent does what no matched control does."
 
 
-def reach_note(n_classes: int, n_nulls: int, option: str) -> str:
+def reach_note(n_classes: int, n_nulls: Mapping[str, int]) -> str:
     """How many classes have to stand together where so few nulls let none stand alone; else "".
 
-    `option` is what raises their number.
+    `n_nulls` has the number of each kind by the option that raises it; the fewest decide.
     """
-    needed = alone(n_classes)
-    if n_nulls >= needed or not n_classes:
+    needed, fewest = alone(n_classes), min(n_nulls.values(), default=0)
+    if fewest >= needed or not n_classes:
         return ""
-    together = math.ceil(n_classes / (ALPHA * (1 + n_nulls)) - 1e-9)
+    together = math.ceil(n_classes / (ALPHA * (1 + fewest)) - 1e-9)
     who = f"at least {together} classes stand together, or none"
     if together > n_classes:
         who = "no class can be claimed"
+    options = " ".join(f"{option} {needed}" for option, n in n_nulls.items() if n < needed)
     return (
-        f"{n_nulls} nulls give no p below {1 / (1 + n_nulls):.3g}; over {n_classes} classes "
-        f"{who}: {option} {needed} lets one stand alone."
+        f"{fewest} nulls give no p below {1 / (1 + fewest):.3g}; over {n_classes} classes {who}. "
+        f"One may stand alone with {options}."
     )
 
 

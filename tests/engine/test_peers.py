@@ -1,5 +1,8 @@
 """Nulls of a class's score: which latents they are, and that they are counted as the class is."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from worlds import World, members, slow_class_counts
 
@@ -9,6 +12,7 @@ from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import exchanged, set_latents
 from semseg_cli.engine.peers import matched_edits, peer_latents, sampled_images
 from semseg_cli.engine.random_edits import live_latents
+from semseg_cli.experiment import nulls
 from semseg_cli.experiment.nulls import measure_nulls
 from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import Session
@@ -56,7 +60,7 @@ def test_matched_peers_differ_by_draw_and_class_and_are_never_a_class_s_own(tiny
 
 def test_there_are_no_more_matched_peers_than_other_live_latents(tiny: Session) -> None:
     n_live = len(live_latents(tiny.pipeline))
-    edits = matched_edits(tiny.pipeline, SCALE, members({1: 3}), 10_000, seed=1)
+    edits = list(matched_edits(tiny.pipeline, SCALE, members({1: 3}), 10_000, seed=1))
     is_live = 3 in live_latents(tiny.pipeline).tolist()
     assert len(edits) == 1 + n_live - is_live
 
@@ -86,6 +90,20 @@ def test_peers_and_rivals_are_counted_as_the_class_protocol_counts_them(
     for (group,), counts_c4 in zip(found.latents, found.own_kc4, strict=True):
         slow = slow_class_counts(session.pipeline, loader, dict.fromkeys(range(1, 6), group), SCALE)
         assert counts_c4.tolist() == [four for _, four in slow]
+
+
+def test_peers_may_have_fewer_images_and_matched_peers_any_number_of_parts(
+    tiny_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, latents = tiny_world.session(), members(GROUPS)
+    fewer = replace(FEW, peer_images=3)
+    found = measure_nulls(session, latents, SCALE, fewer)
+    n_patches = found.own_kc4[0, 0, 0] + found.own_kc4[0, 0, 2]
+    whole = measure_nulls(session, latents, SCALE, FEW)
+    assert 2 * n_patches == whole.own_kc4[0, 0, 0] + whole.own_kc4[0, 0, 2]
+    monkeypatch.setattr(nulls, "AT_ONCE", 2)
+    again = measure_nulls(session, latents, SCALE, FEW)
+    assert again.matched_rk4.tolist() == whole.matched_rk4.tolist()
 
 
 def test_a_class_s_own_score_is_that_of_auto_feat(tiny_world: World) -> None:

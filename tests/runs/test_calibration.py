@@ -192,15 +192,18 @@ def test_alone_is_the_least_number_of_nulls_with_which_one_class_can_be_claimed(
     needed = alone(n)
     assert 1 / (1 + needed) <= 0.05 / n * (1 + 1e-12)
     assert 1 / needed > 0.05 / n
-    assert reach_note(n, needed, "--matched") == ""
+    assert reach_note(n, {"--peers": needed, "--matched-peers": needed}) == ""
 
 
 def test_too_few_nulls_are_told_with_what_helps() -> None:
-    assert reach_note(16, 39, "--matched") == (
+    assert reach_note(16, {"--peers": 319, "--matched-peers": 39}) == (
         "39 nulls give no p below 0.025; over 16 classes at least 8 classes stand together, or "
-        "none: --matched 319 lets one stand alone."
+        "none. One may stand alone with --matched-peers 319."
     )
-    assert "no class can be claimed" in reach_note(16, 10, "--matched")
+    both = reach_note(16, {"--peers": 30, "--matched-peers": 10})
+    assert both.endswith("no class can be claimed. One may stand alone with --peers 319 "
+                         "--matched-peers 319.")  # fmt: skip
+    assert reach_note(0, {"--peers": 1}) == ""
 
 
 @given(st.integers(1, 12), st.integers(1, 60), st.integers(0, 12))

@@ -134,6 +134,20 @@ RUNS = (
         "that in float32; none for a run in float32.",
     ),
     *OF_RUNS,
+    Metric(
+        "n_causal",
+        "Of a suite: classes whose latents do what no control does (see `claimed` in "
+        "`calibration.csv`).",
+        "classes\nclaimed",
+        unit="classes",
+        digits=0,
+    ),
+    Metric(
+        "n_judged",
+        "Classes with a latent and with enough predicted patches to be claimed or not.",
+        unit="classes",
+        digits=0,
+    ),
     Metric("scale", "The scale of the edit.", unit="scale", digits=None),
     Metric("n_classes", "Classes that are counted.", unit="classes", digits=None),
     Metric(
