@@ -24,10 +24,11 @@ NULLS = (("peers", "value", PEERS, -0.18), ("matched", "matched_value", OTHER, 0
 LABELS = {"peers": "peers: median to 95%", "matched": "matched peers: median to 95%"}
 
 
-def forest_figure(rows: Sequence[Row], path: Path) -> None:
+def forest_figure(rows: Sequence[Row], path: Path, results: Sequence[Row] = ()) -> None:
     """The scores of the classes that were judged, best first; claimed ones are filled.
 
-    Each score stands on the line of its null, since both are taken on the same images.
+    Each score stands on the line of its null, since both are taken on the same images. Between
+    them is the interval of the score over all images, from the rows of class_results.csv.
     """
     judged = sorted(
         (row for row in rows if row["value"] is not None), key=lambda row: -row["value"]
@@ -37,6 +38,7 @@ def forest_figure(rows: Sequence[Row], path: Path) -> None:
     tidy(axes, "x")
     for name, own, colour, shift in NULLS:
         _draw_null(axes, judged, (name, own), colour, shift)
+    _draw_intervals(axes, judged, results)
     faces = [TARGET if row["claimed"] else "white" for row in judged]
     for _, own, _, shift in NULLS:
         places = np.arange(len(judged)) + shift
@@ -59,3 +61,13 @@ def _draw_null(
     begin, end = ([row[f"{name}_{key}"] for row in rows] for key in ("median", "p95"))
     axes.hlines(places, begin, end, color=colour, linewidth=4, alpha=0.6, label=LABELS[name])
     axes.scatter(begin, places, 14, colour, marker="|", zorder=3)
+
+
+def _draw_intervals(axes: Axes, rows: Sequence[Row], results: Sequence[Row]) -> None:
+    known = {row["class_id"]: row for row in results if row.get("selectivity_lo") is not None}
+    sure = [(i, known[row["class_id"]]) for i, row in enumerate(rows) if row["class_id"] in known]
+    if not sure:
+        return
+    begin, end = ([row[f"selectivity_{at}"] for _, row in sure] for at in ("lo", "hi"))
+    label = "95% interval over all images"
+    axes.hlines([i for i, _ in sure], begin, end, color=TARGET, linewidth=1.2, label=label)

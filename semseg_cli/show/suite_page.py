@@ -6,7 +6,8 @@ from pathlib import Path
 
 from semseg_cli import __version__
 from semseg_cli.runs.contents import params_of
-from semseg_cli.runs.folder import SETTINGS_FILE, RunFolder
+from semseg_cli.runs.folder import CLASSES_FILE, SETTINGS_FILE, RunFolder
+from semseg_cli.runs.rows import read_rows
 from semseg_cli.show import html_parts as parts
 from semseg_cli.show.run_pictures import dose_row
 from semseg_cli.show.suite_tables import (
@@ -34,7 +35,8 @@ def draw_suite(suite: Finished, folder: RunFolder) -> None:
     from semseg_cli.show.charts import dose_figure
 
     plots = folder.path / "plots"
-    forest_figure(suite.classes, plots / "nulls.png")
+    results = read_rows(suite.own_folder.path / CLASSES_FILE)
+    forest_figure(suite.classes, plots / "nulls.png", results)
     curve = [dose_row(run) for run in _curve(suite)]
     if len({row["scale"] for row in curve}) > 1:
         dose_figure(curve, plots / "dose_response.png", suite.own.rsplit(" ", 1)[0])
