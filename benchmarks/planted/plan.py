@@ -34,7 +34,7 @@ class Size:
     n_training: int = 96
     n_validation: int = 32
     classes: tuple[int, int] = (5, 7)  # from, to; ground comes on top
-    n_textures: int = 16
+    n_textures: int = 40
     n_fillers: int = 500
 
 

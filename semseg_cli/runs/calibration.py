@@ -91,8 +91,8 @@ class Standing:
 
     `matched_value` is the class's own score on the images of its matched peers. `rival` is the
     best score that the latents of another class reach for it, `spill` the largest change of the
-    patches of another class, each with that class. `necessity` is the target change of latents at 0.
-    `doubt` is why it is not claimed, else "".
+    patches of another class, each with that class. `necessity` is the target change of latents at
+    0. `doubt` is why it is not claimed, else "".
     """
 
     class_id: int

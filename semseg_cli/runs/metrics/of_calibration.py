@@ -48,8 +48,8 @@ CALIBRATION = (
     Metric("rival_class", "Whose latents those are.", unit="class", digits=None),
     Metric("spill", "Largest change of the patches of any other class that has enough of them."),
     Metric("spill_class", "Which class that is.", unit="class", digits=None),
-    Metric("necessity", "Share of the class's patches that change class when its latents are set to "
-           "0, on the images that peers are tried on."),
+    Metric("necessity", "Share of the class's patches that change class when its latents are set "
+           "to 0, on the images that peers are tried on."),
     Metric("n_patches", "Patches predicted as the class on those images.", unit="patches",
            digits=0),
     Metric("p", "The larger of `peers_p` and `matched_p`.", unit="p"),
