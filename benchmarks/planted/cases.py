@@ -24,7 +24,7 @@ from semseg_cli.settings.suite import Nulls
 
 SCALE = -2.0
 MATCHED_IMAGES = 5  # of each class
-MIN_PATCHES = 20
+MIN_PATCHES = 10
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ class _Builder:
             Planted(
                 name=f"{role} {n_same + 1}",
                 role=role,
-                frequency=float(self.draw.uniform(0.6, 1.4)),
+                frequency=float(self.draw.uniform(0.7, 1.3)),
                 shows={factor: float(self.draw.uniform(0.96, 1.0)) for factor in shows},
                 reasons=reasons,
                 threshold=float(share * self.factors[shows[0]].strength),
