@@ -3,6 +3,7 @@
 import argparse
 import multiprocessing
 import os
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -35,7 +36,8 @@ def planted(arguments: Sequence[str]) -> bool:
         f"{given.worlds} worlds, seeds {given.seed} and on; scale {SCALE:g}, as many peers and "
         f"matched peers as let one class stand alone, {MATCHED_IMAGES} images of each class for "
         f"the latter; classes with fewer than {MIN_PATCHES} predicted patches are not claimed.",
-        f"{time.time() - begin:.0f} s in {given.processes} processes.",
+        f"{time.time() - begin:.0f} s in {given.processes} processes, {processor_time():.0f} s of "
+        "processor time.",
     ]
     for table in (
         role_table(cases), null_table(cases, nulls), check_table(checks(cases, nulls), notes)
@@ -43,6 +45,12 @@ def planted(arguments: Sequence[str]) -> bool:
         show(table, given.format)
         print()
     return all(check.is_kept for check in checks(cases, nulls))
+
+
+def processor_time() -> float:
+    """Seconds that the processes of the worlds computed."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def parser() -> argparse.ArgumentParser:

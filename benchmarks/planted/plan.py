@@ -38,7 +38,9 @@ class Size:
     n_fillers: int = 500
 
 
-TINY = Size(d_model=128, n_training=24, n_validation=16, classes=(6, 6), n_textures=8, n_fillers=90)
+TINY = Size(
+    d_model=128, n_training=40, n_validation=24, classes=(5, 5), n_textures=16, n_fillers=200
+)
 
 
 @dataclass(frozen=True)
