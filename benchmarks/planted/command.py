@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
 def measured(seeds: range, n_processes: int) -> list[Case]:
     """All classes of all worlds, every other one with the null dictionaries, too."""
-    jobs = [
+    jobs: list[tuple[int, tuple[Control, ...]]] = [
         (seed, ("none", *NULLS) if i % EVERY == 0 else ("none",)) for i, seed in enumerate(seeds)
     ]
     found: list[Case] = []

@@ -8,11 +8,12 @@ from benchmarks.planted.plan import ROLES
 from benchmarks.trust.accepted import Check
 from semseg_cli.runs.calibration import doubt
 from semseg_cli.runs.rows import Row
+from semseg_cli.settings.intervening import Control
 
 SUITE = "the suite's: above all controls"
 HALF = 0.5
 LEAST_DRIVERS, MOST_FALSE = 0.95, 0.05
-NULLS = ("random", "pca", "shuffled")
+NULLS: tuple[Control, ...] = ("random", "pca", "shuffled")
 Rule = Callable[[Case], bool]  # whether a class is claimed
 
 
@@ -53,13 +54,10 @@ def best_threshold(cases: Sequence[Case], score: Callable[[Case], float]) -> flo
 
 def role_rows(cases: Sequence[Case]) -> list[Row]:
     """Per rule how many classes it names right, and how many of each role it claims."""
-    rows = []
+    of_role = {role: [case for case in cases if case.role == role] for role in ROLES}
+    rows: list[Row] = []
     for name, rule in make_rules(cases).items():
-        claimed = {
-            role: _of(sum(map(rule, of_role)), len(of_role))
-            for role in ROLES
-            for of_role in [[case for case in cases if case.role == role]]
-        }
+        claimed = {role: _of(rule, of) for role, of in of_role.items()}
         right = sum(is_right(case, rule) for case in cases) / len(cases)
         rows.append({"rule": name, "right": right, **claimed})
     return rows
@@ -68,16 +66,15 @@ def role_rows(cases: Sequence[Case]) -> list[Row]:
 def null_rows(cases: Sequence[Case], nulls: Sequence[Case]) -> list[Row]:
     """Per rule, with its thresholds from the planted dictionaries, how many classes of each null
     dictionary it claims."""
-    rows = []
-    for name, rule in make_rules(cases).items():
-        by_null = {null: [case for case in nulls if case.control == null] for null in NULLS}
-        claimed = {null: _of(sum(map(rule, of)), len(of)) for null, of in by_null.items()}
-        rows.append({"rule": name, **claimed})
-    return rows
+    by_null = {null: [case for case in nulls if case.control == null] for null in NULLS}
+    return [
+        {"rule": name, **{null: _of(rule, of) for null, of in by_null.items()}}
+        for name, rule in make_rules(cases).items()
+    ]
 
 
-def _of(n: int, n_all: int) -> str:
-    return f"{n} of {n_all}"
+def _of(rule: Rule, cases: Sequence[Case]) -> str:
+    return f"{sum(map(rule, cases))} of {len(cases)}"
 
 
 def checks(cases: Sequence[Case], nulls: Sequence[Case]) -> list[Check]:
