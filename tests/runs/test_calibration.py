@@ -16,10 +16,9 @@ from semseg_cli.runs.calibration import (
     alone,
     calibrate,
     doubt,
-    headline,
     n_causal,
-    reach_note,
 )
+from semseg_cli.runs.claims import headline, reach_note
 
 N_CLASSES = 3
 NAMES = ("wall", "sky", "tree")
