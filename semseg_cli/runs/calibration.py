@@ -141,11 +141,11 @@ def doubt(standing: Standing) -> str:
         return "no nulls"
     if standing.p > ALPHA + ROUNDING:
         of_whom = "matched peers" if _fails_matched(standing) else "peers"
-        return f"no better than {of_whom}"
+        return f"{of_whom} reach it"
     if standing.p_adjusted > ALPHA + ROUNDING:
-        return f"p {standing.p_adjusted:.2g} over all classes"
+        return "p above .05"
     if standing.rival is not None and standing.rival >= value:
-        return f"latents of {standing.rival_class} do as much"
+        return f"latents of {standing.rival_class} reach it"
     if target < LEAST_DRIVE:
         return "most patches stay"
     if spill is not None and spill >= MOST_SPILL * target:

@@ -84,7 +84,7 @@ def test_each_question_has_its_own_refusal() -> None:
     found = calibrate(plain())
     assert [one.doubt for one in found] == [
         "",
-        "no better than matched peers",
+        "matched peers reach it",
         "changes wall, too",
     ]
     assert [one.is_claimed for one in found] == [True, False, False]
@@ -108,13 +108,13 @@ def standing(**changes: Any) -> Standing:
     [
         ({}, ""),
         ({"p_adjusted": 0.05}, ""),
-        ({"p": 0.06, "p_adjusted": 0.06, "peers": LUCKY, "matched": RARE}, "no better than peers"),
+        ({"p": 0.06, "p_adjusted": 0.06, "peers": LUCKY, "matched": RARE}, "peers reach it"),
         (
             {"p": 0.06, "p_adjusted": 0.06, "peers": RARE, "matched": LUCKY},
-            "no better than matched peers",
+            "matched peers reach it",
         ),
-        ({"p_adjusted": 0.063}, "p 0.063 over all classes"),
-        ({"rival": 0.7}, "latents of sky do as much"),
+        ({"p_adjusted": 0.063}, "p above .05"),
+        ({"rival": 0.7}, "latents of sky reach it"),
         ({"rival": None, "spill": None}, ""),
         ({"target_change": 0.49, "value": 0.39}, "most patches stay"),
         ({"spill": 0.4}, "changes tree, too"),

@@ -84,9 +84,9 @@ def _work(setup: Setup, suite: Suite, output: Shown, store: str | None, progress
     session = open_parts(setup, output, progress)
     session.complete(progress)
     image_groups(session)
-    key = suite_key(setup, suite, session, given)
-    tagged = replace(output, tags=(*output.tags, f"{TAG}={key}"))
     nulls = suite.nulls(alone(len(session.classes_of(session.dataset))))
+    key = suite_key(setup, suite, nulls, session, given)
+    tagged = replace(output, tags=(*output.tags, f"{TAG}={key}"))
     return Work(suite, setup, tagged, store, session, nulls, key, given)
 
 
