@@ -17,7 +17,7 @@ from semseg_cli.experiment.result_files import (
     class_rows,
 )
 from semseg_cli.experiment.run import Outcome, run
-from semseg_cli.experiment.samples import image_groups, refuse_overlap, with_draws
+from semseg_cli.experiment.samples import image_groups, refuse_overlap, warn_of_seen, with_draws
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import from_lead, is_lead
 from semseg_cli.runs.choice import choice_notes
@@ -55,6 +55,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
         image_groups(session)
         datasets = datasets_of(session, method)
         refuse_overlap(session, method)
+        warn_of_seen(session)
         if not is_lead():
             run(session, [method], reused, progress)
             return

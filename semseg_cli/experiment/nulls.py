@@ -40,8 +40,8 @@ def measure_nulls(
 
     For one process.
 
-    Costs, in passes of one image through the rest of the network: peers and classes, once for each
-    image; and per class its matched peers and one, for each of its sampled images.
+    Costs, in passes of one image through the rest of the network: peers and twice the classes, once
+    for each image; and per class its matched peers and one, for each of its sampled images.
     """
     seed, pipeline, whole = session.setup.seed, session.pipeline, session.dataset
     class_ids = sorted(latents)
@@ -50,8 +50,12 @@ def measure_nulls(
         n_own_bc, nulls.peer_images, session.setup.min_patches, MIN_IMAGES_OF_A_CLASS
     )
     peers = peer_latents(pipeline, latents, nulls.peers, seed)
-    edits = [class_edits(pipeline, scale, latents), peer_edits(pipeline, scale, peers)]
-    own, of_peers = _run(session, whole.subset(shared), edits, progress)
+    edits = [
+        class_edits(pipeline, scale, latents),
+        class_edits(pipeline, 0.0, latents),
+        peer_edits(pipeline, scale, peers),
+    ]
+    own, ablated, of_peers = _run(session, whole.subset(shared), edits, progress)
     own_bk = n_own_bc[:, torch.tensor(class_ids) - 1]
     wanted_bk = sampled_images(own_bk, class_ids, nulls.matched_images, seed)
     used = wanted_bk.any(dim=1)
@@ -64,6 +68,7 @@ def measure_nulls(
         class_names=tuple(whole.class_names),
         n_images_c=(n_own_bc[shared] > 0).sum(dim=0).numpy(),
         own_kc4=own.per_draw.numpy(),
+        ablated_kc4=ablated.per_draw.numpy(),
         peers=tuple(peers),
         peers_rc4=of_peers.per_draw.numpy(),
         matched_rk4=matched,

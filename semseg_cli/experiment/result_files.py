@@ -59,12 +59,14 @@ def write_evidence(folder: RunFolder, evidence: Evidence) -> None:
 
 
 def evidence_frame(evidence: Evidence) -> pd.DataFrame:
-    """Counts of every null and class: `null` is class (the latents of class `of_class_id`), peer,
-    or matched (draw 0 is the class's own edit); `latent` is a peer's."""
+    """Counts of every null and class: `null` is class (the latents of class `of_class_id`), zero
+    (the same at 0), peer, or matched (draw 0 is the class's own edit); `latent` is a peer's."""
     own, peers, matched = evidence.own_kc4, evidence.peers_rc4, evidence.matched_rk4
     every = range(1, len(evidence.class_names) + 1)
+    of_class = np.repeat(evidence.class_ids, own.shape[1])
     parts = [
-        _counted("class", own, every, of_class_id=np.repeat(evidence.class_ids, own.shape[1])),
+        _counted("class", own, every, of_class_id=of_class),
+        _counted("zero", evidence.ablated_kc4, every, of_class_id=of_class),
         _counted("peer", peers, every, latent=np.repeat(evidence.peers, peers.shape[1])),
         _counted("matched", matched, evidence.class_ids),
     ]

@@ -1,7 +1,7 @@
 """Where each class's score stands among what other latents do, and which classes are claimed.
 
 A score is target change minus other change, of a class's own latents and of every null alike, on
-the same images. Four things are asked of a class; `doubt` says which one it fails, and is the one
+the same images. Five things are asked of a class; `doubt` says which one it fails, and is the one
 place that decides:
 
 1. No more than chance of the peers, and of the matched peers, do as well: the larger of both p
@@ -11,6 +11,9 @@ place that decides:
 3. Most of the class's patches change: standing above nulls that do nothing is no drive.
 4. No other class changes by half as much: its own patches then are nearer to that class's fate than
    to being left alone. The pooled other change hides this where there are many classes.
+5. The latents are needed: without them, at 0, some of the class's patches change, too. Else a push
+   along their direction drives the class, and not what they say: so many a principal direction
+   does, which says next to nothing of the class (`benchmarks/planted`).
 
 No torch in here.
 """
@@ -30,6 +33,7 @@ from semseg_cli.typed import typed
 
 LEAST_DRIVE = 0.5  # share of a class's patches that its latents have to change
 ROUNDING = 1e-9
+LEAST_NEED = 0.05  # share of them that has to change when the latents are set to 0
 MOST_SPILL = 0.5  # of that share, on the patches of any other class
 
 
@@ -38,9 +42,9 @@ class Evidence:
     """Counts, columns as in `per_image.COUNTED`, that claims rest on.
 
     `own_kc4` has what the latents of each class with latents do to every class of the dataset,
-    `peers_rc4` what each peer, a latent, does. `matched_rk4` has the own edit of each class first,
-    then its matched peers', on the images that are sampled for it: `n_sampled_k` of them.
-    `n_images_c` images have patches of a class.
+    `ablated_kc4` what setting them to 0 does, `peers_rc4` what each peer, a latent, does.
+    `matched_rk4` has the own edit of each class first, then its matched peers', on the images that
+    are sampled for it: `n_sampled_k` of them. `n_images_c` images have patches of a class.
     """
 
     class_ids: tuple[int, ...]
@@ -48,6 +52,7 @@ class Evidence:
     class_names: tuple[str, ...]  # of the dataset
     n_images_c: Int64[np.ndarray, " c"]
     own_kc4: Int64[np.ndarray, "k c 4"]
+    ablated_kc4: Int64[np.ndarray, "k c 4"]
     peers: tuple[int, ...]
     peers_rc4: Int64[np.ndarray, "r c 4"]
     matched_rk4: Int64[np.ndarray, "r2 k 4"]
@@ -86,7 +91,8 @@ class Standing:
 
     `matched_value` is the class's own score on the images of its matched peers. `rival` is the
     best score that the latents of another class reach for it, `spill` the largest change of the
-    patches of another class, each with that class. `doubt` is why it is not claimed, else "".
+    patches of another class, each with that class. `necessity` is the target change of latents at
+    0. `doubt` is why it is not claimed, else "".
     """
 
     class_id: int
@@ -104,6 +110,7 @@ class Standing:
     rival_class: str | None = None
     spill: float | None = None
     spill_class: str | None = None
+    necessity: float | None = None
     p: float | None = None
     p_adjusted: float | None = None
     doubt: str = ""
@@ -148,6 +155,8 @@ def doubt(standing: Standing) -> str:
         return f"latents of {standing.rival_class} reach it"
     if target < LEAST_DRIVE:
         return "most patches stay"
+    if standing.necessity is not None and standing.necessity < LEAST_NEED:
+        return "hardly needed"
     if spill is not None and spill >= MOST_SPILL * target:
         return f"changes {standing.spill_class}, too"
     return ""
@@ -217,6 +226,7 @@ def _standing(evidence: Evidence, k: int, min_patches: int) -> Standing:
         rival_class=rival_class,
         spill=spill,
         spill_class=spill_class,
+        necessity=float(_changes(evidence.ablated_kc4[k])[0][c]),
         p=max(peers.p, matched.p),
     )
 

@@ -107,7 +107,8 @@ Each class's latent was set to {scale} times its maximum in every patch, the res
 run again, and patches that changed class were counted: *target*, patches predicted as
 the class; *other*, all the rest. A class is claimed if its score (target minus other change) stands
 above random latents, above random latents with an edit of the same length and above the latents of
-every other class, if most of its patches change, and if no other class changes half as much.
+every other class, if most of its patches change, if no other class changes half as much, and if
+taking the latent away (0) changes some of its patches, too.
 
 {facts}
 

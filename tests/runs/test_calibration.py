@@ -45,6 +45,7 @@ def evidence(
         class_names=NAMES,
         n_images_c=np.array([5] * N_CLASSES),
         own_kc4=np.array([counts(*found) for found in own]),
+        ablated_kc4=np.array([counts(*found) for found in own]),
         peers=tuple(range(100, 100 + len(peers))),
         peers_rc4=np.array([counts(*found) for found in peers]),
         matched_rk4=np.array([[[OWN, n, OTHERS, 0] for n in line] for line in lines]),
@@ -78,6 +79,16 @@ def test_scores_quantiles_and_p_values_by_hand() -> None:
     assert sky.peers is not None
     assert sky.peers.p == 1.0
     assert (tree.spill, tree.spill_class) == (0.8, "wall")
+
+
+def test_a_class_that_hardly_changes_without_its_latent_is_not_claimed() -> None:
+    made = plain()
+    ablated = made.ablated_kc4.copy()
+    ablated[0, 0] = [100, 4, OTHERS, 0]
+    wall = calibrate(replace(made, ablated_kc4=ablated))[0]
+    assert (wall.necessity, wall.doubt) == (0.04, "hardly needed")
+    ablated[0, 0] = [100, 5, OTHERS, 0]
+    assert calibrate(replace(made, ablated_kc4=ablated))[0].is_claimed
 
 
 def test_each_question_has_its_own_refusal() -> None:
@@ -119,6 +130,8 @@ def standing(**changes: Any) -> Standing:
         ({"target_change": 0.49, "value": 0.39}, "most patches stay"),
         ({"spill": 0.4}, "changes tree, too"),
         ({"spill": 0.399}, ""),
+        ({"necessity": 0.049}, "hardly needed"),
+        ({"necessity": 0.05}, ""),
         ({"target_change": None, "value": None}, "too few patches"),
     ],
 )
@@ -203,6 +216,7 @@ def test_so_many_classes_stand_together_as_the_note_says(n: int, n_nulls: int, n
         class_names=tuple(map(str, range(n))),
         n_images_c=np.full(n, 5),
         own_kc4=np.array([[[10, c, 100, 0] for c in line] for line in own]),
+        ablated_kc4=np.array([[[10, c, 100, 0] for c in line] for line in own]),
         peers=tuple(range(100, 100 + n_nulls)),
         peers_rc4=np.array([[[10, 0, 100, 0]] * n] * n_nulls),
         matched_rk4=np.array(
@@ -235,6 +249,7 @@ def test_calibration_agrees_with_the_slow_version(seed: int) -> None:
         class_names=NAMES,
         n_images_c=np.array([9, 9, 9]),
         own_kc4=drawn(2, 3),
+        ablated_kc4=drawn(2, 3),
         peers=tuple(rng.permutation(40)[:n_peers].tolist()),
         peers_rc4=drawn(n_peers, 3),
         matched_rk4=drawn(1 + n_matched, 2),

@@ -18,7 +18,7 @@ from semseg_cli.commands.recording import (
 from semseg_cli.commands.suite.steps import choose, impossible, lookup_of, run_group
 from semseg_cli.commands.suite.work import TAG, Work, finished_runs, missing, names_of, suite_key
 from semseg_cli.errors import UsageError
-from semseg_cli.experiment.samples import image_groups
+from semseg_cli.experiment.samples import image_groups, warn_of_seen
 from semseg_cli.progress import Progress
 from semseg_cli.runs.calibration import alone
 from semseg_cli.runs.folder import (
@@ -84,6 +84,7 @@ def _work(setup: Setup, suite: Suite, output: Shown, store: str | None, progress
     session = open_parts(setup, output, progress)
     session.complete(progress)
     image_groups(session)
+    warn_of_seen(session)
     nulls = suite.nulls(alone(len(session.classes_of(session.dataset))))
     key = suite_key(setup, suite, nulls, session, given)
     tagged = replace(output, tags=(*output.tags, f"{TAG}={key}"))

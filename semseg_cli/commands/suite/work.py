@@ -47,7 +47,7 @@ class Work:
     def n_null_tails(self, n_saes: int) -> int:
         """How many edited images the nulls of so many autoencoders take, at most."""
         n_images, n_classes = len(self.session.dataset), len(self.class_ids)
-        n_shared = (self.nulls.peers + n_classes) * min(
+        n_shared = (self.nulls.peers + 2 * n_classes) * min(
             n_images, self.nulls.peer_images or n_images
         )
         n_each = min(n_images, self.nulls.matched_images)

@@ -48,13 +48,16 @@ CALIBRATION = (
     Metric("rival_class", "Whose latents those are.", unit="class", digits=None),
     Metric("spill", "Largest change of the patches of any other class that has enough of them."),
     Metric("spill_class", "Which class that is.", unit="class", digits=None),
+    Metric("necessity", "Share of the class's patches that change class when its latents are set "
+           "to 0, on the images that peers are tried on."),
     Metric("n_patches", "Patches predicted as the class on those images.", unit="patches",
            digits=0),
     Metric("p", "The larger of `peers_p` and `matched_p`.", unit="p"),
     Metric("p_adjusted", "`p` corrected over the classes that are judged (Benjamini-Hochberg).",
            "p", unit="p", shown=("table",)),
     Metric("claimed", "1 where the latents do for the class what no control does: p_adjusted at "
-           "most .05; value above rival; target change at least a half; spill below half of it.",
+           "most .05; value above rival; target change at least a half; spill below half of it; "
+           "necessity at least .05.",
            unit="0 or 1", digits=0),
     Metric("doubt", "Why the class is not claimed.", unit="text", digits=None),
     Metric("class_id", "The number of the class in masks and head, from 1.", unit="id",

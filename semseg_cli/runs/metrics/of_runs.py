@@ -52,7 +52,7 @@ RUNS = (
         short="target",
         label="pooled target change",
         has_interval=True,
-        only_wide=True,
+        yields=2,
     ),
     Metric(
         "other_change",
@@ -63,7 +63,7 @@ RUNS = (
         short="other",
         label="pooled other change",
         has_interval=True,
-        only_wide=True,
+        yields=2,
     ),
     Metric(
         "selectivity",
