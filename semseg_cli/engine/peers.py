@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from semseg_cli.data.dataset import even_subset
+from semseg_cli.data.loader import Loader
 from semseg_cli.engine.edits import ALL_CLASSES, Edit, generator
 from semseg_cli.engine.latent_edits import Groups, exchanged, set_latents
 from semseg_cli.engine.random_edits import live_latents
@@ -96,3 +98,42 @@ def sampled_images(
         drawn = torch.randperm(len(having), generator=source)[:n_most]
         wanted_bk[having[drawn], row] = True
     return wanted_bk
+
+
+@torch.inference_mode()
+def predicted_patches(
+    pipeline: Pipeline, loader: Loader, n_classes: int
+) -> Int64[Tensor, "n_images c"]:
+    """How many patches of each image are predicted as each class, before any edit."""
+    found = torch.zeros(len(loader.dataset), n_classes, dtype=torch.int64)
+    for batch, tokens_bnd in pipeline.residuals(loader):
+        classes_bt = pipeline.predict(tokens_bnd).classes_bt.cpu().long()
+        found[batch.positions_b] = torch.stack(
+            [torch.bincount(classes_t - 1, minlength=n_classes) for classes_t in classes_bt]
+        )
+    return found
+
+
+@typed
+def covering_images(
+    n_own_bc: Int64[Tensor, "n_images c"], n_wanted: int | None, least_patches: int, least: int
+) -> list[int]:
+    """So many images (None: all) in which as many classes as can be have patches enough.
+
+    As long as a class lacks patches, or images that have some (`least`), the next image is one
+    that has patches of most such classes; the rest are evenly spread.
+    """
+    n_images = len(n_own_bc)
+    if n_wanted is None or n_wanted >= n_images:
+        return list(range(n_images))
+    has_bc, is_left_b = n_own_bc > 0, torch.ones(n_images, dtype=torch.bool)
+    while int((~is_left_b).sum()) < n_wanted:
+        taken_bc = n_own_bc[~is_left_b]
+        is_short_c = (taken_bc.sum(dim=0) < least_patches) | ((taken_bc > 0).sum(dim=0) < least)
+        gain_b = (has_bc & is_short_c).sum(dim=1) * is_left_b
+        if not bool(gain_b.any()):
+            break
+        is_left_b[int(gain_b.argmax())] = False
+    rest = torch.nonzero(is_left_b).flatten()
+    is_left_b[rest[even_subset(len(rest), n_wanted - (n_images - len(rest)))]] = False
+    return torch.nonzero(~is_left_b).flatten().tolist()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from semseg_cli.data.dataset import Dataset, even_subset
+from semseg_cli.data.dataset import Dataset
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edited_batch import n_latents_held
 from semseg_cli.engine.edits import Edit, Intervention
@@ -17,14 +17,17 @@ from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.peers import (
     class_edits,
+    covering_images,
     matched_edits,
     peer_edits,
     peer_latents,
+    predicted_patches,
     sampled_images,
 )
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.runs.calibration import Evidence
+from semseg_cli.runs.inference.measured import MIN_IMAGES_OF_A_CLASS
 from semseg_cli.settings.suite import Nulls
 
 AT_ONCE = 256  # draws of matched peers in memory
@@ -35,33 +38,35 @@ def measure_nulls(
 ) -> Evidence:
     """What the latents of every class, their peers and matched peers do, in the class protocol.
 
+    For one process.
+
     Costs, in passes of one image through the rest of the network: peers and twice the classes, once
     for each image; and per class its matched peers and one, for each of its sampled images.
     """
-    seed, pipeline = session.setup.seed, session.pipeline
-    whole = session.dataset
-    dataset = whole.subset(even_subset(len(whole), nulls.peer_images))
+    seed, pipeline, whole = session.setup.seed, session.pipeline, session.dataset
+    class_ids = sorted(latents)
+    n_own_bc = predicted_patches(pipeline, session.loader(whole), len(whole.class_names))
+    shared = covering_images(
+        n_own_bc, nulls.peer_images, session.setup.min_patches, MIN_IMAGES_OF_A_CLASS
+    )
     peers = peer_latents(pipeline, latents, nulls.peers, seed)
     edits = [
         class_edits(pipeline, scale, latents),
         class_edits(pipeline, 0.0, latents),
         peer_edits(pipeline, scale, peers),
     ]
-    own, ablated, of_peers = _run(session, dataset, edits, progress)
-    class_ids = sorted(latents)
-    n_own_bc = own.per_image[..., 0] // len(class_ids)
-    wanted_bk = sampled_images(
-        n_own_bc[:, torch.tensor(class_ids) - 1], class_ids, nulls.matched_images, seed
-    )
+    own, ablated, of_peers = _run(session, whole.subset(shared), edits, progress)
+    own_bk = n_own_bc[:, torch.tensor(class_ids) - 1]
+    wanted_bk = sampled_images(own_bk, class_ids, nulls.matched_images, seed)
     used = wanted_bk.any(dim=1)
-    sampled = dataset.subset(torch.nonzero(used).flatten().tolist())
+    sampled = whole.subset(torch.nonzero(used).flatten().tolist())
     draws = matched_edits(pipeline, scale, latents, nulls.matched, seed)
     matched = _run_matched(session, sampled, draws, wanted_bk[used], progress)
     return Evidence(
         class_ids=tuple(class_ids),
         latents=tuple(tuple(one.latent for one in latents[c]) for c in class_ids),
-        class_names=tuple(dataset.class_names),
-        n_images_c=(n_own_bc > 0).sum(dim=0).numpy(),
+        class_names=tuple(whole.class_names),
+        n_images_c=(n_own_bc[shared] > 0).sum(dim=0).numpy(),
         own_kc4=own.per_draw.numpy(),
         ablated_kc4=ablated.per_draw.numpy(),
         peers=tuple(peers),
@@ -86,8 +91,6 @@ def _run(
         progress=progress,
         description="peers",
     )
-    for one in measured:
-        one.gather_images(len(dataset))
     return [one.counts for one in measured]
 
 

@@ -19,7 +19,7 @@ No torch in here.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +28,7 @@ from jaxtyping import Float64, Int64
 from semseg_cli.runs.inference import benjamini_hochberg
 from semseg_cli.runs.inference.answers import ALPHA
 from semseg_cli.runs.inference.measured import MIN_IMAGES_OF_A_CLASS
-from semseg_cli.runs.rows import Row, csv_text
+from semseg_cli.runs.rows import Row
 from semseg_cli.typed import typed
 
 LEAST_DRIVE = 0.5  # share of a class's patches that its latents have to change
@@ -148,15 +148,15 @@ def doubt(standing: Standing) -> str:
         return "no nulls"
     if standing.p > ALPHA + ROUNDING:
         of_whom = "matched peers" if _fails_matched(standing) else "peers"
-        return f"no better than {of_whom}"
+        return f"{of_whom} reach it"
     if standing.p_adjusted > ALPHA + ROUNDING:
-        return f"p {standing.p_adjusted:.2g} over all classes"
+        return "p above .05"
     if standing.rival is not None and standing.rival >= value:
-        return f"latents of {standing.rival_class} do as much"
+        return f"latents of {standing.rival_class} reach it"
     if target < LEAST_DRIVE:
         return "most patches stay"
     if standing.necessity is not None and standing.necessity < LEAST_NEED:
-        return "hardly needed: a push, not what it says"
+        return "hardly needed"
     if spill is not None and spill >= MOST_SPILL * target:
         return f"changes {standing.spill_class}, too"
     return ""
@@ -183,43 +183,6 @@ def n_causal(standings: Sequence[Standing]) -> int:
 def n_judged(standings: Sequence[Standing]) -> int:
     """How many classes could be claimed or not."""
     return sum(standing.is_told for standing in standings)
-
-
-def calibration_text(standings: Sequence[Standing]) -> str:
-    """The text of calibration.csv: one row per class."""
-    return csv_text(standing.to_row() for standing in standings)
-
-
-def headline(standings: Sequence[Standing]) -> str:
-    """What a calibration comes to, in one sentence."""
-    return headline_of(n_causal(standings), n_judged(standings))
-
-
-def headline_of(n_claimed: int, n_all: int) -> str:
-    """The same from the numbers of classes claimed and judged."""
-    if not n_all:
-        return "No class has enough predicted patches to be judged."
-    classes = "class" if n_all == 1 else "classes"
-    return f"For {n_claimed} of {n_all} {classes} the latent does what no matched control does."
-
-
-def reach_note(n_classes: int, n_nulls: Mapping[str, int]) -> str:
-    """How many classes have to stand together where so few nulls let none stand alone; else "".
-
-    `n_nulls` has the number of each kind by the option that raises it; the fewest decide.
-    """
-    needed, fewest = alone(n_classes), min(n_nulls.values(), default=0)
-    if fewest >= needed or not n_classes:
-        return ""
-    together = math.ceil(n_classes / (ALPHA * (1 + fewest)) - 1e-9)
-    who = f"at least {together} classes stand together, or none"
-    if together > n_classes:
-        who = "no class can be claimed"
-    options = " ".join(f"{option} {needed}" for option, n in n_nulls.items() if n < needed)
-    return (
-        f"{fewest} nulls give no p below {1 / (1 + fewest):.3g}; over {n_classes} classes {who}. "
-        f"One may stand alone with {options}."
-    )
 
 
 def alone(n_classes: int) -> int:

@@ -40,8 +40,8 @@ class NullChoice(Settings):
         "or (without --quick) as many as let one class be claimed alone: 20 per class.", ge=1,
     )  # fmt: skip
     peer_images: int | None = option(
-        None, "Evaluated images that peers are tried on, evenly spread; else 200 (--quick 20, "
-        "--full all).", ge=1,
+        None, "Evaluated images that peers are tried on, those that show most classes first; else "
+        "200 (--quick 20, --full all).", ge=1,
     )  # fmt: skip
     matched_peers: int | None = option(
         None, "Random live latents per class, each edit as long as the class's own, patch by "

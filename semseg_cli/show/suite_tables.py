@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from semseg_cli.runs.against import verdicts
-from semseg_cli.runs.calibration import headline_of, reach_note
+from semseg_cli.runs.claims import headline_of, reach_note
 from semseg_cli.runs.contents import is_chosen_on_evaluation
 from semseg_cli.runs.folder import CALIBRATION_FILE, PER_IMAGE_FILE, RunFolder
 from semseg_cli.runs.groups import sampling_notes

@@ -4,13 +4,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from worlds import World, members, slow_class_counts
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import World, members, slow_class_counts, slow_predict
 
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.edits import Edit, Intervention
 from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import exchanged, set_latents
-from semseg_cli.engine.peers import matched_edits, peer_latents, sampled_images
+from semseg_cli.engine.peers import (
+    covering_images,
+    matched_edits,
+    peer_latents,
+    predicted_patches,
+    sampled_images,
+)
 from semseg_cli.engine.random_edits import live_latents
 from semseg_cli.experiment import nulls
 from semseg_cli.experiment.nulls import measure_nulls
@@ -74,6 +82,39 @@ def test_sampled_images_have_the_class_and_belong_to_the_seed() -> None:
     samples = [sampled_images(n_own_bk, (1, 7), 2, seed=s).tolist() for s in range(8)]
     assert samples[3] == wanted.tolist()
     assert any(sample != samples[0] for sample in samples)
+
+
+def test_few_images_show_as_many_classes_as_can_be() -> None:
+    n_own_bc = torch.zeros(20, 3, dtype=torch.int64)
+    n_own_bc[:, 0] = 10
+    n_own_bc[[3, 11, 17, 18], 1] = 4
+    n_own_bc[12, 2] = 1
+    chosen = covering_images(n_own_bc, 6, least_patches=0, least=3)
+    assert len(chosen) == len(set(chosen)) == 6
+    assert {3, 11, 12, 17} <= set(chosen)
+    assert {3, 11, 12, 17, 18} <= set(covering_images(n_own_bc, 6, least_patches=16, least=3))
+    assert covering_images(n_own_bc, 25, 0, 3) == covering_images(n_own_bc, None, 0, 3)
+    assert covering_images(n_own_bc, None, 0, 3) == list(range(20))
+
+
+@given(st.integers(0, 10_000))
+def test_three_images_for_each_class_are_enough_to_show_it_in_three(seed: int) -> None:
+    drawn = torch.rand(30, 4, generator=torch.Generator().manual_seed(seed))
+    n_own_bc = (drawn < 0.2).long()
+    chosen = covering_images(n_own_bc, 12, least_patches=0, least=3)
+    shown_c = n_own_bc[chosen].sum(dim=0)
+    assert len(chosen) == 12
+    assert bool((shown_c >= n_own_bc.sum(dim=0).clamp(max=3)).all())
+
+
+def test_predicted_patches_are_those_of_the_whole_network(tiny: Session) -> None:
+    loader = tiny.loader(tiny.dataset)
+    found = predicted_patches(tiny.pipeline, loader, 5)
+    for batch in loader:
+        classes_bt = slow_predict(tiny.pipeline, batch.images_bchw)
+        for position, classes_t in zip(batch.positions_b.tolist(), classes_bt, strict=True):
+            expected = [int((classes_t == class_id).sum()) for class_id in range(1, 6)]
+            assert found[position].tolist() == expected
 
 
 def test_peers_and_rivals_are_counted_as_the_class_protocol_counts_them(

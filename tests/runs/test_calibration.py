@@ -16,10 +16,9 @@ from semseg_cli.runs.calibration import (
     alone,
     calibrate,
     doubt,
-    headline,
     n_causal,
-    reach_note,
 )
+from semseg_cli.runs.claims import headline, reach_note
 
 N_CLASSES = 3
 NAMES = ("wall", "sky", "tree")
@@ -87,7 +86,7 @@ def test_a_class_that_hardly_changes_without_its_latent_is_not_claimed() -> None
     ablated = made.ablated_kc4.copy()
     ablated[0, 0] = [100, 4, OTHERS, 0]
     wall = calibrate(replace(made, ablated_kc4=ablated))[0]
-    assert (wall.necessity, wall.doubt) == (0.04, "hardly needed: a push, not what it says")
+    assert (wall.necessity, wall.doubt) == (0.04, "hardly needed")
     ablated[0, 0] = [100, 5, OTHERS, 0]
     assert calibrate(replace(made, ablated_kc4=ablated))[0].is_claimed
 
@@ -96,7 +95,7 @@ def test_each_question_has_its_own_refusal() -> None:
     found = calibrate(plain())
     assert [one.doubt for one in found] == [
         "",
-        "no better than matched peers",
+        "matched peers reach it",
         "changes wall, too",
     ]
     assert [one.is_claimed for one in found] == [True, False, False]
@@ -120,18 +119,18 @@ def standing(**changes: Any) -> Standing:
     [
         ({}, ""),
         ({"p_adjusted": 0.05}, ""),
-        ({"p": 0.06, "p_adjusted": 0.06, "peers": LUCKY, "matched": RARE}, "no better than peers"),
+        ({"p": 0.06, "p_adjusted": 0.06, "peers": LUCKY, "matched": RARE}, "peers reach it"),
         (
             {"p": 0.06, "p_adjusted": 0.06, "peers": RARE, "matched": LUCKY},
-            "no better than matched peers",
+            "matched peers reach it",
         ),
-        ({"p_adjusted": 0.063}, "p 0.063 over all classes"),
-        ({"rival": 0.7}, "latents of sky do as much"),
+        ({"p_adjusted": 0.063}, "p above .05"),
+        ({"rival": 0.7}, "latents of sky reach it"),
         ({"rival": None, "spill": None}, ""),
         ({"target_change": 0.49, "value": 0.39}, "most patches stay"),
         ({"spill": 0.4}, "changes tree, too"),
         ({"spill": 0.399}, ""),
-        ({"necessity": 0.049}, "hardly needed: a push, not what it says"),
+        ({"necessity": 0.049}, "hardly needed"),
         ({"necessity": 0.05}, ""),
         ({"target_change": None, "value": None}, "too few patches"),
     ],

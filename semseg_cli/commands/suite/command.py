@@ -1,9 +1,11 @@
 """A suite, from its settings to the last printed line."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
-from semseg_cli.commands.next_steps import compare_commands, print_where
+from semseg_cli import tracking
+from semseg_cli.commands.next_steps import print_where
 from semseg_cli.commands.opening import open_parts, open_store, plan_lines
 from semseg_cli.commands.recording import (
     Planned,
@@ -35,7 +37,9 @@ from semseg_cli.settings.output import Shown
 from semseg_cli.settings.suite import Suite
 from semseg_cli.show import console
 from semseg_cli.show.run_pictures import attempt
+from semseg_cli.show.suite_page import card, draw_suite, suite_page
 from semseg_cli.show.suite_tables import Finished, class_table, headline, suite_table
+from semseg_cli.tracking.store_address import store_option
 
 LATER = "LOOKUP"  # stands for the lookup of a suite in a plan
 
@@ -57,11 +61,22 @@ def run_suite(base: Setup, suite: Suite, output: Shown) -> None:
         finished = _run_all(work, done, progress)
         folder = _write_suite(work, finished)
     if store is not None:
-        finish([one for one in (*finished.runs.values(), folder) if not one.meta["uploaded"]])
+        finish([folder])
+        for one in finished_runs(output.dump_to, work.key).values():
+            if not one.meta["uploaded"]:  # of a suite that did not track, or whose store failed
+                tracking.upload(one, store)
     _print(finished, output)
-    print_where([folder], store, output, compare_commands(store, list(finished.runs.values())))
-    console.say(f"Page:    {folder.path / SUITE_PAGE_FILE}", quiet=output.quiet)
-    console.say(f"Card:    {folder.path / CARD_FILE}", quiet=output.quiet)
+    lines = [f"Page:    {folder.path / SUITE_PAGE_FILE}"] if not output.no_plots else []
+    lines += [f"Card:    {folder.path / CARD_FILE}"]
+    print_where([folder], store, output, [*lines, *_compare(work)])
+
+
+def _compare(work: Work) -> list[str]:
+    """The command that puts the runs of the suite side by side."""
+    if work.store is None:
+        return []
+    words = ["semseg-cli", "compare", "--filter", f"tags.{TAG} = '{work.key}'"]
+    return [f"Compare: {shlex.join([*words, *store_option(work.store)])}"]
 
 
 def _work(setup: Setup, suite: Suite, output: Shown, store: str | None, progress: Progress) -> Work:
@@ -70,9 +85,9 @@ def _work(setup: Setup, suite: Suite, output: Shown, store: str | None, progress
     session.complete(progress)
     image_groups(session)
     warn_of_seen(session)
-    key = suite_key(setup, suite, session, given)
-    tagged = replace(output, tags=(*output.tags, f"{TAG}={key}"), run_name=None)
     nulls = suite.nulls(alone(len(session.classes_of(session.dataset))))
+    key = suite_key(setup, suite, nulls, session, given)
+    tagged = replace(output, tags=(*output.tags, f"{TAG}={key}"))
     return Work(suite, setup, tagged, store, session, nulls, key, given)
 
 
@@ -154,7 +169,8 @@ def _write_suite(work: Work, finished: Finished) -> RunFolder:
         dataset_meta(session.dataset, "evaluation"),
         dataset_meta(session.lookup_dataset, "lookup"),
     ]
-    meta = {"kind": "suite", "command": "suite", "method": "suite", "run_name": "suite"}
+    name = work.output.run_name or "suite"
+    meta = {"kind": "suite", "command": "suite", "method": "suite", "run_name": name}
     shared = {**shared_meta(session, work.output, datasets), "protocol": work.setup.protocol}
     planned = [Planned(meta, settings_of(work.setup, work.suite))]
     with recorded(planned, shared, work.output, work.store) as (folder,):
@@ -163,8 +179,6 @@ def _write_suite(work: Work, finished: Finished) -> RunFolder:
         folder.write(SUITE_FILE, csv_text(suite_table(finished).rows).encode())
         claims = (finished.own_folder.path / CALIBRATION_FILE).read_bytes()
         folder.write(CALIBRATION_FILE, claims)
-        from semseg_cli.show.suite_page import card, draw_suite, suite_page
-
         folder.write(CARD_FILE, card(finished, work.key).encode())
         if not work.output.no_plots:
             with attempt("pictures"):

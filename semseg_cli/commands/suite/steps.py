@@ -25,7 +25,8 @@ from semseg_cli.experiment.result_files import write_evidence, write_stats
 from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.samples import refuse_overlap
 from semseg_cli.progress import Progress
-from semseg_cli.runs.calibration import calibrate, calibration_text, n_causal, n_judged
+from semseg_cli.runs.calibration import calibrate, n_causal, n_judged
+from semseg_cli.runs.claims import calibration_text
 from semseg_cli.runs.folder import CALIBRATION_FILE, LOOKUP_FILE, RunFolder
 from semseg_cli.runs.lookup_csv import Reused, lookup_text, read_lookup, read_runners_up
 from semseg_cli.settings.controls import NextBest, OtherClass

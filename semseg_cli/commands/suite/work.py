@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -54,13 +54,16 @@ class Work:
         return n_saes * (n_shared + n_classes * n_each * (self.nulls.matched + 1))
 
 
-def suite_key(setup: Setup, suite: Suite, session: Session, given: Mapping[str, Reused]) -> str:
+def suite_key(
+    setup: Setup, suite: Suite, nulls: Nulls, session: Session, given: Mapping[str, Reused]
+) -> str:
     """The name of a suite: the same for the same settings, models, images and version only."""
     settings = {k: v for k, v in settings_of(setup, suite).items() if k not in NO_RESULT}
     pipeline = session.pipeline
     parts: list[Any] = [
         __version__,
         settings,
+        asdict(nulls),
         [part.digest for part in (pipeline.vit, pipeline.sae, pipeline.head) if part is not None],
         [session.dataset.digest, session.lookup_dataset.digest],
         digest_of(session.given_stats),

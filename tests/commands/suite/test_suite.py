@@ -1,6 +1,7 @@
 """`semseg-cli suite`, end to end: what it runs, what it says, that it goes on where it stopped."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from terminal import Terminal, options, working_in
 from worlds import World
 
 from semseg_cli.runs.folder import RunFolder
-from semseg_cli.runs.rows import read_rows
+from semseg_cli.runs.rows import parse_rows, read_rows
 
 FEW = ("--peers", "6", "--matched-peers", "3", "--matched-images", "3")
 RUNS = {
@@ -103,12 +104,15 @@ def test_page_and_card_hold_the_argument_and_no_folder_of_this_machine(ran: Any)
     assert len(card.splitlines()) < 80
 
 
-def test_numbers_of_the_suite_are_tracked(ran: Any) -> None:
-    terminal, _, _ = ran
+def test_numbers_of_the_suite_are_tracked_and_its_runs_can_be_compared(ran: Any) -> None:
+    terminal, done, _ = ran
     numbers = json.loads((suite_folder(terminal) / "metrics.json").read_text())
     assert numbers == {"n_causal": 0.0, "n_judged": 4.0}
     rows = read_rows(suite_folder(terminal) / "suite.csv")
     assert {row["run"] for row in rows} >= RUNS
+    (line,) = [line for line in done.err.splitlines() if line.startswith("Compare: ")]
+    compared = terminal.type(*shlex.split(line)[2:], "--format", "csv")
+    assert {row["run"] for row in parse_rows(compared.out)} >= RUNS
 
 
 def test_what_is_finished_is_reused_and_what_is_missing_runs(ran: Any) -> None:
@@ -127,6 +131,20 @@ def test_what_is_finished_is_reused_and_what_is_missing_runs(ran: Any) -> None:
     assert {name: len(of_name) for name, of_name in metas(terminal).items()} == {
         name: len(of_name) for name, of_name in after.items()
     }
+
+
+def test_rows_can_be_printed_for_machines(ran: Any) -> None:
+    terminal, _, world = ran
+    done = terminal.type(
+        "suite", *options(world), *FEW, "--examples", "1", "--format", "csv", "--no-track",
+        "--run-name", "mine",
+    )  # fmt: skip
+    rows = {row["run"]: row for row in parse_rows(done.out)}
+    assert set(rows) >= RUNS
+    assert rows["auto-feat x-2"]["n_causal"] == 0
+    assert 0 < rows["ablate"]["necessity"] <= 1
+    assert rows["insert"]["sufficiency"] is not None
+    assert "mine" in metas(terminal)
 
 
 def test_other_settings_are_another_suite(ran: Any) -> None:
