@@ -1,8 +1,8 @@
 """python -m benchmarks.trust.images_needed RUN...: how many images flips and margins need.
 
-Of each run, the half-width of the 95% interval as a share of its value, per class, on random subsets
-of the images; and so how many images a flip rate takes for the width that a margin has with one. As
-widths fall with the square root of the images, that is the squared ratio of the widths.
+Of each run, the half-width of the 95% interval as a share of its value, per class, on random
+subsets of the images; and so how many images a flip rate takes for the width that a margin has with
+one. As widths fall with the square root of the images, that is the squared ratio of the widths.
 """
 
 import sys
