@@ -32,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(
         "python -m benchmarks", description=__doc__,
-        epilog="`python -m benchmarks trust` measures intervals and tests with a known truth.",
+        epilog="`python -m benchmarks trust` measures intervals and tests with a known truth, "
+        "`python -m benchmarks planted` rules of decision.",
     )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
     made.add_argument("--rows", default="*", help="only rows whose name has this in it, or matches")
@@ -185,9 +186,11 @@ def main(arguments: Sequence[str]) -> None:
     if arguments[:1] == ["trust"]:
         from benchmarks.trust.command import trust  # scipy
 
-        if not trust(arguments[1:]):
-            sys.exit(1)
-        return
+        sys.exit(not trust(arguments[1:]))
+    if arguments[:1] == ["planted"]:
+        from benchmarks.planted.command import planted
+
+        sys.exit(not planted(arguments[1:]))
     given = parser().parse_args(arguments)
     if given.peaks_of:
         world = open_world(given, SIZES[given.size].at_peak)

@@ -18,6 +18,7 @@ from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS, Method
 from semseg_cli.settings.options import SettingsCommand, with_settings
 from semseg_cli.settings.output import Checkup, Format, Output, Recorded, Shown, Ui
+from semseg_cli.settings.suite import Suite
 from semseg_cli.settings.training import KeepStats, Training
 
 app = typer.Typer(
@@ -90,6 +91,15 @@ def _add_method(kind: type[Method]) -> None:
 
 for _kind in METHODS:
     _add_method(_kind)
+
+
+@app.command(Suite.command, cls=SettingsCommand)
+@with_settings
+def suite(settings: Suite, setup: Setup, output: Shown) -> None:
+    """Run every method, control and baseline, and say for which classes the latent is the cause."""
+    from semseg_cli.commands.suite.command import run_suite
+
+    run_suite(setup, settings, output)
 
 
 @app.command("doctor", cls=SettingsCommand)

@@ -9,6 +9,10 @@ class UsageError(SemsegError):
     """A wrong option or argument; the command line exits with 2."""
 
 
+class NoLatents(SemsegError):
+    """No class has a latent that detects it."""
+
+
 class StoreError(SemsegError):
     """The MLflow tracking store cannot be reached, read or written."""
 
