@@ -34,10 +34,10 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
     store = open_store(output)
     setup = narrow(base, Setup)
     # F1 does not depend on the scale: one table serves all.
-    scales = choice.scale if choice.select == "causal" else choice.scale[:1]
+    scales = choice.scale if choice.tries_edits else choice.scale[:1]
     choice = narrow(choice, Choose, scale=scales)
     with console.progress_bars(quiet=output.quiet) as progress:
-        session = open_parts(setup, output, progress, needs_head=choice.select == "causal")
+        session = open_parts(setup, output, progress, needs_head=choice.tries_edits)
         if output.dry_run:
             print_plan(session, [choice])
             return
@@ -69,7 +69,7 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
 
 def _planned(base: LookupSetup, choice: Choose, scale: float, output: Output) -> Planned:
     default = f"lookup {choice.select}"
-    default += f" x{plain_number(scale)}" if choice.select == "causal" else ""
+    default += f" x{plain_number(scale)}" if choice.tries_edits else ""
     meta = {
         "kind": "lookup",
         "command": choice.command,

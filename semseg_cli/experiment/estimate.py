@@ -66,7 +66,7 @@ def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     dataset = session.dataset if evaluates else session.lookup_dataset
     n_classes = len(session.classes_of(dataset))
     looks_up = [m for m in methods if m.looks_up]
-    causal = [m for m in looks_up if m.select == "causal"]
+    causal = [m for m in looks_up if m.tries_edits]
     makes_stats = session.is_missing_stats and any(m.needs_statistics for m in methods)
     n_more = sum(m.n_more_passes for m in evaluates)
     n_passes = len(looks_up) + makes_stats + n_more + len(causal)

@@ -14,7 +14,7 @@ from worlds import (
 )
 
 from semseg_cli.engine import counts
-from semseg_cli.engine.causal_choice import selection_images
+from semseg_cli.engine.halving import selection_images
 from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import Session
