@@ -3,6 +3,10 @@
 To first order an edit that adds (v - f) * d to each patch lowers the margins of a class's patches,
 in sum, by -sum over patches of (v - f) * (d . g), where g is the gradient of that sum with respect
 to the residual. One g serves all latents and all scales.
+
+g is taken half-way to the image's other patches: where a class is predicted with certainty, its
+margin is flat (final norms and large activations saturate), and says nothing of what an edit that
+takes the class away meets on its way (as integrated gradients argue, Sundararajan et al. 2017).
 """
 
 from collections.abc import Iterator
@@ -22,6 +26,7 @@ from semseg_cli.ranks.collectives import all_sum
 from semseg_cli.typed import typed
 
 N_IMAGES = 48  # with each class, at most
+STEP = 0.5  # where gradients are taken: on the way from the class's patches to the others
 AT_ONCE = 2**15  # active latents whose directions are gathered, and latents that are looked at
 
 
@@ -51,21 +56,17 @@ class Falls:
     at_max: Float64[Tensor, "c s"]
     own: Float64[Tensor, "c s"]
 
-    def changed_shares(self, scale: float) -> Float64[Tensor, "c s"]:
-        """The share of each class's patches that setting a latent everywhere changes.
-
-        Their margins are taken to lie evenly between 0 and twice their mean, and all to fall alike.
-        """
-        mean_c = self.margins / self.n.clamp(min=1)
-        fall_cs = (scale * self.at_max + self.own) / self.n.clamp(min=1)[:, None]
-        return (fall_cs / (2 * mean_c[:, None]).clamp(min=1e-12)).clamp(0, 1)
+    def relative(self, scale: float) -> Float64[Tensor, "c s"]:
+        """By which share of their mean margin the patches of each class fall when a latent is set
+        on every patch; negative where they rise."""
+        return (scale * self.at_max + self.own) / self.margins.clamp(min=1e-9)[:, None]
 
     def effects(self, scale: float) -> Float64[Tensor, "c s"]:
-        """Target minus other change of each class and latent; other classes count by patches."""
-        shares_cs = self.changed_shares(scale)
-        changed_cs = shares_cs * self.n[:, None]
+        """The fall of each class minus that of all others, which count by their patches."""
+        falls_cs = self.relative(scale)
+        in_all_cs = falls_cs * self.n[:, None]
         n_others_c = (self.n.sum() - self.n).clamp(min=1)
-        return shares_cs - (changed_cs.sum(dim=0) - changed_cs) / n_others_c[:, None]
+        return falls_cs - (in_all_cs.sum(dim=0) - in_all_cs) / n_others_c[:, None]
 
 
 def first_order_falls(
@@ -125,18 +126,46 @@ class Gradient:
 def class_gradients(
     pipeline: Pipeline, tokens_pnd: Float[Tensor, "p n d"], wanted_pl: Bool[Tensor, "p labels"]
 ) -> Iterator[Gradient]:
-    """One gradient per class that is predicted in images where it is wanted; one forward pass."""
-    with torch.inference_mode(False), torch.enable_grad():
-        tokens_pnd = tokens_pnd.clone().requires_grad_()
-        logits = pipeline.class_head(pipeline.vit.tail(tokens_pnd, pipeline.layer).float())
+    """One gradient per class that is predicted in images where it is wanted."""
+    with torch.inference_mode(False):
+        tokens_pnd = tokens_pnd.clone()
+        logits = _logits(pipeline, tokens_pnd)
         classes_pt = argmax_logits(logits)
         margins_pt = _margins(logits, classes_pt)
         is_wanted_pt = wanted_pl.gather(1, classes_pt)
         for class_id in classes_pt[is_wanted_pt].unique().tolist():
-            own_n = margins_pt[is_wanted_pt & (classes_pt == class_id)]
-            (grad_pnd,) = torch.autograd.grad(own_n.sum(), tokens_pnd, retain_graph=True)
-            grad_nd = pipeline.patches(grad_pnd).flatten(0, 1)
-            yield Gradient(class_id, len(own_n), float(own_n.detach().double().sum()), grad_nd)
+            is_own_pt = is_wanted_pt & (classes_pt == class_id)
+            shifted_pnd = towards_others(pipeline, tokens_pnd, is_own_pt).requires_grad_()
+            with torch.enable_grad():
+                of_class = torch.full_like(classes_pt, class_id)
+                moved_pt = _margins(_logits(pipeline, shifted_pnd), of_class)
+                (grad_pnd,) = torch.autograd.grad(moved_pt[is_own_pt].sum(), shifted_pnd)
+            yield Gradient(
+                class_id=class_id,
+                n=int(is_own_pt.sum()),
+                margin=float(margins_pt[is_own_pt].double().sum()),
+                grad_nd=pipeline.patches(grad_pnd).flatten(0, 1),
+            )
+
+
+def _logits(pipeline: Pipeline, tokens_pnd: Tensor) -> Tensor:
+    return pipeline.class_head(pipeline.vit.tail(tokens_pnd, pipeline.layer).float())
+
+
+@typed
+def towards_others(
+    pipeline: Pipeline, tokens_pnd: Float[Tensor, "p n d"], is_own_pt: Bool[Tensor, "p t"]
+) -> Float[Tensor, "p n d"]:
+    """The tokens, a class's patches moved by `STEP` of the way from their mean in the image to the
+    mean of its other patches; images without either stay as they are."""
+    patches_ptd, own_pt1 = pipeline.patches(tokens_pnd), is_own_pt[..., None].float()
+    n_own, n_other = own_pt1.sum(dim=1), (1 - own_pt1).sum(dim=1)
+    own_pd = (patches_ptd * own_pt1).sum(dim=1) / n_own.clamp(min=1)
+    other_pd = (patches_ptd * (1 - own_pt1)).sum(dim=1) / n_other.clamp(min=1)
+    way_pd = (other_pd - own_pd) * ((n_own > 0) & (n_other > 0))
+    moved = tokens_pnd.clone()
+    moved[:, pipeline.vit.n_prefix_tokens :] += (STEP * own_pt1 * way_pd[:, None]).to(moved)
+    return moved
 
 
 def _margins(logits: Tensor, classes_pt: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class Selection(Settings):
     )
     top_k: int = option(3, "Latents listed per class, and candidates of the causal rules.", ge=1)
     top_cause: int = option(
-        8, "Candidates per class by first-order effect, for --select cause.", ge=1
+        5, "Candidates per class by first-order effect, for --select cause.", ge=1
     )
     top_k_group: int = option(1, "Set this many of a class's best latents together.", ge=1)
     select_images: int = option(

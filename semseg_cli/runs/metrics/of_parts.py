@@ -3,8 +3,18 @@
 from semseg_cli.runs.metrics.metric import Metric
 
 LATENTS = (
-    Metric("rank", "Place among the candidates of the class, from 1.", unit="place", digits=0,
+    Metric("rank", "Place among the candidates of the class by F1, from 1.", unit="place", digits=0,
            shown=("table",)),
+    Metric(
+        "drives",
+        "Place among all candidate latents by first-order effect of their edit: by which share the "
+        "class's mean margin would fall, minus that of all other classes (`--select cause`). "
+        "`rank` is the place by F1: how well it detects.",
+        "drives",
+        unit="place",
+        digits=0,
+        shown=("table",),
+    ),
     Metric("latent", "Number of the latent in the autoencoder, from 0.", unit="latent", digits=0,
            shown=("table",)),
     Metric(
@@ -31,7 +41,8 @@ LATENTS = (
            unit="patches", digits=0, shown=("table",)),
     Metric(
         "target_change",
-        "Target change by this latent alone, on the selection images; where it was measured.",
+        "Target change by this latent alone, on `n_tried` of the selection images; where it was "
+        "measured.",
         "target",
         shown=("table",),
     ),
@@ -41,8 +52,9 @@ LATENTS = (
     Metric(
         "stability",
         "Share of 200 resamplings of the training images in which the same rule, among the best "
-        "10 by F1 (the causal rule: those that it tried), chooses this latent. Drawn are 64 blocks "
-        "of neighbouring images; none where fewer than 5 of them have the class.",
+        "10 by F1 (the causal rules: those tried on all selection images), chooses this latent. "
+        "Drawn are 64 blocks of neighbouring images; none where fewer than 5 of them have the "
+        "class.",
         "stable",
         shown=("table",),
     ),
@@ -55,6 +67,8 @@ LATENTS = (
         digits=0,
         shown=("table",),
     ),
+    Metric("n_tried", "Selection images that the latent's edit was tried on: candidates that are "
+           "behind are left out as images are added.", unit="images", digits=0),
     Metric("threshold", "That threshold as an activation.", unit="activation", digits=None),
     Metric("class_share", "Share of the classes with clean patches on at least 1% of which the "
            "latent is above its threshold."),
