@@ -30,6 +30,7 @@ DRAWS_FILE = "draws.csv"
 LOOKUP_FILE = "lookup.csv"
 STATS_FILE = "stats.safetensors"
 STATS_MADE_FILE = "stats.json"  # how the statistics were made, and what they say
+SPLICE_FILE = "splice.csv"  # per class, what the SAE's reconstruction does to the network
 HEAD_FILE = "head.pt"
 HEAD_TENSORS_FILE = "head.safetensors"
 SWEEP_FILE = "sweep.csv"

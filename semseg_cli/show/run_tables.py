@@ -3,7 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 from semseg_cli.runs.choice import choice_notes, is_broad, of_several
-from semseg_cli.runs.metrics import CLASSES, HEADS, LATENTS, RUNS, STATISTICS, Metric, shown
+from semseg_cli.runs.metrics import (
+    CLASSES,
+    HEADS,
+    LATENTS,
+    RUNS,
+    SPLICED_CLASSES,
+    SPLICES,
+    STATISTICS,
+    Metric,
+    shown,
+)
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_notes import curve_note, exclusions, interval_notes, listed, overlaps
@@ -27,6 +37,8 @@ CLASS_COLUMNS = (CLASS, *_columns(CLASSES))
 LOOKUP_COLUMNS = (CLASS, *_columns(LATENTS))
 SWEEP_COLUMNS = _columns(HEADS)
 STATS_COLUMNS = _columns(STATISTICS)
+SPLICE_COLUMNS = (Column("dictionary", "dictionary", "text"), *_columns(SPLICES))
+SPLICED_CLASS_COLUMNS = (CLASS, *_columns(SPLICED_CLASSES))
 
 
 def identical_note(names: Sequence[str]) -> str:
@@ -249,3 +261,20 @@ def sweep_table(rows: Sequence[Row], notes: Sequence[str] = ()) -> Table:
 def stats_table(row: Row, notes: Sequence[str] = ()) -> Table:
     """An autoencoder on a dataset: one row."""
     return Table("Statistics", STATS_COLUMNS, (row,), notes=tuple(notes))
+
+
+def splice_table(rows: Sequence[Row], notes: Sequence[str] = ()) -> Table:
+    """Reconstructions in place of the residual: one row per dictionary."""
+    title = "Reconstruction in place of the residual"
+    return Table(title, present(SPLICE_COLUMNS, rows), tuple(rows), notes=tuple(notes))
+
+
+def spliced_class_table(rows: Sequence[Row]) -> Table:
+    """One row per class, from splice.csv; lost ones stand out."""
+    columns = present(SPLICED_CLASS_COLUMNS, rows)
+    lost = [str(row["class_name"]) for row in rows if row.get("lost")]
+    notes = interval_notes(rows, [column.key for column in columns], CLASS.key)
+    if lost:
+        notes = [*notes, f"Lost, so that no latent can explain them: {listed(lost)}."]
+    cells = frozenset((i, "kept") for i, row in enumerate(rows) if row.get("lost"))
+    return Table("Classes", columns, tuple(rows), notes=tuple(notes), strong=cells)

@@ -126,3 +126,50 @@ STATISTICS = (
            shown=("table",)),
     Metric("n_patches", "Patches of all of these images.", unit="patches", digits=0),
 )  # fmt: skip
+
+SPLICES = (
+    Metric("dictionary", "The autoencoder, or PCA with as many axes as it has active latents per "
+           "patch.", "in place of\nthe residual", unit="name", digits=None),
+    Metric("rank", "Mean number of active latents per patch; of PCA its axes.", "L0,\naxes",
+           unit="directions", shown=("table",)),
+    Metric(
+        "explained_variance",
+        "1 minus the squared error over the variance of all patches, in the autoencoder's input "
+        "space.",
+        "explained\nvariance",
+        shown=("table",),
+    ),
+    Metric(
+        "unchanged",
+        "Share of all patches whose predicted class is the same with the reconstruction in place "
+        "of the residual, without its error.",
+        "un-\nchanged",
+        shown=("table",),
+        has_interval=True,
+    ),
+    Metric("accuracy_before", "Share of labelled patches that are predicted right.",
+           "accuracy\nbefore", shown=("table",)),
+    Metric("accuracy_after", "The same with the reconstruction.", "after", shown=("table",)),
+    Metric("miou_before", "Mean of the classes' IoU over labelled patches; classes without a label "
+           "are left out.", "mIoU\nbefore", shown=("table",)),
+    Metric("miou_after", "The same with the reconstruction.", "after", shown=("table",)),
+    Metric("n_lost", "Classes that more than half of their patches do not keep.", "classes\nlost",
+           unit="classes", digits=0, shown=("table",)),
+)  # fmt: skip
+
+SPLICED_CLASSES = (
+    Metric("class_id", "The number of the class in masks and head, from 1.", unit="id",
+           digits=None),
+    Metric("n_orig_patches", "Patches predicted as the class.", "patches", unit="patches",
+           digits=0, shown=("table",)),
+    Metric("kept", "Of these the share that still are, with the reconstruction in place of the "
+           "residual.", shown=("table",), has_interval=True),
+    Metric("kept_pca", "The same with PCA of equal rank.", "kept\nby PCA", shown=("table",)),
+    Metric("iou_before", "IoU over labelled patches.", "IoU\nbefore", shown=("table",)),
+    Metric("iou_after", "The same with the reconstruction.", "after", shown=("table",)),
+    Metric("iou_after_pca", "The same with PCA of equal rank.", "PCA", shown=("table",)),
+    Metric("recall_before", "Share of the patches labelled as the class that are predicted so."),
+    Metric("recall_after", "The same with the reconstruction."),
+    Metric("lost", "1 where fewer than half of the class's patches are kept: the autoencoder "
+           "cannot explain this class.", unit="0 or 1", digits=0, shown=("table",)),
+)  # fmt: skip
