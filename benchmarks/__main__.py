@@ -32,7 +32,8 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(
         "python -m benchmarks", description=__doc__,
-        epilog="`python -m benchmarks trust` measures intervals and tests with a known truth.",
+        epilog="`python -m benchmarks trust` measures intervals and tests with a known truth, "
+        "`python -m benchmarks cause` how good the causal rules are.",
     )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
     made.add_argument("--rows", default="*", help="only rows whose name has this in it, or matches")
@@ -187,6 +188,11 @@ def main(arguments: Sequence[str]) -> None:
 
         if not trust(arguments[1:]):
             sys.exit(1)
+        return
+    if arguments[:1] == ["cause"]:
+        from benchmarks.cause import cause
+
+        cause(arguments[1:])
         return
     given = parser().parse_args(arguments)
     if given.peaks_of:

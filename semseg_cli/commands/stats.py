@@ -35,7 +35,8 @@ from semseg_cli.settings.inputs import Setup, StatsSetup
 from semseg_cli.settings.output import Recorded
 from semseg_cli.settings.training import KeepStats
 from semseg_cli.show import console
-from semseg_cli.show.run_tables import splice_table, spliced_class_table, stats_table
+from semseg_cli.show.dictionary_tables import splice_table, spliced_class_table
+from semseg_cli.show.run_tables import stats_table
 
 NO_HEAD = "What the network makes of it takes a head: --seg-ckpt."
 UNUSED = ("imgs_split",)  # of the options that name a dataset

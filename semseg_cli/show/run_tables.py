@@ -8,8 +8,6 @@ from semseg_cli.runs.metrics import (
     HEADS,
     LATENTS,
     RUNS,
-    SPLICED_CLASSES,
-    SPLICES,
     STATISTICS,
     Metric,
     shown,
@@ -28,17 +26,15 @@ def to_column(metric: Metric) -> Column:
     return Column(metric.key, metric.header, metric.kind)
 
 
-def _columns(metrics: tuple[Metric, ...]) -> tuple[Column, ...]:
+def columns_of(metrics: tuple[Metric, ...]) -> tuple[Column, ...]:
     return tuple(to_column(metric) for metric in shown(metrics, "table"))
 
 
-METRICS = _columns(RUNS)
-CLASS_COLUMNS = (CLASS, *_columns(CLASSES))
-LOOKUP_COLUMNS = (CLASS, *_columns(LATENTS))
-SWEEP_COLUMNS = _columns(HEADS)
-STATS_COLUMNS = _columns(STATISTICS)
-SPLICE_COLUMNS = (Column("dictionary", "dictionary", "text"), *_columns(SPLICES))
-SPLICED_CLASS_COLUMNS = (CLASS, *_columns(SPLICED_CLASSES))
+METRICS = columns_of(RUNS)
+CLASS_COLUMNS = (CLASS, *columns_of(CLASSES))
+LOOKUP_COLUMNS = (CLASS, *columns_of(LATENTS))
+SWEEP_COLUMNS = columns_of(HEADS)
+STATS_COLUMNS = columns_of(STATISTICS)
 
 
 def identical_note(names: Sequence[str]) -> str:
@@ -261,20 +257,3 @@ def sweep_table(rows: Sequence[Row], notes: Sequence[str] = ()) -> Table:
 def stats_table(row: Row, notes: Sequence[str] = ()) -> Table:
     """An autoencoder on a dataset: one row."""
     return Table("Statistics", STATS_COLUMNS, (row,), notes=tuple(notes))
-
-
-def splice_table(rows: Sequence[Row], notes: Sequence[str] = ()) -> Table:
-    """Reconstructions in place of the residual: one row per dictionary."""
-    title = "Reconstruction in place of the residual"
-    return Table(title, present(SPLICE_COLUMNS, rows), tuple(rows), notes=tuple(notes))
-
-
-def spliced_class_table(rows: Sequence[Row]) -> Table:
-    """One row per class, from splice.csv; lost ones stand out."""
-    columns = present(SPLICED_CLASS_COLUMNS, rows)
-    lost = [str(row["class_name"]) for row in rows if row.get("lost")]
-    notes = interval_notes(rows, [column.key for column in columns], CLASS.key)
-    if lost:
-        notes = [*notes, f"Lost, so that no latent can explain them: {listed(lost)}."]
-    cells = frozenset((i, "kept") for i, row in enumerate(rows) if row.get("lost"))
-    return Table("Classes", columns, tuple(rows), notes=tuple(notes), strong=cells)

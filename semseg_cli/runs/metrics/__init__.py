@@ -6,7 +6,14 @@ and docs/metrics.md are read off it. Standard library only.
 
 from semseg_cli.runs.metrics.metric import DETAILS, Metric, Place
 from semseg_cli.runs.metrics.of_classes import CLASSES
-from semseg_cli.runs.metrics.of_parts import HEADS, LATENTS, SPLICED_CLASSES, SPLICES, STATISTICS
+from semseg_cli.runs.metrics.of_parts import (
+    GROUPS,
+    HEADS,
+    LATENTS,
+    SPLICED_CLASSES,
+    SPLICES,
+    STATISTICS,
+)
 from semseg_cli.runs.metrics.of_runs import RUNS
 
 TABLES: dict[str, tuple[Metric, ...]] = {
@@ -17,6 +24,7 @@ TABLES: dict[str, tuple[Metric, ...]] = {
     "statistics": STATISTICS,
     "splices": SPLICES,
     "spliced classes": SPLICED_CLASSES,
+    "groups": GROUPS,
 }
 # Short name on the command line -> key, where rows are runs, and where they are classes.
 SHORT = {metric.short: metric.key for metric in RUNS if metric.short}
@@ -27,6 +35,7 @@ SHORT_OF_CLASSES = {metric.short: metric.key for metric in CLASSES if metric.sho
 __all__ = [
     "CLASSES",
     "DETAILS",
+    "GROUPS",
     "HEADS",
     "LATENTS",
     "RUNS",

@@ -32,6 +32,7 @@ TITLES = {
         "Of a reconstruction in place of the residual",
         "Of `stats`, in `stats.json`; the autoencoder's as MLflow's metrics, PCA's as `pca_KEY`.",
     ),
+    "groups": ("Of a class's smallest group of latents", "In `groups.csv`."),
     "spliced classes": ("Of a class under that reconstruction", "In `splice.csv`."),
 }
 PLACES = {"table": "table", "tiles": "report.html", "view": "MLflow's list", "plots": "plots"}

@@ -173,3 +173,31 @@ SPLICED_CLASSES = (
     Metric("lost", "1 where fewer than half of the class's patches are kept: the autoencoder "
            "cannot explain this class.", unit="0 or 1", digits=0, shown=("table",)),
 )  # fmt: skip
+
+GROUPS = (
+    Metric("target_change", "Share of the patches predicted as the class that change class when "
+           "its smallest group is set, on the evaluated split.", "target", shown=("table",),
+           has_interval=True),
+    Metric("other_change", "Other change by it, likewise.", "other", shown=("table",),
+           has_interval=True),
+    Metric("selectivity", "The one minus the other.", "select.", unit="difference of shares",
+           shown=("table",), has_interval=True, is_signed=True),
+    Metric("n_best", "Latents of the best group.", "of best\ngroup", unit="latents", digits=0,
+           shown=("table",)),
+    Metric("kind", "one: one latent is enough for 90% of the best group's target change; split: "
+           "several are needed; absent: on the evaluated split they change the class's patches by "
+           "less than 0.5 more than others; not told: no patch is predicted as the class.",
+           unit="word", digits=None),
+    Metric("place", "When the latent was added, from 1.", unit="place", digits=0),
+    Metric("latent", "Number of the latent in the autoencoder, from 0.", unit="latent", digits=0),
+    Metric("chosen", "0 where the class is absent: `--lookup` leaves it out.", unit="0 or 1",
+           digits=0),
+    Metric("target_choosing", "Target change on the selection images with the latents up to this "
+           "one."),
+    Metric("other_choosing", "Other change, likewise."),
+    Metric("best_target_choosing", "Target change of the best group on the selection images."),
+    Metric("n_orig_patches", "Patches predicted as the class on the evaluated split.",
+           unit="patches", digits=0),
+    Metric("class_id", "The number of the class in masks and head, from 1.", unit="id",
+           digits=None),
+)  # fmt: skip
