@@ -185,7 +185,7 @@ def cause(arguments: Sequence[str]) -> None:
                 "class": dataset.class_names[c - 1],
                 "n": int(n_c[c - 1]),
                 "f1": float(judge[by_f1[0]]),
-                "f1_3": float(judge[max(by_f1, key=lambda i, c=c: float(chosen_lc[i, c - 1]))]),
+                "f1_3": float(judge[by_f1[int(chosen_lc[by_f1, c - 1].argmax())]]),
                 "cause": float(judge[by_cause]),
                 "full": float(judge[best]),
                 "place": int(places[c - 1, latents[best]]),
