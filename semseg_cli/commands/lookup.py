@@ -75,7 +75,10 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
         table = lookup_table(rows, title, candidates=choice.top_k > 1, asked=asked)
         console.show(table, output.format)
         if scale in groups and output.format == "table":
-            console.show(groups_table(groups[scale], session.dataset.split), output.format)
+            split = session.dataset.split
+            is_choosing = split == session.lookup_dataset.split
+            made = groups_table(groups[scale], split, is_choosing=is_choosing)
+            console.show(made, output.format)
     if store is not None:
         finish(folders)
     use = [f"Use:     semseg-cli auto-feat --lookup {folder.path}" for folder in folders]

@@ -85,14 +85,15 @@ def first_order_falls(
         wanted_bc = is_wanted[batch.positions_b].to(device)
         for part in torch.arange(len(batch)).split(_images_per_pass(pipeline)):
             tokens_pnd = tokens_bnd[part]
-            active = active_latents(sae, pipeline.patches(tokens_pnd).flatten(0, 1))
+            active = active_latents(sae, pipeline.patches(tokens_pnd))
             for found in class_gradients(pipeline, tokens_pnd, wanted_bc[part]):
                 c = found.class_id - 1
                 n_c[c] += found.n
                 margins_c[c] += found.margin
-                grad_nd = active.scaled(found.grad_nd)
+                along = active.of(found.images_p)
+                grad_nd = along.scaled(found.grad_nd)
                 sums_cd[c] += grad_nd.double().sum(dim=0)
-                own_cs[c] += active.read_along(sae, grad_nd)
+                own_cs[c] += along.read_along(sae, grad_nd)
         advance(len(batch))
     all_sum(n_c, margins_c, sums_cd, own_cs)
     return Falls(n_c.cpu(), margins_c.cpu(), _at_max(pipeline, sums_cd).cpu(), own_cs.cpu())
@@ -115,9 +116,11 @@ def _at_max(pipeline: Pipeline, sums_cd: Tensor) -> Float64[Tensor, "c s"]:
 
 @dataclass(frozen=True)
 class Gradient:
-    """Of the summed margin of a class's `n` patches, `margin`, at every patch of some images."""
+    """Of the summed margin of a class's `n` patches, `margin`, at every patch of the images
+    `images_p` that have some, image by image."""
 
     class_id: int
+    images_p: Int64[Tensor, " p"]
     n: int
     margin: float
     grad_nd: Float[Tensor, "n d"]
@@ -135,13 +138,16 @@ def class_gradients(
         is_wanted_pt = wanted_pl.gather(1, classes_pt)
         for class_id in classes_pt[is_wanted_pt].unique().tolist():
             is_own_pt = is_wanted_pt & (classes_pt == class_id)
-            shifted_pnd = towards_others(pipeline, tokens_pnd, is_own_pt).requires_grad_()
+            images_p = torch.nonzero(is_own_pt.any(dim=1)).flatten()
+            own_pt = is_own_pt[images_p]
+            shifted_pnd = towards_others(pipeline, tokens_pnd[images_p], own_pt).requires_grad_()
             with torch.enable_grad():
-                of_class = torch.full_like(classes_pt, class_id)
+                of_class = torch.full_like(classes_pt[images_p], class_id)
                 moved_pt = _margins(_logits(pipeline, shifted_pnd), of_class)
-                (grad_pnd,) = torch.autograd.grad(moved_pt[is_own_pt].sum(), shifted_pnd)
+                (grad_pnd,) = torch.autograd.grad(moved_pt[own_pt].sum(), shifted_pnd)
             yield Gradient(
                 class_id=class_id,
+                images_p=images_p,
                 n=int(is_own_pt.sum()),
                 margin=float(margins_pt[is_own_pt].double().sum()),
                 grad_nd=pipeline.patches(grad_pnd).flatten(0, 1),
@@ -179,13 +185,28 @@ def _margins(logits: Tensor, classes_pt: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Active:
-    """The active latents of some patches: which patch, which latent, how much; and by how much each
-    patch's own scale stretches what a latent writes (None: 1)."""
+    """The active latents of some images' patches: which patch, which latent, how much; and by how
+    much each patch's own scale stretches what a latent writes (None: 1)."""
 
+    n_patches: int  # of an image
     rows_a: Int64[Tensor, " a"]
     latents_a: Int64[Tensor, " a"]
     values_a: Float[Tensor, " a"]
     scale_n: Float[Tensor, " n"] | None
+
+    def of(self, images_p: Int64[Tensor, " p"]) -> "Active":
+        """Those of some images, in their order."""
+        last = torch.cat([images_p, self.rows_a // self.n_patches]).max()
+        places = torch.full((int(last) + 1,), -1, device=self.rows_a.device)
+        places[images_p] = torch.arange(len(images_p), device=self.rows_a.device)
+        place_a = places[self.rows_a // self.n_patches]
+        kept_a = place_a >= 0
+        rows_a = place_a[kept_a] * self.n_patches + self.rows_a[kept_a] % self.n_patches
+        scale_n = None
+        if self.scale_n is not None:
+            scale_n = self.scale_n.view(-1, self.n_patches)[images_p].flatten()
+        latents_a, values_a = self.latents_a[kept_a], self.values_a[kept_a]
+        return Active(self.n_patches, rows_a, latents_a, values_a, scale_n)
 
     def scaled(self, grad_nd: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """A gradient by what a unit of a latent's direction adds to each patch."""
@@ -205,13 +226,14 @@ class Active:
 
 
 @torch.inference_mode()
-def active_latents(sae: SparseAutoencoder, patches_nd: Float[Tensor, "n d"]) -> Active:
-    """The latents that are not zero on some raw residuals."""
-    found, begin = [], 0
+def active_latents(sae: SparseAutoencoder, patches_ptd: Float[Tensor, "p t d"]) -> Active:
+    """The latents that are not zero on some images' raw residuals."""
+    found, begin, patches_nd = [], 0, patches_ptd.flatten(0, 1)
     for part_nd in patches_nd.split(sae.chunk_rows):
         f_ns = sae.encode(sae.scale(part_nd))
         rows, latents = torch.nonzero(f_ns, as_tuple=True)
         found.append((rows + begin, latents, f_ns[rows, latents]))
         begin += len(part_nd)
     rows_a, latents_a, values_a = map(torch.cat, zip(*found, strict=True))
-    return Active(rows_a, latents_a, values_a, sae.token_scale(patches_nd))
+    scale_n = sae.token_scale(patches_nd)
+    return Active(patches_ptd.shape[1], rows_a, latents_a, values_a, scale_n)

@@ -49,7 +49,7 @@ def spliced(session: Session, progress: Progress = silent) -> Splicing:
 
 
 def _row(found: Spliced, loader: Loader) -> Row:
-    made: Row = {"explained_variance": found.explained_variance}
+    made: Row = {"explained_variance": round(found.explained_variance, 9)}
     if found.predicted is None:
         return made
     found.predicted.counts.gather_images(len(loader.dataset))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from semseg_cli.runs.metrics import GROUPS, SPLICED_CLASSES, SPLICES
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_notes import interval_notes, listed
-from semseg_cli.show.run_tables import CLASS, columns_of, present
+from semseg_cli.show.run_tables import CLASS, ON_EVALUATION, columns_of, present
 from semseg_cli.show.tables import Column, Table
 
 SPLICE_COLUMNS = (Column("dictionary", "dictionary", "text"), *columns_of(SPLICES))
@@ -35,8 +35,8 @@ def spliced_class_table(rows: Sequence[Row]) -> Table:
     return Table("Classes", columns, tuple(rows), notes=tuple(notes), strong=cells)
 
 
-def groups_table(rows: Sequence[Row], split: str) -> Table:
-    """One row per class, from groups.csv."""
+def groups_table(rows: Sequence[Row], split: str, *, is_choosing: bool = False) -> Table:
+    """One row per class, from groups.csv; `is_choosing`: they were grown on the same split."""
     of_class: dict[int, list[Row]] = {}
     for row in rows:
         of_class.setdefault(row["class_id"], []).append(row)
@@ -50,5 +50,6 @@ def groups_table(rows: Sequence[Row], split: str) -> Table:
         f"on the selection images; judged on the {split} split. one, split: by one latent or by "
         "several; absent: target minus other change is below 0.5.",
         *interval_notes(shown, [column.key for column in columns], CLASS.key),
+        *((ON_EVALUATION,) if is_choosing else ()),
     )
     return Table("Groups of latents", columns, tuple(shown), notes=notes)

@@ -184,10 +184,14 @@ GROUPS = (
            shown=("table",), has_interval=True, is_signed=True),
     Metric("n_best", "Latents of the best group.", "of best\ngroup", unit="latents", digits=0,
            shown=("table",)),
-    Metric("kind", "one: one latent is enough for 90% of the best group's target change; split: "
-           "several are needed; absent: on the evaluated split they change the class's patches by "
-           "less than 0.5 more than others; not told: no patch is predicted as the class.",
-           unit="word", digits=None),
+    Metric(
+        "kind",
+        "Word for it. one: a latent is enough for 90% of the best group's target change; split: "
+        "several are needed; absent: on the evaluated split they change the class's patches by "
+        "less than 0.5 more than others; not told: no patch is predicted as the class.",
+        unit="word",
+        digits=None,
+    ),
     Metric("place", "When the latent was added, from 1.", unit="place", digits=0),
     Metric("latent", "Number of the latent in the autoencoder, from 0.", unit="latent", digits=0),
     Metric("chosen", "0 where the class is absent: `--lookup` leaves it out.", unit="0 or 1",
