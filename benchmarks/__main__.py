@@ -33,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "python -m benchmarks", description=__doc__,
         epilog="`python -m benchmarks trust` measures intervals and tests with a known truth, "
-        "`python -m benchmarks planted` rules of decision.",
+        "`python -m benchmarks planted` rules of decision, "
+        "`python -m benchmarks cause` how good the causal rules are.",
     )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
     made.add_argument("--rows", default="*", help="only rows whose name has this in it, or matches")
@@ -191,6 +192,11 @@ def main(arguments: Sequence[str]) -> None:
         from benchmarks.planted.command import planted
 
         sys.exit(not planted(arguments[1:]))
+    if arguments[:1] == ["cause"]:
+        from benchmarks.cause import cause
+
+        cause(arguments[1:])
+        return
     given = parser().parse_args(arguments)
     if given.peaks_of:
         world = open_world(given, SIZES[given.size].at_peak)

@@ -16,15 +16,17 @@ from semseg_cli.runs.rows import csv_text
 
 @dataclass(frozen=True)
 class LookupRow:
-    """One candidate latent of one class, best first (`rank` from 1).
+    """One candidate latent of one class: `rank`, by F1, says how well it detects the class, and
+    `drives` how much its edit would change the class alone to first order, where that was
+    measured; both from 1.
 
     `threshold` is the activation above which the latent counts as active, `threshold_share` that
     as a share of `maximum`, the latent's largest activation. `n_patches` is the class's clean
     patches on the lookup split, `frequency` the latent's firing frequency, `class_share` the share
     of classes with clean patches on at least 1% of which it is active. `stability` is the share of
     resamplings of the training images in which it is chosen; a chosen one has its class's
-    `runner_up`. The last three are the effect of the latent's own edit on the selection images,
-    where the causal rule measured it.
+    `runner_up`. The last four are the effect of the latent's own edit on `n_tried` of the selection
+    images, where a causal rule measured it.
     """
 
     class_id: int
@@ -44,9 +46,11 @@ class LookupRow:
     class_share: float | None = None
     stability: float | None = None
     runner_up: int | None = None
+    drives: int | None = None
     target_change: float | None = None
     other_change: float | None = None
     selectivity: float | None = None
+    n_tried: int | None = None
 
     def to_row(self) -> dict[str, Any]:
         """The row for a CSV file."""
@@ -142,8 +146,9 @@ def read_lookup(
 def read_runners_up(text: str, class_names: Sequence[str]) -> dict[int, list[Member]]:
     """Class id -> as many latents as are chosen for it, the next best by the rule that chose them.
 
-    From the text of a lookup.csv that a run wrote: by selectivity where the causal rule measured
-    it, else by rank. Classes with fewer candidates than twice the chosen ones have what there is.
+    From the text of a lookup.csv that a run wrote: by selectivity where a causal rule measured it,
+    those first that were tried on more images, else by rank. Classes with fewer candidates than
+    twice the chosen ones have what there is.
 
     Raises:
         SemsegError: the table does not say which of several candidates is chosen.
@@ -160,11 +165,17 @@ def read_runners_up(text: str, class_names: Sequence[str]) -> dict[int, list[Mem
     found = {}
     for class_id, candidates in rows.items():
         left = [row for row in candidates if row["chosen"] not in CHOSEN]
-        left.sort(key=lambda row: (-float(row.get("selectivity") or 0.0), int(row["rank"])))
+        left.sort(key=_as_chosen)
         kept = left[: len(candidates) - len(left)]
         if kept:
             found[class_id] = [Member(int(row["latent"])) for row in kept]
     return found
+
+
+def _as_chosen(row: dict[str, str]) -> tuple[int, float, int]:
+    """What a row's place in the choice goes by; less is better."""
+    effect = float(row.get("selectivity") or 0.0)
+    return -int(row.get("n_tried") or 0), -effect, int(row["rank"])
 
 
 def _coefficient(row: dict[str, Any], where: str) -> float:

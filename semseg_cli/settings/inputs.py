@@ -227,8 +227,11 @@ class Compute(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StatsSetup(Compute, LookupData, SaeModel):
-    """What the statistics of an autoencoder need. Fields come in the reverse order of the bases."""
+class StatsSetup(Compute, LookupData, Model):
+    """What the statistics of an autoencoder need, the head only for what its reconstruction does.
+
+    Fields come in the reverse order of the bases.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

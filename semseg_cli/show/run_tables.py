@@ -3,7 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 from semseg_cli.runs.choice import choice_notes, is_broad, of_several
-from semseg_cli.runs.metrics import CLASSES, HEADS, LATENTS, RUNS, STATISTICS, Metric, shown
+from semseg_cli.runs.metrics import (
+    CLASSES,
+    HEADS,
+    LATENTS,
+    RUNS,
+    STATISTICS,
+    Metric,
+    shown,
+)
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_notes import curve_note, exclusions, interval_notes, listed, overlaps
@@ -18,15 +26,15 @@ def to_column(metric: Metric) -> Column:
     return Column(metric.key, metric.header, metric.kind, yields=metric.yields)
 
 
-def _columns(metrics: tuple[Metric, ...]) -> tuple[Column, ...]:
+def columns_of(metrics: tuple[Metric, ...]) -> tuple[Column, ...]:
     return tuple(to_column(metric) for metric in shown(metrics, "table"))
 
 
-METRICS = _columns(RUNS)
-CLASS_COLUMNS = (CLASS, *_columns(CLASSES))
-LOOKUP_COLUMNS = (CLASS, *_columns(LATENTS))
-SWEEP_COLUMNS = _columns(HEADS)
-STATS_COLUMNS = _columns(STATISTICS)
+METRICS = columns_of(RUNS)
+CLASS_COLUMNS = (CLASS, *columns_of(CLASSES))
+LOOKUP_COLUMNS = (CLASS, *columns_of(LATENTS))
+SWEEP_COLUMNS = columns_of(HEADS)
+STATS_COLUMNS = columns_of(STATISTICS)
 
 
 def identical_note(names: Sequence[str]) -> str:

@@ -45,7 +45,7 @@ def test_the_chosen_latents_round_trip_through_the_file(latents: dict[int, int])
 def test_the_file_holds_every_field_and_empty_effects() -> None:
     header, line = lookup_text([ROW]).splitlines()
     assert header.split(",") == COLUMNS
-    assert line == "1,wall,1,7,1,0.6,0.2,0.9,1.0,0.8,0.8,10,0.01,3.0,,,,,,"
+    assert line == "1,wall,1,7,1,0.6,0.2,0.9,1.0,0.8,0.8,10,0.01,3.0,,,,,,,,"
 
 
 def test_other_tables_need_a_latent_and_a_class_only() -> None:

@@ -119,12 +119,13 @@ class Backbone(nn.Module):
             tokens_bnd = self._run(tokens_bnd, layer, layer + 1, (height, width))
             yield tokens_bnd
 
-    @torch.inference_mode()
     @typed
     def tail(
         self, tokens_bnd: Float[Tensor, "b n d"], layer: int, image_hw: Size | None = None
     ) -> Float[Tensor, "b t d"]:
         """Final-norm features of the patch tokens, from the residual after `layer` blocks.
+
+        Gradients flow back to tokens that ask for them.
 
         `image_hw` is the size of the images that the tokens come from, where it is not that of
         `preprocessing`; rotary position embeddings depend on it.

@@ -7,7 +7,14 @@ and docs/metrics.md are read off it. Standard library only.
 from semseg_cli.runs.metrics.metric import DETAILS, Metric, Place
 from semseg_cli.runs.metrics.of_calibration import CALIBRATION
 from semseg_cli.runs.metrics.of_classes import CLASSES
-from semseg_cli.runs.metrics.of_parts import HEADS, LATENTS, STATISTICS
+from semseg_cli.runs.metrics.of_parts import (
+    GROUPS,
+    HEADS,
+    LATENTS,
+    SPLICED_CLASSES,
+    SPLICES,
+    STATISTICS,
+)
 from semseg_cli.runs.metrics.of_runs import RUNS
 
 TABLES: dict[str, tuple[Metric, ...]] = {
@@ -17,6 +24,9 @@ TABLES: dict[str, tuple[Metric, ...]] = {
     "latents": LATENTS,
     "heads": HEADS,
     "statistics": STATISTICS,
+    "splices": SPLICES,
+    "spliced classes": SPLICED_CLASSES,
+    "groups": GROUPS,
 }
 # Short name on the command line -> key, where rows are runs, and where they are classes.
 SHORT = {metric.short: metric.key for metric in RUNS if metric.short}
@@ -28,11 +38,14 @@ __all__ = [
     "CALIBRATION",
     "CLASSES",
     "DETAILS",
+    "GROUPS",
     "HEADS",
     "LATENTS",
     "RUNS",
     "SHORT",
     "SHORT_OF_CLASSES",
+    "SPLICED_CLASSES",
+    "SPLICES",
     "STATISTICS",
     "TABLES",
     "Metric",
