@@ -9,9 +9,13 @@ class UsageError(SemsegError):
     """A wrong option or argument; the command line exits with 2."""
 
 
+class FileError(SemsegError):
+    """A file is not what it should be."""
+
+
 class StoreError(SemsegError):
     """The MLflow tracking store cannot be reached, read or written."""
 
 
-class VersionError(SemsegError):
+class VersionError(FileError):
     """A file or run that another version of this program wrote, in a form unknown to this one."""

@@ -89,7 +89,6 @@ TOML = {
     "unknown key": ("scal = 2", "has the unknown key 'scal': did you mean scale?"),
     "wrong type": ("batch_size = 'two'", "has batch_size = 'two': expected int"),
     "wrong list": ("scale = ['a']", "has scale = 'a': expected float or int"),
-    "no TOML": ("scale =", "is no TOML"),
 }
 
 
@@ -114,10 +113,10 @@ MISSING = {
     "sae_ckpt": "The SAE file no cannot be read (No such file or directory): check --sae-ckpt",
     "seg_ckpt": "The head no cannot be read (No such file or directory): check --seg-ckpt",
     "imgs_root": "The dataset folder no does not exist: check --imgs-root",
-    "act_mean": "The statistic act_mean cannot be read from no",
-    "act_norm": "The statistic act_norm cannot be read from no",
-    "sparsity": "The statistic sparsity cannot be read from no",
-    "top_values": "The statistic top_values cannot be read from no",
+    "act_mean": "The statistic act_mean cannot be read: no cannot be read (No such file",
+    "act_norm": "The statistic act_norm cannot be read: no cannot be read (No such file",
+    "sparsity": "The statistic sparsity cannot be read: no cannot be read (No such file",
+    "top_values": "The statistic top_values cannot be read: no cannot be read (No such file",
     "lookup": "The lookup no.csv cannot be read",
     "config": "The settings file no cannot be read (No such file or directory): check --config",
 }

@@ -267,7 +267,7 @@ def test_a_config_that_does_not_fit_the_weights_is_refused(name: str, tmp_path: 
     family, make, _ = VARIANTS[name]
     make().save_pretrained(tmp_path)
     change_json(tmp_path / "config.json", hidden_size=48)
-    with pytest.raises(SemsegError, match="cannot be loaded"):
+    with pytest.raises(SemsegError, match=r"of shape .*24.*config\.json asks for .*48"):
         load_vit(str(tmp_path), family)
 
 
@@ -422,5 +422,5 @@ def test_a_processor_file_counts_where_it_describes_images(tmp_path: Path) -> No
 def test_a_preprocessor_file_that_cannot_be_followed_is_refused(text: str, tmp_path: Path) -> None:
     make_siglip().save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(text)
-    with pytest.raises(SemsegError, match=r"preprocessor_config\.json cannot be used \(.*correct"):
+    with pytest.raises(SemsegError, match=r"preprocessor_config\.json cannot be (used|read) \("):
         load_vit(str(tmp_path), "siglip")

@@ -12,9 +12,13 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.runs.folder import RunFolder, git_commit, make_run_folder, write_atomic
 from semseg_cli.runs.report import SCHEMA_VERSION
 
+META = {"experiment": "e", "command": "auto-feat", "method": "m", "tags": {}, "datasets": []}
+
 
 def test_a_new_folder_says_that_its_run_is_running(tmp_path: Path) -> None:
-    folder = make_run_folder(tmp_path / "deep" / "runs", {"run_name": "auto-feat x-2", "a": 1})
+    folder = make_run_folder(
+        tmp_path / "deep" / "runs", META | {"run_name": "auto-feat x-2", "a": 1}
+    )
     meta = folder.meta
     assert (meta["status"], meta["ended"], meta["uploaded"]) == ("RUNNING", None, False)
     assert (meta["schema_version"], meta["a"]) == (SCHEMA_VERSION, 1)
@@ -24,7 +28,7 @@ def test_a_new_folder_says_that_its_run_is_running(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "...", "", "x" * 300, "naïve ☃"])
 def test_any_run_name_gives_a_folder_directly_below(tmp_path: Path, name: str) -> None:
-    folder = make_run_folder(tmp_path, {"run_name": name})
+    folder = make_run_folder(tmp_path, META | {"run_name": name})
     assert folder.path.parent == tmp_path
     assert len(folder.path.name) < 100
     assert folder.meta["run_name"] == name
@@ -36,7 +40,7 @@ def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path: Path) -> Non
 
 
 def test_updates_keep_the_other_entries(tmp_path: Path) -> None:
-    folder = make_run_folder(tmp_path, {"run_name": "x", "scale": -2.0})
+    folder = make_run_folder(tmp_path, META | {"run_name": "x", "scale": -2.0})
     folder.update(status="FINISHED", note="ü")
     assert (folder.meta["status"], folder.meta["note"], folder.meta["scale"]) == (
         "FINISHED", "ü", -2.0,
