@@ -268,7 +268,10 @@ def test_a_layer_out_of_range_is_told(layer: str, world: World, terminal: Termin
     ("values", "sentence"),
     [
         ({"sparsity": [0.1] * 3}, "sparsity has shape (3,), expected (15,)"),
-        ({"top_values": [float("nan")] * 15}, "top_values in stats.json holds NaN"),
+        (
+            {"top_values": [float("nan")] * 15},
+            "top_values cannot be read: stats.json cannot be read (no JSON: it holds NaN",
+        ),
         ({"act_norm": 0.0}, "act_norm must be one number above 0"),
     ],
 )
@@ -290,7 +293,7 @@ def test_bad_statistics_are_told(
         ("class_id,latent\n1,15\n", "latent '15' is not one of 0 to 14"),
         ("class_id,latent\n1,2\n1,2\n", "latent 2 is there twice for wall"),
         ("class_id,latent,coefficient\n1,2,9\n", "times the scale is beyond 10 times"),
-        ("a,b\n1,2\n", "it needs latent, and class_id or class_name"),
+        ("a,b\n1,2\n", "it lacks the column latent, it has a, b"),
     ],
 )
 def test_a_bad_lookup_is_told(text: str, sentence: str, world: World, terminal: Terminal) -> None:

@@ -5,7 +5,6 @@ used or skipped, so that random draws can belong to images.
 """
 
 import hashlib
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -22,8 +21,6 @@ from semseg_cli.data.preprocessing import Preprocessing, class_tensor, image_ten
 from semseg_cli.data.usable_files import Skipped, require_whole, sort_out, warn_of
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks import group as ranks
-
-log = logging.getLogger("semseg_cli")
 
 
 @dataclass(frozen=True)
@@ -156,10 +153,7 @@ def open_dataset(
     found = read_split(root, split, layout.name, n_classes)
     if background:
         found = replace(found, labels=found.labels.with_background())
-    n_found = len(found.entries)
-    if n_images is not None and n_images > n_found:
-        log.warning("The split %s has %d images, not %d: all are used.", split, n_found, n_images)
-    indices = even_subset(n_found, n_images)
+    indices = even_subset(len(found.entries), n_images)
     skipped: tuple[Skipped, ...] = ()
     if skip_bad:
         n_wanted = len(indices)

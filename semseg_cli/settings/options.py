@@ -34,7 +34,7 @@ class SettingsCommand(TyperCommand):
 
         `--imgs_root` stands for `--imgs-root`: `mlflow run -P imgs_root=...` spells it so.
         """
-        args = [_dashed(arg) for arg in args]
+        args = [_dashed(_utf8(arg)) for arg in args]
         if not ctx.resilient_parsing:
             given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
             if "help" not in given:
@@ -43,7 +43,6 @@ class SettingsCommand(TyperCommand):
 
     def _defaults(self, given: dict[str, Any]) -> dict[str, Any]:
         """Python name -> value from variables of repeatable options, settings file and preset."""
-        warn_of_unknown_variables()
         variables = {p.name: text for p in self.params if (text := _variable(p))}
         named = {**variables, **given}
         values: dict[str, Any] = {}
@@ -68,6 +67,13 @@ def warn_of_unknown_variables() -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else "."
             print(f"semseg-cli: no option reads the variable {name}{hint}", file=sys.stderr)
+
+
+def _utf8(arg: str) -> str:
+    """The argument; one that is no UTF-8 could not be written down with the run."""
+    if any("\ud800" <= sign <= "\udfff" for sign in arg):
+        raise UsageError(f"The argument {arg!r} is not UTF-8: rename what it names.")
+    return arg
 
 
 def _dashed(arg: str) -> str:

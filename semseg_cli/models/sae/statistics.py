@@ -22,7 +22,7 @@ from semseg_cli.models.weight_files import (
     read_torch,
     whole,
 )
-from semseg_cli.readers import open_file, read_json
+from semseg_cli.readers import open_file, read_json, unreadable
 
 CHECKSUM = "checksum"
 EXPECTED = (
@@ -131,9 +131,16 @@ def _told(path: Path) -> str | None:
         return (file.metadata() or {}).get(CHECKSUM)
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    value = read_json(path, str(path), EXPECTED)
+    if not isinstance(value, dict):
+        raise unreadable(str(path), "it holds no object", EXPECTED)
+    return value
+
+
 _READERS: dict[str, Callable[[Path], Any]] = {
     ".safetensors": _read_safetensors,
-    ".json": lambda path: read_json(path, str(path), EXPECTED),
+    ".json": _read_json,
 }
 
 
