@@ -270,7 +270,7 @@ def test_a_layer_out_of_range_is_told(layer: str, world: World, terminal: Termin
         ({"sparsity": [0.1] * 3}, "sparsity has shape (3,), expected (15,)"),
         (
             {"top_values": [float("nan")] * 15},
-            "top_values cannot be read: stats.json cannot be read (no JSON: it holds NaN",
+            "stats.json cannot be read (no JSON: it holds NaN",
         ),
         ({"act_norm": 0.0}, "act_norm must be one number above 0"),
     ],
