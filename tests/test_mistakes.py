@@ -53,6 +53,14 @@ WRONG_OPTIONS = {
     ),
     "unknown preset": ({"preset": "demon"}, "There is no preset 'demon': choose one of "),
     "missing input": ({"sae_ckpt": ""}, "Missing --sae-ckpt: name them all, or take --preset demo"),
+    "too many workers": ({"workers": "100000"}, "--workers is 100000: give a number from 0 to 256"),
+    "batch beyond all memory": ({"batch_size": str(10**12)}, "--batch-size is 1000000000000: give"),
+    "memory beyond all": ({"memory_budget": "1e300"}, "--memory-budget is 1e+300: give a number"),
+    "digits": ({"images": "9" * 400}, "--images has too many digits"),
+    "tag that MLflow refuses": ({"tag": "cost$=3"}, "--tag has the key 'cost$': give letters"),
+    "tag of MLflow": ({"tag": "mlflow.user=me"}, "--tag has the key 'mlflow.user': mlflow. and"),
+    "tag of ours": ({"tag": "semseg.kind=x"}, "--tag has the key 'semseg.kind'"),
+    "tag that is a path": ({"tag": "a/../b=x"}, "--tag has the key 'a/../b'"),
     "tag without value": ({"tag": "x"}, "--tag is 'x': give it as KEY=VALUE"),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from run_folders import make_folder, make_report
 
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import FileError, SemsegError
 from semseg_cli.runs.folder import RunFolder, git_commit, make_run_folder, write_atomic
 from semseg_cli.runs.report import SCHEMA_VERSION
 
@@ -65,6 +65,30 @@ def test_what_is_no_run_folder_is_refused(tmp_path: Path, text: str | None) -> N
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(SemsegError, match=r"no run folder|schema version"):
         _ = RunFolder(tmp_path).meta
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("run_name", None), ("tags", {"a": 1}), ("tags", []), ("datasets", [1]), ("digests", "x"),
+        ("datasets", [{"role": "lookup"}]), ("created", "yesterday"), ("tracking_uri", 5),
+        ("ended", "never"), ("scale", "-2"), ("status", ["FINISHED"]),
+    ],
+)  # fmt: skip
+def test_an_entry_of_another_kind_is_refused(tmp_path: Path, name: str, value: Any) -> None:
+    folder = make_folder(tmp_path)
+    folder.write_json("run.json", {**folder.meta, name: value})
+    with pytest.raises(FileError, match=r"run\.json cannot be read \(.*expected what a run"):
+        _ = folder.meta
+
+
+def test_a_lacking_entry_is_named(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    meta = folder.meta
+    del meta["datasets"]
+    folder.write_json("run.json", meta)
+    with pytest.raises(FileError, match="it lacks datasets"):
+        _ = folder.meta
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(

@@ -39,10 +39,10 @@ def _class_names(root: Path, n_classes: int | None) -> tuple[str, ...]:
     expected = "expected tab-separated Idx, Ratio, Train, Val, Name"
     names = {}
     for line in read_lines(path, expected)[1:]:
-        index, *_, name = line.split("\t")
-        if not index.strip().isdecimal() or len(index) > MOST_DIGITS:
+        index, *rest = line.split("\t")
+        if not rest or not index.strip().isdecimal() or len(index) > MOST_DIGITS:
             raise unreadable(str(path), f"it has the line {line[:60]!r}", expected)
-        names[int(index)] = name.split(",")[0].strip()
+        names[int(index)] = rest[-1].split(",")[0].strip()
     if not names or sorted(names) != list(range(1, len(names) + 1)):
         raise SemsegError(f"{path} must list the ids 1 to C once each.")
     return tuple(names[i] for i in sorted(names))

@@ -48,8 +48,11 @@ def check_weights(ckpt: str, model: Any, info: Mapping[str, Any]) -> tuple[str, 
 
 def _counts(name: str, own: Collection[str], prefix: str) -> bool:
     """Whether a weight belongs to a part that the model has and uses."""
-    inside = name.removeprefix(f"{prefix}.").removeprefix("vision_model.")
-    return inside.split(".")[0] in own and not inside.startswith(IDLE)
+    for whole in (name, name.removeprefix(f"{prefix}.")):  # which may be a part's name, too
+        inside = whole.removeprefix("vision_model.")
+        if inside.split(".")[0] in own and not inside.startswith(IDLE):
+            return True
+    return False
 
 
 def _more(names: Collection[str]) -> str:
