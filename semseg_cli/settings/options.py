@@ -113,12 +113,14 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Settings)
     }
 
+    flags = {entry.field.name: entry.flag for cls in groups.values() for entry in entries(cls)}
+
     @functools.wraps(command)
     def run(**values: Any) -> None:
         try:
             made = {name: build(cls, values) for name, cls in groups.items()}
         except ValueError as error:
-            raise UsageError(_as_option(str(error))) from error
+            raise UsageError(_as_option(str(error), flags)) from error
         rest = {name: values[name] for name in signature.parameters if name not in groups}
         command(**rest, **made)
 
@@ -130,10 +132,11 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _as_option(message: str) -> str:
+def _as_option(message: str, flags: dict[str, str]) -> str:
     """A settings error with the option's name for the field's."""
     name, _, rest = message.partition(" ")
-    return f"Invalid value: --{name.replace('_', '-')} {rest}."
+    flag = flags.get(name) or f"--{name.replace('_', '-')}"
+    return f"Invalid value: {flag} {rest}."
 
 
 def _sources(groups: dict[str, type[Settings]]) -> Iterator[inspect.Parameter]:

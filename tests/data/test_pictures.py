@@ -196,7 +196,7 @@ def low_bits(path: Path, numbers: np.ndarray, bits: int) -> None:
     per_byte = 8 // bits
     rows = numbers.reshape(len(numbers), -1, per_byte).astype(int)
     shifts = [bits * (per_byte - 1 - i) for i in range(per_byte)]
-    packed = sum(rows[:, :, i] << shift for i, shift in enumerate(shifts)).astype(np.uint8)
+    packed = (rows << np.array(shifts)).sum(axis=2).astype(np.uint8)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (

@@ -343,8 +343,9 @@ def test_weights_that_are_no_numbers_are_named_with_their_place(tmp_path: Path) 
 
 def test_an_overflow_is_told_with_its_layer_and_precision() -> None:
     vit = Backbone(VARIANTS["dinov2"][1](), "dinov2")
+    block: Any = vit.blocks[1]
     with torch.no_grad():
-        vit.blocks[1].mlp.fc2.bias.fill_(float("inf"))
+        block.mlp.fc2.bias.fill_(float("inf"))
     vit.prefix(images(), 1)
     with pytest.raises(SemsegError, match="NaN or infinite numbers after layer 2 in float32"):
         vit.prefix(images(), 2)
