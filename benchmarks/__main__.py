@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "python -m benchmarks", description=__doc__,
         epilog="`python -m benchmarks trust` measures intervals and tests with a known truth, "
+        "`python -m benchmarks planted` rules of decision, "
         "`python -m benchmarks faults` reads damaged files.",
     )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
@@ -190,9 +191,11 @@ def main(arguments: Sequence[str]) -> None:
     if arguments[:1] == ["trust"]:
         from benchmarks.trust.command import trust  # scipy
 
-        if not trust(arguments[1:]):
-            sys.exit(1)
-        return
+        sys.exit(not trust(arguments[1:]))
+    if arguments[:1] == ["planted"]:
+        from benchmarks.planted.command import planted
+
+        sys.exit(not planted(arguments[1:]))
     given = parser().parse_args(arguments)
     if given.peaks_of:
         world = open_world(given, SIZES[given.size].at_peak)

@@ -22,6 +22,7 @@ from semseg_cli.settings.options import (
     with_settings,
 )
 from semseg_cli.settings.output import Checkup, Format, Output, Recorded, Shown, Ui
+from semseg_cli.settings.suite import Suite
 from semseg_cli.settings.training import KeepStats, Training
 
 app = typer.Typer(
@@ -95,6 +96,15 @@ def _add_method(kind: type[Method]) -> None:
 
 for _kind in METHODS:
     _add_method(_kind)
+
+
+@app.command(Suite.command, cls=SettingsCommand)
+@with_settings
+def suite(settings: Suite, setup: Setup, output: Shown) -> None:
+    """Run every method, control and baseline, and say for which classes the latent is the cause."""
+    from semseg_cli.commands.suite.command import run_suite
+
+    run_suite(setup, settings, output)
 
 
 @app.command("doctor", cls=SettingsCommand)

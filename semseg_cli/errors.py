@@ -34,6 +34,10 @@ class FileError(SemsegError):
     """A file is not what it should be."""
 
 
+class NoLatents(SemsegError):
+    """No class has a latent that detects it."""
+
+
 class StoreError(SemsegError):
     """The MLflow tracking store cannot be reached, read or written."""
 

@@ -60,8 +60,8 @@ class Seconds:
     tail: float
 
 
-def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
-    """The size and estimated time of running these methods in one pass."""
+def make_plan(session: Session, methods: Sequence[Method | Choose], n_more_tails: int = 0) -> Plan:
+    """The size and estimated time of running these methods in one pass, and so many more edits."""
     evaluates = [m for m in methods if not isinstance(m, Choose)]
     dataset = session.dataset if evaluates else session.lookup_dataset
     n_classes = len(session.classes_of(dataset))
@@ -73,7 +73,7 @@ def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     n_lookup = len(session.lookup_dataset) if n_passes else 0
     n_images = len(session.dataset) if evaluates else 0
     n_tails = sum(_edits_per_image(m, n_classes, session) for m in evaluates) * n_images
-    n_tails += n_images  # the clean prediction
+    n_tails += n_images + n_more_tails  # the clean prediction
     for method in causal:
         per_row = min(2 * method.select_images, n_lookup)
         n_tails += per_row * method.n_listed * n_classes * len(method.scale) + n_lookup

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import write_atomic
+from semseg_cli.models.head_images import images_of, metadata, write_beside
 from semseg_cli.models.published_head import read_published, state_in
 from semseg_cli.models.weight_files import (
     as_weights,
@@ -29,6 +31,9 @@ class SegmentationHead(nn.Linear):
     """A linear layer with C + 1 outputs; output 0 is the null class and never predicted."""
 
     digest: str = ""
+    seen: frozenset[str] = frozenset()
+    """The contents (as `Dataset.contents` has them) of the images that it was trained or chosen on,
+    where its file says so."""
 
     @property
     def n_classes(self) -> int:
@@ -94,6 +99,7 @@ def load_head(path: str | Path, background: bool = False) -> SegmentationHead:
         shape = (header.get("out_features"), header.get("in_features"))
     head = _from_state(path, state, shape)
     head.digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    head.seen = images_of(path, head.digest)
     return head.eval().requires_grad_(False)
 
 
@@ -155,8 +161,12 @@ def require_one_block(head: SegmentationHead, d_model: int) -> None:
         )
 
 
-def save_head(path: str | Path, head: nn.Linear, option: str = "--dump-to") -> None:
+def save_head(
+    path: str | Path, head: nn.Linear, option: str = "--dump-to", seen: Sequence[str] = ()
+) -> None:
     """Writes a head in the format that the file's ending names (.pt or .safetensors), atomically.
+
+    `seen`: the contents of the images that it was made with (`models/head_images`).
 
     Raises:
         SemsegError: it cannot be written; the sentence names the option to change.
@@ -164,9 +174,12 @@ def save_head(path: str | Path, head: nn.Linear, option: str = "--dump-to") -> N
     path = Path(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
     if path.suffix == ".safetensors":
-        write_atomic(path, to_safetensors(state), option)
-        return
-    header = {"in_features": head.in_features, "out_features": head.out_features}
-    file = io.BytesIO()
-    torch.save(state, file)
-    write_atomic(path, json.dumps(header).encode() + b"\n" + file.getvalue(), option)
+        data = to_safetensors(state, metadata(seen) or None)
+    else:
+        header = {"in_features": head.in_features, "out_features": head.out_features}
+        file = io.BytesIO()
+        torch.save(state, file)
+        data = json.dumps(header).encode() + b"\n" + file.getvalue()
+    write_atomic(path, data, option)
+    if seen and path.suffix != ".safetensors":
+        write_beside(path, hashlib.blake2b(data, digest_size=16).hexdigest(), seen, option)

@@ -38,6 +38,11 @@ SWEEP_FILE = "sweep.csv"
 HEAD_CLASSES_FILE = "classes.csv"
 METRICS_FILE = "metrics.json"  # name -> number, of runs that make something
 FINDINGS_FILE = "doctor.json"
+CALIBRATION_FILE = "calibration.csv"
+NULLS_FILE = "nulls.parquet"  # what every null did to every class
+SUITE_FILE = "suite.csv"  # one row per run
+CARD_FILE = "card.md"
+SUITE_PAGE_FILE = "suite.html"
 PAGE_FILE = "report.html"
 
 

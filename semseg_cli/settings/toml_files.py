@@ -15,6 +15,7 @@ from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS
 from semseg_cli.settings.output import Checkup, Output
+from semseg_cli.settings.suite import Suite
 from semseg_cli.settings.training import KeepStats, Training
 
 # Naming one of these says that the user brings their own parts.
@@ -24,7 +25,7 @@ _PRESETS = resources.files(__package__) / "presets"
 OPEN = "open"  # the table of a preset that holds what it leaves to the user
 KNOWN: dict[str, Entry] = {
     entry.key: entry
-    for cls in (Setup, Choose, *METHODS, KeepStats, Training, Output, Checkup)
+    for cls in (Setup, Choose, *METHODS, Suite, KeepStats, Training, Output, Checkup)
     for entry in entries(cls)
 }
 

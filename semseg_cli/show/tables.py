@@ -30,13 +30,15 @@ class Column:
     `kind`: text; ratio (fixed decimals); count; setting (a number as the user would type it);
     estimate (a ratio with its interval from the keys `KEY_lo` and `KEY_hi`, and the mark
     of `KEY_mark`); difference (an estimate with its sign); p (a p value).
-    Where the width is short, elastic columns wrap and the others stay whole.
+    Where the width is short, columns that yield go, those with the largest `yields` first; elastic
+    columns wrap and the others stay whole.
     """
 
     key: str
     header: str
     kind: Kind = "ratio"
     elastic: bool = False
+    yields: int = 0
 
 
 @dataclass(frozen=True)
@@ -171,17 +173,34 @@ def to_rich(table: Table, precision: int = 3, width: int = 80) -> Group:
     return Group(*title, *grids[1:], *notes)
 
 
+def fitting(table: Table, precision: int, width: int) -> tuple[Column, ...]:
+    """The columns, without those that yield until the others fit."""
+    columns = table.columns
+    for level in sorted({column.yields for column in columns} - {0}, reverse=True):
+        if len(_split(columns, table.rows, precision, width)) < 2:
+            break
+        columns = tuple(column for column in columns if column.yields < level)
+    return columns
+
+
 def _blocks(table: Table, precision: int, width: int) -> list[tuple[Column, ...]]:
-    if not table.columns:
+    return _split(fitting(table, precision, width), table.rows, precision, width)
+
+
+def _split(
+    columns: Sequence[Column], rows: Sequence[Row], precision: int, width: int
+) -> list[tuple[Column, ...]]:
+    """Columns that fit beside each other, each time after the first one."""
+    if not columns:
         return []
-    head, *rest = table.columns
-    free = width - min(least_width(head, table.rows), natural_width(head, table.rows, precision))
+    head, *rest = columns
+    free = width - min(least_width(head, rows), natural_width(head, rows, precision))
     blocks: list[list[Column]] = [[]]
     left = free
     for column in rest:
         wraps = column.elastic and column.kind == "text"
-        whole = natural_width(column, table.rows, precision)
-        needed = GAP + (min(whole, least_width(column, table.rows)) if wraps else whole)
+        whole = natural_width(column, rows, precision)
+        needed = GAP + (min(whole, least_width(column, rows)) if wraps else whole)
         if blocks[-1] and needed > left:
             blocks.append([])
             left = free

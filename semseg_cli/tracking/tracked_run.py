@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.readers import read_text
 from semseg_cli.runs.class_rows import read_class_rows
 from semseg_cli.runs.contents import is_chosen_on_evaluation, metrics_of, params_of, text_of
 from semseg_cli.runs.folder import (
+    CARD_FILE,
     CHANGES_FILE,
     CLASSES_FILE,
     DRAWS_FILE,
@@ -172,6 +174,8 @@ def describe(folder: RunFolder) -> str:
         parts.append(render(summary_table({meta["run_name"]: report}, "", notes), "markdown"))
         rows = read_class_rows(folder.path / CLASSES_FILE)
         parts.append(render(extremes_table(rows, report.least_patches), "markdown") if rows else "")
+    elif (folder.path / CARD_FILE).exists():
+        parts.append(read_text(folder.path / CARD_FILE, CARD_FILE, "expected the card of a run"))
     elif latents := read_lookup_rows(folder.path / LOOKUP_FILE):
         parts.append(render(lookup_table(latents[:100]), "markdown"))
     elif heads := read_rows(folder.path / SWEEP_FILE):
