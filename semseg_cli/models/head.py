@@ -9,8 +9,6 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
@@ -18,7 +16,14 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.files import write_atomic
 from semseg_cli.models.head_images import images_of, metadata, write_beside
 from semseg_cli.models.published_head import read_published, state_in
-from semseg_cli.models.weight_files import read_header, read_state, read_torch
+from semseg_cli.models.weight_files import (
+    as_weights,
+    read_header,
+    read_safetensors,
+    read_state,
+    read_torch,
+)
+from semseg_cli.readers import read_bytes
 from semseg_cli.typed import typed
 
 
@@ -83,18 +88,9 @@ def load_head(path: str | Path, background: bool = False) -> SegmentationHead:
         SemsegError: it is missing, unreadable, or its shapes do not fit.
     """
     path = _latest(Path(path).expanduser())
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SemsegError(
-            f"The head {path} cannot be read ({error.strerror}): check --seg-ckpt."
-        ) from error
+    data = read_bytes(path, f"The head {path}", "check --seg-ckpt")
     if path.suffix == ".safetensors":
-        try:
-            state = load_safetensors(data)
-        except SafetensorError as error:
-            raise SemsegError(f"The head {path} is no safetensors file ({error}).") from error
-        shape = None
+        state, shape = read_safetensors(path), None
     elif published := _published(path, data):
         state, shape = read_published(path, published, background), None
     else:
@@ -134,7 +130,7 @@ def _from_state(
     named = {name.rsplit(".", 1)[-1]: tensor for name, tensor in state.items()}
     if set(named) != {"weight", "bias"} or len(state) != 2:
         raise SemsegError(f"The head {path} holds {sorted(state)}: expected a weight and a bias.")
-    weight, bias = named["weight"].float(), named["bias"].float()
+    weight, bias = (as_weights(path, name, named[name]) for name in ("weight", "bias"))
     if weight.ndim != 2 or bias.shape != weight.shape[:1] or len(weight) < 2:
         raise SemsegError(
             f"The head {path} has a weight of shape {tuple(weight.shape)} and a bias of shape "
@@ -145,8 +141,6 @@ def _from_state(
             f"The header of the head {path} says (out, in) = {shape}, its weight is "
             f"{tuple(weight.shape)}: the file is bad."
         )
-    if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-        raise SemsegError(f"The head {path} holds NaN or infinite weights: the file is bad.")
     head = SegmentationHead(weight.shape[1], weight.shape[0])
     head.load_state_dict({"weight": weight, "bias": bias})
     return head

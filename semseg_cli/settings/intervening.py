@@ -139,7 +139,7 @@ class Drawn(Dosed):
     draws: int | None = option(
         None, "Independent random draws, all in one pass over the images; else as many as an "
         "interval needs (rand-feat: 6 in the label protocol, where they are cheap, and where "
-        "classes are few; else 1).", ge=1,
+        "classes are few; else 1).", ge=1, le=10_000,
     )  # fmt: skip
 
     @property

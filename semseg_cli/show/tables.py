@@ -15,10 +15,12 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from semseg_cli.errors import printable
 from semseg_cli.runs.metrics.metric import Kind
 from semseg_cli.runs.rows import Row, csv_text
 
 GAP, NAME_WIDTH = 2, 14
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,19 @@ def render(
     if format == "table":
         return _rich_text(table, console or Console(width=80, color_system=None), precision)
     if format == "csv":
-        return csv_text(table.rows)
+        return csv_text([_as_text(row) for row in table.rows])
     if format == "json":
         whole = {"title": table.title, "notes": list(table.notes), "rows": list(table.rows)}
         return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
     return {"markdown": _markdown, "latex": _latex}[format](table, precision)
+
+
+def _as_text(row: Row) -> Row:
+    """A row whose names no spreadsheet runs as formulas: they get a `'` in front."""
+    return {
+        key: f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
+        for key, value in row.items()
+    }
 
 
 def cell(value: Any, kind: str = "ratio", precision: int = 3) -> str:
@@ -81,7 +91,7 @@ def cell(value: Any, kind: str = "ratio", precision: int = 3) -> str:
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, str) or kind == "text":
-        return " ".join(str(value).split())
+        return printable(" ".join(str(value).split()))
     if kind == "setting":
         return plain_number(value)
     if kind == "p" and value < 10**-precision:
@@ -156,8 +166,8 @@ def to_rich(table: Table, precision: int = 3, width: int = 80) -> Group:
 
     Columns that do not fit beside each other go into further grids, each with the first column.
     """
-    title = [Text(table.title, style="bold")] if table.title else []
-    notes = [Padding(Text(note, style="dim"), (0, 0, 0, 0)) for note in table.notes]
+    title = [Text(printable(table.title), style="bold")] if table.title else []
+    notes = [Padding(Text(printable(n), style="dim"), (0, 0, 0, 0)) for n in table.notes]
     blocks = _blocks(table, precision, width)
     grids = [part for columns in blocks for part in (Text(), _grid(table, columns, precision))]
     return Group(*title, *grids[1:], *notes)

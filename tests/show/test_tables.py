@@ -320,6 +320,16 @@ def test_what_a_run_measures_beside_changes_is_said_with_its_interval() -> None:
     assert note.startswith("sufficiency: 0.500, share of all other patches")
 
 
+def test_csv_for_a_screen_holds_no_formulas_and_tables_no_commands() -> None:
+    names = ("=1+1", "-2", "@SUM(1)", "sea", "a=b", "\x1b[2Ksky")
+    table = Table("\x1b[2K", TABLE.columns, tuple({"name": name, "value": -1.5} for name in names))
+    rows = list(csv.DictReader(io.StringIO(render(table, "csv"))))
+    assert [row["name"] for row in rows] == ["'=1+1", "'-2", "'@SUM(1)", "sea", "a=b", names[-1]]
+    assert {row["value"] for row in rows} == {"-1.5"}
+    for format in ("table", "markdown", "latex"):
+        assert "\x1b" not in render(replace(table, title=""), format)
+
+
 def test_columns_yield_where_the_terminal_is_too_narrow() -> None:
     columns = (
         Column("name", "run", "text"),
