@@ -57,7 +57,7 @@ def role_rows(cases: Sequence[Case]) -> list[Row]:
     of_role = {role: [case for case in cases if case.role == role] for role in ROLES}
     rows: list[Row] = []
     for name, rule in make_rules(cases).items():
-        claimed = {role: _of(rule, of) for role, of in of_role.items()}
+        claimed: Row = {role: _of(rule, of) for role, of in of_role.items()}
         right = sum(is_right(case, rule) for case in cases) / len(cases)
         rows.append({"rule": name, "right": right, **claimed})
     return rows
