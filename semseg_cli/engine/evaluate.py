@@ -30,6 +30,7 @@ def evaluate(
     class_ids: Sequence[int] | None = None,
     is_wanted: Sequence[Bool[Tensor, "n_images rows"]] | None = None,
     manifold: Manifold | None = None,
+    has_outcomes: bool = True,
     progress: Progress = silent,
     description: str = "edits",
 ) -> list[Measured]:
@@ -48,12 +49,13 @@ def evaluate(
         is_wanted: of each intervention which rows to run on which images (class protocol; default:
             all). Outcomes are measured only where all are run.
         manifold: of the clean residuals, for how far off it edits are.
+        has_outcomes: whether outcomes are measured; without them an edit costs little but its tail.
         progress: told about clean and edited images.
         description: what the progress calls this.
     """
     own = loader.positions
     counted = class_ids or range(1, n_classes + 1)
-    reference = Reference(n_classes) if is_wanted is None else None
+    reference = Reference(n_classes) if has_outcomes and is_wanted is None else None
     all_measured = []
     masks = [None] * len(interventions) if is_wanted is None else is_wanted
     for one, wanted in zip(interventions, masks, strict=True):
@@ -90,7 +92,8 @@ def _new_counts(
 
 def _n_tails(measured: Measured, own: range, protocol: Protocol) -> int:
     """How many edited images go through the rest of the network."""
+    n_draws = len(measured.intervention.draws)
     if measured.is_wanted is not None:
-        return int(measured.is_wanted[own.start : own.stop].sum())
+        return int(measured.is_wanted[own.start : own.stop].sum()) * n_draws
     per_draw = len(measured.first.class_ids) if protocol == "class" else 1
-    return len(own) * per_draw * len(measured.intervention.draws)
+    return len(own) * per_draw * n_draws

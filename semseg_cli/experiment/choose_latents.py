@@ -18,7 +18,7 @@ from semseg_cli.engine.first_order import first_order_falls, gradient_images
 from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.stability import RIVALS, with_f1_stability
 from semseg_cli.engine.thresholds import Thresholds, warn_of_small_maxima
-from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.errors import NoLatents, SemsegError, UsageError
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.runs.lookup_csv import LookupRow, Reused, chosen_latents, lookup_text, read_lookup
@@ -40,7 +40,7 @@ def choose_latents(
     """Per scale the candidate rows of every class to intervene on, the chosen ones marked.
 
     Raises:
-        SemsegError: no class has a latent.
+        NoLatents: no class has a latent.
     """
     session.complete(progress)
     pipeline, dataset = session.pipeline, session.lookup_dataset
@@ -87,7 +87,7 @@ def _best_detectors(
     every = with_f1_stability(every, detections.blocks, n_chosen)
     rows = [row for row in every if row.rank <= top_k]
     if not rows:
-        raise SemsegError(
+        raise NoLatents(
             "No class has a latent: none has clean patches in the lookup split that a latent with "
             f"firing frequency below {choice.max_freq:g} detects; try more --lookup-images, a "
             "larger --max-freq or a smaller --label-threshold."

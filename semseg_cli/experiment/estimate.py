@@ -61,8 +61,8 @@ class Seconds:
     tail: float
 
 
-def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
-    """The size and estimated time of running these methods in one pass."""
+def make_plan(session: Session, methods: Sequence[Method | Choose], n_more_tails: int = 0) -> Plan:
+    """The size and estimated time of running these methods in one pass, and so many more edits."""
     evaluates = [m for m in methods if not isinstance(m, Choose)]
     dataset = session.dataset if evaluates else session.lookup_dataset
     n_classes = len(session.classes_of(dataset))
@@ -75,7 +75,7 @@ def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     n_lookup = len(session.lookup_dataset) if n_passes else 0
     n_images = len(session.dataset) if evaluates else 0
     n_tails = sum(_edits_per_image(m, n_classes, session) for m in evaluates) * n_images
-    n_tails += n_images  # the clean prediction
+    n_tails += n_images + n_more_tails  # the clean prediction
     n_tails += sum(_tried(method, n_classes, n_lookup) for method in causal)
     counts_firing = makes_stats and not {"sparsity", "top_values"} <= session.given_stats.keys()
     n_null = sum(m.has_other_latents for m in evaluates)  # their firing is counted

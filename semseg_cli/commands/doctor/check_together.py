@@ -38,8 +38,6 @@ def residuals(patient: Patient) -> Finding:
         if len(parts) == 1:
             patient.images_bchw = batch.images_bchw
     patient.x_nd = x_nd = torch.cat(parts)
-    if not bool(torch.isfinite(x_nd).all()):
-        return bad("NaN or infinite", "The ViT overflows: take --dtype float32 or bfloat16.")
     clamped = float((x_nd.abs() > CLAMP).double().mean())
     said = f"{len(x_nd)} patches, {clamped:.2%} of the values clamped"
     if clamped:
@@ -147,7 +145,10 @@ def head_accuracy(patient: Patient) -> Finding:
     assert head is not None
     for batch in patient.probe(EVALUATION):
         tokens = vit.prefix(batch.images_bchw, vit.n_layers)
-        predicted = argmax_logits(head(vit.tail(tokens, vit.n_layers).float())).cpu()
+        logits = head(vit.tail(tokens, vit.n_layers).float())
+        if not bool(torch.isfinite(logits).all()):
+            return bad("NaN or infinite", "The head overflows: check --seg-ckpt and --dtype.")
+        predicted = argmax_logits(logits).cpu()
         is_clean = batch.share_bt >= patient.setup.label_threshold
         confusion += count_pixels(batch.labels_bt[is_clean], predicted[is_clean], n_classes)
     return _judged(confusion)

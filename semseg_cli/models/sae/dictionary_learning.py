@@ -16,7 +16,7 @@ from semseg_cli.models.sae.model import WEIGHTS, SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import JumpReLU, Nonlinearity, Threshold, TopK
 from semseg_cli.models.sae.source import Source, listed, take
 from semseg_cli.models.sae.weights import fold_decoder_norms, gated
-from semseg_cli.models.weight_files import as_state, read_json, read_torch
+from semseg_cli.models.weight_files import as_state, read_object, read_torch
 
 CONFIG = "config.json"
 WEIGHTS_FILE = "ae.pt"
@@ -49,7 +49,7 @@ def read(source: Source, dict_class: str | None = None) -> SparseAutoencoder:
     configs = [folder / CONFIG for folder in (path.parent, path.parent.parent)]
     config = next((one for one in configs if one.is_file()), None)
     if dict_class is None and config is not None:
-        dict_class = _class_in(path, read_json(config))
+        dict_class = _class_in(path, read_object(config))
     state = _state(path)
     return CLASSES[dict_class or _class_of(path, state)](path, state)
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from semseg_cli.data.preprocessing import Preprocessing, Size
+from semseg_cli.errors import SemsegError
 from semseg_cli.models.memory_budget import Budget, Network, in_passes
 from semseg_cli.models.vit.families import FAMILIES, to_side
 from semseg_cli.typed import typed
@@ -20,7 +21,10 @@ COMPUTES = ("num_attention_heads", "hidden_act", "layer_norm_eps", "rope_theta")
 
 
 class Backbone(nn.Module):
-    """A frozen vision transformer, split at a layer. Layers count blocks from 1."""
+    """A frozen vision transformer, split at a layer. Layers count blocks from 1.
+
+    `unused` names what the checkpoint holds beside, and what changes nothing.
+    """
 
     budget: Budget = Budget()
     """Decides how many images go through blocks at once."""
@@ -30,8 +34,10 @@ class Backbone(nn.Module):
         model: nn.Module,
         family: str = "dinov2",
         preprocessing: Preprocessing | None = None,
+        unused: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
+        self.unused = unused
         self.family = FAMILIES[family]
         self.model = model.eval().requires_grad_(False)
         config: Any = model.config
@@ -108,7 +114,21 @@ class Backbone(nn.Module):
         # The patch embedding is a convolution, which CUDA runs in TF32 unless told otherwise.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             tokens_bnd = self.family.embed(self.model, images)
-        return self._run(tokens_bnd, 0, layer, (height, width))
+        return self._finite(self._run(tokens_bnd, 0, layer, (height, width)), layer)
+
+    def _finite(self, tokens_bnd: Tensor, layer: int) -> Tensor:
+        """The same tokens.
+
+        Raises:
+            SemsegError: some are NaN or infinite.
+        """
+        if not bool(torch.isfinite(tokens_bnd).all()):
+            raise SemsegError(
+                f"The ViT gives NaN or infinite numbers after layer {layer} in "
+                f"{str(self.dtype).removeprefix('torch.')}: take --dtype float32 or bfloat16, and "
+                "check --vit-ckpt."
+            )
+        return tokens_bnd
 
     @torch.inference_mode()
     def residuals(self, images_bchw: Tensor) -> Iterator[Tensor]:
@@ -117,7 +137,7 @@ class Backbone(nn.Module):
         tokens_bnd = self.prefix(images_bchw, 0)
         for layer in range(self.n_layers):
             tokens_bnd = self._run(tokens_bnd, layer, layer + 1, (height, width))
-            yield tokens_bnd
+            yield self._finite(tokens_bnd, layer + 1)
 
     @typed
     def tail(

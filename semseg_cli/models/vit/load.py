@@ -1,6 +1,5 @@
 """A vision transformer from an alias, a Hugging Face id or a local folder."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,10 @@ import torch
 from semseg_cli.data.preprocessing import Preprocessing, Size, fitted, from_published
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.vit.backbone import Backbone
+from semseg_cli.models.vit.config_file import CONFIG, check_config, check_folder
 from semseg_cli.models.vit.families import FAMILIES, to_side
+from semseg_cli.models.vit.fitting import check_weights
+from semseg_cli.models.weight_files import read_object
 
 # The file, and the entry of it that describes the images; the first that is there counts.
 PROCESSOR_FILES = {"processor_config.json": "image_processor", "preprocessor_config.json": None}
@@ -36,7 +38,10 @@ def load_vit(
     logging.disable_progress_bar()
     try:
         name = _find(ckpt, family)
-        model, lacking = _load(name, ckpt, family, dtype)
+        if config_file := _file_of(name, CONFIG):
+            check_config(config_file)
+        model, info = _load(name, ckpt, family, dtype)
+        unused = check_weights(ckpt, model, info)
         preprocessing = _preprocessing(name, family, model.config)
         patch_size_px = to_side(model.config.patch_size)
     except SemsegError:
@@ -49,13 +54,8 @@ def load_vit(
             f"{aliases if FAMILIES[family].aliases else ''}a Hugging Face id that this machine can "
             "reach or has cached, or a local folder."
         ) from error
-    if lacking:
-        raise SemsegError(
-            f"The ViT {ckpt} lacks the weights {lacking[0]} and possibly more: the file does not "
-            "fit its config.json."
-        )
     preprocessing = fitted(preprocessing, image_size, patch_size_px)
-    return Backbone(model.to(device), family, preprocessing)
+    return Backbone(model.to(device), family, preprocessing, unused)
 
 
 def _find(ckpt: str, family: str) -> str:
@@ -69,11 +69,7 @@ def _find(ckpt: str, family: str) -> str:
     name = FAMILIES[family].aliases.get(ckpt, ckpt)
     local = Path(name).expanduser()
     if local.is_dir():
-        if not (local / "config.json").is_file():
-            raise SemsegError(
-                f"The ViT folder {local} has no config.json: give a folder in the Hugging Face "
-                "layout (config.json, model.safetensors)."
-            )
+        check_folder(local)
         return str(local)
     if local.exists() or name.startswith(("/", "./", "../", "~")):
         raise SemsegError(
@@ -82,8 +78,8 @@ def _find(ckpt: str, family: str) -> str:
     return name
 
 
-def _load(name: str, ckpt: str, family: str, dtype: torch.dtype) -> tuple[Any, list[str]]:
-    """The vision model, and the names of weights that its file lacks."""
+def _load(name: str, ckpt: str, family: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    """The vision model, and how its file fits it."""
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.from_pretrained(name, trust_remote_code=False)
@@ -97,8 +93,9 @@ def _load(name: str, ckpt: str, family: str, dtype: torch.dtype) -> tuple[Any, l
         weights_only=True,
         trust_remote_code=False,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # told by `check_weights`
     )
-    return model, sorted(info["missing_keys"])
+    return model, info
 
 
 def _wrong_family(ckpt: str, model_type: str, family: str) -> str:
@@ -115,29 +112,29 @@ def _preprocessing(name: str, family: str, config: Any) -> Preprocessing:
     row = FAMILIES[family]
     own = row.preprocessing(config)
     for filename, entry in PROCESSOR_FILES.items():
-        path = _processor_file(name, filename)
+        path = _file_of(name, filename)
         if path is None:
             continue
         try:
-            published = json.loads(path.read_text("utf-8"))
-            published = published.get(entry) if entry else published
+            whole = read_object(path)
+            published = whole.get(entry) if entry else whole
             if published:
                 return from_published(published, own, only_normalisation=row.only_normalisation)
-        except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+        except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
             raise SemsegError(
                 f"The preprocessing in {path} cannot be used ({error}): correct the file."
             ) from error
     return own
 
 
-def _processor_file(name: str, filename: str) -> Path | None:
+def _file_of(name: str, filename: str) -> Path | None:
     """The file of a folder or repository; None if it has none, or none is cached offline."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     if Path(name).is_dir():
         path = Path(name) / filename
-        return path if path.is_file() else None
+        return path if path.exists() else None
     try:
         return Path(hf_hub_download(name, filename))
     except EntryNotFoundError:

@@ -5,6 +5,7 @@ and docs/metrics.md are read off it. Standard library only.
 """
 
 from semseg_cli.runs.metrics.metric import DETAILS, Metric, Place
+from semseg_cli.runs.metrics.of_calibration import CALIBRATION
 from semseg_cli.runs.metrics.of_classes import CLASSES
 from semseg_cli.runs.metrics.of_parts import (
     GROUPS,
@@ -19,6 +20,7 @@ from semseg_cli.runs.metrics.of_runs import RUNS
 TABLES: dict[str, tuple[Metric, ...]] = {
     "runs": RUNS,
     "classes": CLASSES,
+    "calibration": CALIBRATION,
     "latents": LATENTS,
     "heads": HEADS,
     "statistics": STATISTICS,
@@ -33,6 +35,7 @@ SHORT_OF_CLASSES = {metric.short: metric.key for metric in CLASSES if metric.sho
 }
 
 __all__ = [
+    "CALIBRATION",
     "CLASSES",
     "DETAILS",
     "GROUPS",

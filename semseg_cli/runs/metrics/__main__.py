@@ -25,6 +25,10 @@ TITLES = {
         "In `class_results.csv` and `compare --per-class`; those against a baseline in `compare` "
         "only.",
     ),
+    "calibration": (
+        "Of a class among its nulls",
+        "In `calibration.csv` of a suite, and of those of its runs that choose latents.",
+    ),
     "latents": ("Of a latent, for a class", "In `lookup.csv`."),
     "heads": ("Of a trained head", "In `sweep.csv`, `classes.csv` and as MLflow's metrics."),
     "statistics": ("Of an autoencoder on a dataset", "In `stats.json` and as MLflow's metrics."),

@@ -87,18 +87,21 @@ HEADS = (
     Metric("weight_decay", "Weight decay.", unit="rate", digits=None, shown=("table",)),
     Metric(
         "miou",
-        "Mean of the classes' IoU on the validation split, from all pixels that have a class; "
-        "classes that do not occur are left out.",
+        "Mean of the classes' IoU on the held-out images of the training split, from all pixels "
+        "that have a class; classes that do not occur are left out. What heads are chosen by.",
         "mIoU",
         shown=("table",),
     ),
-    Metric("accuracy", "Share of all pixels that have a class and are given it.",
+    Metric("accuracy", "Share of those pixels that are given their class.",
            "pixel\naccuracy", shown=("table",)),
+    Metric("evaluation_miou", "The same as `miou` on the evaluation split (`--imgs-split`): of the "
+           "chosen head only, measured once."),
+    Metric("evaluation_accuracy", "The same as `accuracy` there."),
     Metric("epoch", "The epoch at which the head was best, from 1.", unit="epochs", digits=0,
            shown=("table",)),
     Metric("n_epochs", "Epochs that were trained.", unit="epochs", digits=0),
-    Metric("iou", "Of one class: pixels that have it and are given it, over pixels that have it "
-           "or are given it.", "IoU"),
+    Metric("iou", "Of one class on the evaluation split: pixels that have it and are given it, "
+           "over pixels that have it or are given it.", "IoU"),
     Metric("class_id", "The number of the class in masks and head, from 1.", unit="id",
            digits=None),
 )  # fmt: skip
