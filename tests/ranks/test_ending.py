@@ -40,7 +40,7 @@ def long_run(terminal: Terminal, world: World, workers: str) -> Iterator["subpro
     """So many draws, one edited image at a time, that no machine gets to the end."""
     named = options(world, batch_size="1", workers=workers)
     process = subprocess.Popen(
-        [sys.executable, "-m", "semseg_cli", "rand-vec", *named, "--draws", "100000"],
+        [sys.executable, "-m", "semseg_cli", "rand-vec", *named, "--draws", "10000"],
         cwd=terminal.folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -663,7 +663,7 @@ def stopped_groups(
 ) -> dict[signal.Signals, tuple[Terminal, Done]]:
     """Two groups of ranks, started at once: one loses a rank, the other gets a Ctrl-C."""
     numbers, started = (signal.SIGKILL, signal.SIGINT), []
-    draws = ["rand-vec", *options(tiny_world, batch_size="1"), "--draws", "100000"]
+    draws = ["rand-vec", *options(tiny_world, batch_size="1"), "--draws", "10000"]
     with ExitStack() as alive:
         for number in numbers:
             terminal = alive.enter_context(working_in(tmp_path_factory.mktemp(number.name)))
