@@ -10,8 +10,10 @@ import torch
 from terminal import Done, Terminal, options
 from worlds import (
     KNOWN_D,
+    PLANTED,
     World,
     known_head,
+    known_sae,
     make_head,
     make_known_vit,
     make_known_world,
@@ -155,6 +157,18 @@ def test_the_disk_is_asked_for_what_is_kept(
     assert asked[1::2] == [7 * n_image, n_scratch, n_scratch]
     doctor(terminal, known_world, "--no-cache")
     assert asked[-1] == 0
+
+
+def test_a_reconstruction_that_loses_a_class_is_told(own_world: World, terminal: Terminal) -> None:
+    assert doctor(terminal, own_world)[1]["splice"]["status"] == "pass"
+    sae = known_sae()
+    sae.W_dec[PLANTED[3]] = 0
+    saes.save(own_world.folder / "sae.pt", sae)
+    done, rows = doctor(terminal, own_world)
+    assert done.code == 0
+    assert rows["splice"]["status"] == "warn"
+    assert "It loses sky: no latent can explain them." in rows["splice"]["advice"]
+    assert doctor(terminal, own_world, seg_ckpt="")[1]["splice"]["status"] == "skipped"
 
 
 def test_a_wrong_layer_is_named_with_the_right_one(own_world: World, terminal: Terminal) -> None:

@@ -75,7 +75,7 @@ def test_the_command_writes_groups_that_lookup_takes(
 
 
 def test_groups_need_a_rule_that_tries_edits(shared_world: World, terminal: Terminal) -> None:
-    done = terminal.type("lookup", *options(shared_world), "--max-group", "2")
+    done = terminal.type("lookup", *options(shared_world, min_patches=""), "--max-group", "2")
     assert done.code == 2
     assert "groups grow by" in done.err
 

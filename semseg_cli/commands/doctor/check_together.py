@@ -1,5 +1,7 @@
 """Checks that try the parts together on a few images."""
 
+from dataclasses import replace
+
 import torch
 
 from semseg_cli.commands.doctor.findings import Finding
@@ -180,7 +182,8 @@ def spliced(patient: Patient) -> Finding:
     session = patient.session()
     few = even_subset(len(session.dataset), patient.checkup.probe_images)
     loader = session.loader(session.dataset.subset(few))
-    found = splice(session.pipeline, loader, {"SAE": by_sae(patient.sae)})["SAE"].predicted
+    pipeline = replace(session.pipeline, cache=None)  # a check keeps nothing
+    found = splice(pipeline, loader, {"SAE": by_sae(patient.sae)})["SAE"].predicted
     assert found is not None
     before, after = found.segmented
     names = loader.dataset.class_names

@@ -57,7 +57,7 @@ CHECKS: tuple[Check, ...] = (
     Check("sparsity", check_together.sparsity, TRIED),
     Check("head accuracy", check_together.head_accuracy, ("head width", "classes")),
     Check(
-        "spliced reconstruction",
+        "splice",
         check_together.spliced,
         ("b_dec", "head width", "classes"),
     ),
