@@ -90,3 +90,13 @@ VARIANTS: dict[str, tuple[str, Maker, int]] = {
     "clip": ("clip", make_clip, 1),
     "siglip": ("siglip", make_siglip, 0),
 }
+# The attention, the norm before the MLP and the MLP of a block, as its family's code names them.
+SCALED_BLOCK = ("attention", "norm2", "mlp")
+PLAIN_BLOCK = ("self_attn", "layer_norm2", "mlp")
+BLOCKS = {
+    "dinov2": SCALED_BLOCK,
+    "dinov2-registers": SCALED_BLOCK,
+    "dinov3": SCALED_BLOCK,
+    "clip": PLAIN_BLOCK,
+    "siglip": PLAIN_BLOCK,
+}

@@ -279,9 +279,9 @@ def count_images(vit: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     prefix = vit.prefix
 
-    def counting(images: Tensor, layer: int) -> Tensor:
+    def counting(images: Tensor, layer: int, site: str = "resid-post") -> Tensor:
         seen.append(len(images))
-        return prefix(images, layer)
+        return prefix(images, layer, site)
 
     monkeypatch.setattr(vit, "prefix", counting)
     return seen

@@ -71,7 +71,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
             return
         datasets += [one.dataset for one in reused.values() if one.dataset]
         shared = {**shared_meta(session, output, datasets), "protocol": setup.protocol}
-        planned = [_planned(setup, method, scale, output, reused) for scale in method.scale]
+        planned = [_planned(session.setup, method, scale, output, reused) for scale in method.scale]
         with recorded(planned, shared, output, store) as folders:
             outcomes = run(session, [method], reused, progress)
             for folder, outcome in zip(folders, outcomes, strict=True):

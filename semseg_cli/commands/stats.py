@@ -61,7 +61,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
             session.complete(progress)
             return
         shared = shared_meta(session, output, datasets)
-        planned = [_planned(base, keep, output)]
+        planned = [_planned(session.settled(base), keep, output)]
         with recorded(planned, shared, output, store) as folders:
             session.complete(progress)
             stats = session.pipeline.latent_stats
@@ -73,7 +73,8 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
             folders[0].write_json(STATS_MADE_FILE, whole)
             folders[0].write_json(METRICS_FILE, {name: float(value) for name, value in row.items()})
             save_copies(stats, keep)
-    notes = [f"Of the {dataset.split} split, layer {setup.vit_layer}."]
+    pipeline = session.pipeline
+    notes = [f"Of the {dataset.split} split, {pipeline.site} of layer {pipeline.layer}."]
     notes += [f"Given, not computed: {', '.join(given)}."] if given else []
     console.show(stats_table(row, notes), output.format)
     if store is not None:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from semseg_cli.settings.base import Settings, option, to_size
 
 VitFamily = Literal["dinov2", "dinov3", "clip", "siglip"]
+VitSite = Literal["auto", "resid-post", "norm-out", "mlp-out", "resid-mid", "attn-out", "resid-pre"]
 Protocol = Literal["class", "label"]
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -79,11 +80,20 @@ class Vit(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SaeModel(Vit):
-    """The vision transformer, and a sparse autoencoder of its residual stream."""
+    """The vision transformer, and a sparse autoencoder of what is in it."""
 
     panel: ClassVar[str] = "Model"
 
-    vit_layer: int = option(11, "Residual stream after this many blocks, counted from 1.", ge=1)
+    vit_layer: int | None = option(
+        None,
+        "Block of the SAE, counted from 1; else what its file says, else 11.",
+        ge=1,
+    )
+    vit_site: VitSite = option(
+        "auto",
+        "Where the SAE reads and is edited: resid-post, norm-out (what the head reads), mlp-out, "
+        "resid-mid, attn-out, resid-pre; auto: what its file says, else resid-post.",
+    )
     sae_ckpt: str | None = option(
         None, "Trained sparse autoencoder: file, folder, or hf:// path.", path=True
     )
@@ -95,6 +105,9 @@ class SaeModel(Vit):
         "auto",
         "Whether b_dec is subtracted before encoding; auto does what the format says, and measures "
         "both where it does not.",
+    )
+    allow_cls_sae: bool = option(
+        False, "Run an SAE that was trained on CLS tokens alone, with a warning."
     )
     act_mean: float | str | None = option(
         None, "SAE input mean (file, or 0 for none); else computed.", path=True

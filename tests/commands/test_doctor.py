@@ -11,6 +11,7 @@ from terminal import Done, Terminal, options
 from worlds import (
     KNOWN_D,
     World,
+    backbone,
     known_head,
     make_head,
     make_known_vit,
@@ -41,6 +42,7 @@ from semseg_cli.experiment.session import open_session
 from semseg_cli.models import sae as saes
 from semseg_cli.models.head import save_head
 from semseg_cli.models.residual_cache import HEADER_BYTES
+from semseg_cli.models.sae.trained_at import of_hook
 from semseg_cli.progress import silent
 from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.output import Checkup
@@ -370,8 +372,10 @@ def test_the_demo_world_is_fit_and_drawn_once(
         ("blocks.10.hook_resid_post", "pass", ""),
         ("blocks.11.hook_resid_pre", "pass", ""),
         ("vision_model.encoder.layers.10", "pass", ""),
-        ("blocks.5.hook_resid_post", "warn", "try --vit-layer 6"),
-        ("blocks.10.hook_mlp_out", "warn", "no residual stream"),
+        ("blocks.5.hook_resid_post", "warn", "(resid-post of layer 6); your options win"),
+        ("blocks.10.hook_mlp_out", "pass", ""),
+        ("blocks.8.hook_mlp_out", "warn", "your options win"),
+        ("blocks.10.mlp.hook_post", "warn", "none of the sites"),
     ],
 )
 def test_the_hook_in_the_file_is_compared_with_the_layer(
@@ -380,7 +384,8 @@ def test_the_hook_in_the_file_is_compared_with_the_layer(
     setup = Setup(vit_layer=11, cache_dir=tmp_path)
     patient = Patient(setup, Checkup(), silent)
     patient.sae = make_sae()
-    patient.sae.hook_name = hook
+    patient.sae.trained_at = of_hook(hook)
+    patient.vit = backbone()
     found = check_parts.sae_layer(patient)
     assert found.status == status
     assert words in found.advice

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from semseg_cli.data.preprocessing import Preprocessing, Size
+from semseg_cli.models.vit.sites import Parts
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -32,6 +33,7 @@ class Family:
         final_norm: what the model applies to patch tokens after the last block to give its own
             `last_hidden_state`.
         n_prefix_tokens: tokens before the patches (CLS, registers).
+        parts: the names of a block's parts.
         preprocessing: the family's published one, for a config.
         block_inputs: keyword arguments of every block, for tokens of images of a size.
         only_normalisation: whether a checkpoint's `preprocessor_config.json` counts for mean, std
@@ -44,6 +46,7 @@ class Family:
     blocks: Callable[[Any], nn.ModuleList]
     final_norm: Callable[[Any], Callable[[Tensor], Tensor]]
     n_prefix_tokens: Callable[[Any], int]
+    parts: Parts
     preprocessing: Callable[[Any], Preprocessing]
     block_inputs: Callable[[Any, Tensor, Size], dict[str, Any]] = _nothing
     only_normalisation: bool = False
@@ -116,6 +119,9 @@ def _siglip_preprocessing(config: Any) -> Preprocessing:
     )
 
 
+SCALED = Parts("attention", "norm2", factor_1="layer_scale1", factor_2="layer_scale2")
+UNSCALED = Parts("self_attn", "layer_norm2")
+
 FAMILIES = {
     "dinov2": Family(
         model_types=("dinov2", "dinov2_with_registers"),
@@ -123,6 +129,7 @@ FAMILIES = {
         blocks=lambda model: model.encoder.layer,
         final_norm=lambda model: model.layernorm,
         n_prefix_tokens=lambda config: 1 + _n_registers(config),
+        parts=SCALED,
         preprocessing=lambda _config: Preprocessing(),
         only_normalisation=True,
         aliases={
@@ -137,6 +144,7 @@ FAMILIES = {
         blocks=lambda model: model.model.layer,
         final_norm=lambda model: model.norm,
         n_prefix_tokens=lambda config: 1 + _n_registers(config),
+        parts=SCALED,
         preprocessing=_stretched,
         block_inputs=_rotary,
         aliases={
@@ -151,6 +159,7 @@ FAMILIES = {
         # `post_layernorm` is for CLS alone: `last_hidden_state` is the last block's output.
         final_norm=lambda _model: nn.Identity(),
         n_prefix_tokens=lambda _config: 1,
+        parts=UNSCALED,
         preprocessing=_clip_preprocessing,
         block_inputs=_unmasked,
         aliases={
@@ -166,6 +175,7 @@ FAMILIES = {
         blocks=lambda model: model.encoder.layers,
         final_norm=lambda model: model.post_layernorm,
         n_prefix_tokens=lambda _config: 0,
+        parts=UNSCALED,
         preprocessing=_siglip_preprocessing,
         block_inputs=_unmasked,
     ),

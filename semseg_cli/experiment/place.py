@@ -1,0 +1,89 @@
+"""Where the autoencoder reads: what the user says, else what its files say."""
+
+import logging
+from dataclasses import dataclass
+from typing import get_args
+
+from torch import nn
+
+from semseg_cli.errors import SemsegError
+from semseg_cli.models.sae import SparseAutoencoder
+from semseg_cli.models.sae.trained_at import TrainedAt
+from semseg_cli.models.vit import Backbone
+from semseg_cli.models.vit.sites import NORM_OUT, RESID_POST
+from semseg_cli.settings.inputs import SaeModel, VitSite
+
+log = logging.getLogger("semseg_cli")
+AUTO = "auto"
+USUAL_LAYER = 11
+
+
+@dataclass(frozen=True)
+class Place:
+    """A layer and a site, and sentences where something about them is doubtful."""
+
+    layer: int
+    site: str
+    notes: tuple[str, ...] = ()
+
+
+def place_of(setup: SaeModel, trained: TrainedAt, n_layers: int) -> Place:
+    """Where the autoencoder is to read.
+
+    Options win over what its files say; a contradiction is noted.
+    """
+    given_site = None if setup.vit_site == AUTO else str(setup.vit_site)
+    site = given_site or trained.site or RESID_POST
+    told = trained.layer(n_layers)
+    usual = n_layers if site == NORM_OUT else USUAL_LAYER
+    layer = next(one for one in (setup.vit_layer, told, usual) if one is not None)
+    where = f"{site} of layer {layer}"
+    if trained.is_elsewhere:
+        sites = ", ".join(one for one in get_args(VitSite) if one != AUTO)
+        said = f"The SAE's file says {trained.said}, which is none of the sites ({sites})"
+        return Place(layer, site, (f"{said}: it reads {where} instead.",))
+    fits_site = not trained.sites or site in trained.sites
+    if fits_site and told in (None, layer):
+        return Place(layer, site)
+    at = f"{' or '.join(trained.sites)}{f' of layer {told}' if told else ''}"
+    note = f"The SAE's file says {trained.said} ({at}); your options win: it reads {where}."
+    return Place(layer, site, (note,))
+
+
+def require_patches(setup: SaeModel, sae: SparseAutoencoder) -> str:
+    """A warning, where an autoencoder of CLS tokens is used all the same; else nothing.
+
+    Raises:
+        SemsegError: its files say that it was trained on CLS alone, and nothing allows that.
+    """
+    if setup.allow_cls_sae:
+        return (
+            "--allow-cls-sae: the SAE was trained on CLS tokens alone; what its latents do on "
+            "patches has not been shown by anyone."
+        )
+    if sae.trained_at.cls_only:
+        raise SemsegError(
+            f"The SAE {setup.sae_ckpt} was trained on CLS tokens alone, as its config says, and "
+            "patches are edited here: take one of patches or of all tokens, or add --allow-cls-sae."
+        )
+    return ""
+
+
+def find_place(setup: SaeModel, sae: SparseAutoencoder, vit: Backbone) -> Place:
+    """Where the autoencoder reads in this ViT; what is doubtful about it is said.
+
+    Raises:
+        SemsegError: it was trained on CLS alone.
+    """
+    place = place_of(setup, sae.trained_at, vit.n_layers)
+    warning = require_patches(setup, sae)
+    for sentence in (*place.notes, *filter(None, [warning])):
+        log.warning("%s", sentence)
+    return place
+
+
+def is_site_open(setup: SaeModel, sae: SparseAutoencoder, vit: Backbone, layer: int) -> bool:
+    """Whether it has to be measured if the autoencoder reads before or after the final norm."""
+    has_norm = not isinstance(vit.family.final_norm(vit.model), nn.Identity)
+    fits_both = {RESID_POST, NORM_OUT} <= set(sae.trained_at.sites)
+    return setup.vit_site == AUTO and fits_both and layer == vit.n_layers and has_norm
