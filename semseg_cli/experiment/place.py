@@ -1,6 +1,7 @@
 """Where the autoencoder reads: what the user says, else what its files say."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -33,21 +34,33 @@ def place_of(setup: SaeModel, trained: TrainedAt, n_layers: int) -> Place:
     Options win over what its files say; a contradiction is noted.
     """
     given_site = None if setup.vit_site == AUTO else str(setup.vit_site)
+    given_layer = setup.vit_layer
+    places = trained.places(n_layers)
+    for layer, site in places:
+        if given_site in (None, site) and (given_layer is None or layer in (None, given_layer)):
+            return Place(layer or given_layer or _usual(site, n_layers), site)
     site = given_site or trained.site or RESID_POST
-    told = trained.layer(n_layers)
-    usual = n_layers if site == NORM_OUT else USUAL_LAYER
-    layer = next(one for one in (setup.vit_layer, told, usual) if one is not None)
-    where = f"{site} of layer {layer}"
+    layer = given_layer or trained.layer(n_layers) or _usual(site, n_layers)
+    return Place(layer, site, _notes(trained, places, f"{site} of layer {layer}"))
+
+
+def _usual(site: str, n_layers: int) -> int:
+    return n_layers if site == NORM_OUT else USUAL_LAYER
+
+
+def _notes(
+    trained: TrainedAt, places: Sequence[tuple[int | None, str]], where: str
+) -> tuple[str, ...]:
+    """What the files say against the place in use."""
+    if places:
+        told = " or ".join(f"{site} of layer {layer or 'unknown'}" for layer, site in places)
+        said = f"The SAE's file says {trained.said} ({told})"
+        return (f"{said}; your options win: it reads {where}.",)
     if trained.is_elsewhere:
         sites = ", ".join(one for one in get_args(VitSite) if one != AUTO)
         said = f"The SAE's file says {trained.said}, which is none of the sites ({sites})"
-        return Place(layer, site, (f"{said}: it reads {where} instead.",))
-    fits_site = not trained.sites or site in trained.sites
-    if fits_site and told in (None, layer):
-        return Place(layer, site)
-    at = f"{' or '.join(trained.sites)}{f' of layer {told}' if told else ''}"
-    note = f"The SAE's file says {trained.said} ({at}); your options win: it reads {where}."
-    return Place(layer, site, (note,))
+        return (f"{said}: it reads {where} instead.",)
+    return ()
 
 
 def require_patches(setup: SaeModel, sae: SparseAutoencoder) -> str:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import Settings, option, to_size
 
-VitFamily = Literal["dinov2", "dinov3", "clip", "siglip"]
+VitFamily = Literal["dinov2", "dinov3", "clip", "siglip", "vit", "deit", "vit_mae", "beit", "timm"]
 VitSite = Literal["auto", "resid-post", "norm-out", "mlp-out", "resid-mid", "attn-out", "resid-pre"]
 Protocol = Literal["class", "label"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -50,7 +50,9 @@ class Vit(Settings):
     panel: ClassVar[str] = "Model"
 
     vit_family: VitFamily = option(
-        "dinov2", "Family of the vision transformer: dinov2, dinov3, clip, siglip."
+        "dinov2",
+        "Family of the vision transformer: dinov2, dinov3, clip, siglip, vit, deit, vit_mae, beit, "
+        "timm.",
     )
     vit_ckpt: str | None = option(
         None, "Vision transformer: alias, Hugging Face id or local folder.", path=True

@@ -55,6 +55,16 @@ class TrainedAt:
         """The site, where one alone fits."""
         return self.sites[0] if len(self.sites) == 1 else None
 
+    def places(self, n_layers: int) -> list[tuple[int | None, str]]:
+        """Layers with sites that fit, under all their names; a layer may be unknown."""
+        layer = self.layer(n_layers)
+        found: list[tuple[int | None, str]] = [(layer, site) for site in self.sites]
+        if layer is not None and self.site == RESID_PRE and layer > 1:
+            found.append((layer - 1, RESID_POST))
+        if layer is not None and self.site == RESID_POST and layer < n_layers:
+            found.append((layer + 1, RESID_PRE))
+        return found
+
     @property
     def is_elsewhere(self) -> bool:
         """Whether the files name a place that is none of the sites."""

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from semseg_cli.data.preprocessing import Preprocessing, Size
 from semseg_cli.models.memory_budget import Budget, Network, in_passes
-from semseg_cli.models.vit.families import FAMILIES, to_side
+from semseg_cli.models.vit.families import FAMILIES
+from semseg_cli.models.vit.geometry import to_side
 from semseg_cli.models.vit.sites import (
     BRANCHES,
     INNER,
@@ -46,6 +47,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.family = FAMILIES[family]
+        self.family.complete(model)
         self.model = model.eval().requires_grad_(False)
         config: Any = model.config
         self.preprocessing = preprocessing or self.family.preprocessing(config)
