@@ -41,6 +41,7 @@ COMMANDS = (
     "upload",
     "demo",
     "cache",
+    "presets",
 )
 
 

@@ -14,6 +14,7 @@ from semseg_cli.files import cache_folder
 from semseg_cli.models import sae as saes
 from semseg_cli.models.cache_folders import residuals_folder
 from semseg_cli.models.head import SegmentationHead, load_head
+from semseg_cli.models.head_download import fetch_head, is_address
 from semseg_cli.models.memory_budget import make_budget
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.residual_cache import ResidualCache
@@ -116,7 +117,10 @@ def read_sae(setup: Setup, device: torch.device) -> SparseAutoencoder:
 
 def read_head(setup: Setup, device: torch.device) -> SegmentationHead:
     """The head that the settings name."""
-    return load_head(str(setup.seg_ckpt), setup.background).to(device)
+    path = str(setup.seg_ckpt)
+    if is_address(path):
+        path = str(fetch_head(path, cache_folder(setup.cache_dir)))
+    return load_head(path, setup.background).to(device)
 
 
 def load_stats(setup: Setup, sae: SparseAutoencoder) -> dict[str, torch.Tensor]:

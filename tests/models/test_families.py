@@ -75,6 +75,8 @@ def test_prefix_and_tail_are_the_whole_model(
 
 @pytest.mark.parametrize("layer", [1, 2])
 def test_the_prefix_is_the_models_own_hidden_state(vit: Backbone, layer: int) -> None:
+    if hasattr(vit.model, "timm_model"):
+        pytest.skip("timm's hidden states are maps")
     hidden = forward(vit.model, images(), output_hidden_states=True).hidden_states[layer]
     torch.testing.assert_close(vit.prefix(images(), layer), hidden, rtol=1e-5, atol=1e-5)
 
@@ -252,18 +254,29 @@ def change_json(path: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def change_sizes(path: Path, **changes: int) -> None:
+    """Other sizes in a config; timm's go to its own model."""
+    args = json.loads(path.read_text()).get("model_args")
+    if args is None:
+        return change_json(path, **changes)
+    theirs = {"num_hidden_layers": "depth", "hidden_size": "embed_dim"}
+    return change_json(path, model_args={**args, **{theirs[k]: v for k, v in changes.items()}})
+
+
 def test_a_file_that_lacks_weights_is_refused(name: str, tmp_path: Path) -> None:
     family, make, _ = VARIANTS[name]
     make().save_pretrained(tmp_path)
-    change_json(tmp_path / "config.json", num_hidden_layers=4)
-    with pytest.raises(SemsegError, match=r"lacks the weights .*layers?\.3\..*config\.json"):
+    change_sizes(tmp_path / "config.json", num_hidden_layers=4)
+    with pytest.raises(
+        SemsegError, match=r"lacks the weights .*(layers?|blocks)\.3\..*config\.json"
+    ):
         load_vit(str(tmp_path), family)
 
 
 def test_a_config_that_does_not_fit_the_weights_is_refused(name: str, tmp_path: Path) -> None:
     family, make, _ = VARIANTS[name]
     make().save_pretrained(tmp_path)
-    change_json(tmp_path / "config.json", hidden_size=48)
+    change_sizes(tmp_path / "config.json", hidden_size=48)
     with pytest.raises(SemsegError, match="cannot be loaded"):
         load_vit(str(tmp_path), family)
 

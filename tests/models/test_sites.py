@@ -1,7 +1,8 @@
 """Every family at every site: what is read and edited is what hooks find in the model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -9,9 +10,15 @@ import torch
 from families import BLOCKS, VARIANTS
 from torch import Tensor
 from whole_models import whole as whole_model
-from worlds import make_head, make_sae
+from worlds import World, make_head, make_sae, slow_set_latent
 
+from semseg_cli.engine.edits import unscaled
 from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.choose_latents import choose_latents
+from semseg_cli.experiment.run import run
+from semseg_cli.experiment.session import Session
+from semseg_cli.models.cache_folders import kept_entries, residuals_folder
+from semseg_cli.models.head import argmax_logits
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.vit import Backbone
 from semseg_cli.models.vit.sites import (
@@ -25,6 +32,7 @@ from semseg_cli.models.vit.sites import (
     RESID_PRE,
 )
 from semseg_cli.settings.inputs import VitSite
+from semseg_cli.settings.methods import AutoFeat
 
 SITES = [RESID_POST, NORM_OUT, MLP_OUT, RESID_MID, ATTN_OUT, RESID_PRE]
 CASES = [(site, layer) for site in SITES for layer in (1, 3) if site != NORM_OUT or layer == 3]
@@ -121,7 +129,7 @@ def seen_by_hooks(name: str, vit: Backbone, site: str, layer: int, pictures: Ten
 def test_the_sites_are_the_choices_of_the_option_and_every_variant_names_its_modules() -> None:
     assert [one for one in get_args(VitSite) if one != "auto"] == SITES
     assert {*INNER} == {*BRANCHES, RESID_MID}
-    assert BLOCKS.keys() == VARIANTS.keys()
+    assert BLOCKS.keys() - {"timm"} == VARIANTS.keys() - {"timm"}  # an extra
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 96)])
@@ -207,3 +215,61 @@ def test_the_families_with_layer_scale_are_those_of_their_publishers(
 ) -> None:
     has_factors = name.startswith(("dinov2", "dinov3", "beit", "timm"))
     assert len(factors(vit)) == (6 if has_factors else 0)
+
+
+# --- the engine -----------------------------------------------------------------------------------
+
+
+def slow_counts(session: Session, latents: Mapping[int, int], scale: float) -> list[list[int]]:
+    """Class protocol by hooks: of each class [original, changed, others, changed others]."""
+    pipeline = session.pipeline
+    vit, sae = pipeline.vit, pipeline.sae
+    totals = {class_id: [0, 0, 0, 0] for class_id in sorted(latents)}
+
+    def classes(pictures: Tensor) -> Tensor:
+        return argmax_logits(pipeline.class_head(whole(vit, pictures)[:, vit.n_prefix_tokens :]))
+
+    for batch in session.loader(session.dataset):
+        clean = classes(batch.images_bchw)
+        for class_id, latent in latents.items():
+            value = float(unscaled(scale, float(pipeline.latent_stats.top_values[latent])))
+
+            def edit(tokens: Tensor, latent: int = latent, value: float = value) -> Tensor:
+                before, patches = tokens.tensor_split([vit.n_prefix_tokens], dim=1)
+                return torch.cat([before, slow_set_latent(sae, patches, latent, value)], dim=1)
+
+            if pipeline.site == NORM_OUT:
+                features = edit(whole(vit, batch.images_bchw))[:, vit.n_prefix_tokens :]
+                edited = argmax_logits(pipeline.class_head(features))
+            else:
+                with hooked("dinov2", vit, pipeline.site, pipeline.layer, edit):
+                    edited = classes(batch.images_bchw)
+            for before, after in zip(clean.flatten(), edited.flatten(), strict=True):
+                offset = 0 if before == class_id else 2
+                totals[class_id][offset] += 1
+                totals[class_id][offset + 1] += int(before != after)
+    return list(totals.values())
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_the_engine_counts_what_hooks_in_the_whole_model_count(
+    tiny_world: World, tmp_path: Path, site: str
+) -> None:
+    """From statistics over the choice of latents to counts, with residuals kept and read again."""
+    changes: dict[str, Any] = {
+        "vit_site": site, "vit_layer": 3, "label_threshold": 0.2, "lookup_split": "validation",
+        "cache_dir": tmp_path, "no_cache": False,
+    }  # fmt: skip
+    method = AutoFeat(max_freq=1.0, scale=(-10.0,))
+    for _ in range(2):
+        session = tiny_world.session(**changes)
+        (rows,) = choose_latents(session, method).values()
+        latents = {row.class_id: row.latent for row in rows if row.chosen}
+        report = run(session, [method], {})[0].report
+        assert [
+            [row.n_orig_patches, row.n_changed_patches, row.n_other_patches, row.n_other_changed]
+            for row in report.class_results
+        ] == slow_counts(session, latents, -10.0)
+    assert session.setup.vit_site == site
+    (kept,) = {one.about["site"] for one in kept_entries(residuals_folder(tmp_path))}
+    assert kept == site
