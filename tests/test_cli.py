@@ -144,8 +144,12 @@ def test_lookup_finds_the_planted_latents_and_can_be_reused(
     assert chosen == PLANTED
     run_id = json.loads((folder / "run.json").read_text())["mlflow_run_id"]
     for source in (str(folder), str(folder / "lookup.csv"), run_id):
-        assert_done(terminal.type("auto-feat", *options(known_world), "--lookup", source))
+        reused = terminal.type("auto-feat", *options(known_world), "--lookup", source)
+        assert_done(reused)
         used = terminal.runs()[-1]
+        assert (used / "report.html").is_file(), reused.err
+        datasets = json.loads((used / "run.json").read_text())["datasets"]
+        assert [one["role"] for one in datasets] == ["evaluation", "lookup"]
         assert report_of(used).mean_target_change == 1.0
         assert (used / "lookup.csv").read_text() == (folder / "lookup.csv").read_text()
 

@@ -32,6 +32,7 @@ from semseg_cli.ranks.group import from_lead, is_lead
 from semseg_cli.runs.choice import choice_notes
 from semseg_cli.runs.contents import is_chosen_on_evaluation
 from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.groups import sampling_notes
 from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup
@@ -69,7 +70,9 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
         if not is_lead():
             run(session, [method], reused, progress)
             return
-        datasets += [one.dataset for one in reused.values() if one.dataset]
+        known = {(one["role"], one["digest"]) for one in datasets}
+        of_lookups = [one.dataset for one in reused.values() if one.dataset]
+        datasets += [one for one in of_lookups if (one["role"], one["digest"]) not in known]
         shared = {**shared_meta(session, output, datasets), "protocol": setup.protocol}
         planned = [_planned(session.setup, method, scale, output, reused) for scale in method.scale]
         with recorded(planned, shared, output, store) as folders:
@@ -157,6 +160,8 @@ def _print_outcomes(
     reports = {name: outcome.report for name, outcome in zip(names, outcomes, strict=True)}
     notes = [ON_EVALUATION] if is_chosen_on_evaluation(folders[0]) else []
     first = outcomes[0].report
+    patches_bc = outcomes[0].counts.per_image[..., 0].numpy()
+    notes += sampling_notes(outcomes[0].session.dataset.names, outcomes[0].groups, patches_bc)
     notes += measure_notes(first)
     if FLIP_RATE in first.extra:
         notes.append(flip_note(dtype, first.extra[FLIP_RATE], first.n_images))

@@ -54,10 +54,13 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
                 write_stats(folder, session.pipeline)
             if not output.no_plots:
                 add_all_pictures(folders)
+    names = session.lookup_dataset.class_names
+    asked = [names[i - 1] for i in session.classes_of(session.lookup_dataset)]
     for folder, scale in zip(folders, scales, strict=True):
         rows = [row.to_row() for row in chosen[scale]]
         title = f"Latents by class: {folder.meta['run_name']}"
-        console.show(lookup_table(rows, title, candidates=choice.top_k > 1), output.format)
+        table = lookup_table(rows, title, candidates=choice.top_k > 1, asked=asked)
+        console.show(table, output.format)
     if store is not None:
         finish(folders)
     use = [f"Use:     semseg-cli auto-feat --lookup {folder.path}" for folder in folders]

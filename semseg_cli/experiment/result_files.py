@@ -54,8 +54,9 @@ def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
     """One row per class, with its latent where it has one, and its intervals."""
     counts_bc4 = outcome.counts.per_image.numpy()
     units_bc4 = counts_bc4 if outcome.groups is None else sum_groups(counts_bc4, outcome.groups)
+    unit = {} if outcome.groups is None else {"unit": "groups"}
     rows: list[dict[str, Any]] = [
-        {**result.to_row(), **found}
+        {**result.to_row(), **found, **unit}
         for result, found in zip(
             outcome.report.class_results, class_entries(units_bc4), strict=True
         )

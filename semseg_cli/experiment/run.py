@@ -175,13 +175,14 @@ def run(
         return []
     groups = image_groups(session)
     n_overlap = max(len(overlap(session, method)) for method in methods)
-    doubts = {"n_overlap": float(n_overlap)} if n_overlap else {}
+    told = {"n_overlap": float(n_overlap)} if n_overlap else {}
+    told |= {} if groups is None else {"n_groups": float(len(set(groups)))}
     measures = [method.measure for method in methods for _ in method.scale]
     reports = [to_report(m, names, setup.protocol, setup.min_patches, groups) for m in all_measured]
     reports = [
         replace(
             report,
-            extra={**report.extra, **flips, **doubts, **measured_by(measure, m.counts, groups)},
+            extra={**report.extra, **flips, **told, **measured_by(measure, m.counts, groups)},
             no_latent=_without_latent(session, report),
         )
         for report, m, measure in zip(reports, all_measured, measures, strict=True)

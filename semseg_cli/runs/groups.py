@@ -86,6 +86,18 @@ def suggestion(images: Sequence[str], patches_bc: np.ndarray | None = None) -> s
     return None
 
 
+def sampling_notes(
+    images: Sequence[str], groups: Sequence[str] | None, patches_bc: np.ndarray
+) -> list[str]:
+    """That images are grouped, or should be, in a line; none where neither is so."""
+    if groups is not None:
+        n = len(set(groups))
+        noun = "group of images, taken" if n == 1 else "groups of images, each taken"
+        return [f"{n} {noun} as one sample (--group-by)."]
+    found = suggestion(images, patches_bc)
+    return [] if found is None else [found]
+
+
 def obvious_groups(images: Sequence[str]) -> Counter[str]:
     """How many images each beginning of a name has; none where they tell no groups.
 

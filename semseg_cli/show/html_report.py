@@ -165,7 +165,8 @@ def _origin(folder: RunFolder) -> list[str]:
 
 
 def _dataset(one: Mapping[str, Any]) -> str:
-    return f"{one['root']}, split {one['split']}, {one['n_images']} images, digest {one['digest']}"
+    size = f"{one['n_images']} images, " if "n_images" in one else ""  # not of a reused lookup
+    return f"{one['root']}, split {one['split']}, {size}digest {one['digest']}"
 
 
 def _pairs(title: str, pairs: Mapping[str, Any], note: str = "") -> str:

@@ -36,8 +36,9 @@ def interval_notes(
         )
     if thin:
         notes.append(
-            f"No interval from fewer than 5 {units}, or where few hold nearly all patches: 2/3 img "
-            "is a change in 2 of the 3 that have the class."
+            f"No interval from fewer than 5 {units}, or where few hold nearly all patches: 2/3 "
+            f"{'groups' if units == 'groups' else 'img'} is a change in 2 of the 3 that have the "
+            "class."
         )
     few = [row[first] for row, key in sure if _is_few(row, key) and first in row]
     if few:
@@ -62,7 +63,7 @@ def exclusions(report: Report) -> str:
         "without a latent": report.no_latent,
         "never predicted": _names(unseen),
         f"with fewer than {max(1, report.min_patches)} predicted patches": _names(few),
-        "in fewer than 3 images": _names(rest),
+        f"in fewer than 3 {'groups' if 'n_groups' in report.extra else 'images'}": _names(rest),
     }
     parts = [f"{len(names)} {why} ({listed(names)})" for why, names in reasons.items() if names]
     n_all = len(counted) + len(report.no_latent)

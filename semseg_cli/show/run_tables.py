@@ -92,8 +92,10 @@ def summary_table(
 
 def _summary_row(name: str, report: Report) -> Row:
     metrics = report.metrics()
-    whole = {f"{m.key}_n_images": report.n_images for m in RUNS if m.has_interval}
-    return {"run": name, "method": report.method, **whole, **metrics}
+    n_units = report.extra.get("n_groups", report.n_images)
+    whole = {f"{m.key}_n_images": int(n_units) for m in RUNS if m.has_interval}
+    unit = {"unit": "groups"} if "n_groups" in report.extra else {}
+    return {"run": name, "method": report.method, **unit, **whole, **metrics}
 
 
 def _shared(reports: Sequence[Report]) -> list[str]:
@@ -198,16 +200,25 @@ def _few(n_classes: int, min_patches: int) -> tuple[str, ...]:
 
 
 def lookup_table(
-    rows: Sequence[Row], title: str = "Latents by class", *, candidates: bool = False
+    rows: Sequence[Row],
+    title: str = "Latents by class",
+    *,
+    candidates: bool = False,
+    asked: Sequence[str] = (),
 ) -> Table:
-    """The latent chosen for each class, from lookup.csv; with `candidates`, the others too."""
+    """The latent chosen for each class, from lookup.csv; with `candidates`, the others too.
+
+    `asked` names the classes that were to get one: those that did not are named.
+    """
     shown = [row for row in rows if candidates or row.get("chosen", 1)]
     shown = [{**row, "latent": _latent(row)} for row in shown]
     tried = any(row.get("selectivity") is not None for row in shown)
     hidden = {*(() if candidates else ("rank",)), *(("precision", "recall") if tried else ())}
     columns = tuple(c for c in present(LOOKUP_COLUMNS, shown) if c.key not in hidden)
-    none = sum(row["latent"] is None for row in shown)
-    notes = (f"{none} without a latent: no clean patches in the lookup split.",) if none else ()
+    named = [row["class_name"] for row in shown if row["latent"] is not None]
+    none = [name for name in asked or [row["class_name"] for row in shown] if name not in named]
+    notes = (f"{len(none)} without a latent ({listed(none)}): no clean patch has it, or no latent "
+             "fires on those that have.",) if none else ()  # fmt: skip
     return Table(
         title, columns, tuple(shown), notes=(*notes, *choice_notes(rows)), strong=_flagged(shown)
     )

@@ -11,6 +11,7 @@ from worlds import World
 
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import read_rows
+from semseg_cli.show.run_tables import summary_table
 
 
 def last_report(terminal: Terminal) -> Report:
@@ -47,6 +48,21 @@ def test_images_of_a_group_count_as_one(terminal: Terminal, tiny_world: World) -
     n_groups = frame["group"].nunique()
     rows = read_rows(terminal.runs()[-1] / "class_results.csv")
     assert max(row["target_change_n_images"] for row in rows) <= n_groups
+    assert grouped.metrics()["n_groups"] == n_groups
+    assert set(summary_table({"grouped": grouped}).rows[0].items()) >= {
+        ("unit", "groups"),
+        ("macro_selectivity_n_images", n_groups),
+    }
+    assert {row["unit"] for row in rows} == {"groups"}
+
+
+def test_a_table_says_what_its_sample_is(terminal: Terminal, tiny_world: World) -> None:
+    args = ["--no-track", "--no-plots", *options(tiny_world)]
+    done = terminal.type("auto-feat", "--group-by", ".", *args)  # all names begin alike
+    said = " ".join(done.out.split())
+    assert "1 group of images, taken as one sample (--group-by)." in said
+    assert "No interval from fewer than 5 groups" in said
+    assert "in fewer than 3 groups" in said
 
 
 def test_a_pattern_that_fits_no_image_is_a_usage_error(

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from semseg_cli.errors import UsageError
-from semseg_cli.runs.groups import BY_PREFIX, group_names, is_sequence, obvious_groups, suggestion
+from semseg_cli.runs.groups import (
+    BY_PREFIX,
+    group_names,
+    is_sequence,
+    obvious_groups,
+    sampling_notes,
+    suggestion,
+)
 
 DRIVES = [f"{drive}_{number:05}" for drive in ("0001TP", "Seq05VD") for number in range(6)]
 
@@ -30,6 +37,15 @@ def test_a_column_of_a_table_names_groups(tmp_path: Path) -> None:
 def test_what_groups_nothing_is_refused(wrong: str) -> None:
     with pytest.raises(UsageError, match="--group-by"):
         group_names(DRIVES, wrong)
+
+
+def test_below_tables_stands_that_images_are_grouped_or_should_be() -> None:
+    nothing = np.zeros((3, 2), np.int64)
+    assert sampling_notes(["a", "b", "c"], None, nothing) == []
+    (said,) = sampling_notes(["a", "b", "c"], ["x", "x", "y"], nothing)
+    assert said.startswith("2 groups of images, each ")
+    assert sampling_notes(["a", "b"], ["x", "x"], nothing)[0].startswith("1 group of images")
+    assert sampling_notes(DRIVES, None, nothing) == [suggestion(DRIVES)]
 
 
 def test_names_that_begin_alike_are_said_to_be_groups() -> None:

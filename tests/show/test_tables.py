@@ -201,9 +201,12 @@ def test_lookup_shows_the_effect_where_it_was_measured() -> None:
 
 
 def test_lookup_says_which_classes_have_no_latent() -> None:
-    table = lookup_table([_lookup_row(1, -1), _lookup_row(1, 7)])
-    assert "sand        -    0.3" in render(table)
-    assert table.notes == ("1 without a latent: no clean patches in the lookup split.",)
+    rows = [_lookup_row(1, 7), {**_lookup_row(1, -1), "class_name": "pole"}]
+    table = lookup_table(rows)
+    assert "pole        -    0.3" in render(table)
+    assert table.notes[0].startswith("1 without a latent (pole): ")
+    asked = lookup_table(rows[:1], asked=["sand", "pole", "sky"])
+    assert asked.notes[0].startswith("2 without a latent (pole, sky): ")
 
 
 ESTIMATES = Table(

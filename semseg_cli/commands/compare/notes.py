@@ -8,7 +8,7 @@ import numpy as np
 from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.like_with_like import SAME, Units, unlike
 from semseg_cli.commands.compare.which_runs import Candidates
-from semseg_cli.runs.groups import suggestion
+from semseg_cli.runs.groups import sampling_notes
 from semseg_cli.runs.per_image import PerImage
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_notes import exclusions, interval_notes, listed, overlaps
@@ -165,11 +165,7 @@ def grouping(runs: Sequence[TrackedRun], artifacts: Artifacts, units: Units) -> 
     counts = next(filter(None, map(artifacts.per_image, runs)), None)
     if counts is None:
         return []
-    groups = units.groups(counts)
-    if groups is not None:
-        return [f"{len(set(groups))} groups of images, each taken as one sample (--group-by)."]
-    found = suggestion(sorted(counts.images), _in_order(counts))
-    return [] if found is None else [found]
+    return sampling_notes(sorted(counts.images), units.groups(counts), _in_order(counts))
 
 
 def _in_order(counts: PerImage) -> np.ndarray:

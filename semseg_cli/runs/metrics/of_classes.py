@@ -88,6 +88,7 @@ CLASSES = (
         digits=0,
     ),
     *OF_CLASSES,
+    Metric("unit", "What was sampled, where it is not the image.", unit="text", digits=None),
     Metric("class_id", "The number of the class in masks and head, from 1.", unit="id",
            digits=None),
     *against_baseline("target_change", "target change", _BH),
