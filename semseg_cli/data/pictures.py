@@ -8,12 +8,12 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from semseg_cli.data.label_map import LabelMap
+from semseg_cli.data.parquet_files import StoredFile, opened
 from semseg_cli.errors import SemsegError
 
 # What Pillow raises for files that are no picture, cut, damaged, or too large to be one.
@@ -54,9 +54,9 @@ class Shape:
 
 
 @contextmanager
-def _reading(path: Path, kind: str) -> Iterator[Image.Image]:
+def _reading(path: StoredFile, kind: str) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as picture:  # closes the file, also where loading fails
+        with Image.open(opened(path)) as picture:  # closes the file, also where loading fails
             yield picture
     except READ_ERRORS as error:
         reason = str(error) or type(error).__name__
@@ -66,7 +66,7 @@ def _reading(path: Path, kind: str) -> Iterator[Image.Image]:
         ) from error
 
 
-def check_pair(image_path: Path, mask_path: Path, labels: LabelMap) -> None:
+def check_pair(image_path: StoredFile, mask_path: StoredFile, labels: LabelMap) -> None:
     """Refuses a mask of another size or mode by two headers, before any pixel is decoded."""
     with _reading(image_path, "image") as image:
         shape = _shape(image)
@@ -75,7 +75,7 @@ def check_pair(image_path: Path, mask_path: Path, labels: LabelMap) -> None:
 
 
 def read_pair(
-    image_path: Path, mask_path: Path, labels: LabelMap
+    image_path: StoredFile, mask_path: StoredFile, labels: LabelMap
 ) -> tuple[Image.Image, Image.Image]:
     """The image as RGB and its mask, both upright.
 
@@ -117,7 +117,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _check_mask(mask: Image.Image, path: Path, shape: Shape, labels: LabelMap) -> None:
+def _check_mask(mask: Image.Image, path: StoredFile, shape: Shape, labels: LabelMap) -> None:
     if mask.size not in (shape.size, shape.upright):
         (width, height), (image_width, image_height) = mask.size, shape.size
         raise SemsegError(
@@ -132,7 +132,7 @@ def _check_mask(mask: Image.Image, path: Path, shape: Shape, labels: LabelMap) -
         )
 
 
-def _check_numbers(mask: Image.Image, path: Path, labels: LabelMap) -> None:
+def _check_numbers(mask: Image.Image, path: StoredFile, labels: LabelMap) -> None:
     is_narrow = mask.mode in ("L", "P")
     counts = mask.histogram() if is_narrow else np.bincount(np.asarray(mask).reshape(-1))
     wrong = [n for n in np.flatnonzero(counts) if labels.table[n] < 0]

@@ -28,7 +28,9 @@ SaeFormat = Literal[
     "patchsae",
 ]
 CentreInput = Literal["auto", "yes", "no"]
-DataFormat = Literal["auto", "ade20k", "voc2012", "cityscapes", "coco-stuff", "toml"]
+DataFormat = Literal[
+    "auto", "ade20k", "voc2012", "pascal-context", "cityscapes", "coco-stuff", "parquet", "toml"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
