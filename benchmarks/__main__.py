@@ -32,7 +32,10 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(
         "python -m benchmarks", description=__doc__,
-        epilog="`python -m benchmarks trust` measures intervals and tests with a known truth.",
+        epilog="`python -m benchmarks trust` measures intervals and tests with a known truth, "
+        "`python -m benchmarks planted` rules of decision, "
+        "`python -m benchmarks cause` how good the causal rules are, "
+        "`python -m benchmarks faults` reads damaged files.",
     )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
     made.add_argument("--rows", default="*", help="only rows whose name has this in it, or matches")
@@ -182,11 +185,22 @@ def tables_of(results: dict[str, Any]) -> list[Table]:
 
 def main(arguments: Sequence[str]) -> None:
     """Measures, prints, writes."""
+    if arguments[:1] == ["faults"]:
+        from benchmarks import faults
+
+        sys.exit(faults.main(arguments[1:]))
     if arguments[:1] == ["trust"]:
         from benchmarks.trust.command import trust  # scipy
 
-        if not trust(arguments[1:]):
-            sys.exit(1)
+        sys.exit(not trust(arguments[1:]))
+    if arguments[:1] == ["planted"]:
+        from benchmarks.planted.command import planted
+
+        sys.exit(not planted(arguments[1:]))
+    if arguments[:1] == ["cause"]:
+        from benchmarks.cause import cause
+
+        cause(arguments[1:])
         return
     given = parser().parse_args(arguments)
     if given.peaks_of:

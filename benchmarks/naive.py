@@ -134,6 +134,19 @@ def class_counts(
     return found
 
 
+def peer_counts(
+    pipeline: Pipeline, edit: Edit, batches: Sequence[Batch], class_ids: Sequence[int]
+) -> Tensor:
+    """One latent set in whole images: counts [classes, 4] from two whole passes per batch."""
+    found = torch.zeros(len(class_ids), 4, dtype=torch.int64)
+    for batch in batches:
+        clean = predict(pipeline, batch.images_bchw)
+        everywhere = torch.zeros_like(batch.labels_bt)  # the row of an edit for all classes
+        edited = predict_edited(pipeline, edit, batch, everywhere)
+        found += torch.tensor([changes_of(clean, edited, class_id) for class_id in class_ids])
+    return found
+
+
 # --- lookup -------------------------------------------------------------------------------------
 
 

@@ -6,11 +6,12 @@ from functools import partial
 
 from benchmarks.world import LABEL_THRESHOLD, World
 from semseg_cli.engine.detections import Detections, count_detections, is_candidate, rank_latents
-from semseg_cli.engine.edits import Intervention
+from semseg_cli.engine.edits import Edit, Intervention
 from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.measured import Measured
 from semseg_cli.engine.methods import Ingredients, make_interventions
+from semseg_cli.engine.peers import peer_edits, peer_latents
 from semseg_cli.engine.stability import RIVALS, with_f1_stability
 from semseg_cli.engine.thresholds import SHARES, Thresholds
 from semseg_cli.runs.lookup_csv import LookupRow, Member, chosen_latents
@@ -82,3 +83,20 @@ def everything(world: World) -> list[Measured]:
     """Lookup, then three methods at five scales in the label protocol with what it found."""
     groups = chosen_latents(lookup(world).rows)
     return run(world, tuple(METHODS), SCALES, "label", groups)
+
+
+def peers(world: World, n_peers: int) -> list[Measured]:
+    """What random latents do to every class: one edit of the whole image each."""
+    return evaluate(
+        world.pipeline,
+        [Intervention(edits_of_peers(world, n_peers))],
+        world.loader,
+        n_classes=world.size.n_classes,
+        has_outcomes=False,
+    )
+
+
+def edits_of_peers(world: World, n_peers: int) -> tuple[Edit, ...]:
+    """One edit per random latent; none of them is the first class's."""
+    latents = peer_latents(world.pipeline, world.groups([1]), n_peers, SEED)
+    return peer_edits(world.pipeline, SCALES[0], latents)

@@ -71,6 +71,7 @@ def _with_targets(size: Size) -> list[Row]:
         label_row(size, every_method, ours.SCALES, "3 methods x 5 scales", 2.4, 25.0),
         class_row(size, size.n_edited),
         class_row(size, size.n_classes),
+        peers_row(size),
         everything_row(size),
         again_row(size),
         class_results_row(size),
@@ -201,6 +202,30 @@ def class_row(size: Size, n_edited: int, n_naive: int = 2) -> Row:
         note=f"naive: {n_naive} classes x {n_edited / n_naive:.3g}",
         most_bare=1.15 * (1 + n_edited / size.n_blocks),
         least_naive=25.0,
+    )
+
+
+def peers_row(size: Size, n_peers: int = 19) -> Row:
+    """Random latents, each of which serves all classes; naive runs the first only."""
+
+    def run_naively(world: World) -> torch.Tensor:
+        edit = ours.edits_of_peers(world, n_peers)[0]
+        class_ids = range(1, size.n_classes + 1)
+        return naive.peer_counts(world.pipeline, edit, world.batches, class_ids)
+
+    def n_differing(fast: Sequence[Measured], slow: torch.Tensor) -> int:
+        return int((fast[0].counts.per_draw[0] != slow).sum())
+
+    return Row(
+        name=f"{n_peers} peers, all classes",
+        ours=lambda world: ours.peers(world, n_peers),
+        naive=run_naively,
+        n_differing=n_differing,
+        floor=floors.edits(size, n_peers),
+        naive_times=n_peers,
+        note=f"naive: 1 peer x {n_peers}",
+        most_bare=1.15 * (1 + n_peers / size.n_blocks),
+        has_peak=False,
     )
 
 

@@ -16,8 +16,13 @@ from semseg_cli.settings.compare import Compare
 from semseg_cli.settings.inputs import LookupSetup, Setup, StatsSetup, TrainSetup
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS, Method
-from semseg_cli.settings.options import SettingsCommand, with_settings
+from semseg_cli.settings.options import (
+    SettingsCommand,
+    warn_of_unknown_variables,
+    with_settings,
+)
 from semseg_cli.settings.output import Checkup, Format, Output, Recorded, Shown, Ui
+from semseg_cli.settings.suite import Suite
 from semseg_cli.settings.training import KeepStats, Training
 
 app = typer.Typer(
@@ -61,6 +66,7 @@ def main(
     ] = False,
 ) -> None:
     """Is this sparse-autoencoder latent really, and only, about this class?"""
+    warn_of_unknown_variables()
     name = context.invoked_subcommand
     if ranks.n_ranks() > 1 and name not in SHARED:
         raise UsageError(
@@ -92,6 +98,15 @@ def _add_method(kind: type[Method]) -> None:
 
 for _kind in METHODS:
     _add_method(_kind)
+
+
+@app.command(Suite.command, cls=SettingsCommand)
+@with_settings
+def suite(settings: Suite, setup: Setup, output: Shown) -> None:
+    """Run every method, control and baseline, and say for which classes the latent is the cause."""
+    from semseg_cli.commands.suite.command import run_suite
+
+    run_suite(setup, settings, output)
 
 
 @app.command("doctor", cls=SettingsCommand)
@@ -154,7 +169,12 @@ def ui(settings: Ui) -> None:
 def upload(
     folders: Annotated[list[Path], typer.Argument(help="Run folders (below --dump-to).")],
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store; else the one the run was meant for.")
+        str | None,
+        typer.Option(
+            envvar="SEMSEG_TRACKING_URI",
+            show_envvar=False,
+            help="MLflow store; else the one the run was meant for.",
+        ),
     ] = None,
 ) -> None:
     """Finish the tracking of runs whose store failed or that were not tracked."""

@@ -30,6 +30,7 @@ METHODS = {
     "rand-feat": "random-feature",
     "rand-vec": "random-vector",
     "mean-diff": "mean-difference",
+    "other-class": "other-class-feature",
 }
 
 

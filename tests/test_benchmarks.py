@@ -11,11 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import floors, naive, ours
+from benchmarks import faults, floors, naive, ours
 from benchmarks.__main__ import main
 from benchmarks.full import full_tables, jobs, measure_full
 from benchmarks.memory import can_reset, peak_of
@@ -25,7 +26,7 @@ from benchmarks.sizes import FULL, TINY, VITB
 from benchmarks.timing import bare, measure, prepared
 from benchmarks.world import LABEL_THRESHOLD, Generated, World, make_world, resized
 from semseg_cli.data.batches import Sample
-from semseg_cli.errors import UsageError
+from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.experiment.flip_rate import flipped_share
 
 REPOSITORY = Path(__file__).parents[1]
@@ -293,3 +294,26 @@ def test_whole_runs_and_stages_are_measured_from_files() -> None:
 
 def test_the_large_size_is_the_issues() -> None:
     assert (FULL.n_images, FULL.n_classes, FULL.d_sae) == (2000, 150, 24_576)
+
+
+def test_a_fault_of_a_reader_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(_: Path) -> None:
+        while True:
+            pass
+
+    def refusing(_: Path) -> None:
+        raise SemsegError("it is damaged")
+
+    kind = faults.Kind("a", tmp_path, lambda at: 1 / 0)
+    assert faults.judge(kind, tmp_path) == "traceback"
+    assert faults.judge(replace(kind, read=lambda at: None), tmp_path) == "taken"
+    assert faults.judge(replace(kind, read=refusing), tmp_path) == "refused"
+    monkeypatch.setattr(faults, "MOST_SECONDS", 0.01)
+    assert faults.judge(replace(kind, read=endless), tmp_path) == "without end"
+
+
+def test_a_damaged_file_is_another_and_the_same_for_its_seed() -> None:
+    data = b'{"a": 12, "b": [1.5, 2]}' * 20
+    made = [faults.damaged(data, np.random.default_rng([0, n])) for n in range(50)]
+    assert made == [faults.damaged(data, np.random.default_rng([0, n])) for n in range(50)]
+    assert sum(one != data for one in made) >= 45

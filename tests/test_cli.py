@@ -12,6 +12,7 @@ from mlflow.tracking import MlflowClient
 from terminal import Done, Terminal, options
 from worlds import PLANTED, World
 
+from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.report import Report
 from semseg_cli.settings.methods import METHODS, Method
 
@@ -22,7 +23,7 @@ FILES = {
 
 
 def report_of(folder: Path) -> Report:
-    return Report.from_dict(json.loads((folder / "report.json").read_text()))
+    return RunFolder(folder).report()
 
 
 def stored_runs(terminal: Terminal, experiment: str) -> list[Run]:
@@ -54,7 +55,7 @@ def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
     (folder,) = terminal.runs()
     expected = FILES | ({"lookup.csv"} if method().needs_latents else set())
     expected |= {"stats.safetensors"} if method().needs_statistics else set()
-    n_draws = Report.from_dict(json.loads((folder / "report.json").read_text())).n_draws
+    n_draws = RunFolder(folder).report().n_draws
     expected |= {"draws.csv"} if n_draws > 1 else set()
     assert {path.name for path in folder.iterdir()} == expected
     report = report_of(folder)

@@ -34,6 +34,7 @@ MAKING = ("stats", "train-head")
 COMMANDS = (
     "lookup",
     *METHOD_COMMANDS,
+    "suite",
     *MAKING,
     "doctor",
     "compare",

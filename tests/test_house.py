@@ -13,7 +13,7 @@ FLOORS = (
     {"show"},
     {"models", "runs"},
     {"data", "settings"},
-    {"ranks", "demo", "files"},
+    {"ranks", "demo", "files", "readers"},
     {"errors", "interrupts", "progress", "typed", "__init__"},
 )
 

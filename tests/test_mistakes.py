@@ -53,6 +53,14 @@ WRONG_OPTIONS = {
     ),
     "unknown preset": ({"preset": "demon"}, "There is no preset 'demon': choose one of "),
     "missing input": ({"sae_ckpt": ""}, "Missing --sae-ckpt: name them all, or take --preset demo"),
+    "too many workers": ({"workers": "100000"}, "--workers is 100000: give a number from 0 to 256"),
+    "batch beyond all memory": ({"batch_size": str(10**12)}, "--batch-size is 1000000000000: give"),
+    "memory beyond all": ({"memory_budget": "1e300"}, "--memory-budget is 1e+300: give a number"),
+    "digits": ({"images": "9" * 400}, "--images has too many digits"),
+    "tag that MLflow refuses": ({"tag": "cost$=3"}, "--tag has the key 'cost$': give letters"),
+    "tag of MLflow": ({"tag": "mlflow.user=me"}, "--tag has the key 'mlflow.user': mlflow. and"),
+    "tag of ours": ({"tag": "semseg.kind=x"}, "--tag has the key 'semseg.kind'"),
+    "tag that is a path": ({"tag": "a/../b=x"}, "--tag has the key 'a/../b'"),
     "tag without value": ({"tag": "x"}, "--tag is 'x': give it as KEY=VALUE"),
 }
 
@@ -89,7 +97,6 @@ TOML = {
     "unknown key": ("scal = 2", "has the unknown key 'scal': did you mean scale?"),
     "wrong type": ("batch_size = 'two'", "has batch_size = 'two': expected int"),
     "wrong list": ("scale = ['a']", "has scale = 'a': expected float or int"),
-    "no TOML": ("scale =", "is no TOML"),
 }
 
 
@@ -114,10 +121,10 @@ MISSING = {
     "sae_ckpt": "The SAE file no cannot be read (No such file or directory): check --sae-ckpt",
     "seg_ckpt": "The head no cannot be read (No such file or directory): check --seg-ckpt",
     "imgs_root": "The dataset folder no does not exist: check --imgs-root",
-    "act_mean": "The statistic act_mean cannot be read from no",
-    "act_norm": "The statistic act_norm cannot be read from no",
-    "sparsity": "The statistic sparsity cannot be read from no",
-    "top_values": "The statistic top_values cannot be read from no",
+    "act_mean": "The statistic act_mean cannot be read: no cannot be read (No such file",
+    "act_norm": "The statistic act_norm cannot be read: no cannot be read (No such file",
+    "sparsity": "The statistic sparsity cannot be read: no cannot be read (No such file",
+    "top_values": "The statistic top_values cannot be read: no cannot be read (No such file",
     "lookup": "The lookup no.csv cannot be read",
     "config": "The settings file no cannot be read (No such file or directory): check --config",
 }
@@ -269,7 +276,10 @@ def test_a_layer_out_of_range_is_told(layer: str, world: World, terminal: Termin
     ("values", "sentence"),
     [
         ({"sparsity": [0.1] * 3}, "sparsity has shape (3,), expected (15,)"),
-        ({"top_values": [float("nan")] * 15}, "top_values in stats.json holds NaN"),
+        (
+            {"top_values": [float("nan")] * 15},
+            "stats.json cannot be read (no JSON: it holds NaN",
+        ),
         ({"act_norm": 0.0}, "act_norm must be one number above 0"),
     ],
 )
@@ -291,7 +301,7 @@ def test_bad_statistics_are_told(
         ("class_id,latent\n1,15\n", "latent '15' is not one of 0 to 14"),
         ("class_id,latent\n1,2\n1,2\n", "latent 2 is there twice for wall"),
         ("class_id,latent,coefficient\n1,2,9\n", "times the scale is beyond 10 times"),
-        ("a,b\n1,2\n", "it needs latent, and class_id or class_name"),
+        ("a,b\n1,2\n", "it lacks the column latent, it has a, b"),
     ],
 )
 def test_a_bad_lookup_is_told(text: str, sentence: str, world: World, terminal: Terminal) -> None:

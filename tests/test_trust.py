@@ -9,6 +9,7 @@ from numpy.random import default_rng
 from benchmarks.trust import accepted, worlds
 from benchmarks.trust.coverage import Cell, cell_of
 from benchmarks.trust.draws import ControlErrors
+from benchmarks.trust.images_needed import PAIRS, relative_widths, widths
 from benchmarks.trust.pairs import Errors, inverted
 from semseg_cli.runs.inference import Interval, flip_tests
 
@@ -82,3 +83,20 @@ def test_a_control_s_method_has_the_mean_of_the_draws() -> None:
         others = draws.sum(axis=(0, 1))
         gaps.append((changed / orig - others[:, 1] / others[:, 0]).mean())
     assert np.mean(gaps) == pytest.approx(0, abs=4 * np.std(gaps) / np.sqrt(len(gaps)))
+
+
+def test_widths_are_by_the_value_and_margins_without_noise_are_narrower() -> None:
+    half = Interval(0.5, 0.4, 0.6, 9.0, 9, "Wilson")
+    thin, zero = replace(half, lo=None, hi=None), replace(half, value=0.0)
+    found = relative_widths([half, thin, zero])
+    assert found[0] == pytest.approx(0.2)
+    assert np.isnan(found[1:]).all()
+    draw, whole = default_rng(5), np.full((40, 3), 50)
+    table = {name: whole for (name, _), _ in PAIRS.values()}
+    for (_, part), _ in PAIRS.values():
+        table[part] = draw.binomial(50, draw.beta(0.5, 0.5, (40, 3)))
+    margins = {f"{name}_sum": whole * draw.normal(2, 0.1, (40, 3))
+               for name in ("margin_drop", "other_margin")}  # fmt: skip
+    for what in PAIRS:
+        flips, of_margins = widths({**table, **margins}, what)
+        assert (of_margins < 0.3 * flips).all()

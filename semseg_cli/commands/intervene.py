@@ -3,30 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from semseg_cli.commands.method_runs import datasets_of, planned_runs, write_run
 from semseg_cli.commands.next_steps import compare_commands, print_where
 from semseg_cli.commands.opening import open_parts, open_store, print_plan
-from semseg_cli.commands.recording import (
-    Planned,
-    dataset_meta,
-    finish,
-    recorded,
-    settings_of,
-    shared_meta,
-)
+from semseg_cli.commands.recording import finish, recorded, shared_meta
 from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.commands.same_settings import require_same_settings
-from semseg_cli.experiment.choose_latents import check_method, is_manual
+from semseg_cli.experiment.choose_latents import check_method
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.result_files import (
     choice_rows,
     class_rows,
-    write_outcome,
-    write_stats,
 )
 from semseg_cli.experiment.run import Outcome, run
-from semseg_cli.experiment.samples import image_groups, refuse_overlap, with_draws
-from semseg_cli.experiment.session import Session
+from semseg_cli.experiment.samples import image_groups, refuse_overlap, warn_of_seen, with_draws
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import from_lead, is_lead
 from semseg_cli.runs.choice import choice_notes
@@ -34,9 +25,7 @@ from semseg_cli.runs.contents import is_chosen_on_evaluation
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.groups import sampling_notes
 from semseg_cli.runs.lookup_csv import Reused
-from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup
-from semseg_cli.settings.latent_choice import LatentChoice, Selection
 from semseg_cli.settings.methods import Method
 from semseg_cli.settings.output import Output, Shown
 from semseg_cli.show import console
@@ -48,7 +37,6 @@ from semseg_cli.show.run_tables import (
     measure_notes,
     summary_table,
 )
-from semseg_cli.show.tables import plain_number
 
 
 @together()
@@ -65,8 +53,9 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
             return
         check_method(session, method, reused)
         image_groups(session)
-        datasets = _datasets(session, method)
+        datasets = datasets_of(session, method)
         refuse_overlap(session, method)
+        warn_of_seen(session)
         if not is_lead():
             run(session, [method], reused, progress)
             return
@@ -74,15 +63,11 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
         of_lookups = [one.dataset for one in reused.values() if one.dataset]
         datasets += [one for one in of_lookups if (one["role"], one["digest"]) not in known]
         shared = {**shared_meta(session, output, datasets), "protocol": setup.protocol}
-        planned = [_planned(session.setup, method, scale, output, reused) for scale in method.scale]
+        planned = planned_runs(session.setup, method, reused, output.run_name)
         with recorded(planned, shared, output, store) as folders:
             outcomes = run(session, [method], reused, progress)
             for folder, outcome in zip(folders, outcomes, strict=True):
-                write_outcome(folder, outcome, session.dataset)
-                write_stats(folder, outcome.session.pipeline)
-                if method.has_other_latents:
-                    digest = outcome.session.pipeline.sae.digest
-                    folder.update(digests={**folder.meta["digests"], "sae": digest})
+                write_run(folder, method, outcome)
             _draw(outcomes, folders, output)
     _print_outcomes(outcomes, folders, output, setup.dtype)
     if store is not None:
@@ -97,42 +82,6 @@ def _draw(outcomes: Sequence[Outcome], folders: Sequence[RunFolder], output: Sho
         for folder, outcome in zip(folders, outcomes, strict=True):
             add_examples(folder, outcome.session, outcome, output.examples)
     add_all_pictures(folders)
-
-
-def _datasets(session: Session, method: Method) -> list[dict[str, Any]]:
-    """The images that a run depends on, as run.json has them."""
-    computes = method.needs_statistics and session.is_missing_stats
-    used = [dataset_meta(session.dataset, "evaluation")]
-    if method.looks_up or computes or method.n_more_passes:
-        used.append(dataset_meta(session.lookup_dataset, "lookup"))
-    return used
-
-
-def _planned(
-    setup: Setup, method: Method, scale: float, output: Output, reused: Mapping[str, Reused]
-) -> Planned:
-    by_hand = is_manual(method, reused)
-    run_name = output.run_name or method.run_name(is_manual=by_hand)
-    settings = method.at(scale)
-    if method.fixed_scale is not None:
-        scale = method.fixed_scale
-    elif not output.run_name or len(method.scale) > 1:
-        run_name += f" {method.scale_name(plain_number(scale))}"
-    meta = {
-        "kind": "intervention",
-        "command": method.command,
-        "method": method.report_name(is_manual=by_hand),
-        "scale": scale,
-        "run_name": run_name,
-    }
-    return Planned(meta, settings_of(setup, settings, without=_unused(method)))
-
-
-def _unused(method: Method) -> list[str]:
-    """The options on choosing latents, where nothing is chosen."""
-    if not method.needs_latents:
-        return [entry.key for entry in entries(LatentChoice)]
-    return [entry.key for entry in entries(Selection)] if method.lookup is not None else []
 
 
 def _reused(method: Method, output: Output) -> dict[str, Reused]:

@@ -1,5 +1,8 @@
 """The latents of each class, from the settings to the last printed line."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from semseg_cli.commands.next_steps import print_where
 from semseg_cli.commands.opening import open_parts, open_store, print_plan
 from semseg_cli.commands.recording import (
@@ -12,16 +15,21 @@ from semseg_cli.commands.recording import (
 )
 from semseg_cli.commands.same_settings import require_same_settings
 from semseg_cli.experiment.choose_latents import choose_latents
+from semseg_cli.experiment.latent_groups import latent_groups
 from semseg_cli.experiment.result_files import write_stats
+from semseg_cli.experiment.session import Session
+from semseg_cli.progress import Progress
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import is_lead
-from semseg_cli.runs.folder import LOOKUP_FILE
-from semseg_cli.runs.lookup_csv import lookup_text
+from semseg_cli.runs.folder import GROUPS_FILE, LOOKUP_FILE
+from semseg_cli.runs.lookup_csv import LookupRow, lookup_text
+from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.inputs import LookupSetup, Setup
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.output import Output
 from semseg_cli.show import console
+from semseg_cli.show.dictionary_tables import groups_table
 from semseg_cli.show.run_pictures import add_all_pictures
 from semseg_cli.show.run_tables import lookup_table
 from semseg_cli.show.tables import plain_number
@@ -34,16 +42,17 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
     store = open_store(output)
     setup = narrow(base, Setup)
     # F1 does not depend on the scale: one table serves all.
-    scales = choice.scale if choice.select == "causal" else choice.scale[:1]
+    scales = choice.scale if choice.tries_edits else choice.scale[:1]
     choice = narrow(choice, Choose, scale=scales)
     with console.progress_bars(quiet=output.quiet) as progress:
-        session = open_parts(setup, output, progress, needs_head=choice.select == "causal")
+        session = open_parts(setup, output, progress, needs_head=choice.tries_edits)
         if output.dry_run:
             print_plan(session, [choice])
             return
         datasets = [dataset_meta(session.lookup_dataset, "lookup")]
         if not is_lead():
-            choose_latents(session, choice, progress)
+            chosen = choose_latents(session, choice, progress)
+            _groups(session, choice, chosen, progress)
             return
         shared = shared_meta(session, output, datasets)
         planned = [_planned(session.settled(base), choice, scale, output) for scale in scales]
@@ -52,6 +61,10 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
             for folder, scale in zip(folders, scales, strict=True):
                 folder.write(LOOKUP_FILE, lookup_text(chosen[scale]).encode())
                 write_stats(folder, session.pipeline)
+            groups = _groups(session, choice, chosen, progress)
+            for folder, scale in zip(folders, scales, strict=True):
+                if scale in groups:
+                    folder.write(GROUPS_FILE, csv_text(groups[scale]).encode())
             if not output.no_plots:
                 add_all_pictures(folders)
     names = session.lookup_dataset.class_names
@@ -61,15 +74,34 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
         title = f"Latents by class: {folder.meta['run_name']}"
         table = lookup_table(rows, title, candidates=choice.top_k > 1, asked=asked)
         console.show(table, output.format)
+        if scale in groups and output.format == "table":
+            split = session.dataset.split
+            is_choosing = split == session.lookup_dataset.split
+            made = groups_table(groups[scale], split, is_choosing=is_choosing)
+            console.show(made, output.format)
     if store is not None:
         finish(folders)
     use = [f"Use:     semseg-cli auto-feat --lookup {folder.path}" for folder in folders]
+    if groups:
+        use += [f"Groups:  semseg-cli auto-feat --lookup {f.path / GROUPS_FILE}" for f in folders]
     print_where(folders, store, output, use)
+
+
+def _groups(
+    session: Session,
+    choice: Choose,
+    chosen: Mapping[float, Sequence[LookupRow]],
+    progress: Progress,
+) -> dict[float, list[dict[str, Any]]]:
+    if choice.max_group is None:
+        return {}
+    n_most = choice.select_images
+    return latent_groups(session, chosen, choice.max_group, n_most, progress)
 
 
 def _planned(base: LookupSetup, choice: Choose, scale: float, output: Output) -> Planned:
     default = f"lookup {choice.select}"
-    default += f" x{plain_number(scale)}" if choice.select == "causal" else ""
+    default += f" x{plain_number(scale)}" if choice.tries_edits else ""
     meta = {
         "kind": "lookup",
         "command": choice.command,

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from semseg_cli import tracking
 from semseg_cli.runs.folder import RunFolder
@@ -13,15 +14,24 @@ from semseg_cli.tracking.store_address import store_option, ui_command
 def compare_commands(store: str | None, folders: Sequence[RunFolder]) -> list[str]:
     """The command that compares these runs, from this working directory."""
     if store is None:
-        paths = [str(folder.path) for folder in folders]
+        paths = [_argument(folder.path) for folder in folders]
         return [
             f"Compare: {shlex.join(['semseg-cli', 'compare', *paths])}",
             f"Track:   {shlex.join(['semseg-cli', 'upload', *paths])}",
         ]
     experiment = folders[0].meta["experiment"]
     words = ["semseg-cli", "compare"]
-    words += [] if experiment == Output().experiment else ["--experiment", experiment]
+    words += [] if experiment == Output().experiment else _option("--experiment", experiment)
     return [f"Compare: {shlex.join([*words, *store_option(store)])}"]
+
+
+def _option(name: str, value: str) -> list[str]:
+    """An option as typed; a value that begins with a dash would pass for another."""
+    return [f"{name}={value}"] if value.startswith("-") else [name, value]
+
+
+def _argument(path: Path) -> str:
+    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def print_where(

@@ -48,9 +48,18 @@ def tell_of_demo(setup: Setup | TrainSetup, output: Recorded) -> None:
         console.say(DEMO_NOTE, quiet=output.quiet)
 
 
+def plan_lines(
+    session: Session, methods: Sequence[Method | Choose], n_more_tails: int = 0
+) -> list[str]:
+    """What a command would do, and how long it would take."""
+    device = session.pipeline.device
+    where = f"{n_ranks()} x {device.type}" if n_ranks() > 1 else device
+    plan = make_plan(session, methods, n_more_tails)
+    return [line.format(device=where) for line in plan.lines()]
+
+
 def print_plan(session: Session, methods: Sequence[Method | Choose]) -> None:
     """What a command would do, for `--dry-run`."""
-    out, device = console.stdout(), session.pipeline.device
-    where = f"{n_ranks()} x {device.type}" if n_ranks() > 1 else device
-    for line in make_plan(session, methods).lines():
-        out.print(line.format(device=where), markup=False)
+    out = console.stdout()
+    for line in plan_lines(session, methods):
+        out.print(line, markup=False)

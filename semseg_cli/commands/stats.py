@@ -2,6 +2,8 @@
 
 import io
 import shlex
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,18 +23,22 @@ from semseg_cli.commands.recording import (
 from semseg_cli.commands.same_settings import require_same_settings
 from semseg_cli.experiment.result_files import write_stats
 from semseg_cli.experiment.session import Session
+from semseg_cli.experiment.splicing import Splicing, spliced
 from semseg_cli.files import make_folder, write_atomic
 from semseg_cli.models.sae.statistics import NAMES, SaeStats
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import is_lead
-from semseg_cli.runs.folder import METRICS_FILE, STATS_FILE, STATS_MADE_FILE
+from semseg_cli.runs.folder import METRICS_FILE, SPLICE_FILE, STATS_FILE, STATS_MADE_FILE
+from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.inputs import Setup, StatsSetup
 from semseg_cli.settings.output import Recorded
 from semseg_cli.settings.training import KeepStats
 from semseg_cli.show import console
+from semseg_cli.show.dictionary_tables import splice_table, spliced_class_table
 from semseg_cli.show.run_tables import stats_table
 
+NO_HEAD = "What the network makes of it takes a head: --seg-ckpt."
 UNUSED = ("imgs_split",)  # of the options that name a dataset
 
 
@@ -46,9 +52,11 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
     store = open_store(output)
     if is_lead():
         _make_folders(keep)
-    setup = narrow(base, Setup)
+    has_head = base.seg_ckpt is not None
+    # Nothing is evaluated: one split serves for all.
+    setup = narrow(base, Setup, imgs=replace(base.imgs, split=base.lookup_split))
     with console.progress_bars(quiet=output.quiet) as progress:
-        session = open_parts(setup, output, progress, needs_head=False)
+        session = open_parts(setup, output, progress, needs_head=has_head)
         dataset = session.lookup_dataset
         given = [name for name in NAMES if name in session.given_stats]
         if output.dry_run:
@@ -59,6 +67,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
         datasets = [dataset_meta(dataset, "lookup")]
         if not is_lead():
             session.complete(progress)
+            spliced(session, progress)
             return
         shared = shared_meta(session, output, datasets)
         planned = [_planned(session.settled(base), keep, output)]
@@ -69,14 +78,22 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
             digests = {**shared["digests"], "lookup": dataset.digest}
             whole = {"act_norm": stats.act_norm, "summary": row, "given": given, "digests": digests}
             whole["act_mean"] = stats.act_mean.tolist()
+            splicing = spliced(session, progress)
+            whole["splices"] = splicing.rows
             write_stats(folders[0], session.pipeline)
             folders[0].write_json(STATS_MADE_FILE, whole)
-            folders[0].write_json(METRICS_FILE, {name: float(value) for name, value in row.items()})
+            folders[0].write_json(METRICS_FILE, metrics_of(row, splicing))
+            if splicing.class_rows:
+                folders[0].write(SPLICE_FILE, csv_text(splicing.class_rows).encode())
             save_copies(stats, keep)
     pipeline = session.pipeline
     notes = [f"Of the {dataset.split} split, {pipeline.site} of layer {pipeline.layer}."]
     notes += [f"Given, not computed: {', '.join(given)}."] if given else []
     console.show(stats_table(row, notes), output.format)
+    if output.format == "table":
+        console.show(splice_table(splicing.rows, () if has_head else (NO_HEAD,)), output.format)
+        if splicing.class_rows:
+            console.show(spliced_class_table(splicing.class_rows), output.format)
     if store is not None:
         finish(folders)
     file = keep.save or folders[0].path / STATS_FILE
@@ -120,6 +137,15 @@ def summary_of(session: Session) -> dict[str, int | float]:
         "n_images": len(dataset),
         "n_patches": len(dataset) * session.pipeline.vit.n_patches_per_img,
     }
+
+
+def metrics_of(row: Mapping[str, float], splicing: Splicing) -> dict[str, float]:
+    """All numbers of the statistics, and of both reconstructions."""
+    metrics = {name: float(value) for name, value in row.items()}
+    for prefix, of_one in zip(("", "pca_"), splicing.rows, strict=True):
+        known = {k: v for k, v in of_one.items() if isinstance(v, int | float) and k != "rank"}
+        metrics |= {f"{prefix}{key}": float(value) for key, value in known.items()}
+    return metrics
 
 
 def save_copies(stats: SaeStats, keep: KeepStats) -> None:

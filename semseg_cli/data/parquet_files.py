@@ -14,9 +14,10 @@ from functools import lru_cache
 from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.readers import open_file
 
 ROWS = 16  # of a batch
 KEPT = 4  # batches: threads ask for rows that are near each other, not in order
@@ -66,9 +67,9 @@ class ParquetPicture:
 StoredFile = Path | ParquetPicture
 
 
-def opened(file: StoredFile) -> Path | BytesIO:
-    """What Pillow opens."""
-    return file if isinstance(file, Path) else file.open()
+def opened(stored: StoredFile, file: str, expected: str) -> BinaryIO:
+    """What Pillow opens; `file` is what it is called, with its path."""
+    return open_file(stored, file, expected) if isinstance(stored, Path) else stored.open()
 
 
 @lru_cache(maxsize=READERS)

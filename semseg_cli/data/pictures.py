@@ -15,6 +15,7 @@ from PIL import Image
 from semseg_cli.data.label_map import LabelMap
 from semseg_cli.data.parquet_files import StoredFile, opened
 from semseg_cli.errors import SemsegError
+from semseg_cli.readers import unreadable
 
 # What Pillow raises for files that are no picture, cut, damaged, or too large to be one.
 READ_ERRORS = (
@@ -27,6 +28,8 @@ READ_ERRORS = (
     struct.error,
     Image.DecompressionBombError,
 )
+LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF", "HEIF")
+SPREAD = {"2": 85, "4": 17}  # bits per number -> factor
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,16 +57,15 @@ class Shape:
 
 
 @contextmanager
-def _reading(path: StoredFile, kind: str) -> Iterator[Image.Image]:
-    try:
-        with Image.open(opened(path)) as picture:  # closes the file, also where loading fails
-            yield picture
-    except READ_ERRORS as error:
-        reason = str(error) or type(error).__name__
-        raise SemsegError(
-            f"The {kind} {path} cannot be read ({reason}): replace it or remove it and its "
-            "partner, or skip such files with --skip-bad."
-        ) from error
+def _reading(stored: StoredFile, kind: str) -> Iterator[Image.Image]:
+    file = f"The {kind} {stored}"
+    expected = "replace it or remove it and its partner, or skip such files with --skip-bad"
+    with opened(stored, file, expected) as data:
+        try:
+            with Image.open(data) as picture:
+                yield picture
+        except READ_ERRORS as error:
+            raise unreadable(file, str(error) or type(error).__name__, expected) from error
 
 
 def check_pair(image_path: StoredFile, mask_path: StoredFile, labels: LabelMap) -> None:
@@ -72,6 +74,7 @@ def check_pair(image_path: StoredFile, mask_path: StoredFile, labels: LabelMap) 
         shape = _shape(image)
     with _reading(mask_path, "mask") as mask:
         _check_mask(mask, mask_path, shape, labels)
+        _check_stored(mask, mask_path)
 
 
 def read_pair(
@@ -87,10 +90,12 @@ def read_pair(
         image.load()
         picture = _to_rgb(image)
     with _reading(mask_path, "mask") as mask:
+        _check_mask(mask, mask_path, shape, labels)
+        factor = _check_stored(mask, mask_path)
         mask.load()
-    _check_mask(mask, mask_path, shape, labels)
-    if mask.mode == "1":
-        mask = Image.fromarray(np.asarray(mask).astype(np.uint8))
+    if mask.mode == "1" or factor > 1:
+        mask = Image.fromarray(np.asarray(mask).astype(np.uint8) // np.uint8(factor))
+    _check_palette(mask, mask_path)
     _check_numbers(mask, mask_path, labels)
     turn = _TURNS.get(shape.orientation)
     if turn is None:
@@ -129,6 +134,36 @@ def _check_mask(mask: Image.Image, path: StoredFile, shape: Shape, labels: Label
         raise SemsegError(
             f"The mask {path} has mode {mask.mode!r}, expected an {bits} one of label ids "
             f"({', '.join(labels.modes)}): convert it."
+        )
+
+
+def _check_stored(mask: Image.Image, path: StoredFile) -> int:
+    """By how much Pillow multiplies the stored numbers: grey of 2 or 4 bits is spread to 255.
+
+    Raises:
+        SemsegError: the file's format changes numbers at the edges of regions.
+    """
+    if mask.format in LOSSY:
+        raise SemsegError(
+            f"The mask {path} is a {mask.format}, which does not keep label ids exactly: make "
+            "masks as PNG, from the original ones."
+        )
+    raw = next((str(tile[3]) for tile in getattr(mask, "tile", ())), "")
+    return SPREAD.get(raw.split(";")[-1][:1], 1) if raw.startswith("L;") else 1
+
+
+def _check_palette(mask: Image.Image, path: StoredFile) -> None:
+    """Refuses a palette of greys that are not the numbers: either may be what is meant."""
+    if mask.mode != "P":
+        return
+    colours = np.array(mask.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+    used = np.flatnonzero(mask.histogram()[: len(colours)])
+    greys = colours[used]
+    is_grey = bool((greys == greys[:, :1]).all())
+    if len(used) and is_grey and not np.array_equal(greys[:, 0], used):
+        raise SemsegError(
+            f"The mask {path} has a palette in which number {used[-1]} is grey {greys[-1, 0]}: it "
+            "is not clear which is the label id, save it as an 8-bit grey PNG."
         )
 
 

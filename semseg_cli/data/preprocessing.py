@@ -3,6 +3,7 @@
 Masks go through the same geometry with nearest neighbour, so that labels stay on their pixels.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from semseg_cli.data.label_map import LabelMap
 from semseg_cli.errors import SemsegError
 from semseg_cli.typed import typed
 
+LARGEST = 10_000  # pixels of a side
 Size = tuple[int, int]  # height, width
 
 
@@ -100,10 +102,10 @@ def from_published(
     Raises:
         ValueError: it asks for something else than one resize and one centre crop to a fixed size.
     """
-    scales = values.get("do_rescale", True)
+    scales, factor = values.get("do_rescale", True), values.get("rescale_factor", 1 / 255)
     made = replace(
         family,
-        divisor=1 / float(values.get("rescale_factor", 1 / 255)) if scales else 1.0,
+        divisor=1 / _number("rescale_factor", factor) if scales else 1.0,
         mean=_channels(values, "image_mean", family.mean, 0.0),
         std=_channels(values, "image_std", family.std, 1.0),
     )
@@ -115,6 +117,8 @@ def from_published(
     crop = resize
     if values.get("do_center_crop", family.keeps_aspect):
         crop, _ = _size(values, "crop_size", family.crop, False)
+    if not all(1 <= side <= LARGEST for side in (*crop, *resize)):
+        raise ValueError(f"crop_size is {crop}, size {resize}: expected sides of 1 to {LARGEST}")
     if crop[0] > resize[0] or crop[1] > resize[1]:
         raise ValueError(f"crop_size is {crop}, larger than size {resize}")
     resample = values.get("resample")
@@ -135,10 +139,18 @@ def _channels(
     given = values.get(name)
     if given is None:
         return family
-    numbers = tuple(float(v) for v in (given if isinstance(given, list) else [given] * 3))
+    listed = given if isinstance(given, list) else [given] * 3
+    numbers = tuple(_number(name, one) for one in listed[:4])
     if len(numbers) != 3 or (name == "image_std" and not all(numbers)):
         raise ValueError(f"{name} is {given}: expected three numbers, and no std of 0")
     return numbers
+
+
+def _number(name: str, value: Any) -> float:
+    number = float(value) if isinstance(value, int | float) else math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {str(value)[:40]}: expected a finite number")
+    return number
 
 
 def _size(

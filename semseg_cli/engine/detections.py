@@ -6,7 +6,7 @@ patches on which it is. F1 = 2 TP / (2 TP + FP + FN) = 2 TP / (A + N), over the 
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -187,6 +187,7 @@ def rank_latents(
     max_freq: float,
     top_k: int,
     n_chosen: int = 1,
+    also: Mapping[int, Collection[int]] | None = None,
 ) -> list[LookupRow]:
     """The `top_k` best latents of each class by F1, the first `n_chosen` marked as chosen.
 
@@ -200,39 +201,63 @@ def rank_latents(
         max_freq: bound on the firing frequency.
         top_k: rows per class.
         n_chosen: rows per class that are marked as chosen.
+        also: class id -> candidates that have a row whatever their rank.
     """
-    frequency_s, maximum_s = (values.cpu().numpy() for values in (stats.sparsity, stats.top_values))
     candidates = np.flatnonzero(is_candidate(stats, max_freq).numpy())
     tp_cks = detections.tp_of(torch.from_numpy(candidates)).cpu().numpy()
     active_ks = tp_cks.sum(axis=0)
-    thresholds, n_c = detections.thresholds, detections.n.cpu().numpy()
+    n_c = detections.n.cpu().numpy()
     rows = []
     for class_id, n_class in enumerate(detections.n.tolist()):
         if class_id == 0 or n_class == 0 or not len(candidates):
             continue
-        tp_ks = tp_cks[class_id]
-        scores = best_over_thresholds(tp_ks, active_ks, n_class)
-        order = np.argsort(-scores.f1_s, kind="stable")[:top_k]
-        for rank, i in enumerate(order[scores.f1_s[order] > 0], start=1):
+        scores = best_over_thresholds(tp_cks[class_id], active_ks, n_class)
+        order = np.argsort(-scores.f1_s, kind="stable")
+        listed = np.arange(len(order)) < top_k
+        listed &= scores.f1_s[order] > 0
+        listed |= np.isin(candidates[order], list((also or {}).get(class_id, ())))
+        for place in np.flatnonzero(listed):
+            i = order[place]
             k = int(scores.threshold_s[i])
-            tp, active = int(tp_ks[k, i]), int(active_ks[k, i])
+            counted = _Counted(int(tp_cks[class_id, k, i]), int(active_ks[k, i]), n_class)
             rows.append(
                 LookupRow(
                     class_id=class_id,
                     class_name=class_names[class_id - 1],
-                    rank=rank,
+                    rank=int(place) + 1,
                     latent=int(candidates[i]),
-                    chosen=rank <= n_chosen,
-                    threshold=thresholds.in_activations(k, int(candidates[i])),
-                    threshold_share=thresholds.share(k),
+                    chosen=bool(place < n_chosen),
+                    threshold=detections.thresholds.in_activations(k, int(candidates[i])),
+                    threshold_share=detections.thresholds.share(k),
                     f1=float(scores.f1_s[i]),
-                    precision=ratio(tp, active),
-                    recall=ratio(tp, n_class),
-                    iou=ratio(tp, active + n_class - tp),
+                    precision=counted.precision,
+                    recall=counted.recall,
+                    iou=counted.iou,
                     n_patches=n_class,
-                    frequency=float(frequency_s[candidates[i]]),
-                    maximum=float(maximum_s[candidates[i]]),
+                    frequency=float(stats.sparsity[candidates[i]]),
+                    maximum=float(stats.top_values[candidates[i]]),
                     class_share=share_of_classes(tp_cks[1:, k, i], n_c[1:]),
                 )
             )
     return rows
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Detected patches of a class, all detected patches, and the patches of the class."""
+
+    tp: int
+    active: int
+    n_class: int
+
+    @property
+    def precision(self) -> float:
+        return ratio(self.tp, self.active)
+
+    @property
+    def recall(self) -> float:
+        return ratio(self.tp, self.n_class)
+
+    @property
+    def iou(self) -> float:
+        return ratio(self.tp, self.active + self.n_class - self.tp)

@@ -28,8 +28,9 @@ def evaluate(
     *,
     n_classes: int,
     class_ids: Sequence[int] | None = None,
-    is_wanted: Bool[Tensor, "n_images rows"] | None = None,
+    is_wanted: Sequence[Bool[Tensor, "n_images rows"]] | None = None,
     manifold: Manifold | None = None,
+    has_outcomes: bool = True,
     progress: Progress = silent,
     description: str = "edits",
 ) -> list[Measured]:
@@ -45,22 +46,24 @@ def evaluate(
         protocol: "class" or "label".
         n_classes: C of the dataset.
         class_ids: the classes counted where one edit serves all (default: all).
-        is_wanted: which rows to run on which images (class protocol; default: all). Outcomes are
-            measured only where all are run.
+        is_wanted: of each intervention which rows to run on which images (class protocol; default:
+            all). Outcomes are measured only where all are run.
         manifold: of the clean residuals, for how far off it edits are.
+        has_outcomes: whether outcomes are measured; without them an edit costs little but its tail.
         progress: told about clean and edited images.
         description: what the progress calls this.
     """
     own = loader.positions
     counted = class_ids or range(1, n_classes + 1)
-    reference = Reference(n_classes) if is_wanted is None else None
+    reference = Reference(n_classes) if has_outcomes and is_wanted is None else None
     all_measured = []
-    for one in interventions:
+    masks = [None] * len(interventions) if is_wanted is None else is_wanted
+    for one, wanted in zip(interventions, masks, strict=True):
         counts, outcomes = _new_counts(one, counted, own, n_classes), None
         if reference:
             ids, grid = counts.class_ids.tolist(), pipeline.vit.grid
             outcomes = Outcomes(ids, len(own), grid, reference, own.start, manifold is not None)
-        all_measured.append(Measured(one, counts, outcomes, is_wanted))
+        all_measured.append(Measured(one, counts, outcomes, wanted))
     n_tails = sum(_n_tails(measured, own, protocol) for measured in all_measured)
     advance = progress(description, len(own) + n_tails)
     for batch, tokens_bnd in pipeline.residuals(loader):
@@ -89,7 +92,8 @@ def _new_counts(
 
 def _n_tails(measured: Measured, own: range, protocol: Protocol) -> int:
     """How many edited images go through the rest of the network."""
+    n_draws = len(measured.intervention.draws)
     if measured.is_wanted is not None:
-        return int(measured.is_wanted[own.start : own.stop].sum())
+        return int(measured.is_wanted[own.start : own.stop].sum()) * n_draws
     per_draw = len(measured.first.class_ids) if protocol == "class" else 1
-    return len(own) * per_draw * len(measured.intervention.draws)
+    return len(own) * per_draw * n_draws

@@ -11,7 +11,7 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.collectives import all_sum
-from semseg_cli.settings.methods import Direction
+from semseg_cli.settings.intervening import Direction
 
 ROUNDING = 1e-9  # of the mean square length of residuals
 

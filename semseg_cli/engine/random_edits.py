@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from semseg_cli.engine.edits import ALL_CLASSES, Edit, generator
@@ -25,6 +25,19 @@ def rand_vec(pipeline: Pipeline, scale: float, seed: int, draw: int = 0) -> Edit
     return Edit(RandVec.name, scale, (ALL_CLASSES,), length, None, None, "random", seed, draw)
 
 
+def live_latents(pipeline: Pipeline) -> Int64[Tensor, " n"]:
+    """The latents that fired on the statistics split.
+
+    Raises:
+        SemsegError: none did.
+    """
+    stats = pipeline.latent_stats
+    live = torch.nonzero((stats.sparsity > 0) & (stats.top_values > 0)).flatten()
+    if not len(live):
+        raise SemsegError("No latent of the SAE ever fired: check --sparsity and --top-values.")
+    return live
+
+
 def rand_feat(
     pipeline: Pipeline,
     method: RandFeat,
@@ -42,10 +55,7 @@ def rand_feat(
     Raises:
         SemsegError: no latent is live.
     """
-    stats = pipeline.latent_stats
-    live = torch.nonzero((stats.sparsity > 0) & (stats.top_values > 0)).flatten()
-    if not len(live):
-        raise SemsegError("No latent of the SAE ever fired: check --sparsity and --top-values.")
+    stats, live = pipeline.latent_stats, live_latents(pipeline)
     like = {"frequency": stats.sparsity, "max": stats.top_values}.get(method.match)
     drawn = {}
     for class_id in class_ids if method.match == "none" else sorted(latents):

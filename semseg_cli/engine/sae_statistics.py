@@ -1,10 +1,11 @@
 """Statistics of an autoencoder on a dataset: input mean and norm, firing frequency, maxima."""
 
 import hashlib
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ from semseg_cli.models.sae.statistics import (
     SaeStats,
     check_stats,
     from_tensors,
-    load_stat,
     own_scaling,
+    read_stats,
     save_stats,
 )
 from semseg_cli.models.vit import Backbone
@@ -33,6 +34,7 @@ from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.collectives import all_max, all_sum
 from semseg_cli.ranks.group import from_lead, is_lead
 
+log = logging.getLogger("semseg_cli")
 CHUNK_ROWS = 65536  # residuals read back at once
 
 
@@ -57,23 +59,25 @@ def cached_stats(
     key.update(repr((*of_vit, sae.digest, dataset.digest)).encode())
     for name in sorted(given):
         key.update(name.encode() + given[name].numpy().tobytes())
-    path = cache_dir / "stats" / f"{key.hexdigest()}.safetensors"
-    if known := from_lead("kept statistics", lambda: _known(path, sae)):
+    identity = key.hexdigest()
+    path = cache_dir / "stats" / f"{identity}.safetensors"
+    if known := from_lead("kept statistics", lambda: _known(path, identity, sae)):
         return from_tensors(from_safetensors(known))
     stats = compute_stats(residuals, sae, given, cache_dir, progress)
     if is_lead():
-        save_stats(path, stats)
+        save_stats(path, stats, identity)
     return stats
 
 
-def _known(path: Path, sae: SparseAutoencoder) -> bytes:
+def _known(path: Path, identity: str, sae: SparseAutoencoder) -> bytes:
     """The cached statistics; nothing where there are none."""
-    if path.is_file():
+    if path.exists():
         try:
-            loaded = {name: load_stat(name, str(path)) for name in NAMES}
-            return to_safetensors(check_stats(loaded, sae.d_model, sae.d_sae))
-        except SemsegError:
-            path.unlink(missing_ok=True)  # a damaged file is as good as none
+            return to_safetensors(check_stats(read_stats(path, identity), sae.d_model, sae.d_sae))
+        except SemsegError as error:
+            log.warning("The statistics in %s are computed anew: %s", path, error)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
     make_folder(path.parent, "--cache-dir")  # before anything is computed
     return b""
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from semseg_cli.engine.blocks import N_BLOCKS, BlockDetections, block_of
-from semseg_cli.engine.counts import Counts
 from semseg_cli.ranks.collectives import all_sum
 from semseg_cli.runs.lookup_csv import LookupRow
 
@@ -79,24 +79,27 @@ def with_f1_stability(
 
 
 def with_effect_stability(
-    rows: Sequence[LookupRow], counts: Counts, n_images: int, n_chosen: int
+    rows: Sequence[LookupRow], counts_gr4: Int64[Tensor, "g rows 4"], n_chosen: int
 ) -> list[LookupRow]:
-    """The rows of the causal rule, its candidates by F1 being what they are, with `stability` and
-    `runner_up`."""
-    counts_gr4 = by_block(counts.per_image, counts.begin, n_images).numpy()
-    weights_rg = resamples(len(counts_gr4))
+    """The rows of the causal rules, tried on the same images of each class, with `stability` and
+    `runner_up`; counts are by block."""
+    counts = counts_gr4.numpy()
+    weights_rg = resamples(len(counts))
     made = []
     for own in _by_class(rows):
-        shares = chosen_again(effects_of_resamples(counts_gr4[:, own], weights_rg), n_chosen)
-        is_thin = (counts_gr4[:, own[0], 0] > 0).sum() < LEAST_BLOCKS
+        shares = chosen_again(effects_of_resamples(counts[:, own], weights_rg), n_chosen)
+        is_thin = (counts[:, own[0], 0] > 0).sum() < LEAST_BLOCKS
         made += told([rows[i] for i in own], [None if is_thin else share for share in shares])
     return made
 
 
-def by_block(per_image: Tensor, begin: int, n_images: int) -> Tensor:
-    """Counts per image, of images from position `begin` on, added up by block and over ranks."""
+def by_block(
+    per_image: Int64[Tensor, "b rows 4"], positions_b: Int64[Tensor, " b"], n_images: int
+) -> Int64[Tensor, "g rows 4"]:
+    """Counts per image, of the images at these of `n_images` positions, added up by block and over
+    ranks."""
     total = torch.zeros(min(N_BLOCKS, n_images), *per_image.shape[1:], dtype=torch.int64)
-    total.index_add_(0, block_of(torch.arange(len(per_image)) + begin, n_images), per_image)
+    total.index_add_(0, block_of(positions_b, n_images), per_image)
     all_sum(total)
     return total
 

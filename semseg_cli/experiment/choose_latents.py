@@ -1,20 +1,24 @@
 """Each class's latents: chosen on the lookup split, or taken from a lookup that fits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from semseg_cli.engine.causal_choice import select_causal, wanted_images
+import torch
+
+from semseg_cli.engine.causal_choice import Drives, select_causal
 from semseg_cli.engine.detections import (
+    Detections,
     count_detections,
     is_candidate,
     rank_latents,
     warn_of_left_out,
 )
 from semseg_cli.engine.edits import MAX_SCALE
+from semseg_cli.engine.first_order import first_order_falls, gradient_images
 from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.stability import RIVALS, with_f1_stability
 from semseg_cli.engine.thresholds import Thresholds, warn_of_small_maxima
-from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.errors import NoLatents, SemsegError, UsageError
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.runs.lookup_csv import LookupRow, Reused, chosen_latents, lookup_text, read_lookup
@@ -36,47 +40,95 @@ def choose_latents(
     """Per scale the candidate rows of every class to intervene on, the chosen ones marked.
 
     Raises:
-        SemsegError: no class has a latent.
+        NoLatents: no class has a latent.
     """
     session.complete(progress)
-    pipeline, setup, dataset = session.pipeline, session.setup, session.lookup_dataset
-    wanted = set(session.classes_of(dataset))
-    loader = session.loader(dataset)
-    names, n_chosen = dataset.class_names, choice.top_k_group
-    top_k, stats = choice.n_listed, pipeline.latent_stats
-    thresholds = Thresholds.shares_of_maximum(choice.threshold, stats)
-    candidates_s = is_candidate(stats, choice.max_freq)
+    pipeline, dataset = session.pipeline, session.lookup_dataset
+    stats = pipeline.latent_stats
     detections = count_detections(
-        pipeline, loader, setup.label_threshold, thresholds, progress, candidates_s
+        pipeline,
+        session.loader(dataset),
+        session.setup.label_threshold,
+        Thresholds.shares_of_maximum(choice.threshold, stats),
+        progress,
+        is_candidate(stats, choice.max_freq),
     )
     warn_of_small_maxima(float(detections.most))
-    rivals = max(top_k, RIVALS)
-    ranked = rank_latents(detections, stats, names, choice.max_freq, rivals, n_chosen)
+    rows = _best_detectors(session, choice, detections)
+    if not choice.tries_edits:
+        return dict.fromkeys(choice.scale, rows)
+    scales = sorted(set(choice.tried_at))
+    rows_at = dict.fromkeys(scales, rows)
+    if choice.select == "cause":
+        rows_at = _with_drivers(session, choice, detections, rows, progress)
+    chosen = select_causal(
+        pipeline,
+        rows_at,
+        detections.occurs,
+        lambda positions, n_latents: session.loader(dataset.subset(positions), n_latents),
+        n_most=choice.select_images,
+        n_chosen=choice.top_k_group,
+        progress=progress,
+    )
+    return {at: chosen[tried] for at, tried in zip(choice.scale, choice.tried_at, strict=True)}
+
+
+def _best_detectors(
+    session: Session, choice: Choose | Method, detections: Detections
+) -> list[LookupRow]:
+    """The best rows of every class by F1, with how often each would be chosen again."""
+    names, stats = session.lookup_dataset.class_names, session.pipeline.latent_stats
+    wanted = set(session.classes_of(session.lookup_dataset))
+    top_k, n_chosen = choice.n_listed, choice.top_k_group
+    ranked = rank_latents(detections, stats, names, choice.max_freq, max(top_k, RIVALS), n_chosen)
     warn_of_left_out(detections, stats, ranked, choice.max_freq)
     assert detections.blocks is not None
     every = [row for row in ranked if row.class_id in wanted]
     every = with_f1_stability(every, detections.blocks, n_chosen)
     rows = [row for row in every if row.rank <= top_k]
     if not rows:
-        raise SemsegError(
+        raise NoLatents(
             "No class has a latent: none has clean patches in the lookup split that a latent with "
             f"firing frequency below {choice.max_freq:g} detects; try more --lookup-images, a "
             "larger --max-freq or a smaller --label-threshold."
         )
-    if choice.select == "f1":
-        return dict.fromkeys(choice.scale, rows)
-    wanted_by_row = wanted_images(rows, detections.occurs, choice.select_images)
-    used = wanted_by_row.any(dim=1)
-    chosen = select_causal(
-        session.pipeline,
-        rows,
-        sorted(set(choice.tried_at)),
-        session.loader(dataset.subset(used.nonzero().flatten().tolist()), len(rows)),
-        wanted_by_row[used],
-        n_chosen=n_chosen,
-        progress=progress,
-    )
-    return {at: chosen[tried] for at, tried in zip(choice.scale, choice.tried_at, strict=True)}
+    return rows
+
+
+def _with_drivers(
+    session: Session,
+    choice: Choose | Method,
+    detections: Detections,
+    rows: Sequence[LookupRow],
+    progress: Progress,
+) -> dict[float, list[LookupRow]]:
+    """Per scale the rows, and those of the latents that would change most to first order."""
+    pipeline, dataset = session.pipeline, session.lookup_dataset
+    stats = pipeline.latent_stats
+    is_wanted = gradient_images(detections.occurs)
+    used = torch.nonzero(is_wanted.any(dim=1)).flatten()
+    loader = session.loader(dataset.subset(used.tolist()))
+    falls = first_order_falls(pipeline, loader, is_wanted[used], progress)
+    candidates_s = is_candidate(stats, choice.max_freq)
+    drives_at = {
+        scale: Drives.of(falls, scale, candidates_s) for scale in sorted(set(choice.tried_at))
+    }
+    class_ids = list(dict.fromkeys(row.class_id for row in rows))
+    also = {
+        c: {latent for drives in drives_at.values() for latent in drives.best(c, choice.top_cause)}
+        for c in class_ids
+    }
+    names, n_listed = dataset.class_names, choice.n_listed
+    every = rank_latents(detections, stats, names, choice.max_freq, n_listed, also=also)
+    every = [row for row in every if row.class_id in class_ids]
+    return {
+        scale: [
+            replace(row, drives=drives.place(row))
+            for row in every
+            if row.rank <= n_listed or row.latent in drives.best(row.class_id, choice.top_cause)
+        ]
+        for scale, drives in drives_at.items()
+    }
 
 
 def latents_of(

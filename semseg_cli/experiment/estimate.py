@@ -10,6 +10,7 @@ from torch import Tensor
 
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.data.loader import Loader
+from semseg_cli.engine.first_order import N_IMAGES as GRADIENT_IMAGES
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.cache_room import Keeping
 from semseg_cli.models.pipeline import Pipeline
@@ -60,26 +61,25 @@ class Seconds:
     tail: float
 
 
-def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
-    """The size and estimated time of running these methods in one pass."""
+def make_plan(session: Session, methods: Sequence[Method | Choose], n_more_tails: int = 0) -> Plan:
+    """The size and estimated time of running these methods in one pass, and so many more edits."""
     evaluates = [m for m in methods if not isinstance(m, Choose)]
     dataset = session.dataset if evaluates else session.lookup_dataset
     n_classes = len(session.classes_of(dataset))
     looks_up = [m for m in methods if m.looks_up]
-    causal = [m for m in looks_up if m.select == "causal"]
+    causal = [m for m in looks_up if m.tries_edits]
     makes_stats = session.is_missing_stats and any(m.needs_statistics for m in methods)
     n_more = sum(m.n_more_passes for m in evaluates)
-    n_passes = len(looks_up) + makes_stats + n_more + len(causal)
+    n_ranked = sum(m.select == "cause" for m in looks_up)
+    n_passes = len(looks_up) + makes_stats + n_more + len(causal) + n_ranked
     n_lookup = len(session.lookup_dataset) if n_passes else 0
     n_images = len(session.dataset) if evaluates else 0
     n_tails = sum(_edits_per_image(m, n_classes, session) for m in evaluates) * n_images
-    n_tails += n_images  # the clean prediction
-    for method in causal:
-        per_row = min(2 * method.select_images, n_lookup)
-        n_tails += per_row * method.n_listed * n_classes * len(method.scale) + n_lookup
+    n_tails += n_images + n_more_tails  # the clean prediction
+    n_tails += sum(_tried(method, n_classes, n_lookup) for method in causal)
     counts_firing = makes_stats and not {"sparsity", "top_values"} <= session.given_stats.keys()
     n_null = sum(m.has_other_latents for m in evaluates)  # their firing is counted
-    n_encoded = (len(looks_up) + counts_firing + n_null) * n_lookup
+    n_encoded = (len(looks_up) + n_ranked + counts_firing + n_null) * n_lookup
     used = [(session.lookup_dataset, n_passes)] if n_lookup else []
     used += [(session.dataset, 1)] if evaluates else []
     used += [(session.clean_dataset, 1)] if evaluates and session.clean_dataset else []
@@ -88,6 +88,15 @@ def make_plan(session: Session, methods: Sequence[Method | Choose]) -> Plan:
     seconds = n_prefixes * one.prefix + n_encoded * one.encoding + n_tails * one.tail
     seconds /= n_ranks()
     return Plan(n_images, n_lookup, n_classes, n_prefixes, n_encoded, n_tails, seconds, kept)
+
+
+def _tried(method: Method | Choose, n_classes: int, n_lookup: int) -> int:
+    """Passes through the rest of the ViT by which a causal rule chooses, forward and back."""
+    per_row = min(2 * method.select_images, n_lookup)
+    n_rows = min(method.n_candidates, method.top_k_group + 2)  # the worse half runs on few images
+    n_tails = per_row * n_rows * n_classes * len(method.scale) + n_lookup
+    n_gradients = min(GRADIENT_IMAGES, n_lookup) * n_classes
+    return n_tails + (3 * n_gradients if method.select == "cause" else 0)
 
 
 def _prefixes(pipeline: Pipeline, used: Sequence[tuple[Dataset, int]]) -> tuple[int, str]:

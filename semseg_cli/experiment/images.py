@@ -1,6 +1,7 @@
 """The images that settings name: found, opened as the ViT sees them, loaded in batches."""
 
 import difflib
+import logging
 import os
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ from semseg_cli.models.vit.sites import RESID_POST
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks import group as ranks
 from semseg_cli.settings.inputs import Setup, TrainSetup
+
+log = logging.getLogger("semseg_cli")
 
 
 def find_data(
@@ -45,7 +48,7 @@ def open_split(
 ) -> Dataset:
     """A split of the settings' dataset, as the ViT sees it; without one no patch is cut yet."""
     assert setup.imgs.root is not None
-    return open_dataset(
+    dataset = open_dataset(
         setup.imgs.root,
         split,
         vit.patch_size_px if vit else 1,
@@ -57,6 +60,13 @@ def open_split(
         skip_bad=setup.skip_bad,
         progress=progress,
     )
+    n_there = len(dataset) + len(dataset.skipped)
+    for option in ("images", "lookup_images"):
+        if n_images is not None and n_there < n_images == getattr(setup, option, None):
+            said = option.replace("_", "-")
+            log.warning("--%s is %d: %s has %d, all are used.", said, n_images, split, n_there)
+            break
+    return dataset
 
 
 def make_loader(

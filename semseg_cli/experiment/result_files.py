@@ -1,5 +1,6 @@
 """The result files of a run folder."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from semseg_cli.data.dataset import Dataset
 from semseg_cli.engine.measured import table_of
 from semseg_cli.experiment.run import Outcome
 from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.runs.calibration import Evidence
 from semseg_cli.runs.choice import chosen_rows
 from semseg_cli.runs.folder import (
     CHANGES_FILE,
     CLASSES_FILE,
     DRAWS_FILE,
     LOOKUP_FILE,
+    NULLS_FILE,
     PER_IMAGE_FILE,
     REPORT_FILE,
     STATS_FILE,
@@ -48,6 +51,41 @@ def write_outcome(folder: RunFolder, outcome: Outcome, dataset: Dataset) -> None
     folder.write(CHANGES_FILE, change_frame(outcome, dataset).to_parquet())
     if len(outcome.intervention.draws) > 1:
         folder.write(DRAWS_FILE, csv_text(draw_rows(outcome)).encode())
+
+
+def write_evidence(folder: RunFolder, evidence: Evidence) -> None:
+    """nulls.parquet: the counts that claims rest on, a row per null and class."""
+    folder.write(NULLS_FILE, evidence_frame(evidence).to_parquet())
+
+
+def evidence_frame(evidence: Evidence) -> pd.DataFrame:
+    """Counts of every null and class: `null` is class (the latents of class `of_class_id`), zero
+    (the same at 0), peer, or matched (draw 0 is the class's own edit); `latent` is a peer's."""
+    own, peers, matched = evidence.own_kc4, evidence.peers_rc4, evidence.matched_rk4
+    every = range(1, len(evidence.class_names) + 1)
+    of_class = np.repeat(evidence.class_ids, own.shape[1])
+    parts = [
+        _counted("class", own, every, of_class_id=of_class),
+        _counted("zero", evidence.ablated_kc4, every, of_class_id=of_class),
+        _counted("peer", peers, every, latent=np.repeat(evidence.peers, peers.shape[1])),
+        _counted("matched", matched, evidence.class_ids),
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _counted(
+    null: str, counts_nc4: np.ndarray, class_ids: Sequence[int], **columns: np.ndarray
+) -> pd.DataFrame:
+    n_draws, n_classes, _ = counts_nc4.shape
+    return pd.DataFrame(
+        {
+            "null": null,
+            "draw": np.repeat(np.arange(n_draws), n_classes),
+            "class_id": np.tile(np.array(class_ids), n_draws),
+            **{name: pd.array(values, dtype="Int64") for name, values in columns.items()},
+            **dict(zip(COUNTED, counts_nc4.reshape(-1, 4).T, strict=True)),
+        }
+    )
 
 
 def class_rows(outcome: Outcome) -> list[dict[str, Any]]:

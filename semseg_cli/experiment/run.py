@@ -27,7 +27,7 @@ from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.group import is_lead
 from semseg_cli.runs.lookup_csv import Reused, read_runners_up
 from semseg_cli.runs.report import Report
-from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method
+from semseg_cli.settings.methods import AutoFeat, Method
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,8 @@ def _differences(session: Session, method: Method, progress: Progress) -> Differ
     if not method.needs_differences:
         return None
     loader = session.loader(session.lookup_dataset)
-    direction = method.direction if isinstance(method, MeanDiff) else "mean"
     threshold = session.setup.label_threshold
-    return mean_differences(session.pipeline, loader, threshold, progress, direction)
+    return mean_differences(session.pipeline, loader, threshold, progress, method.contrast)
 
 
 def _manifold(session: Session, progress: Progress) -> Manifold | None:

@@ -1,11 +1,15 @@
 """What was sampled: images in groups, draws of controls, and splits that must not overlap."""
 
+import logging
+
 from semseg_cli.errors import UsageError
 from semseg_cli.experiment.session import Session
 from semseg_cli.runs.groups import group_names
 from semseg_cli.runs.inference import draws_needed
 from semseg_cli.settings.base import narrow
 from semseg_cli.settings.methods import Method
+
+log = logging.getLogger("semseg_cli")
 
 
 def image_groups(session: Session) -> list[str] | None:
@@ -47,6 +51,21 @@ def overlap(session: Session, method: Method) -> list[str]:
     seen = set(session.lookup_dataset.contents)
     pairs = zip(session.dataset.names, session.dataset.contents, strict=True)
     return [name for name, contents in pairs if contents in seen]
+
+
+def warn_of_seen(session: Session) -> None:
+    """Logs a warning where evaluated images are among those that the head was trained on."""
+    head = session.pipeline.head
+    if head is None or not head.seen:
+        return
+    names, contents = session.dataset.names, session.dataset.contents
+    both = [name for name, found in zip(names, contents, strict=True) if found in head.seen]
+    if both:
+        log.warning(
+            "The head was trained, or chosen, on %d of the %d evaluated images (%s): its "
+            "predictions there are better than on others; take another --imgs-split.",
+            len(both), len(names), ", ".join(both[:3]),
+        )  # fmt: skip
 
 
 def refuse_overlap(session: Session, method: Method) -> None:

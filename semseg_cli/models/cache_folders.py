@@ -8,15 +8,15 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.errors import UsageError
+from semseg_cli.errors import FileError, UsageError
 from semseg_cli.files import cannot_write, make_folder, write_atomic
+from semseg_cli.readers import read_json
 
 ABOUT = "entry.json"
 SUFFIX = ".safetensors"
@@ -118,20 +118,30 @@ def open_entry(entry: Path, about: Mapping[str, Any]) -> None:
 
 
 def kept_entries(folder: Path) -> list[EntryFolder]:
-    """All entries, the last used first; folders with other names are not ours."""
+    """All entries, the last used first; what does not look like one is not ours."""
     if not folder.is_dir():
         return []
-    found = (_kept(path) for path in folder.iterdir() if _NAME.fullmatch(path.name))
-    return sorted(found, key=lambda kept: (-kept.used, kept.path.name))
+    paths = (path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    found = (_kept(path) for path in paths if path.is_dir() and not path.is_symlink())
+    ours = [kept for kept in found if kept.about or kept.files]
+    return sorted(ours, key=lambda kept: (-kept.used, kept.path.name))
 
 
 def _kept(path: Path) -> EntryFolder:
     """An entry; of one that is about to appear or to go, what can be seen."""
     about, used = {}, 0.0
-    with contextlib.suppress(OSError, ValueError):
-        used = (path / ABOUT).stat().st_mtime
-        about = json.loads((path / ABOUT).read_text("utf-8"))
+    with contextlib.suppress(OSError, FileError):
+        used = min((path / ABOUT).stat().st_mtime, time.time())
+        about = _plain(read_json(path / ABOUT, str(path / ABOUT), ""))
     return EntryFolder(path, about, _kept_files(path), used)
+
+
+def _plain(about: Any) -> dict[str, Any]:
+    """What an entry says of itself, as far as it can be shown."""
+    pairs = about.items() if isinstance(about, dict) else ()
+    return {
+        name: value for name, value in pairs if isinstance(value, int if name == "layer" else str)
+    }
 
 
 def use(entry: Path, about: Mapping[str, Any]) -> None:
@@ -150,11 +160,19 @@ def use(entry: Path, about: Mapping[str, Any]) -> None:
 
 
 def remove(entry: EntryFolder) -> int:
-    """Removes an entry, and returns how many bytes that freed.
+    """Removes an entry's own files, and the folders that are empty then; returns the bytes freed.
 
     A process that reads it computes what it no longer finds.
     """
-    shutil.rmtree(entry.path, ignore_errors=True)
+    own = (file.path for file in _kept_files(entry.path))
+    half = (path for pattern in (".*.part", "*/.*.part") for path in entry.path.glob(pattern))
+    for path in (entry.path / ABOUT, *own, *half):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        for folder in (*entry.path.iterdir(), entry.path):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
     return entry.n_bytes - sum(file.n_bytes for file in _kept_files(entry.path))
 
 

@@ -4,19 +4,26 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import write_atomic
+from semseg_cli.models.head_images import images_of, metadata, write_beside
 from semseg_cli.models.published_head import read_published, state_in
-from semseg_cli.models.weight_files import read_header, read_state, read_torch
+from semseg_cli.models.weight_files import (
+    as_weights,
+    read_header,
+    read_safetensors,
+    read_state,
+    read_torch,
+)
+from semseg_cli.readers import read_bytes
 from semseg_cli.typed import typed
 
 
@@ -24,6 +31,9 @@ class SegmentationHead(nn.Linear):
     """A linear layer with C + 1 outputs; output 0 is the null class and never predicted."""
 
     digest: str = ""
+    seen: frozenset[str] = frozenset()
+    """The contents (as `Dataset.contents` has them) of the images that it was trained or chosen on,
+    where its file says so."""
 
     @property
     def n_classes(self) -> int:
@@ -78,18 +88,9 @@ def load_head(path: str | Path, background: bool = False) -> SegmentationHead:
         SemsegError: it is missing, unreadable, or its shapes do not fit.
     """
     path = _latest(Path(path).expanduser())
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SemsegError(
-            f"The head {path} cannot be read ({error.strerror}): check --seg-ckpt."
-        ) from error
+    data = read_bytes(path, f"The head {path}", "check --seg-ckpt")
     if path.suffix == ".safetensors":
-        try:
-            state = load_safetensors(data)
-        except SafetensorError as error:
-            raise SemsegError(f"The head {path} is no safetensors file ({error}).") from error
-        shape = None
+        state, shape = read_safetensors(path), None
     elif published := _published(path, data):
         state, shape = read_published(path, published, background), None
     else:
@@ -98,6 +99,7 @@ def load_head(path: str | Path, background: bool = False) -> SegmentationHead:
         shape = (header.get("out_features"), header.get("in_features"))
     head = _from_state(path, state, shape)
     head.digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    head.seen = images_of(path, head.digest)
     return head.eval().requires_grad_(False)
 
 
@@ -128,7 +130,7 @@ def _from_state(
     named = {name.rsplit(".", 1)[-1]: tensor for name, tensor in state.items()}
     if set(named) != {"weight", "bias"} or len(state) != 2:
         raise SemsegError(f"The head {path} holds {sorted(state)}: expected a weight and a bias.")
-    weight, bias = named["weight"].float(), named["bias"].float()
+    weight, bias = (as_weights(path, name, named[name]) for name in ("weight", "bias"))
     if weight.ndim != 2 or bias.shape != weight.shape[:1] or len(weight) < 2:
         raise SemsegError(
             f"The head {path} has a weight of shape {tuple(weight.shape)} and a bias of shape "
@@ -139,8 +141,6 @@ def _from_state(
             f"The header of the head {path} says (out, in) = {shape}, its weight is "
             f"{tuple(weight.shape)}: the file is bad."
         )
-    if not bool(torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-        raise SemsegError(f"The head {path} holds NaN or infinite weights: the file is bad.")
     head = SegmentationHead(weight.shape[1], weight.shape[0])
     head.load_state_dict({"weight": weight, "bias": bias})
     return head
@@ -161,8 +161,12 @@ def require_one_block(head: SegmentationHead, d_model: int) -> None:
         )
 
 
-def save_head(path: str | Path, head: nn.Linear, option: str = "--dump-to") -> None:
+def save_head(
+    path: str | Path, head: nn.Linear, option: str = "--dump-to", seen: Sequence[str] = ()
+) -> None:
     """Writes a head in the format that the file's ending names (.pt or .safetensors), atomically.
+
+    `seen`: the contents of the images that it was made with (`models/head_images`).
 
     Raises:
         SemsegError: it cannot be written; the sentence names the option to change.
@@ -170,9 +174,12 @@ def save_head(path: str | Path, head: nn.Linear, option: str = "--dump-to") -> N
     path = Path(path)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
     if path.suffix == ".safetensors":
-        write_atomic(path, to_safetensors(state), option)
-        return
-    header = {"in_features": head.in_features, "out_features": head.out_features}
-    file = io.BytesIO()
-    torch.save(state, file)
-    write_atomic(path, json.dumps(header).encode() + b"\n" + file.getvalue(), option)
+        data = to_safetensors(state, metadata(seen) or None)
+    else:
+        header = {"in_features": head.in_features, "out_features": head.out_features}
+        file = io.BytesIO()
+        torch.save(state, file)
+        data = json.dumps(header).encode() + b"\n" + file.getvalue()
+    write_atomic(path, data, option)
+    if seen and path.suffix != ".safetensors":
+        write_beside(path, hashlib.blake2b(data, digest_size=16).hexdigest(), seen, option)

@@ -170,8 +170,9 @@ class Pipeline:
         logits = self.class_head(self.features(tokens_bnd).float())
         if not bool(torch.isfinite(logits).all()):
             raise SemsegError(
-                "The network gives NaN or infinite logits: the edit is too large for this "
-                "precision; take --dtype float32 or bfloat16, or a smaller --scale."
+                "The ViT gives NaN or infinite numbers after its last layer in "
+                f"{str(self.vit.dtype).removeprefix('torch.')}: take --dtype float32 or bfloat16, "
+                "or a smaller --scale where the edit is too large."
             )
         classes_bt = argmax_logits(logits)
         return Prediction(classes_bt, class_margins(logits, classes_bt if of_bt is None else of_bt))

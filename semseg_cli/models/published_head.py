@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.models.weight_files import as_weights
 from semseg_cli.typed import typed
 
 BATCH_NORM_EPS = 1e-5
@@ -50,7 +51,7 @@ def read_published(path: Path, state: dict[str, Tensor], background: bool) -> di
     missing = [name for name in names if name not in state]
     if missing:
         raise SemsegError(f"The head {path} lacks {', '.join(missing)}: the file is bad.")
-    kernel, bias, *statistics = (state[name].float() for name in names)
+    kernel, bias, *statistics = (as_weights(path, name, state[name]) for name in names)
     if kernel.ndim != 4 or kernel.shape[2:] != (1, 1):
         raise SemsegError(
             f"The head {path} has a kernel of shape {tuple(kernel.shape)}: a linear head has "

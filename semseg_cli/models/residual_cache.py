@@ -29,9 +29,10 @@ from semseg_cli.models.cache_folders import file_of, names_in, open_entry, use
 from semseg_cli.models.cache_room import Keeping, Wanted, foresee, make_room
 from semseg_cli.models.vit import Backbone
 from semseg_cli.models.vit.sites import RESID_POST
+from semseg_cli.readers import not_a_file
 
 log = logging.getLogger("semseg_cli")
-FORMAT = 1  # of the files, and of how residuals and labels are made: raise it with either
+FORMAT = 2  # of the files, and of how residuals and labels are made: raise it with either
 HEADER_BYTES = 512  # more than a file has beside its tensors
 
 
@@ -144,6 +145,8 @@ class CacheEntry:
     def read(self, position: int) -> KeptSample | None:
         """An image's residual and labels; None where it is not kept, or the file is damaged."""
         path = file_of(self.path, self._names[position])
+        if not_a_file(path):
+            return None
         try:
             with safe_open(path, "pt") as file:
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -154,7 +157,7 @@ class CacheEntry:
             self._forget(path, str(error))
             return None
         form = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in found.items()}
-        if form != self._form or told != _checksum(found):
+        if form != self._form or told != self._checksum(position, found):
             self._forget(path, "its checksum or form is another")
             return None
         index = self._dataset.indices[position]
@@ -187,8 +190,15 @@ class CacheEntry:
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         path = file_of(self.path, self._names[position])
         make_folder(path.parent, "--cache-dir")
-        data = to_safetensors(tensors, {"crc32": _checksum(tensors)})
+        data = to_safetensors(tensors, {"crc32": self._checksum(position, tensors)})
         write_atomic(path, data, "--cache-dir")
+
+    def _checksum(self, position: int, tensors: Mapping[str, Tensor]) -> str:
+        """Of the numbers, and of what they belong to: no file passes for another."""
+        start = zlib.crc32(f"{self.path.name} {self._names[position]}".encode())
+        parts = (tensors[name].reshape(-1).view(torch.uint8) for name in sorted(tensors))
+        sums = (zlib.crc32(part.numpy().data, start) for part in parts)
+        return " ".join(f"{value:08x}" for value in sums)
 
 
 @dataclass(frozen=True)
@@ -219,9 +229,3 @@ def _key(vit: Backbone, layer: int, site: str, dataset: Dataset) -> str:
         *(dataset.layout, dataset.split),
     )
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
-
-
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    parts = (tensors[name].reshape(-1).view(torch.uint8) for name in sorted(tensors))
-    sums = (zlib.crc32(part.numpy().data) for part in parts)
-    return " ".join(f"{value:08x}" for value in sums)

@@ -1,10 +1,10 @@
 """What a run folder says of its run: settings, metrics, where its latents were chosen."""
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from semseg_cli.errors import SemsegError
+from semseg_cli.readers import read_toml, unreadable
+from semseg_cli.runs.field_types import holds
 from semseg_cli.runs.folder import LOOKUP_FILE, METRICS_FILE, REPORT_FILE, SETTINGS_FILE, RunFolder
 
 
@@ -13,11 +13,7 @@ def params_of(folder: RunFolder) -> dict[str, str]:
     path = folder.path / SETTINGS_FILE
     if not path.exists():
         return {}
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SemsegError(f"{path} cannot be read ({error}): is it whole?") from error
-    return dict(_flat(settings))
+    return dict(_flat(read_toml(path, str(path), "expected the settings of a run")))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
@@ -39,7 +35,12 @@ def metrics_of(folder: RunFolder) -> dict[str, float]:
     """The scalars of a run's report, or of its metrics.json; none for a run with neither."""
     if (folder.path / REPORT_FILE).exists():
         return folder.report().metrics()
-    return folder.read_json(METRICS_FILE) if (folder.path / METRICS_FILE).exists() else {}
+    if not (folder.path / METRICS_FILE).exists():
+        return {}
+    metrics: dict[str, float] = folder.read_json(METRICS_FILE)
+    if not holds(metrics, dict[str, float | int]):
+        raise unreadable(str(folder.path / METRICS_FILE), "no numbers by name", "expected those")
+    return metrics
 
 
 def is_chosen_on_evaluation(folder: RunFolder) -> bool:

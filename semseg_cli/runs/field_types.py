@@ -1,6 +1,7 @@
-"""Whether the fields of results hold what they say: results are kept, so wrong ones are refused."""
+"""Whether values hold what they say: results are kept, so wrong ones are refused."""
 
 from dataclasses import fields
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 
@@ -13,19 +14,28 @@ def check_types(instance: Any) -> None:
         value = getattr(instance, f.name)
         if f.type is float and type(value) is int:
             object.__setattr__(instance, f.name, float(value))
-        elif not _holds(value, f.type):
-            raise TypeError(
-                f"{f.name} of {type(instance).__name__} is {value!r}, expected {f.type}"
-            )
+        elif not holds(value, f.type):
+            name = f"{f.name} of {type(instance).__name__}"
+            raise TypeError(f"{name} is {shortened(value)}, expected {f.type}")
 
 
-def _holds(value: Any, kind: Any) -> bool:
-    if kind in (int, float, str, bool):
-        return type(value) is kind
+def holds(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type, exactly: no truth value is a number."""
     origin, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin is UnionType:
+        return any(holds(value, part) for part in parts)
     if origin is dict:
-        pairs = value.items() if type(value) is dict else [(None, None)]
-        return all((type(key), type(item)) == parts for key, item in pairs)
+        return type(value) is dict and all(
+            holds(key, parts[0]) and holds(item, parts[1]) for key, item in value.items()
+        )
     if origin is list:
-        return type(value) is list and all(type(item) is parts[0] for item in value)
-    return value is None or type(value) is float  # float | None
+        return type(value) is list and all(holds(item, parts[0]) for item in value)
+    return type(value) is kind
+
+
+def shortened(value: Any) -> str:
+    """A value for a sentence."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -14,9 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.errors import SemsegError, VersionError
 from semseg_cli.files import make_folder, write_atomic
+from semseg_cli.readers import read_json
 from semseg_cli.runs.report import SCHEMA_VERSION, Report
+from semseg_cli.runs.report_json import report_of
+from semseg_cli.runs.run_json import read_run_json
 
 # The files of a run; which of them there are depends on the command and its options.
 RUN_FILE = "run.json"
@@ -28,14 +30,21 @@ PER_IMAGE_FILE = "per_image.parquet"
 CHANGES_FILE = "change_matrix.parquet"
 DRAWS_FILE = "draws.csv"
 LOOKUP_FILE = "lookup.csv"
+GROUPS_FILE = "groups.csv"  # each class's smallest group of latents
 STATS_FILE = "stats.safetensors"
 STATS_MADE_FILE = "stats.json"  # how the statistics were made, and what they say
+SPLICE_FILE = "splice.csv"  # per class, what the SAE's reconstruction does to the network
 HEAD_FILE = "head.pt"
 HEAD_TENSORS_FILE = "head.safetensors"
 SWEEP_FILE = "sweep.csv"
 HEAD_CLASSES_FILE = "classes.csv"
 METRICS_FILE = "metrics.json"  # name -> number, of runs that make something
 FINDINGS_FILE = "doctor.json"
+CALIBRATION_FILE = "calibration.csv"
+NULLS_FILE = "nulls.parquet"  # what every null did to every class
+SUITE_FILE = "suite.csv"  # one row per run
+CARD_FILE = "card.md"
+SUITE_PAGE_FILE = "suite.html"
 PAGE_FILE = "report.html"
 
 
@@ -66,26 +75,9 @@ class RunFolder:
         """The contents of run.json.
 
         Raises:
-            SemsegError: the folder holds no run, or one of another schema version.
+            FileError: the folder holds no run, or one of another schema version.
         """
-        try:
-            meta = json.loads((self.path / RUN_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise SemsegError(
-                f"{self.path} is no run folder (run.json: {reason}): give a folder under --dump-to."
-            ) from error
-        if not isinstance(meta, dict):
-            raise SemsegError(
-                f"{self.path} is no run folder (run.json holds no object): give a folder under "
-                "--dump-to."
-            )
-        if meta.get("schema_version") != SCHEMA_VERSION:
-            raise VersionError(
-                f"{self.path} has schema version {meta.get('schema_version')!r}, this version of "
-                f"semseg-cli reads {SCHEMA_VERSION}: use the version that wrote it."
-            )
-        return meta
+        return read_run_json(self.path / RUN_FILE)
 
     def update(self, **changes: Any) -> None:
         """Changes entries of run.json, atomically."""
@@ -101,14 +93,12 @@ class RunFolder:
 
     def read_json(self, name: str) -> Any:
         """One JSON file of the run."""
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise SemsegError(f"{self.path} has no readable {name} ({error}).") from error
+        path = self.path / name
+        return read_json(path, str(path), "expected what a run of semseg-cli wrote")
 
     def report(self) -> Report:
         """The run's report."""
-        return Report.from_dict(self.read_json(REPORT_FILE))
+        return report_of(self.read_json(REPORT_FILE), str(self.path / REPORT_FILE))
 
 
 def make_run_folder(dump_to: Path, meta: Mapping[str, Any]) -> RunFolder:

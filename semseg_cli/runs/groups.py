@@ -1,6 +1,5 @@
 """Which images belong together: those of a drive, a patient, a scene, which were sampled as one."""
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from semseg_cli.errors import UsageError
+from semseg_cli.readers import read_csv
 
 BY_PREFIX = "^[^_-]+"
 MIN_PER_GROUP = 3  # images on average, for names to show groups
@@ -53,11 +53,7 @@ def _by_name(images: Sequence[str], pattern: str) -> dict[str, str]:
 
 
 def _by_column(images: Sequence[str], path: Path, column: str) -> Mapping[str, str]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"--group-by: {path} cannot be read ({error}): give a CSV file") from error
+    rows = read_csv(path, f"--group-by: {path}", "give a CSV file of images and their groups")
     names = list(rows[0]) if rows else []
     if column not in names:
         raise UsageError(

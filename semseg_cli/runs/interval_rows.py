@@ -21,7 +21,6 @@ from semseg_cli.runs.inference import (
 )
 from semseg_cli.typed import typed
 
-DETAILS = ("lo", "hi", "n_eff", "n_images", "n_touched", "method", "reason")
 Entries = dict[str, Any]
 
 

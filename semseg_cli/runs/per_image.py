@@ -1,17 +1,18 @@
 """The counts that a run leaves: per image and class, per draw and class. No torch, no pandas."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from semseg_cli.errors import SemsegError
+from semseg_cli.readers import MOST_DIGITS, parse_csv, unreadable
+from semseg_cli.runs.field_types import shortened
 
 COUNTED = ("n_orig_patches", "n_changed_patches", "n_other_patches", "n_other_changed")
 GROUP = "group"  # the column of a run whose images were grouped
+EXPECTED = "expected the counts that a run wrote"
+MOST_CELLS = 10**8  # images times classes
 POOLED = 0  # the class id of a draw's sums over classes
 
 
@@ -34,32 +35,70 @@ class PerImage:
         return self.counts_bc4[rows][:, [column_of[class_id] for class_id in class_ids]]
 
 
-def read_per_image(data: bytes) -> PerImage:
+def read_per_image(data: bytes, file: str = "per_image.parquet") -> PerImage:
     """The counts of a per_image.parquet; images and classes in the order of the file.
 
     Raises:
-        SemsegError: it is no such file.
+        FileError: it is no such file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(pa.BufferReader(data))
-        names = table["image"].combine_chunks()
-        names = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
-        images = tuple(str(name) for name in names.dictionary.to_pylist())
+        for name in ("image", "class_id", *COUNTED):
+            _check_column(name, table[name])
+        names = _as_dictionary(table["image"])
+        images = tuple(names.dictionary.to_pylist())
         rows_n = names.indices.to_numpy(zero_copy_only=False)
         groups = _groups(table[GROUP], rows_n, len(images)) if GROUP in table.column_names else None
-        ids_n = table["class_id"].to_numpy()
         counts_n4 = np.stack([table[name].to_numpy() for name in COUNTED], axis=1)
-        if counts_n4.dtype.kind != "i":
-            raise ValueError(f"they are {counts_n4.dtype}")
-    except (pa.ArrowException, ValueError, KeyError, AttributeError) as error:
-        raise SemsegError(f"per_image.parquet holds no counts ({error})") from error
-    class_ids, columns_n = np.unique(ids_n, return_inverse=True)
-    counts_bc4 = np.zeros((len(images), len(class_ids), 4), dtype=np.int64)
-    counts_bc4[rows_n, columns_n] = counts_n4
+        class_ids, columns_n = np.unique(table["class_id"].to_numpy(), return_inverse=True)
+        counts_bc4 = _shaped(rows_n, columns_n, counts_n4, len(images), len(class_ids))
+    # Damaged bytes: whatever they do to the reader of Parquet files.
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        raise unreadable(file, _first_line(error), EXPECTED) from error
     return PerImage(images, tuple(class_ids.tolist()), counts_bc4, groups)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def _check_column(name: str, column: Any) -> None:
+    """Refuses a column of another type, with missing values, or with counts below 0."""
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    is_good = is_text if name == "image" else pa.types.is_integer(kind)
+    if not is_good or column.null_count:
+        raise ValueError(f"its column {name} is {kind} with {column.null_count} values missing")
+    if name != "image" and len(column) and column.to_numpy().min() < 0:
+        raise ValueError(f"its column {name} has numbers below 0")
+
+
+def _as_dictionary(column: Any) -> Any:
+    import pyarrow as pa
+
+    whole = column.combine_chunks()
+    whole = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
+    whole.validate(full=True)
+    return whole
+
+
+def _shaped(
+    rows_n: np.ndarray, columns_n: np.ndarray, counts_n4: np.ndarray, n_images: int, n_classes: int
+) -> np.ndarray:
+    """The counts by image and class; each of these pairs is there once at most."""
+    cells_n = rows_n.astype(np.int64) * n_classes + columns_n
+    if n_images * n_classes > MOST_CELLS or len(np.unique(cells_n)) < len(cells_n):
+        raise ValueError("a class is there twice for an image, or there are too many")
+    if (counts_n4[:, 0::2] < counts_n4[:, 1::2]).any():
+        raise ValueError("more patches changed than there are")
+    counts_bc4 = np.zeros((n_images, n_classes, 4), dtype=np.int64)
+    counts_bc4[rows_n, columns_n] = counts_n4
+    return counts_bc4
 
 
 def _groups(column: Any, rows_n: np.ndarray, n_images: int) -> tuple[str, ...]:
@@ -86,23 +125,31 @@ class Draws:
         return tuple(class_id for class_id in self.class_ids if class_id != POOLED)
 
 
-def read_draws(text: str) -> Draws:
+def read_draws(text: str, file: str = "draws.csv") -> Draws:
     """The counts of a draws.csv.
 
     Raises:
-        SemsegError: it is no such file, or lacks a class of a draw.
+        FileError: it is no such file, or lacks a class of a draw.
     """
+    rows = parse_csv(text, file, EXPECTED, ("draw", "class_id", *COUNTED))
+    if not rows:
+        raise unreadable(file, "it has no rows", EXPECTED)
     try:
-        rows: dict[tuple[int, int], list[int]] = {
-            (int(row["draw"]), int(row["class_id"])): [int(row[name]) for name in COUNTED]
-            for row in csv.DictReader(io.StringIO(text))
+        counts = {
+            (_count(row["draw"]), _count(row["class_id"])): [_count(row[name]) for name in COUNTED]
+            for row in rows
         }
-        if not rows:
-            raise ValueError("it is empty")
-        draws = sorted({draw for draw, _ in rows})
-        class_ids = sorted({class_id for _, class_id in rows})
-        counts = [[rows[draw, class_id] for class_id in class_ids] for draw in draws]
-    except (KeyError, ValueError, TypeError) as error:
-        raise SemsegError(f"draws.csv holds no whole counts ({error})") from error
-    shaped = np.array(counts, dtype=np.int64).reshape(len(draws), len(class_ids), 4)
-    return Draws(tuple(class_ids), shaped)
+    except ValueError as error:
+        raise unreadable(file, str(error), EXPECTED) from error
+    draws = sorted({draw for draw, _ in counts})
+    class_ids = sorted({class_id for _, class_id in counts})
+    if not len(rows) == len(counts) == len(draws) * len(class_ids):
+        raise unreadable(file, "a draw lacks a class, or has it twice", EXPECTED)
+    shaped = [[counts[draw, class_id] for class_id in class_ids] for draw in draws]
+    return Draws(tuple(class_ids), np.array(shaped, dtype=np.int64))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > MOST_DIGITS:
+        raise ValueError(f"{shortened(text)} is no count")
+    return int(text)

@@ -5,13 +5,12 @@ Integers are kept and divided last. An empty denominator gives 0.0. No torch in 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from semseg_cli.errors import SemsegError, VersionError
 from semseg_cli.files import make_folder, write_atomic
 from semseg_cli.runs.field_types import check_types
 from semseg_cli.runs.rows import csv_text
@@ -252,37 +251,8 @@ class Report:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready form that `from_dict` turns back into an equal report."""
+        """A JSON-ready form that `report_of` turns back into an equal report."""
         return {"schema_version": SCHEMA_VERSION, **asdict(self), "metrics": self.metrics()}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Report":
-        """The report that `to_dict` was made from.
-
-        Raises:
-            SemsegError: the data is no report, or one of another schema version.
-        """
-        if not isinstance(data, dict):
-            raise SemsegError("The report is no JSON object: is it a report.json?")
-        if data.get("schema_version") != SCHEMA_VERSION:
-            raise VersionError(
-                f"The report has schema version {data.get('schema_version')!r}, this version of "
-                f"semseg-cli reads {SCHEMA_VERSION}: read it with the version that wrote it."
-            )
-        try:
-            kept = {f.name: data[f.name] for f in fields(cls)}
-            kept["class_results"] = [_class_from_dict(row) for row in kept["class_results"]]
-            return cls(**kept)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SemsegError(
-                f"The report cannot be read ({error}): is it a report.json?"
-            ) from error
-
-
-def _class_from_dict(row: dict[str, Any]) -> ClassResults:
-    # JSON has string keys only.
-    flow = {int(to): n for to, n in row["change_distribution"].items()}
-    return ClassResults(**{**row, "change_distribution": flow})
 
 
 CSV_HEADER = ["method", "target_change", "target_std", "other_change", "other_std"]

@@ -7,7 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from semseg_cli.readers import parse_csv, read_csv
+
 Row = Mapping[str, Any]
+TEXTS = ("class_name", "became")
+EXPECTED = "expected a table that semseg-cli wrote"
 
 
 def csv_text(rows: Iterable[Row], header: Sequence[str] = ()) -> str:
@@ -30,15 +34,23 @@ def _cell(value: Any) -> Any:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of one of our CSV files, numbers as numbers; none where the file does not exist."""
-    return parse_rows(path.read_text(encoding="utf-8")) if path.exists() else []
+    """The rows of one of our CSV files, numbers as numbers; none where the file does not exist.
+
+    Raises:
+        FileError: it is no such file.
+    """
+    return numbered(read_csv(path, str(path), EXPECTED)) if path.exists() else []
 
 
-def parse_rows(text: str) -> list[dict[str, Any]]:
-    """The rows of a CSV text; every column but `class_name` may hold numbers."""
+def parse_rows(text: str, file: str = "the table") -> list[dict[str, Any]]:
+    """The rows of a CSV text of ours, numbers as numbers."""
+    return numbered(parse_csv(text, file, EXPECTED))
+
+
+def numbered(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Rows with numbers as numbers; every column but those of names may hold them."""
     return [
-        {name: v if name == "class_name" else parse_number(v) for name, v in row.items()}
-        for row in csv.DictReader(io.StringIO(text))
+        {name: v if name in TEXTS else parse_number(v) for name, v in row.items()} for row in rows
     ]
 
 
@@ -49,5 +61,7 @@ def parse_number(text: str) -> int | float | str | None:
             value = kind(text)
         except ValueError:
             continue
+        if isinstance(value, int) and abs(value) >= 2**63:
+            return text
         return value if math.isfinite(value) else None  # JSON has no NaN
     return text or None

@@ -5,6 +5,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
+MOST = 2**53 - 1  # of a whole number: what a float holds exactly
+
 
 def option(
     default: Any,
@@ -49,6 +51,8 @@ def check_value(setting: Field[Any], value: Any) -> None:
 
 
 def _check_number(setting: Field[Any], value: float) -> None:
+    if isinstance(value, int) and abs(value) > MOST:
+        raise ValueError(f"{setting.name} has too many digits: give a number up to {MOST}")
     if not math.isfinite(value):
         raise ValueError(f"{setting.name} is {value}: give a finite number")
     low, high = setting.metadata.get("ge"), setting.metadata.get("le")

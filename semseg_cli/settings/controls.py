@@ -134,3 +134,8 @@ class OtherClass(Exchanged):
     panel: ClassVar[str] = "Intervention"
     name: ClassVar[str] = "other-class-feature"
     command: ClassVar[str] = "other-class"
+
+    @property
+    def is_drawn_by_class(self) -> bool:
+        """Which other class it is."""
+        return True

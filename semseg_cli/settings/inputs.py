@@ -224,28 +224,37 @@ class Compute(Settings):
     device: Device = option("auto", "Device; auto takes CUDA where there is one.")
     dtype: Dtype = option("float32", "Precision of the ViT; float32 is the exact mode.")
     batch_size: int = option(
-        128, "Images per batch, at most: fewer where --memory-budget holds no more.", ge=1
+        128,
+        "Images per batch, at most: fewer where --memory-budget holds no more.",
+        ge=1,
+        le=100_000,
     )
     memory_budget: float | None = option(
         None, "GiB for tensors of a run (1 on a CPU, a quarter of the memory of a GPU): it decides "
-        "how many images and edited images go through at once.", gt=0.0,
+        "how many images and edited images go through at once.", gt=0.0, le=100_000.0,
     )  # fmt: skip
     n_workers: int | None = option(
         None, "Image loading processes (0 on a CPU, else one per core up to 16).",
-        flag="workers", ge=0,
+        flag="workers", ge=0, le=256,
     )  # fmt: skip
     cache_dir: Path | None = option(
         None, "Folder for residuals, statistics and the demo world (your user cache folder)."
     )
     no_cache: bool = option(False, "Neither read nor keep residuals on disk.")
     cache_limit: float = option(
-        32.0, "Most GiB of residuals on disk; those not used for longest go first.", ge=0.0
+        32.0,
+        "Most GiB of residuals on disk; those not used for longest go first.",
+        ge=0.0,
+        le=100_000.0,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class StatsSetup(Compute, LookupData, SaeModel):
-    """What the statistics of an autoencoder need. Fields come in the reverse order of the bases."""
+class StatsSetup(Compute, LookupData, Model):
+    """What the statistics of an autoencoder need, the head only for what its reconstruction does.
+
+    Fields come in the reverse order of the bases.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

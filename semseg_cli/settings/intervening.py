@@ -7,6 +7,7 @@ from semseg_cli.settings.base import narrow, option
 from semseg_cli.settings.latent_choice import LatentChoice, Scaled
 
 Control = Literal["none", "shuffled", "pca", "random"]
+Direction = Literal["mean", "lda"]
 Measure = Literal["", "necessity", "sufficiency"]
 
 
@@ -45,6 +46,11 @@ class Intervening(LatentChoice):
     def needs_pushes(self) -> bool:
         """Whether the automatic edit's mean is measured, on the lookup split."""
         return False
+
+    @property
+    def contrast(self) -> Direction:
+        """Which differences between classes are measured, where they are."""
+        return "mean"
 
     @property
     def n_more_passes(self) -> int:
@@ -133,7 +139,7 @@ class Drawn(Dosed):
     draws: int | None = option(
         None, "Independent random draws, all in one pass over the images; else as many as an "
         "interval needs (rand-feat: 6 in the label protocol, where they are cheap, and where "
-        "classes are few; else 1).", ge=1,
+        "classes are few; else 1).", ge=1, le=10_000,
     )  # fmt: skip
 
     @property

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import Settings, option
 
-Select = Literal["f1", "causal"]
+Select = Literal["f1", "causal", "cause"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +17,16 @@ class Selection(Settings):
     select: Select = option(
         "f1",
         "f1: the latent with the best F1. causal: of the --top-k best by F1, the one whose own "
-        "edit has the largest target minus other change.",
+        "edit has the largest target minus other change. cause: of these and of the --top-cause "
+        "latents whose edit would change most to first order, out of all.",
     )
-    top_k: int = option(3, "Latents listed per class, and candidates of the causal rule.", ge=1)
+    top_k: int = option(3, "Latents listed per class, and candidates of the causal rules.", ge=1)
+    top_cause: int = option(
+        5, "Candidates per class by first-order effect, for --select cause.", ge=1
+    )
     top_k_group: int = option(1, "Set this many of a class's best latents together.", ge=1)
     select_images: int = option(
-        200, "Causal rule: images with the class, and as many without it, at most.", ge=1
+        200, "Causal rules: images with the class, and as many without it, at most.", ge=1
     )
     threshold: tuple[float, ...] = option(
         (0.0, 0.05, 0.1, 0.2, 0.3, 0.5),
@@ -43,6 +47,16 @@ class Selection(Settings):
     def n_listed(self) -> int:
         """How many candidates are listed per class."""
         return max(self.top_k, self.top_k_group)
+
+    @property
+    def tries_edits(self) -> bool:
+        """Whether candidates are tried by their own edits, which takes a head."""
+        return self.select != "f1"
+
+    @property
+    def n_candidates(self) -> int:
+        """How many latents are tried per class and scale, at most."""
+        return self.n_listed + (self.top_cause if self.select == "cause" else 0)
 
     @property
     def looks_up(self) -> bool:
@@ -101,3 +115,15 @@ class Choose(Selection, Scaled):
     """Choose latents without intervening; the causal rule tries each at the given scale."""
 
     command: ClassVar[str] = "lookup"
+
+    max_group: int | None = option(
+        None, "Find each class's smallest group of at most this many latents that does what its "
+        "best one does, and judge it on --imgs-split (groups.csv; takes a causal rule).", ge=1,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_group is not None and not self.tries_edits:
+            raise ValueError(
+                "max_group is given: groups grow by what edits do, give --select cause or causal"
+            )

@@ -5,10 +5,9 @@ from typing import ClassVar, Literal, get_args
 
 from semseg_cli.settings.base import option
 from semseg_cli.settings.controls import NextBest, OtherClass, Push, RandFeat, RandVec
-from semseg_cli.settings.intervening import Control, Dosed, Intervening, Measure
+from semseg_cli.settings.intervening import Control, Direction, Dosed, Intervening, Measure
 
 Removal = Literal["norm", "project"]
-Direction = Literal["mean", "lda"]
 MANUAL = "manual-feature"  # what auto-feat is called with latents that a user wrote down
 
 AS_SUPPRESSED = (-2.0,)  # methods without a scale take the latents that auto-feat takes by default
@@ -137,6 +136,11 @@ class MeanDiff(Directed):
     def needs_differences(self) -> bool:
         """They are what is taken out."""
         return True
+
+    @property
+    def contrast(self) -> Direction:
+        """As the user chooses."""
+        return self.direction
 
 
 @dataclass(frozen=True, kw_only=True)

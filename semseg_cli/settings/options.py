@@ -34,7 +34,7 @@ class SettingsCommand(TyperCommand):
 
         `--imgs_root` stands for `--imgs-root`: `mlflow run -P imgs_root=...` spells it so.
         """
-        args = [_dashed(arg) for arg in args]
+        args = [_dashed(_utf8(arg)) for arg in args]
         if not ctx.resilient_parsing:
             given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
             if "help" not in given:
@@ -43,7 +43,6 @@ class SettingsCommand(TyperCommand):
 
     def _defaults(self, given: dict[str, Any]) -> dict[str, Any]:
         """Python name -> value from variables of repeatable options, settings file and preset."""
-        warn_of_unknown_variables()
         variables = {p.name: text for p in self.params if (text := _variable(p))}
         named = {**variables, **given}
         values: dict[str, Any] = {}
@@ -68,6 +67,13 @@ def warn_of_unknown_variables() -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else "."
             print(f"semseg-cli: no option reads the variable {name}{hint}", file=sys.stderr)
+
+
+def _utf8(arg: str) -> str:
+    """The argument; one that is no UTF-8 could not be written down with the run."""
+    if any("\ud800" <= sign <= "\udfff" for sign in arg):
+        raise UsageError(f"The argument {arg!r} is not UTF-8: rename what it names.")
+    return arg
 
 
 def _dashed(arg: str) -> str:
@@ -107,12 +113,14 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Settings)
     }
 
+    flags = {entry.field.name: entry.flag for cls in groups.values() for entry in entries(cls)}
+
     @functools.wraps(command)
     def run(**values: Any) -> None:
         try:
             made = {name: build(cls, values) for name, cls in groups.items()}
         except ValueError as error:
-            raise UsageError(_as_option(str(error))) from error
+            raise UsageError(_as_option(str(error), flags)) from error
         rest = {name: values[name] for name in signature.parameters if name not in groups}
         command(**rest, **made)
 
@@ -124,10 +132,11 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _as_option(message: str) -> str:
+def _as_option(message: str, flags: dict[str, str]) -> str:
     """A settings error with the option's name for the field's."""
     name, _, rest = message.partition(" ")
-    return f"Invalid value: --{name.replace('_', '-')} {rest}."
+    flag = flags.get(name) or f"--{name.replace('_', '-')}"
+    return f"Invalid value: {flag} {rest}."
 
 
 def _sources(groups: dict[str, type[Settings]]) -> Iterator[inspect.Parameter]:

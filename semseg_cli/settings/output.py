@@ -1,5 +1,6 @@
 """Where results go, and what is shown of them."""
 
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,7 @@ from semseg_cli.settings.base import Settings, option
 
 Format = Literal["table", "csv", "json", "markdown", "latex"]
 FORMATS = get_args(Format)
+RESERVED = ("mlflow.", "semseg.")
 PORT = 5000  # of MLflow's web pages
 
 
@@ -60,10 +62,23 @@ class Recorded(Places):
         for tag in self.tags:
             if "=" not in tag or not tag.partition("=")[0].strip():
                 raise ValueError(f"tag is {tag!r}: give it as KEY=VALUE")
+            _check_key(tag.partition("=")[0])
         if self.system_metrics and self.no_track:
             raise ValueError("system_metrics is about tracking: leave out --no-track")
         if self.system_metrics and find_spec("psutil") is None:
             raise ValueError("system_metrics needs psutil: run `pip install psutil`")
+
+
+def _check_key(key: str) -> None:
+    """Refuses the key of a tag that MLflow does not take, or that is not the user's to set."""
+    parts = key.split("/")
+    if not re.fullmatch(r"[\w.\-: /]{1,250}", key) or any(p in ("", ".", "..") for p in parts):
+        raise ValueError(
+            f"tag has the key {key[:60]!r}: give letters, digits, spaces, _ - . : and single /, "
+            "250 at most"
+        )
+    if key.startswith(RESERVED):
+        raise ValueError(f"tag has the key {key!r}: {' and '.join(RESERVED)} are set by programs")
 
 
 @dataclass(frozen=True, kw_only=True)

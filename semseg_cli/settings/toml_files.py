@@ -7,13 +7,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.errors import UsageError
 from semseg_cli.files import cache_folder
+from semseg_cli.readers import read_toml
 from semseg_cli.settings.entries import Entry, entries, item_type
 from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS
 from semseg_cli.settings.output import Checkup, Output
+from semseg_cli.settings.suite import Suite
 from semseg_cli.settings.training import KeepStats, Training
 
 # Naming one of these says that the user brings their own parts.
@@ -23,7 +25,7 @@ _PRESETS = resources.files(__package__) / "presets"
 OPEN = "open"  # the table of a preset that holds what it leaves to the user
 KNOWN: dict[str, Entry] = {
     entry.key: entry
-    for cls in (Setup, Choose, *METHODS, KeepStats, Training, Output, Checkup)
+    for cls in (Setup, Choose, *METHODS, Suite, KeepStats, Training, Output, Checkup)
     for entry in entries(cls)
 }
 
@@ -102,14 +104,8 @@ def _filled(value: Any, folders: Mapping[str, Path]) -> Any:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The settings in a TOML file; relative paths that exist beside it are resolved."""
-    try:
-        values = tomllib.loads(path.expanduser().read_text("utf-8"))
-    except OSError as error:
-        raise SemsegError(
-            f"The settings file {path} cannot be read ({error.strerror}): check --config."
-        ) from error
-    except ValueError as error:
-        raise UsageError(f"The settings file {path} is no TOML ({error}).") from error
+    expected = "check --config, a TOML file with one key per option"
+    values = read_toml(path.expanduser(), f"The settings file {path}", expected)
     for key, value in values.items():
         _check(key, value, path)
     return {key: _beside(path, key, value) for key, value in values.items()}
@@ -121,14 +117,21 @@ def _check(key: str, value: Any, path: Path) -> None:
     if key not in KNOWN:
         close = difflib.get_close_matches(key, KNOWN, n=1)
         hint = f"did you mean {close[0]}?" if close else "options are listed by --help."
-        raise UsageError(f"The settings file {path} has the unknown key {key!r}: {hint}")
+        raise UsageError(f"The settings file {path} has the unknown key {_short(key)}: {hint}")
     kind, is_repeated = item_type(KNOWN[key].field)
     values = value if is_repeated and isinstance(value, list) else [value]
     allowed = _allowed(kind, KNOWN[key])
     for one in values:
         if type(one) not in allowed:
             names = " or ".join(sorted({t.__name__ for t in allowed}))
-            raise UsageError(f"The settings file {path} has {key} = {one!r}: expected {names}.")
+            raise UsageError(
+                f"The settings file {path} has {key} = {_short(one)}: expected {names}."
+            )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _allowed(kind: Any, entry: Entry) -> Collection[type]:

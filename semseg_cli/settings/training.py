@@ -39,8 +39,16 @@ class Training(Settings):
     )
     epochs: int = option(50, "Passes over the patches, at most.", ge=1)
     patience: int = option(
-        5, "A head is done after so many epochs without a better validation mIoU.", ge=1
+        5, "A head is done after so many epochs without a better mIoU on the held-out images.", ge=1
     )
+    held_out: float = option(
+        0.2, "Share of the training images that heads do not learn from and are chosen on.",
+        gt=0.0, le=0.9,
+    )  # fmt: skip
+    group_by: str | None = option(
+        None, "Hold images of one drive, patient or scene out together: a regular expression that "
+        "finds its name in theirs, or FILE.csv:COLUMN.",
+    )  # fmt: skip
     patches_per_step: int = option(4096, "Patches per step of the optimiser.", ge=1)
     ignore_null: bool = option(
         False, "Leave out patches labelled 0; else they are what channel 0 learns."

@@ -147,7 +147,8 @@ def dose_figure(rows: Sequence[Row], path: Path, title: str = "") -> None:
     """Macro target and other change against the scale, one row per scale, intervals as bands.
 
     The curves pass 0 at the ablation where there is one, else at the clean image, on which nothing
-    changes; that point is hollow.
+    changes; that point is hollow. A second axis above has the edit's length by the residual's at
+    each scale, where it is known.
     """
     ordered = sorted(rows, key=lambda row: row["scale"])
     figure = new_figure(7.0, 4.2)
@@ -169,6 +170,7 @@ def dose_figure(rows: Sequence[Row], path: Path, title: str = "") -> None:
             [row["scale"] for row in ordered], measured, 30, colour, marker=marker, zorder=3
         )
     axes.scatter([0], [0], 34, "white", edgecolors=INK, linewidths=1.2, zorder=4, label="clean")
+    _add_ratios(axes, ordered)
     axes.set_xlabel("scale (0: ablation)", fontsize=9, color=INK)
     axes.set_ylabel("patches that changed class", fontsize=9, color=INK)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -177,6 +179,17 @@ def dose_figure(rows: Sequence[Row], path: Path, title: str = "") -> None:
     axes.legend(frameon=False, fontsize=9)
     add_title(figure, f"Dose and response: {title}" if title else "Dose and response")
     save_figure(figure, path)
+
+
+def _add_ratios(axes: Axes, rows: Sequence[Row]) -> None:
+    known = [row for row in rows if row.get("edit_ratio") is not None]
+    if not known:
+        return
+    above = axes.secondary_xaxis("top")
+    above.set_xticks([row["scale"] for row in known], [f"{row['edit_ratio']:.2f}" for row in known])
+    above.set_xlabel("length of the edit by that of the residual", fontsize=9, color=INK)
+    above.tick_params(labelsize=8, colors=INK, length=3)
+    above.spines["top"].set_visible(False)
 
 
 _ENDS = ("", "_lo", "_hi")

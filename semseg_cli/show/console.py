@@ -19,7 +19,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from semseg_cli import interrupts
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import SemsegError, printable
 from semseg_cli.progress import Advance, Progress, silent
 from semseg_cli.ranks import group as ranks
 from semseg_cli.show.tables import Table, render
@@ -45,6 +45,7 @@ def _console(*, stderr: bool) -> Console:
 
 def say(message: str, *, quiet: bool = False) -> None:
     """A message for the user on stderr, above the progress bars, and in the run's log."""
+    message = printable(message, keep="\n")
     log.info(message)
     if not quiet:
         console = _live[-1] if _live else stderr()
@@ -57,7 +58,7 @@ class _Warnings(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one warning."""
         console = _live[-1] if _live else stderr()
-        console.print(record.getMessage(), markup=False, soft_wrap=True)
+        console.print(printable(record.getMessage(), keep="\n"), markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -81,7 +82,9 @@ def show(
     """
     if output is None:
         out = stdout()
-        out.file.write(render(table, format, out, precision))
+        text = render(table, format, out, precision)
+        # Files keep names as they are; on a screen they must not command it.
+        out.file.write(printable(text, keep="\n") if format in ("csv", "json") else text)
         return
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

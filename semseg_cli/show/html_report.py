@@ -1,17 +1,13 @@
 """report.html: one self-contained page per run. No scripts, and nothing is fetched."""
 
-import base64
-import html
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from semseg_cli.runs.contents import is_chosen_on_evaluation, params_of
 from semseg_cli.runs.folder import LOOKUP_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.runs.metrics import RUNS, shown
 from semseg_cli.runs.rows import Row, read_rows
+from semseg_cli.show import html_parts as parts
 from semseg_cli.show.run_tables import (
     ON_EVALUATION,
     by_selectivity,
@@ -20,9 +16,8 @@ from semseg_cli.show.run_tables import (
     summary_table,
     to_column,
 )
-from semseg_cli.show.tables import Column, Table, cell, interval
+from semseg_cli.show.tables import cell, interval
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 PLOTS = {
     "target_other": "Share of each class's own patches, and of all other patches, that changed.",
     "best_worst": "Target change minus other change of the classes.",
@@ -40,31 +35,18 @@ def report_html(folder: RunFolder, rows: Sequence[Row], numbers: Mapping[str, fl
         rows: one per class, with `*_lo` and `*_hi` where known; none for a lookup.
         numbers: the run's metrics, likewise; none for a lookup.
     """
-    name = _text(folder.meta["run_name"])
+    name = folder.meta["run_name"]
+    plots = sorted((folder.path / "plots").glob("*.png"), key=lambda path: _place(path.stem))
+    examples = sorted((folder.path / "examples").glob("*.png"))
     body = [
-        f"<header><h1>{name}</h1><p>{_text(_subtitle(folder.meta))}</p></header>",
+        parts.header(name, _subtitle(folder.meta)),
         *_headline(folder, numbers),
-        *_pictures(folder.path / "plots", "Pictures"),
+        *parts.pictures([(path, PLOTS.get(path.stem, path.name)) for path in plots], "Pictures"),
         *_tables(folder, rows),
-        *_pictures(folder.path / "examples", "Examples"),
+        *parts.pictures([(path, path.name) for path in examples], "Examples"),
         *_origin(folder),
     ]
-    css = (resources.files(__package__) / "html_report.css").read_text("utf-8")
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8" />\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_text(POLICY)}" />\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1" />\n'
-        f"<title>{name}</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(body)
-        + "\n</main>\n</body>\n</html>\n"
-    )
-
-
-def _text(value: Any) -> str:
-    """Plain text as HTML; control characters, which no page may hold, become a box."""
-    return html.escape(
-        re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]", "\ufffd", str(value))
-    )
+    return parts.page(name, body)
 
 
 def _subtitle(meta: Mapping[str, Any]) -> str:
@@ -80,69 +62,28 @@ def _subtitle(meta: Mapping[str, Any]) -> str:
 def _headline(folder: RunFolder, numbers: Mapping[str, float]) -> list[str]:
     if not numbers:
         return []
-    tiles = "".join(
-        f'<div class="tile"><span>{metric.name}</span>'
-        f"<strong>{_text(cell(numbers[metric.key]))}</strong>"
-        f"<span>{_text(interval(numbers, to_column(metric)))}</span></div>"
+    tiles = [
+        (metric.name, cell(numbers[metric.key]), interval(numbers, to_column(metric)))
         for metric in shown(RUNS, "tiles")
         if metric.key in numbers
-    )
+    ]
     notes = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
     table = summary_table({folder.meta["run_name"]: folder.report()}, notes=notes)
-    return [f'<section><div class="tiles">{tiles}</div>{_notes(table.notes)}</section>']
-
-
-def _pictures(folder: Path, title: str) -> list[str]:
-    paths = sorted(folder.glob("*.png"), key=lambda path: (_place(path.stem), path.name))
-    if not paths:
-        return []
-    figures = "".join(
-        f'<figure><img src="{_data_uri(path)}" alt="{_text(path.stem)}" />'
-        f"<figcaption>{_text(PLOTS.get(path.stem, path.name))}</figcaption></figure>"
-        for path in paths
-    )
-    return [f"<section><h2>{title}</h2>{figures}</section>"]
+    return [parts.tiles(tiles, table.notes)]
 
 
 def _place(stem: str) -> int:
     return list(PLOTS).index(stem) if stem in PLOTS else len(PLOTS)
 
 
-def _data_uri(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
 def _tables(folder: RunFolder, rows: Sequence[Row]) -> list[str]:
-    parts = []
+    found = []
     if rows:
-        parts.append(_table(class_table(by_selectivity(rows), "Classes by selectivity")))
+        found.append(parts.table(class_table(by_selectivity(rows), "Classes by selectivity")))
     if latents := read_rows(folder.path / LOOKUP_FILE):
         is_tried = any(row.get("selectivity") is not None for row in latents)
-        parts.append(_table(lookup_table(latents), [TRIED] if is_tried else []))
-    return parts
-
-
-def _table(table: Table, notes: Sequence[str] = ()) -> str:
-    heads = "".join(f"<th>{_text(c.header)}</th>" for c in table.columns)
-    lines = "".join(
-        f"<tr>{''.join(_cell(row, column) for column in table.columns)}</tr>" for row in table.rows
-    )
-    return (
-        f'<section><h2>{_text(table.title)}</h2><div class="scroll"><table><thead><tr>{heads}</tr>'
-        f"</thead><tbody>{lines}</tbody></table></div>{_notes([*table.notes, *notes])}</section>"
-    )
-
-
-def _cell(row: Row, column: Column) -> str:
-    kind = ' class="text"' if column.kind == "text" else ""
-    below = _text(interval(row, column))
-    text = _text(cell(row.get(column.key), column.kind))
-    return f"<td{kind}>{text}{f' <small>{below}</small>' if below else ''}</td>"
-
-
-def _notes(notes: Iterable[str]) -> str:
-    items = "".join(f"<li>{_text(note)}</li>" for note in notes)
-    return f'<ul class="notes">{items}</ul>' if items else ""
+        found.append(parts.table(lookup_table(latents), [TRIED] if is_tried else []))
+    return found
 
 
 def _origin(folder: RunFolder) -> list[str]:
@@ -159,20 +100,11 @@ def _origin(folder: RunFolder) -> list[str]:
     }
     command = f"semseg-cli {meta['command']} --config {SETTINGS_FILE}"
     return [
-        _pairs("Settings", params_of(folder), f"To run it again: <code>{_text(command)}</code>"),
-        _pairs("Origin", {name: value for name, value in facts.items() if value is not None}),
+        parts.pairs("Settings", params_of(folder), command),
+        parts.pairs("Origin", {name: value for name, value in facts.items() if value is not None}),
     ]
 
 
 def _dataset(one: Mapping[str, Any]) -> str:
     size = f"{one['n_images']} images, " if "n_images" in one else ""  # not of a reused lookup
     return f"{one['root']}, split {one['split']}, {size}digest {one['digest']}"
-
-
-def _pairs(title: str, pairs: Mapping[str, Any], note: str = "") -> str:
-    lines = "".join(
-        f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in pairs.items()
-    )
-    said = f"<p>{note}</p>" if note else ""
-    table = f'<table class="pairs"><tbody>{lines}</tbody></table>'
-    return f"<section><h2>{title}</h2>{said}{table}</section>"

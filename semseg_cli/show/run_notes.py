@@ -1,12 +1,11 @@
 """What stands below tables of runs: what intervals are over, what is left out, where curves end."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from semseg_cli.runs.report import ClassResults, Report
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.tables import cell, plain_number
-
-FEW_IMAGES = 10  # below, an interval is printed, and the reader is told
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
@@ -21,6 +20,8 @@ def interval_notes(
 
     `first` is the key of the rows' names; `is_below`: another table has said the former.
     """
+    from semseg_cli.runs.inference.answers import FEW_IMAGES, MIN_IMAGES  # scipy takes a while
+
     pairs = [(row, key) for row in rows for key in keys if row.get(key) is not None]
     sure = [(row, key) for row, key in pairs if row.get(f"{key}_lo") is not None]
     thin = [
@@ -36,19 +37,21 @@ def interval_notes(
         )
     if thin:
         notes.append(
-            f"No interval from fewer than 5 {units}, or where few hold nearly all patches: 2/3 "
-            f"{'groups' if units == 'groups' else 'img'} is a change in 2 of the 3 that have the "
-            "class."
+            f"No interval from fewer than {MIN_IMAGES} {units}, or where few hold nearly all "
+            f"patches: 2/3 {'groups' if units == 'groups' else 'img'} is a change in 2 of the 3 "
+            "that have the class."
         )
-    few = [row[first] for row, key in sure if _is_few(row, key) and first in row]
+    few = [row[first] for row, key in sure if _n_images(row, key) < FEW_IMAGES and first in row]
     if few:
-        notes.append(f"Few {units} (5 to {FEW_IMAGES - 1}): {listed(list(dict.fromkeys(few)))}.")
+        notes.append(
+            f"Few {units} ({MIN_IMAGES} to {FEW_IMAGES - 1}): {listed(list(dict.fromkeys(few)))}."
+        )
     return notes
 
 
-def _is_few(row: Row, key: str) -> bool:
+def _n_images(row: Row, key: str) -> float:
     n_images = row.get(f"{key}_n_images", row.get("n_images"))
-    return n_images is not None and n_images < FEW_IMAGES
+    return math.inf if n_images is None else float(n_images)
 
 
 def exclusions(report: Report) -> str:

@@ -3,7 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 from semseg_cli.runs.choice import choice_notes, is_broad, of_several
-from semseg_cli.runs.metrics import CLASSES, HEADS, LATENTS, RUNS, STATISTICS, Metric, shown
+from semseg_cli.runs.metrics import (
+    CLASSES,
+    HEADS,
+    LATENTS,
+    RUNS,
+    STATISTICS,
+    Metric,
+    shown,
+)
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_notes import curve_note, exclusions, interval_notes, listed, overlaps
@@ -15,18 +23,18 @@ CLASS = Column("class_name", "class", "text", elastic=True)
 
 def to_column(metric: Metric) -> Column:
     """The column of a metric."""
-    return Column(metric.key, metric.header, metric.kind)
+    return Column(metric.key, metric.header, metric.kind, yields=metric.yields)
 
 
-def _columns(metrics: tuple[Metric, ...]) -> tuple[Column, ...]:
+def columns_of(metrics: tuple[Metric, ...]) -> tuple[Column, ...]:
     return tuple(to_column(metric) for metric in shown(metrics, "table"))
 
 
-METRICS = _columns(RUNS)
-CLASS_COLUMNS = (CLASS, *_columns(CLASSES))
-LOOKUP_COLUMNS = (CLASS, *_columns(LATENTS))
-SWEEP_COLUMNS = _columns(HEADS)
-STATS_COLUMNS = _columns(STATISTICS)
+METRICS = columns_of(RUNS)
+CLASS_COLUMNS = (CLASS, *columns_of(CLASSES))
+LOOKUP_COLUMNS = (CLASS, *columns_of(LATENTS))
+SWEEP_COLUMNS = columns_of(HEADS)
+STATS_COLUMNS = columns_of(STATISTICS)
 
 
 def identical_note(names: Sequence[str]) -> str:
@@ -49,6 +57,14 @@ ON_EVALUATION = (
 )
 
 
+LENGTHS = (
+    "edit ratio: its length by the residual's. off manifold: how many of the clean patches lie "
+    "nearer to their mean than edited ones (of clean ones: half)."
+)
+ABSENT = (
+    "Label protocol: the latent of a class that an image lacks is not set there; what it would "
+    "change is measured by --protocol class (absent_change)."
+)
 MEASURED = {
     "necessity": "share of the classes' patches that change class without their latents",
     "sufficiency": "share of all other patches that become the class whose latent is set in them",
@@ -106,7 +122,9 @@ def _shared(reports: Sequence[Report]) -> list[str]:
     n_classes = len(first.class_results)
     return [
         f"Protocol {protocols}, {first.n_images} images, {n_classes} "
-        f"class{'es' if n_classes != 1 else ''}. macro: mean over classes; pooled: over patches."
+        f"class{'es' if n_classes != 1 else ''}. macro: mean over classes; pooled: over patches.",
+        *([ABSENT] if "label" in protocols else []),
+        *([LENGTHS] if any("off_manifold" in report.extra for report in reports) else []),
     ]
 
 

@@ -15,10 +15,12 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from semseg_cli.errors import printable
 from semseg_cli.runs.metrics.metric import Kind
 from semseg_cli.runs.rows import Row, csv_text
 
 GAP, NAME_WIDTH = 2, 14
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,15 @@ class Column:
     `kind`: text; ratio (fixed decimals); count; setting (a number as the user would type it);
     estimate (a ratio with its interval from the keys `KEY_lo` and `KEY_hi`, and the mark
     of `KEY_mark`); difference (an estimate with its sign); p (a p value).
-    Where the width is short, elastic columns wrap and the others stay whole.
+    Where the width is short, columns that yield go, those with the largest `yields` first; elastic
+    columns wrap and the others stay whole.
     """
 
     key: str
     header: str
     kind: Kind = "ratio"
     elastic: bool = False
+    yields: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,19 @@ def render(
     if format == "table":
         return _rich_text(table, console or Console(width=80, color_system=None), precision)
     if format == "csv":
-        return csv_text(table.rows)
+        return csv_text([_as_text(row) for row in table.rows])
     if format == "json":
         whole = {"title": table.title, "notes": list(table.notes), "rows": list(table.rows)}
         return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
     return {"markdown": _markdown, "latex": _latex}[format](table, precision)
+
+
+def _as_text(row: Row) -> Row:
+    """A row whose names no spreadsheet runs as formulas: they get a `'` in front."""
+    return {
+        key: f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
+        for key, value in row.items()
+    }
 
 
 def cell(value: Any, kind: str = "ratio", precision: int = 3) -> str:
@@ -79,7 +91,7 @@ def cell(value: Any, kind: str = "ratio", precision: int = 3) -> str:
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, str) or kind == "text":
-        return " ".join(str(value).split())
+        return printable(" ".join(str(value).split()))
     if kind == "setting":
         return plain_number(value)
     if kind == "p" and value < 10**-precision:
@@ -154,24 +166,41 @@ def to_rich(table: Table, precision: int = 3, width: int = 80) -> Group:
 
     Columns that do not fit beside each other go into further grids, each with the first column.
     """
-    title = [Text(table.title, style="bold")] if table.title else []
-    notes = [Padding(Text(note, style="dim"), (0, 0, 0, 0)) for note in table.notes]
+    title = [Text(printable(table.title), style="bold")] if table.title else []
+    notes = [Padding(Text(printable(n), style="dim"), (0, 0, 0, 0)) for n in table.notes]
     blocks = _blocks(table, precision, width)
     grids = [part for columns in blocks for part in (Text(), _grid(table, columns, precision))]
     return Group(*title, *grids[1:], *notes)
 
 
+def fitting(table: Table, precision: int, width: int) -> tuple[Column, ...]:
+    """The columns, without those that yield until the others fit."""
+    columns = table.columns
+    for level in sorted({column.yields for column in columns} - {0}, reverse=True):
+        if len(_split(columns, table.rows, precision, width)) < 2:
+            break
+        columns = tuple(column for column in columns if column.yields < level)
+    return columns
+
+
 def _blocks(table: Table, precision: int, width: int) -> list[tuple[Column, ...]]:
-    if not table.columns:
+    return _split(fitting(table, precision, width), table.rows, precision, width)
+
+
+def _split(
+    columns: Sequence[Column], rows: Sequence[Row], precision: int, width: int
+) -> list[tuple[Column, ...]]:
+    """Columns that fit beside each other, each time after the first one."""
+    if not columns:
         return []
-    head, *rest = table.columns
-    free = width - min(least_width(head, table.rows), natural_width(head, table.rows, precision))
+    head, *rest = columns
+    free = width - min(least_width(head, rows), natural_width(head, rows, precision))
     blocks: list[list[Column]] = [[]]
     left = free
     for column in rest:
         wraps = column.elastic and column.kind == "text"
-        whole = natural_width(column, table.rows, precision)
-        needed = GAP + (min(whole, least_width(column, table.rows)) if wraps else whole)
+        whole = natural_width(column, rows, precision)
+        needed = GAP + (min(whole, least_width(column, rows)) if wraps else whole)
         if blocks[-1] and needed > left:
             blocks.append([])
             left = free

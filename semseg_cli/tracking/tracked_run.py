@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.readers import read_text
+from semseg_cli.runs.class_rows import read_class_rows
 from semseg_cli.runs.contents import is_chosen_on_evaluation, metrics_of, params_of, text_of
 from semseg_cli.runs.folder import (
+    CARD_FILE,
     CHANGES_FILE,
     CLASSES_FILE,
     DRAWS_FILE,
@@ -25,6 +28,7 @@ from semseg_cli.runs.folder import (
     SWEEP_FILE,
     RunFolder,
 )
+from semseg_cli.runs.lookup_csv import read_lookup_rows
 from semseg_cli.runs.metrics import CLASSES, shown
 from semseg_cli.runs.rows import parse_number, read_rows
 from semseg_cli.show.run_tables import (
@@ -143,7 +147,7 @@ def table_for_ui(folder: RunFolder) -> str | None:
 
     The UI groups by the first column, compares the next, and shows every digit it is given.
     """
-    rows = read_rows(folder.path / CLASSES_FILE)
+    rows = read_class_rows(folder.path / CLASSES_FILE)
     if not rows:
         return None
     columns = sorted(rows[0], key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
@@ -168,9 +172,11 @@ def describe(folder: RunFolder) -> str:
         report = folder.report()
         notes = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
         parts.append(render(summary_table({meta["run_name"]: report}, "", notes), "markdown"))
-        rows = read_rows(folder.path / CLASSES_FILE)
+        rows = read_class_rows(folder.path / CLASSES_FILE)
         parts.append(render(extremes_table(rows, report.least_patches), "markdown") if rows else "")
-    elif latents := read_rows(folder.path / LOOKUP_FILE):
+    elif (folder.path / CARD_FILE).exists():
+        parts.append(read_text(folder.path / CARD_FILE, CARD_FILE, "expected the card of a run"))
+    elif latents := read_lookup_rows(folder.path / LOOKUP_FILE):
         parts.append(render(lookup_table(latents[:100]), "markdown"))
     elif heads := read_rows(folder.path / SWEEP_FILE):
         parts.append(render(sweep_table(heads), "markdown"))

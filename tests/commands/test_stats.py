@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -56,6 +57,28 @@ def test_the_summary_of_the_known_world(known_world: World, terminal: Terminal) 
     assert run.data.metrics["l0"] == summary["l0"]
     assert run.data.params["vit_layer"] == "1"
     assert not {"imgs_split", "seg_ckpt", "class"} & run.data.params.keys()
+
+
+def test_with_a_head_it_says_what_the_reconstruction_does(
+    known_world: World, terminal: Terminal
+) -> None:
+    asked = {"max_freq": "", "min_patches": ""}
+    done = terminal.type("stats", *options(known_world, **asked))
+    assert_done(done)
+    assert "Reconstruction in place of the residual" in done.out
+    (folder,) = terminal.runs()
+    splices = json.loads((folder / "stats.json").read_text())["splices"]
+    assert [row["dictionary"] for row in splices] == ["SAE", "PCA"]
+    classes = pd.read_csv(folder / "splice.csv")
+    assert classes["class_id"].tolist() == [1, 2, 3, 4]
+    assert classes["kept"].tolist() == [1.0] * 4
+    assert not classes["lost"].any()
+    (run,) = stored_runs(terminal, "semseg")
+    assert run.data.metrics["unchanged"] == 1.0
+    assert run.data.metrics["pca_unchanged"] == splices[1]["unchanged"]
+    without = stats(terminal, known_world)
+    assert "takes a head: --seg-ckpt" in without.out
+    assert not (terminal.runs()[-1] / "splice.csv").exists()
 
 
 @pytest.mark.parametrize("form", ["safetensors", "reference", "json"])
@@ -157,5 +180,4 @@ def test_missing_inputs_are_named(terminal: Terminal) -> None:
 def test_every_setting_is_an_option(terminal: Terminal) -> None:
     done = terminal.type("stats", "--help")
     assert all(f"{entry.flag} " in done.out for entry in entries(KeepStats))
-    assert "--seg-ckpt" not in done.out
     assert "--class" not in done.out

@@ -18,11 +18,14 @@ from worlds import COLOURS, Pair, World, known_pairs, write_dataset
 
 from semseg_cli.commands.train_head.checkpoint import save_checkpoint
 from semseg_cli.commands.train_head.features import Storage, training_patches, validation_images
+from semseg_cli.commands.train_head.held_out import hold_out
 from semseg_cli.commands.train_head.sweep import Sweep
-from semseg_cli.data.dataset import open_dataset
+from semseg_cli.data.dataset import Dataset, open_dataset
+from semseg_cli.data.label_map import LabelMap
 from semseg_cli.data.loader import Loader
-from semseg_cli.errors import SemsegError
-from semseg_cli.models.head import load_head
+from semseg_cli.data.preprocessing import Preprocessing
+from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.models.head import load_head, save_head
 from semseg_cli.models.residuals import Residuals
 from semseg_cli.models.vit import load_vit
 from semseg_cli.runs.folder import RunFolder
@@ -69,8 +72,9 @@ def test_the_known_world_is_learnt_and_its_head_is_used(
     assert "--seg-ckpt mine/head.pt" in done.err
     sweep = pd.read_csv(folder / "sweep.csv")
     assert list(sweep["lr"]) == [0.0001, 0.1]
-    assert sweep["miou"][0] < sweep["miou"][1] == 1.0
-    assert sweep["accuracy"][1] == 1.0
+    assert sweep["miou"][0] < sweep["miou"][1]
+    measured = json.loads((folder / "metrics.json").read_text())
+    assert measured["evaluation_miou"] == measured["evaluation_accuracy"] == 1.0
     heads = [load_head(folder / "head.pt"), load_head(folder / "head.safetensors")]
     heads.append(load_head("mine/head.pt"))
     assert all(torch.equal(head.weight, heads[0].weight) for head in heads)
@@ -164,7 +168,9 @@ def test_formats_and_dry_run(tiny_world: World, terminal: Terminal) -> None:
     done = train(terminal, tiny_world, "--dry-run", "--lr", "0.1", "--lr", "1")
     assert_done(done)
     assert "heads: 2, at most 4 epochs" in done.out
-    assert "images to train on: 7; features: at most 0.00 GiB in memory" in done.out
+    assert "images to train on: 5; features: at most 0.00 GiB in memory" in done.out
+    assert "images to choose on: 2;" in done.out
+    assert "images to measure on: 6;" in done.out
     assert terminal.runs() == []
     done = train(terminal, tiny_world, "--lr", "0.1", "--format", "json", "--no-track", "--quiet")
     assert_done(done)
@@ -288,8 +294,10 @@ def test_without_labels_there_is_nothing_to_learn(
     tiny_world: World, terminal: Terminal, tmp_path: Path
 ) -> None:
     size = (64, 64)
-    nothing = [(np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8))]
-    labelled = [(np.zeros((*size, 3), np.uint8), np.ones(size, np.uint8))]
+    nothing, labelled = (
+        [(np.full((*size, 3), i, np.uint8), np.full(size, label, np.uint8)) for i in range(3)]
+        for label in (0, 1)
+    )
     for name, splits, sentence in (
         ("a", {"training": nothing, "validation": labelled}, "No patch of the training split has"),
         ("b", {"training": labelled, "validation": nothing}, "No pixel of the validation split"),
@@ -298,3 +306,86 @@ def test_without_labels_there_is_nothing_to_learn(
         done = train(terminal, tiny_world, imgs_root=str(tmp_path / name))
         assert done.code == 1
         assert sentence in done.err
+
+
+# --- which images ---------------------------------------------------------------------------------
+
+
+def named(*names: str) -> Dataset:
+    """A dataset of these images, each with contents of its own."""
+    n = len(names)
+    made = Dataset(
+        root=Path("nowhere"), title="", layout="ade20k", split="training", names=names,
+        images=(Path("image"),) * n, masks=(Path("mask"),) * n, indices=tuple(range(n)),
+        labels=LabelMap(("wall",)), patch_size_px=32, preprocessing=Preprocessing(),
+    )  # fmt: skip
+    vars(made)["contents"] = tuple(f"bytes of {name}" for name in names)
+    return made
+
+
+def test_groups_are_held_out_whole_and_no_image_is_on_both_sides() -> None:
+    names = [f"{drive}_{i}" for drive in "abcdefgh" for i in range(5)]
+    for seed in range(5):
+        learnt, held = hold_out(named(*names), 0.3, "^.", seed)
+        assert sorted([*learnt.names, *held.names]) == names
+        assert {name[0] for name in held.names}.isdisjoint(name[0] for name in learnt.names)
+        assert len(held) == 15  # the first whole number of drives with 12 images or more
+    assert hold_out(named(*names), 0.3, "^.", 4)[1].names == held.names
+    assert len({hold_out(named(*names), 0.1, None, seed)[1].names for seed in range(9)}) > 1
+
+
+def test_the_same_picture_twice_is_never_on_both_sides() -> None:
+    dataset = named(*"abcdef")
+    vars(dataset)["contents"] = ("x", "x", "x", "y", "y", "y")
+    for seed in range(5):
+        learnt, held = hold_out(dataset, 0.2, None, seed)
+        assert {learnt.names, held.names} == {("a", "b", "c"), ("d", "e", "f")}
+
+
+def test_one_group_cannot_be_parted() -> None:
+    with pytest.raises(UsageError, match=r"2 images, all of one group: .* another --group-by"):
+        hold_out(named("a_1", "a_2"), 0.2, "^.", 0)
+
+
+def test_the_split_of_interventions_has_no_part_in_the_choice(
+    tiny_world: World, terminal: Terminal, tmp_path: Path
+) -> None:
+    """Other evaluation images: the same sweep and the same head, other measures."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_world.data, data)
+    for folder in ("images", "annotations"):
+        (data / folder / "validation" / "validation_0000.png").unlink()
+    for root in (tiny_world.data, data):
+        done = train(terminal, tiny_world, "--lr", "0.01", "--no-track", imgs_root=str(root))
+        assert_done(done)
+    first, other = (results(folder) for folder in terminal.runs())
+    assert first[:2] == other[:2]
+    assert first[2] != other[2]
+
+
+@pytest.mark.parametrize("name", ["head.pt", "head.safetensors"])
+def test_runs_warn_where_the_head_has_seen_their_images(
+    name: str, tiny_world: World, terminal: Terminal
+) -> None:
+    assert_done(train(terminal, tiny_world, "--lr", "0.01", "--no-track"))
+    (folder,) = terminal.runs()
+    dataset = open_dataset(tiny_world.data, "training", 32)
+    assert load_head(folder / name).seen == set(dataset.contents)
+    args = ["rand-vec", "--no-track", "--no-plots"]
+    mine = {"seg_ckpt": str(folder / name), "imgs_split": "training"}
+    done = terminal.type(*args, *options(tiny_world, **mine))
+    assert_done(done)
+    assert "chosen, on 7 of the 7 evaluated images" in " ".join(done.err.split())
+    done = terminal.type(*args, *options(tiny_world, seg_ckpt=str(folder / name)))
+    assert_done(done)
+    assert "The head was trained" not in done.err
+
+
+def test_images_of_another_head_are_not_taken(tiny_world: World, tmp_path: Path) -> None:
+    head = load_head(tiny_world.folder / "head.pt")
+    assert head.seen == frozenset()
+    save_head(tmp_path / "head.pt", head, seen=["a"])
+    assert load_head(tmp_path / "head.pt").seen == {"a"}
+    head.bias.add_(1)
+    save_head(tmp_path / "head.pt", head)
+    assert load_head(tmp_path / "head.pt").seen == frozenset()

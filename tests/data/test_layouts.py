@@ -321,6 +321,25 @@ def test_masks_of_all_splits_may_lie_together(tmp_path: Path) -> None:
     assert opened(tmp_path).names == ("y",)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_hidden_folders_and_their_files_are_no_images(name: str, tmp_path: Path) -> None:
+    root = CASES[name].write(tmp_path / "data")
+    before = opened(root).names
+    for path in [*root.rglob("*.png"), *root.rglob("*.jpg")]:
+        hidden = path.parent / ".ipynb_checkpoints"
+        hidden.mkdir(exist_ok=True)
+        shutil.copy(path, hidden / path.name)
+    assert opened(root).names == before
+
+
+def test_a_name_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
+    root = CASES["ade20k"].write(tmp_path / "data")
+    path = next(root.glob("images/validation/*"))
+    shutil.copy(path, path.with_name("caf\udce9.jpg"))
+    with pytest.raises(SemsegError, match=r"caf\\udce9\.jpg is not UTF-8: rename the file"):
+        opened(root)
+
+
 def test_a_split_name_is_no_pattern(tmp_path: Path) -> None:
     for part in ("rgb", "gt"):
         save(Image.fromarray(halves(1, 2)), tmp_path / part / "v[1]" / "x_1.png")

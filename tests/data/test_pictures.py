@@ -1,5 +1,6 @@
 """Pictures of every mode come out upright and in RGB; masks keep their numbers."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -188,3 +189,73 @@ def test_damage_gives_a_picture_or_a_sentence(seed: int, tmp_path: Path) -> None
     (tmp_path / f"image.{suffix}").write_bytes(data[: rng.integers(1, len(data))])
     with pytest.raises(SemsegError, match="The image"):
         reread(tmp_path, suffix=suffix)
+
+
+def low_bits(path: Path, numbers: np.ndarray, bits: int) -> None:
+    """A grey PNG of 2 or 4 bits per number by hand."""
+    per_byte = 8 // bits
+    rows = numbers.reshape(len(numbers), -1, per_byte).astype(int)
+    shifts = [bits * (per_byte - 1 - i) for i in range(per_byte)]
+    packed = (rows << np.array(shifts)).sum(axis=2).astype(np.uint8)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    height, width = numbers.shape
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in packed))
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_masks_of_few_bits_hold_the_numbers_that_are_stored(bits: int, tmp_path: Path) -> None:
+    PHOTO.save(tmp_path / "image.png")
+    low_bits(tmp_path / "mask.png", NUMBERS, bits)
+    assert np.asarray(Image.open(tmp_path / "mask.png")).max() == 3 * {2: 85, 4: 17}[bits]
+    check_pair(tmp_path / "image.png", tmp_path / "mask.png", LABELS)
+    _, mask = read_pair(tmp_path / "image.png", tmp_path / "mask.png", LABELS)
+    assert np.array_equal(np.asarray(mask), NUMBERS)
+
+
+@pytest.mark.parametrize("name", ["mask.jpg", "mask.png"])
+def test_a_jpeg_mask_is_refused_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+    PHOTO.save(tmp_path / "image.png")
+    Image.fromarray(NUMBERS).save(tmp_path / name, format="JPEG")
+    for look in (check_pair, read_pair):
+        with pytest.raises(SemsegError, match=f"{name} is a JPEG, which does not keep label ids"):
+            look(tmp_path / "image.png", tmp_path / name, LABELS)
+
+
+def palette(folder: Path, colours: list[int]) -> np.ndarray:
+    """What a mask with this palette is read as."""
+    PHOTO.save(folder / "image.png")
+    made = Image.fromarray(NUMBERS).convert("P")
+    made.putpalette(colours)
+    made.save(folder / "mask.png")
+    return np.asarray(read_pair(folder / "image.png", folder / "mask.png", LABELS)[1])
+
+
+def test_a_palette_of_colours_is_for_the_eye(tmp_path: Path) -> None:
+    assert np.array_equal(palette(tmp_path, [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]), NUMBERS)
+
+
+def test_a_palette_of_the_numbers_themselves_changes_nothing(tmp_path: Path) -> None:
+    assert np.array_equal(palette(tmp_path, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]), NUMBERS)
+
+
+def test_a_palette_of_other_greys_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SemsegError, match="number 3 is grey 1: it is not clear which"):
+        palette(tmp_path, [0, 0, 0, 3, 3, 3, 2, 2, 2, 1, 1, 1])
+
+
+def test_a_pipe_and_a_pointer_are_no_pictures(tmp_path: Path) -> None:
+    PHOTO.save(tmp_path / "image.png")
+    os.mkfifo(tmp_path / "mask.png")
+    with pytest.raises(SemsegError, match=r"The mask .*mask\.png cannot be read \(it is a pipe"):
+        check_pair(tmp_path / "image.png", tmp_path / "mask.png", LABELS)
+    (tmp_path / "image.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0")
+    with pytest.raises(SemsegError, match=r"The image .*image\.png is a Git LFS pointer"):
+        check_pair(tmp_path / "image.png", tmp_path / "mask.png", LABELS)

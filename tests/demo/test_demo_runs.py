@@ -11,6 +11,7 @@ from terminal import Done, Terminal, working_in
 
 from semseg_cli.cli import app
 from semseg_cli.runs.report import Report
+from semseg_cli.runs.report_json import report_of
 
 README = Path(__file__).parents[2] / "README.md"
 # Another machine sums in another order: a few patches may differ.
@@ -62,7 +63,7 @@ def run(terminal: Terminal, *args: str) -> tuple[Done, Report]:
     done = terminal.type(*args)
     assert done.code == 0, done.err
     text = (terminal.runs()[-1] / "report.json").read_text()
-    return done, Report.from_dict(json.loads(text))
+    return done, report_of(json.loads(text))
 
 
 def test_the_first_screen_says_that_this_is_the_demo_world(terminal: Terminal) -> None:

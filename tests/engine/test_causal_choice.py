@@ -14,7 +14,8 @@ from worlds import (
 )
 
 from semseg_cli.engine import counts
-from semseg_cli.engine.causal_choice import selection_images
+from semseg_cli.engine.causal_choice import effect_of
+from semseg_cli.engine.halving import selection_images
 from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import Session
@@ -105,6 +106,57 @@ def test_ties_go_to_the_better_f1(decoy_world: World) -> None:
     rows = rows_of(session, select="causal", scale=(1.0,))
     assert [(row.latent, row.selectivity) for row in rows] == [(DECOY, 0.0), (PLANTED[1], 0.0)]
     assert [row.chosen for row in rows] == [True, False]
+
+
+# --- by cause -----------------------------------------------------------------------------------
+
+
+def test_cause_finds_the_driver_that_f1_does_not_list(decoy_world: World) -> None:
+    session = decoy_world.session()
+    rows = rows_of(session, select="cause", top_k=1, top_cause=1)
+    assert chosen_latents(rows) == members(PLANTED)
+    wall = [(row.rank, row.latent, row.drives, row.chosen) for row in rows if row.class_id == 1]
+    assert [wall[0][:2], wall[1][:2]] == [(1, DECOY), (2, PLANTED[1])]
+    assert [wall[0][3], wall[1][3]] == [False, True]
+    assert wall[1][2] == 1
+    assert wall[0][2] is not None
+    assert wall[0][2] > 1
+    assert all(row.drives is None for row in rows_of(session, select="causal"))
+
+
+def test_a_latent_is_no_driver_where_it_fires_too_often(decoy_world: World) -> None:
+    session = decoy_world.session()
+    too_often = float(session.pipeline.latent_stats.sparsity[PLANTED[1]])
+    (rows,) = choose_latents(
+        session, Choose(max_freq=too_often, select="cause", top_cause=9)
+    ).values()
+    assert rows
+    assert PLANTED[1] not in {row.latent for row in rows}
+
+
+def test_drivers_are_those_of_each_scale(decoy_world: World) -> None:
+    choice = Choose(max_freq=1.0, select="cause", top_k=1, top_cause=1, scale=(-2.0, 10.0))
+    found = choose_latents(decoy_world.session(), choice)
+    for scale, rows in found.items():
+        (alone,) = choose_latents(
+            decoy_world.session(),
+            Choose(max_freq=1.0, select="cause", top_k=1, top_cause=1, scale=(scale,)),
+        ).values()
+        assert rows == alone
+
+
+def test_with_many_candidates_few_run_on_all_images(tiny: Session) -> None:
+    rows = rows_of(tiny, select="cause", top_k=3, top_cause=6)
+    n_all = {row.class_id: row.n_tried for row in rows if row.chosen}
+    for class_id, n in n_all.items():
+        own = [row for row in rows if row.class_id == class_id]
+        assert sum(row.chosen for row in own) == 1
+        last = [row for row in own if row.n_tried == n]
+        assert max(last, key=effect_of).chosen
+        assert [row.drives for row in own if row.drives and row.drives <= 6]
+        assert all(row.stability is None for row in own if row.n_tried != n)
+        runner_up = next(row.runner_up for row in own if row.chosen)
+        assert runner_up in {row.latent for row in last if not row.chosen}
 
 
 # --- which images judge -------------------------------------------------------------------------

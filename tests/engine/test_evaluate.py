@@ -253,7 +253,7 @@ def test_unlabelled_patches_do_not_count_in_the_label_protocols_edit_norm(
 def test_wanted_rows_only_are_run(session: Session) -> None:
     edit = set_latents(session.pipeline, "m", -2.0, members(LATENTS))
     wanted = torch.rand(6, 4, generator=torch.Generator().manual_seed(0)) < 0.5
-    part = measured(session, edit, is_wanted=wanted).counts.per_image
+    part = measured(session, edit, is_wanted=[wanted]).counts.per_image
     whole = measured(session, edit).counts.per_image
     assert torch.equal(part[wanted], whole[wanted])
     assert not part[~wanted].any()

@@ -1,12 +1,13 @@
 """Statistics: one pass against the formulas, kept values, the cache, and bad sources."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from worlds import World, count_images, make_sae
 
@@ -163,6 +164,41 @@ def test_other_inputs_have_another_cache_entry(
     cached(vit, other, tmp_path)
     cached_stats({}, make_sae(), lambda: Residuals(vit, 1, loader), tmp_path)
     assert len(list((tmp_path / "stats").iterdir())) == 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_flipped_bit_in_the_cache_is_noticed(
+    vit: Backbone, loader: Loader, tmp_path: Path, name: str
+) -> None:
+    first = cached(vit, loader, tmp_path)
+    (path,) = (tmp_path / "stats").iterdir()
+    whole = path.read_bytes()
+    values = load_file(path)[name].numpy().tobytes()
+    at = whole.rindex(values)
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    assert_same(cached(vit, loader, tmp_path), first)
+    assert path.read_bytes() == whole
+
+
+def test_statistics_of_another_model_in_the_place_of_ours_are_noticed(
+    vit: Backbone, loader: Loader, tmp_path: Path
+) -> None:
+    first = cached(vit, loader, tmp_path)
+    (path,) = (tmp_path / "stats").iterdir()
+    cached(vit, loader, tmp_path, sae=make_sae(seed=8))
+    (other,) = set((tmp_path / "stats").iterdir()) - {path}
+    shutil.copy(other, path)
+    assert_same(cached(vit, loader, tmp_path), first)
+
+
+def test_a_flipped_bit_in_given_statistics_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "stats.safetensors"
+    save_stats(path, SaeStats(torch.ones(3), 1.0, torch.full((5,), 0.5), torch.ones(5)))
+    assert load_stat("act_norm", str(path)) == 1.0
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(SemsegError, match=r"act_norm cannot be read: .* is damaged"):
+        load_stat("act_norm", str(path))
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "entries", "shape", "nan"])

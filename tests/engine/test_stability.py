@@ -187,7 +187,9 @@ def test_the_causal_stability_is_that_of_choosing_anew_from_resampled_images(see
     columns = (n_orig, (n_orig * shares[0]).long(), n_other, (n_other * shares[1]).long())
     counts.per_image = torch.stack(columns, dim=2)
     rows = [row(4, 1, chosen=True), row(2, 2), replace(row(3, 1, chosen=True), class_id=2)]
-    found = with_effect_stability(rows, counts, N_IMAGES, 1)
+    found = with_effect_stability(
+        rows, by_block(counts.per_image, torch.arange(N_IMAGES), N_IMAGES), 1
+    )
     won = [0.0, 0.0, 0.0]
     for drawn in resamples(N_IMAGES):
         effects = [
@@ -202,8 +204,10 @@ def test_the_causal_stability_is_that_of_choosing_anew_from_resampled_images(see
 
 def test_ranks_add_their_images_to_the_same_blocks() -> None:
     per_image = torch.arange(7 * 2 * 4).view(7, 2, 4)
-    whole = by_block(per_image, 0, 7)
-    assert torch.equal(by_block(per_image[:3], 0, 7) + by_block(per_image[3:], 3, 7), whole)
+    every = torch.arange(7)
+    whole = by_block(per_image, every, 7)
+    parts = [by_block(per_image[part], every[part], 7) for part in (slice(3), slice(3, 7))]
+    assert torch.equal(parts[0] + parts[1], whole)
     assert torch.equal(whole, per_image)
 
 

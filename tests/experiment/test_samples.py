@@ -1,6 +1,5 @@
 """What was sampled, told to commands: groups of images, draws of controls, overlapping splits."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +8,14 @@ import pandas as pd
 from terminal import Terminal, options
 from worlds import World
 
+from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show.run_tables import summary_table
 
 
 def last_report(terminal: Terminal) -> Report:
-    return Report.from_dict(json.loads((terminal.runs()[-1] / "report.json").read_text()))
+    return RunFolder(terminal.runs()[-1]).report()
 
 
 def run(terminal: Terminal, world: World, *args: str) -> Report:

@@ -19,6 +19,7 @@ from semseg_cli.models.cache_folders import (
     kept_entries,
     names_in,
     open_entry,
+    remove,
 )
 from semseg_cli.models.cache_room import Keeping, Wanted, foresee, make_room
 
@@ -135,3 +136,23 @@ def test_room_for_one_entry_is_made_of_the_other_that_the_run_reads_later(tmp_pa
     said = foresee(tmp_path, fill(tmp_path, [first, second]), 3 * SIZE)
     assert [one.n_missing for one in said] == [2, 2]
     assert said[1].refused.endswith("are in use")
+
+
+def test_what_is_not_ours_is_neither_listed_nor_removed(tmp_path: Path) -> None:
+    fill(tmp_path, [Entry(frozenset({0}), frozenset(), is_read=False, is_in_use=False)])
+    (ours,) = kept_entries(tmp_path)
+    foreign = tmp_path / named(90)
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("mine")
+    (tmp_path / named(91)).symlink_to(foreign)
+    (tmp_path / named(92)).write_text("a file")
+    (ours.path / "notes.txt").write_text("mine")
+    (ours.path / "entry.json").write_text('{"model": 5, "layer": "x", "dataset": "d"}')
+    os.utime(ours.path / "entry.json", (2**39, 2**39))
+    (found,) = kept_entries(tmp_path)
+    assert found.about == {"dataset": "d"}
+    assert found.used <= time.time()
+    remove(found)
+    assert kept_entries(tmp_path) == []
+    assert (foreign / "thesis.txt").read_text() == "mine"
+    assert [path.name for path in ours.path.iterdir()] == ["notes.txt"]

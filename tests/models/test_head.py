@@ -83,6 +83,21 @@ CASES: dict[str, tuple[Any, Any, str]] = {
     "other sizes": ({"in_features": 25, "out_features": 6}, state(), "the file is bad"),
     "no header": ([], state(), "no JSON object"),
     "a module": (SIZES, torch.nn.Linear(2, 2), "nothing in it was run"),
+    "whole numbers": (
+        SIZES,
+        {**make_head().state_dict(), "weight": torch.ones(6, 24, dtype=torch.int32)},
+        "weight holds int32 numbers, expected floating-point",
+    ),
+    "truth values": (
+        SIZES,
+        {**make_head().state_dict(), "weight": torch.ones(6, 24) > 0},
+        "holds bool numbers",
+    ),
+    "complex": (
+        SIZES,
+        {**make_head().state_dict(), "weight": torch.ones(6, 24, dtype=torch.complex64)},
+        "no readable tensors",
+    ),
     "no tensors": (SIZES, {"weight": 1, "bias": 2}, "plain state dict"),
 }
 

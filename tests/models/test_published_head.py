@@ -117,7 +117,7 @@ BAD: dict[str, tuple[Any, str]] = {
         "kernel of shape",
     ),
     "NaN": ({**HEAD.state_dict(), "decode_head.bn.bias": torch.full((D,), torch.nan)}, "NaN"),
-    "a backbone": ({"blocks.0.norm1.weight": torch.zeros(D)}, "JSON header line"),
+    "a backbone": ({"blocks.0.norm1.weight": torch.zeros(D)}, "The first line of"),
 }  # fmt: skip
 
 

@@ -199,8 +199,14 @@ def swap_with_another_model(path: Path) -> None:
     save_file({"tokens": torch.zeros(3, 2)}, path, {"crc32": "00000000"})
 
 
+def take_another_images(path: Path) -> None:
+    other = next(one for one in path.parents[1].rglob("*.safetensors") if one != path)
+    path.write_bytes(other.read_bytes())
+
+
 @pytest.mark.parametrize(
-    "damage", [flip_a_byte, cut_short, make_another_file, swap_with_another_model]
+    "damage",
+    [flip_a_byte, cut_short, make_another_file, swap_with_another_model, take_another_images],
 )
 def test_a_damaged_file_is_noticed_computed_and_kept_again(
     vit: Backbone, dataset: Dataset, cache: ResidualCache, damage: Any,

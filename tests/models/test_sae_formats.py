@@ -437,7 +437,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "saelens: config cut": (
         damaged("saelens standard", lambda f: (f / "cfg.json").write_text('{"d_in"')),
-        "no readable JSON",
+        "cfg.json cannot be read",
     ),
     "saelens: config is a list": (
         damaged("saelens standard", lambda f: (f / "cfg.json").write_text("[]")), "no JSON object",
@@ -774,7 +774,7 @@ def test_a_yaml_of_endless_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").unlink()
     lines = ["a0: &a0 [1]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
     (tmp_path / "config.yaml").write_text("\n".join([*lines, "activation: *a59"]))
-    with pytest.raises(SemsegError, match="one too large"):
+    with pytest.raises(SemsegError, match="too large a one"):
         saes.load(tmp_path, format="visaebench")
 
 

@@ -587,6 +587,7 @@ def test_two_ranks_give_the_files_of_one_process_and_one_sentence_of_a_failure(
         2,
         [
             ["lookup", "--select", "causal", "--scale", "-2", "--scale", "-1", "--top-k", "3"],
+            ["lookup", "--select", "cause", "--scale", "-2", "--max-group", "3"],
             ["stats", "--lookup-images", "5"],
             ["rand-vec", "--batch-size", "2"],
             ["rand-vec", "--match", "norm", "--protocol", "label", "--draws", "2"],

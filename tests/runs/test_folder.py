@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 from run_folders import make_folder, make_report
 
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import FileError, SemsegError
 from semseg_cli.runs.folder import RunFolder, git_commit, make_run_folder, write_atomic
 from semseg_cli.runs.report import SCHEMA_VERSION
 
+META = {"experiment": "e", "command": "auto-feat", "method": "m", "tags": {}, "datasets": []}
+
 
 def test_a_new_folder_says_that_its_run_is_running(tmp_path: Path) -> None:
-    folder = make_run_folder(tmp_path / "deep" / "runs", {"run_name": "auto-feat x-2", "a": 1})
+    folder = make_run_folder(
+        tmp_path / "deep" / "runs", META | {"run_name": "auto-feat x-2", "a": 1}
+    )
     meta = folder.meta
     assert (meta["status"], meta["ended"], meta["uploaded"]) == ("RUNNING", None, False)
     assert (meta["schema_version"], meta["a"]) == (SCHEMA_VERSION, 1)
@@ -24,7 +28,7 @@ def test_a_new_folder_says_that_its_run_is_running(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "...", "", "x" * 300, "naïve ☃"])
 def test_any_run_name_gives_a_folder_directly_below(tmp_path: Path, name: str) -> None:
-    folder = make_run_folder(tmp_path, {"run_name": name})
+    folder = make_run_folder(tmp_path, META | {"run_name": name})
     assert folder.path.parent == tmp_path
     assert len(folder.path.name) < 100
     assert folder.meta["run_name"] == name
@@ -36,7 +40,7 @@ def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path: Path) -> Non
 
 
 def test_updates_keep_the_other_entries(tmp_path: Path) -> None:
-    folder = make_run_folder(tmp_path, {"run_name": "x", "scale": -2.0})
+    folder = make_run_folder(tmp_path, META | {"run_name": "x", "scale": -2.0})
     folder.update(status="FINISHED", note="ü")
     assert (folder.meta["status"], folder.meta["note"], folder.meta["scale"]) == (
         "FINISHED", "ü", -2.0,
@@ -61,6 +65,30 @@ def test_what_is_no_run_folder_is_refused(tmp_path: Path, text: str | None) -> N
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(SemsegError, match=r"no run folder|schema version"):
         _ = RunFolder(tmp_path).meta
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("run_name", None), ("tags", {"a": 1}), ("tags", []), ("datasets", [1]), ("digests", "x"),
+        ("datasets", [{"role": "lookup"}]), ("created", "yesterday"), ("tracking_uri", 5),
+        ("ended", "never"), ("scale", "-2"), ("status", ["FINISHED"]),
+    ],
+)  # fmt: skip
+def test_an_entry_of_another_kind_is_refused(tmp_path: Path, name: str, value: Any) -> None:
+    folder = make_folder(tmp_path)
+    folder.write_json("run.json", {**folder.meta, name: value})
+    with pytest.raises(FileError, match=r"run\.json cannot be read \(.*expected what a run"):
+        _ = folder.meta
+
+
+def test_a_lacking_entry_is_named(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    meta = folder.meta
+    del meta["datasets"]
+    folder.write_json("run.json", meta)
+    with pytest.raises(FileError, match="it lacks datasets"):
+        _ = folder.meta
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semseg_cli.errors import UsageError
+from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs.groups import (
     BY_PREFIX,
     group_names,
@@ -35,7 +35,7 @@ def test_a_column_of_a_table_names_groups(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["(", "zzz", "gone.csv:column"])
 def test_what_groups_nothing_is_refused(wrong: str) -> None:
-    with pytest.raises(UsageError, match="--group-by"):
+    with pytest.raises(SemsegError, match="--group-by"):
         group_names(DRIVES, wrong)
 
 

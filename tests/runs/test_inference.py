@@ -90,7 +90,6 @@ def test_an_interval_worked_by_hand() -> None:
     (interval,) = rate_intervals(found)
     assert ends(interval) == pytest.approx((0.4, centre - half, centre + half))
     assert interval.n_eff == pytest.approx(size)
-    assert interval.is_of_few_images
 
 
 def test_one_image_is_one_observation_until_others_are_seen() -> None:
@@ -336,6 +335,31 @@ def test_a_run_differs_from_itself_by_nothing() -> None:
         assert difference.test.p is None
 
 
+def test_equal_runs_have_no_interval_of_width_zero_where_half_of_all_changes() -> None:
+    """Both distances of a rate of one half are alike, and cancel."""
+    counts = np.zeros((8, 2, 4), dtype=np.int64)
+    counts[..., 0], counts[..., 2] = 10, 20
+    counts[::2, :, 1], counts[::2, :, 3] = 10, 20
+    apart = class_differences(counts, counts)["target_change"][0]
+    for interval in (apart.interval, class_intervals(counts)["selectivity"][0]):
+        assert interval.value == 0
+        assert not interval.is_printed
+        assert interval.reason.startswith("no image differs")
+
+
+def test_too_thin_for_an_interval_is_too_thin_for_a_p() -> None:
+    one, other = (
+        made(seed, n_images=30, n_classes=1, rate=rate) for seed, rate in ((1, 0.9), (2, 0.1))
+    )
+    one[4:, 0, :2] = other[4:, 0, :2] = 0
+    for found in (
+        class_differences(one, other)["selectivity"][0],
+        macro_differences(one, other)["selectivity"],
+    ):
+        assert not found.interval.is_printed
+        assert (found.test.p, found.test.reason) == (None, found.interval.reason)
+
+
 def test_a_difference_that_is_there_is_found_and_one_that_is_not_is_not() -> None:
     strong, weak = made(7, n_images=60, rate=0.9), made(7, n_images=60, rate=0.2)
     weak[..., [0, 2]] = strong[..., [0, 2]]
@@ -434,6 +458,18 @@ def test_a_mean_is_weighted_by_patches_and_needs_images_that_differ() -> None:
     assert "degrees of freedom" in interval.reason
     (same,) = mean_intervals(np.full((9, 1), 2.0), column(*range(3, 12)))
     assert same.reason.startswith("all images have the same value")
+    (nearly,) = mean_intervals(
+        np.full((9, 1), 0.7) + 1e-16 * np.arange(9)[:, None], column(*range(3, 12))
+    )
+    assert nearly.reason.startswith("all images have the same value")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_mean_over_what_is_no_number_is_none(value: float) -> None:
+    values = np.array([1.0, 2, 3, 4, value, 5, 6, 7])[:, None]
+    (interval,) = mean_intervals(values, column(*[4] * 8))
+    assert (interval.value, interval.lo, interval.hi) == (None, None, None)
+    assert "no numbers" in interval.reason
 
 
 # --- in simulation --------------------------------------------------------------------------------

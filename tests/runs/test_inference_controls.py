@@ -75,6 +75,8 @@ def test_one_draw_over_few_classes_says_how_many_are_needed(n_classes: int, need
     assert found.test.reason.startswith(f"one draw over {n_classes} equal classes cannot tell")
     assert found.test.reason.endswith(f"--draws {needed}")
     assert draws_needed(n_classes, is_shared=False) == needed
+    alone = control_differences(method, control, can_draw=False)["selectivity"]
+    assert alone.test.reason.endswith("this control has no --draws: compare over more classes")
     draws = drawn(6, needed, n_classes=n_classes)
     enough = control_differences(method, draws.sum(axis=0), draws.sum(axis=1))
     assert enough["selectivity"].test.p is not None
@@ -137,6 +139,27 @@ def test_a_run_against_itself_has_no_interval_of_width_zero() -> None:
     for found in control_differences(method, method).values():
         assert found.interval.reason.startswith("nothing differs")
         assert (found.interval.lo, found.test.p) == (None, None)
+
+
+def test_no_class_has_no_difference_and_says_so() -> None:
+    nothing = np.zeros((6, 3, 4), dtype=np.int64)
+    for found in control_differences(nothing, nothing).values():
+        assert found.interval.value is None
+        assert found.test.reason == "0 of 0 patches"
+
+
+@pytest.mark.parametrize("n_draws", [1, 6])
+def test_classes_that_all_differ_alike_have_no_interval_of_rounding_errors(n_draws: int) -> None:
+    """Sums of sevenths are not exact: what is left of their spread is no spread."""
+    method = np.zeros((12, 7, 4), dtype=np.int64)
+    method[..., 0], method[..., 1], method[..., 2], method[..., 3] = 20, 19, 236, 7
+    control = n_draws * method
+    control[..., 1] = n_draws * 18
+    draws = np.repeat(control.sum(axis=0, keepdims=True) // n_draws, n_draws, axis=0)
+    found = control_differences(method, control, draws if n_draws > 1 else None)
+    for difference in found.values():
+        assert not difference.interval.is_printed
+        assert difference.test.p is None
 
 
 def test_classes_by_themselves_are_classes_alone() -> None:

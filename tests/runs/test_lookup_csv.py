@@ -45,7 +45,7 @@ def test_the_chosen_latents_round_trip_through_the_file(latents: dict[int, int])
 def test_the_file_holds_every_field_and_empty_effects() -> None:
     header, line = lookup_text([ROW]).splitlines()
     assert header.split(",") == COLUMNS
-    assert line == "1,wall,1,7,1,0.6,0.2,0.9,1.0,0.8,0.8,10,0.01,3.0,,,,,,"
+    assert line == "1,wall,1,7,1,0.6,0.2,0.9,1.0,0.8,0.8,10,0.01,3.0,,,,,,,,"
 
 
 def test_other_tables_need_a_latent_and_a_class_only() -> None:
@@ -59,21 +59,22 @@ def test_other_tables_need_a_latent_and_a_class_only() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", r"columns \(none\)"),
-        ("class_id,feature\n1,2\n", "it needs latent"),
+        ("", "it lacks the column latent, it has none"),
+        ("class_id,feature\n1,2\n", "it lacks the column latent, it has class_id, feature"),
         ("latent\n2\n", "class_id or class_name"),
         ("class_id,latent\n", "names no latent"),
         ("class_id,latent,chosen\n1,2,0\n", "names no latent"),
-        ("class_id,latent\n4,2\n", r"x, line 2: class id '4' is not one of 1 to 3"),
+        ("class_id,latent\n4,2\n", r"x, row 2: class id '4' is not one of 1 to 3"),
         ("class_id,latent\n0,2\n", "class id '0'"),
         ("class_id,latent\n-1,2\n", "class id '-1'"),
         ("class_id,latent\none,2\n", "class id 'one'"),
-        ("class_name,latent\nsea,1\nrock,2\n", r"x, line 3: the class 'rock' is not in"),
+        ("class_name,latent\nsea,1\nrock,2\n", r"x, row 3: the class 'rock' is not in"),
         ("class_id,latent\n1,9\n", "latent '9' is not one of 0 to 8"),
         ("class_id,latent\n1,-1\n", "latent '-1'"),
         ("class_id,latent\n1,2.5\n", "latent '2.5'"),
-        ("class_id,latent\n1\n", "latent ''"),
-        ("class_id,latent\n1," + "1" * 200_000, "x is no CSV file"),
+        ("class_id,latent\n1\n", "row 2 has 1 cells, the header 2"),
+        ("class_id,latent,chosen\n1,2,maybe\n", "chosen is 'maybe', expected 1 or 0"),
+        ("class_id,latent\n1," + "1" * 200_000, r"x cannot be read \(no CSV: field larger"),
         ("class_id,latent\n1,2\n1,2\n", "latent 2 is there twice for wall"),
         ("class_id,latent,coefficient\n1,2,much\n", "coefficient 'much' is no finite number"),
         ("class_id,latent,coefficient\n1,2,nan\n", "coefficient 'nan'"),

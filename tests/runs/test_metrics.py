@@ -87,11 +87,13 @@ def test_what_has_an_interval_shows_it_and_nothing_else_does() -> None:
 def test_places_show_their_metrics_in_the_order_of_the_table() -> None:
     macro = ["macro_target_change", "macro_other_change", "macro_selectivity"]
     pooled = ["target_change", "other_change"]
-    for place in ("tiles", "view"):
-        keys = [metric.key for metric in shown(RUNS, place)]
-        assert keys == [*macro, *pooled, "selectivity", "edit_norm"]
+    length = ["edit_ratio", "off_manifold"]
+    harm = ["damage", "interior_other_change", "margin_drop"]
+    of_view = [*macro, *pooled, "selectivity", "edit_norm"]
+    assert [metric.key for metric in shown(RUNS, "view")] == of_view
+    assert [metric.key for metric in shown(RUNS, "tiles")] == [*of_view, *harm, *length]
     compared = ["macro_selectivity_difference", "macro_selectivity_p_adjusted"]
-    assert [column.key for column in METRICS] == [*macro, *compared, *pooled, "edit_norm"]
+    assert [c.key for c in METRICS] == [*macro, *compared, *pooled, "edit_norm", *length]
 
 
 def test_a_short_name_means_one_key() -> None:

@@ -13,7 +13,7 @@ FRAME = pd.DataFrame(
     {
         "image": pd.Categorical(["b", "b", "a", "a"], categories=["b", "a"]),
         "class_id": [3, 1, 3, 1],
-        **{name: [10 * i + c for c in range(4)] for i, name in enumerate(COUNTED)},
+        **{name: [40 - 10 * i + c for c in range(4)] for i, name in enumerate(COUNTED)},
     }
 )
 
@@ -30,13 +30,13 @@ def test_counts_are_placed_by_image_and_class(kind: str) -> None:
     assert counts.images == ("b", "a")
     assert counts.class_ids == (1, 3)
     assert counts.counts_bc4.dtype == np.int64
-    assert counts.counts_bc4[0, 0].tolist() == [1, 11, 21, 31]
-    assert counts.counts_bc4[1, 1].tolist() == [2, 12, 22, 32]
+    assert counts.counts_bc4[0, 0].tolist() == [41, 31, 21, 11]
+    assert counts.counts_bc4[1, 1].tolist() == [42, 32, 22, 12]
 
 
 def test_images_and_classes_can_be_put_in_another_order() -> None:
     counts = read_per_image(parquet(FRAME))
-    assert counts.on(["a", "b"], [3])[:, 0, 0].tolist() == [2, 0]
+    assert counts.on(["a", "b"], [3])[:, 0, 0].tolist() == [42, 40]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_images_and_classes_can_be_put_in_another_order() -> None:
      parquet(FRAME.astype({"n_orig_patches": "str"}))],
 )  # fmt: skip
 def test_what_holds_no_counts_is_refused(data: bytes) -> None:
-    with pytest.raises(SemsegError, match=r"per_image\.parquet holds no counts"):
+    with pytest.raises(SemsegError, match=r"per_image\.parquet cannot be read"):
         read_per_image(data)
 
 
@@ -63,5 +63,5 @@ def test_draws_are_placed_by_draw_and_class() -> None:
     "text", ["", "draw\n1\n", DRAWS.replace("1,5,5,6,7,9\n", ""), DRAWS.replace("9", "x")]
 )
 def test_draws_that_are_no_whole_counts_are_refused(text: str) -> None:
-    with pytest.raises(SemsegError, match=r"draws\.csv holds no whole counts"):
+    with pytest.raises(SemsegError, match=r"draws\.csv cannot be read"):
         read_draws(text)

@@ -177,6 +177,19 @@ def test_the_dose_goes_from_left_to_right_through_clean_with_intervals_as_bands(
     assert picture(tmp_path / "a.png").shape == (504, 840, 3)
 
 
+def test_the_dose_has_the_edit_s_length_on_a_second_axis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = drawn(monkeypatch)
+    rows = [{"scale": -2.0, "edit_ratio": 0.456, **MACRO}, {"scale": -1.0, **MACRO}]
+    charts.dose_figure(rows, tmp_path / "a.png")
+    (above,) = kept[0].axes[0].child_axes
+    assert [tick.get_text() for tick in above.get_xticklabels()] == ["0.46"]
+    assert above.get_xticks().tolist() == [-2.0]
+    charts.dose_figure([rows[1]], tmp_path / "b.png")
+    assert kept[1].axes[0].child_axes == []
+
+
 def test_an_ablation_is_part_of_the_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = drawn(monkeypatch)
     rows = [

@@ -154,6 +154,17 @@ def test_summary_is_pinned() -> None:
     )
 
 
+def test_summary_shows_lengths_with_what_they_mean_and_pooled_numbers_yield() -> None:
+    lengths = {"edit_ratio": 0.46, "off_manifold": 0.98}
+    made = replace(make_report(), extra=lengths, protocol="label")
+    text = render(summary_table({"auto-feat x-2": made}), console=Console(width=70))
+    assert "off manifold: how many of the clean patches" in " ".join(text.split())
+    assert "pooled  pooled" not in text
+    assert "0.460" in text
+    assert "an image lacks is not set there" in " ".join(text.split())
+    assert "pooled  pooled" in render(summary_table({"a": made}), console=Console(width=99))
+
+
 def test_summary_says_when_target_and_other_are_one_number() -> None:
     report = make_report("rand-vec")
     assert not any("by construction" in note for note in summary_table({"r": report}).notes)
@@ -307,3 +318,33 @@ def test_what_a_run_measures_beside_changes_is_said_with_its_interval() -> None:
     assert note.startswith("necessity: 0.250 [0.200, 0.300], share of the classes' patches")
     (note,) = measure_notes(replace(make_report(), extra={"sufficiency": 0.5}))
     assert note.startswith("sufficiency: 0.500, share of all other patches")
+
+
+def test_csv_for_a_screen_holds_no_formulas_and_tables_no_commands() -> None:
+    names = ("=1+1", "-2", "@SUM(1)", "sea", "a=b", "\x1b[2Ksky")
+    table = Table("\x1b[2K", TABLE.columns, tuple({"name": name, "value": -1.5} for name in names))
+    rows = list(csv.DictReader(io.StringIO(render(table, "csv"))))
+    assert [row["name"] for row in rows] == ["'=1+1", "'-2", "'@SUM(1)", "sea", "a=b", names[-1]]
+    assert {row["value"] for row in rows} == {"-1.5"}
+    for format in ("table", "markdown", "latex"):
+        assert "\x1b" not in render(replace(table, title=""), format)
+
+
+def test_columns_yield_where_the_terminal_is_too_narrow() -> None:
+    columns = (
+        Column("name", "run", "text"),
+        Column("first", "first" * 3, yields=1),
+        Column("kept", "kept" * 3),
+        Column("second", "second" * 3, yields=2),
+    )
+    row = {"name": "auto-feat", "first": 0.5, "kept": 0.25, "second": 0.125}
+    table = Table("Runs", columns, (row,))
+
+    def shown(width: int) -> list[str]:
+        text = render(table, console=Console(width=width, color_system=None))
+        return [key for key in ("first", "kept", "second") if key * 3 in text]
+
+    assert shown(70) == ["first", "kept", "second"]
+    assert shown(45) == ["first", "kept"]
+    assert shown(30) == ["kept"]
+    assert "second" * 3 in render(table, "markdown")

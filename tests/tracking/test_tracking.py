@@ -24,7 +24,8 @@ import semseg_cli
 from semseg_cli import tracking
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.runs.folder import RunFolder
-from semseg_cli.runs.report import ClassResults, Report
+from semseg_cli.runs.report import ClassResults
+from semseg_cli.runs.report_json import report_of
 from semseg_cli.tracking import TrackedRun, client, read, sqlite_runs, store_address
 
 
@@ -371,7 +372,7 @@ def test_report_comes_back_from_the_store(uri: str, tmp_path: Path) -> None:
     stores.stored(uri, make_folder(tmp_path / "runs"))
     run = tracking.find_run(uri, "auto-feat x-2")
     text = tracking.read_artifact_text(run, "report.json")
-    assert Report.from_dict(json.loads(text)) == make_report()
+    assert report_of(json.loads(text)) == make_report()
 
 
 def test_logging_twice_is_logging_once(uri: str, tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """What the files of runs say, each read once. No torch, no mlflow until a store is read."""
 
-import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from semseg_cli import tracking
 from semseg_cli.errors import SemsegError
+from semseg_cli.readers import parse_json, text_of
+from semseg_cli.runs.class_rows import parse_class_rows
 from semseg_cli.runs.folder import CLASSES_FILE, DRAWS_FILE, PER_IMAGE_FILE, REPORT_FILE
 from semseg_cli.runs.per_image import Draws, PerImage, read_draws, read_per_image
 from semseg_cli.runs.report import Report
-from semseg_cli.runs.rows import parse_number, parse_rows
+from semseg_cli.runs.report_json import report_of
+from semseg_cli.runs.rows import parse_number
 from semseg_cli.show.run_notes import listed
 from semseg_cli.tracking.tracked_run import RESULT_FILES, TrackedRun
 
@@ -35,13 +37,13 @@ class Artifacts:
 
     def classes(self, run: TrackedRun) -> list[dict[str, Any]]:
         """The rows of class_results.csv; none where it cannot be read."""
-        return self._get(run, CLASSES_FILE, lambda data: parse_rows(data.decode())) or []
+        return self._get(run, CLASSES_FILE, _read_classes) or []
 
     def draws(self, run: TrackedRun) -> Draws | None:
         """The counts of every draw of a control that was drawn several times."""
         if n_draws(run) == 1:
             return None
-        return self._get(run, DRAWS_FILE, lambda data: read_draws(data.decode()))
+        return self._get(run, DRAWS_FILE, _read_draws)
 
     def report(self, run: TrackedRun) -> Report | None:
         """The report."""
@@ -53,7 +55,7 @@ class Artifacts:
             path = f"results/{name}" if name in RESULT_FILES else name
             try:
                 self._read[key] = parse(tracking.read_artifact(run, path))
-            except (SemsegError, UnicodeDecodeError):
+            except SemsegError:
                 self._read[key] = None
                 self._missing.setdefault(name, []).append(run.name)
         found: T | None = self._read[key]
@@ -67,11 +69,16 @@ class Artifacts:
         ]
 
 
+def _read_classes(data: bytes) -> list[dict[str, Any]]:
+    return parse_class_rows(text_of(data, CLASSES_FILE, ""))
+
+
+def _read_draws(data: bytes) -> Draws:
+    return read_draws(text_of(data, DRAWS_FILE, ""))
+
+
 def _read_report(data: bytes) -> Report:
-    try:
-        return Report.from_dict(json.loads(data))
-    except ValueError as error:
-        raise SemsegError(f"report.json holds no JSON ({error})") from error
+    return report_of(parse_json(data, REPORT_FILE, ""), REPORT_FILE)
 
 
 def n_draws(run: TrackedRun) -> int:

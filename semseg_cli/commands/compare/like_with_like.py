@@ -9,6 +9,8 @@ from semseg_cli.commands.compare.artifacts import Artifacts, least_patches
 from semseg_cli.runs.groups import group_names
 from semseg_cli.runs.inference import sum_groups
 from semseg_cli.runs.per_image import PerImage
+from semseg_cli.settings.controls import RandFeat
+from semseg_cli.settings.methods import METHODS
 from semseg_cli.show.tables import cell
 from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 
@@ -20,7 +22,7 @@ SAME = {
     "digest.head": "head",
 }
 LENGTH_APART = 0.1  # of the longer edit: more is another dose
-RANDOM_FEATURE = "random-feature"
+DRAWN = {method.name for method in METHODS if method().is_drawn_by_class}
 
 
 def unlike(one: TrackedRun, other: TrackedRun) -> list[str]:
@@ -43,7 +45,12 @@ def is_drawn(run: TrackedRun) -> bool:
 
     A random vector is drawn for every image, so that its luck is among that of the images.
     """
-    return run.tag("method") == RANDOM_FEATURE or setting_of(run, "control") == "shuffled"
+    return run.tag("method") in DRAWN or setting_of(run, "control") == "shuffled"
+
+
+def can_draw(run: TrackedRun) -> bool:
+    """Whether what is drawn for each class can be drawn more often in one run (`--draws`)."""
+    return run.tag("method") == RandFeat.name
 
 
 @dataclass(frozen=True)

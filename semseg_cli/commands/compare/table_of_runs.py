@@ -23,7 +23,6 @@ from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 
 STATUS = Column("status", "status", "text")
 OF_RUNS = {metric.key: metric for metric in RUNS}
-ONLY_WIDE = {metric.key for metric in RUNS if metric.only_wide}
 
 
 def comparison(
@@ -134,22 +133,27 @@ def _columns(
     if wanted := wanted_columns(view):
         check_columns(wanted, known, view)
         named = [known.get(name) or Column(name, name) for name in wanted if name != "run"]
-        return (NAME, *named), []
+        return _staying([NAME, *named]), []
     if view.all_columns:
-        return tuple(c for key, c in known.items() if not is_beside(key)), []
+        return _staying([c for key, c in known.items() if not is_beside(key)]), []
     settings = [known[name] for name in differing(chosen.shown)]
     states = [STATUS] if len({row["status"] for row in rows}) > 1 else []
     metrics = present(_metrics(chosen), rows)
-    only_wide = [column for column in metrics if column.key in ONLY_WIDE]
-    kept = [NAME, *states, *(column for column in metrics if column not in only_wide)]
-    hidden = []
-    for group in (*([column] for column in settings), only_wide):
+    levels = sorted({0, *(column.yields for column in metrics)})
+    first, *yielding = ([one for one in metrics if one.yields == level] for level in levels)
+    kept, hidden = [NAME, *states, *first], []
+    for group in (*([column] for column in settings), *yielding):
         if limit is None or _width([*kept, *group], rows, view) <= limit:
             kept += group
-        elif group != only_wide:
+        elif group not in yielding:
             hidden += [column.key for column in group]
     order = [NAME, *states, *settings, *metrics]
-    return tuple(column for column in order if column in kept), hidden
+    return _staying([column for column in order if column in kept]), hidden
+
+
+def _staying(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Columns that were asked for: none yields."""
+    return tuple(replace(column, yields=0) for column in columns)
 
 
 def is_beside(key: str) -> bool:

@@ -10,8 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from semseg_cli.commands.compare.artifacts import Artifacts, least_patches
-from semseg_cli.commands.compare.like_with_like import Pair, Units, common_classes, is_drawn, pair
+from semseg_cli.commands.compare.artifacts import Artifacts, least_patches, n_draws
+from semseg_cli.commands.compare.like_with_like import (
+    Pair,
+    Units,
+    can_draw,
+    common_classes,
+    is_drawn,
+    pair,
+)
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs.inference import (
     MEASURES,
@@ -32,6 +39,7 @@ from semseg_cli.runs.interval_rows import difference_entries, run_entries
 from semseg_cli.tracking.tracked_run import TrackedRun
 
 Values = dict[str, dict[str, Any]]  # by run id
+_NO_DRAWS = "the draws of the control cannot be read"
 _WHY = "no class has enough patches in both"
 NOTHING = Difference(Interval(None, None, None, None, 0, "", _WHY), Test(None, "", _WHY))
 
@@ -102,17 +110,30 @@ def run_differences(both: Pair, artifacts: Artifacts) -> dict[str, Difference]:
 def _differences(both: Pair, artifacts: Artifacts, scope: Any) -> dict[str, Difference]:
     one_bc4, other_bc4 = both.one_bc4, both.other_bc4
     if is_drawn(both.baseline):
-        return control_differences(
+        found = control_differences(
             one_bc4, other_bc4, _draws(both.baseline, both.class_ids, artifacts), scope=scope,
-            is_draw=is_drawn(both.run),
+            is_draw=is_drawn(both.run), can_draw=can_draw(both.baseline),
         )  # fmt: skip
+        return {name: _known(made, both.baseline, artifacts) for name, made in found.items()}
     if is_drawn(both.run):
         found = control_differences(
-            other_bc4, one_bc4, _draws(both.run, both.class_ids, artifacts), scope=scope
-        )
-        return {name: reversed_difference(made) for name, made in found.items()}
+            other_bc4, one_bc4, _draws(both.run, both.class_ids, artifacts), scope=scope,
+            can_draw=can_draw(both.run),
+        )  # fmt: skip
+        return {
+            name: reversed_difference(_known(made, both.run, artifacts))
+            for name, made in found.items()
+        }
     test = macro_differences if scope == "macro" else pooled_differences
     return test(one_bc4, other_bc4)
+
+
+def _known(found: Difference, drawn: TrackedRun, artifacts: Artifacts) -> Difference:
+    """Nothing but the value where the draws of a run that has several are not known."""
+    if n_draws(drawn) == 1 or artifacts.draws(drawn) is not None:
+        return found
+    bare = replace(found.interval, lo=None, hi=None, n_eff=None, reason=_NO_DRAWS)
+    return Difference(bare, Test(None, found.test.method, _NO_DRAWS))
 
 
 def _draws(run: TrackedRun, class_ids: Sequence[int], artifacts: Artifacts) -> np.ndarray | None:
@@ -125,13 +146,20 @@ def class_values(both: Pair, artifacts: Artifacts) -> dict[int, dict[str, Any]]:
     patches."""
     if is_drawn(both.baseline):
         draws = _draws(both.baseline, both.class_ids, artifacts)
-        made = control_class_differences(
-            both.one_bc4, both.other_bc4, draws, is_draw=is_drawn(both.run)
-        )
+        drawn = control_class_differences(
+            both.one_bc4, both.other_bc4, draws, is_draw=is_drawn(both.run),
+            can_draw=can_draw(both.baseline),
+        )  # fmt: skip
+        made = {m: [_known(one, both.baseline, artifacts) for one in drawn[m]] for m in MEASURES}
     elif is_drawn(both.run):
         draws = _draws(both.run, both.class_ids, artifacts)
-        turned = control_class_differences(both.other_bc4, both.one_bc4, draws)
-        made = {name: list(map(reversed_difference, turned[name])) for name in MEASURES}
+        turned = control_class_differences(
+            both.other_bc4, both.one_bc4, draws, can_draw=can_draw(both.run)
+        )
+        made = {
+            m: [reversed_difference(_known(one, both.run, artifacts)) for one in turned[m]]
+            for m in MEASURES
+        }
     else:
         made = class_differences(both.one_bc4, both.other_bc4)
     values: dict[int, dict[str, Any]] = {class_id: {} for class_id in both.class_ids}

@@ -124,7 +124,8 @@ def vit(patient: Patient) -> Finding:
     """Can the ViT be loaded, as the family that is named?"""
     patient.given("vit_ckpt")
     patient.vit = found = read_backbone(patient.setup, patient.device)
-    return good(f"{patient.setup.vit_family}, {found.n_layers} layers, width {found.d_model}")
+    said = f"{patient.setup.vit_family}, {found.n_layers} layers, width {found.d_model}"
+    return good(f"{said}; not used: {', '.join(found.unused)}" if found.unused else said)
 
 
 def layer(patient: Patient) -> Finding:

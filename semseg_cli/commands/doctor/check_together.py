@@ -12,7 +12,9 @@ from semseg_cli.commands.doctor.sae_fit import (
     measure_fit,
     try_others,
 )
+from semseg_cli.data.dataset import even_subset
 from semseg_cli.engine.segmentation import count_pixels, segmentation
+from semseg_cli.engine.splice import by_sae, splice
 from semseg_cli.experiment.place import is_site_open
 from semseg_cli.models.head import argmax_logits
 from semseg_cli.models.sae import TopK
@@ -26,6 +28,7 @@ MOST_OFFSET = 0.5  # of the input's mean, as a share of the input's length
 L0_FACTOR = 2.0  # between the L0 on the probe and the claimed one
 DENSE = 0.25  # share of all latents active per patch from which nothing is sparse
 BETTER_THAN_CHANCE = 2.0
+KEPT = 0.8  # of all predictions, with the reconstruction in place of the residual
 
 
 @torch.inference_mode()
@@ -38,8 +41,6 @@ def residuals(patient: Patient) -> Finding:
         if len(parts) == 1:
             patient.images_bchw = batch.images_bchw
     patient.x_nd = x_nd = torch.cat(parts)
-    if not bool(torch.isfinite(x_nd).all()):
-        return bad("NaN or infinite", "The ViT overflows: take --dtype float32 or bfloat16.")
     clamped = float((x_nd.abs() > CLAMP).double().mean())
     said = f"{len(x_nd)} patches, {clamped:.2%} of the values clamped"
     if clamped:
@@ -164,7 +165,10 @@ def head_accuracy(patient: Patient) -> Finding:
     assert head is not None
     for batch in patient.probe(EVALUATION):
         tokens = vit.prefix(batch.images_bchw, vit.n_layers)
-        predicted = argmax_logits(head(vit.tail(tokens, vit.n_layers).float())).cpu()
+        logits = head(vit.tail(tokens, vit.n_layers).float())
+        if not bool(torch.isfinite(logits).all()):
+            return bad("NaN or infinite", "The head overflows: check --seg-ckpt and --dtype.")
+        predicted = argmax_logits(logits).cpu()
         is_clean = batch.share_bt >= patient.setup.label_threshold
         confusion += count_pixels(batch.labels_bt[is_clean], predicted[is_clean], n_classes)
     return _judged(confusion)
@@ -188,4 +192,35 @@ def _judged(confusion: torch.Tensor) -> Finding:
         "trained on this ViT's final-norm patch tokens, with these class ids and null as output 0.",
         accuracy=accuracy,
         miou=miou,
+    )
+
+
+def spliced(patient: Patient) -> Finding:
+    """Does the network predict the same from the SAE's reconstruction?"""
+    session = patient.session()
+    few = even_subset(len(session.dataset), patient.checkup.probe_images)
+    loader = session.loader(session.dataset.subset(few))
+    found = splice(session.pipeline, loader, {"SAE": by_sae(patient.sae)})["SAE"].predicted
+    assert found is not None
+    before, after = found.segmented
+    names = loader.dataset.class_names
+    lost = [names[class_id - 1] for class_id in found.lost]
+    said = (
+        f"{found.unchanged:.3f} of the predictions unchanged, mIoU {before.miou:.3f} to "
+        f"{after.miou:.3f}"
+    )
+    values = {
+        "unchanged": found.unchanged,
+        "miou_before": before.miou,
+        "miou_after": after.miou,
+        "n_lost": len(lost),
+    }
+    if found.unchanged >= KEPT and not lost:
+        return good(said, **values)
+    what = f"It loses {', '.join(lost[:4])}: no latent can explain them. " if lost else ""
+    return doubtful(
+        said,
+        f"With the SAE's reconstruction in place of the residual the network predicts otherwise. "
+        f"{what}See `semseg-cli stats`; try an SAE with a larger L0 or more latents.",
+        **values,
     )

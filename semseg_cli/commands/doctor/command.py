@@ -57,6 +57,11 @@ CHECKS: tuple[Check, ...] = (
     Check("reconstruction", check_together.reconstruction, TRIED),
     Check("sparsity", check_together.sparsity, TRIED),
     Check("head accuracy", check_together.head_accuracy, ("head width", "classes")),
+    Check(
+        "spliced reconstruction",
+        check_together.spliced,
+        ("b_dec", "head width", "classes"),
+    ),
     Check("tracking store", check_surroundings.store),
     Check("run folder", check_surroundings.run_folder),
     Check("cache folder", check_surroundings.cache_folder),

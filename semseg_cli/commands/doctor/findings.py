@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from semseg_cli import __version__
+from semseg_cli.errors import FileError
 from semseg_cli.files import cache_folder, make_folder, write_atomic
+from semseg_cli.readers import MOST_TEXT, parse_json, read_bytes
 from semseg_cli.runs.folder import FINDINGS_FILE, RunFolder, now
 from semseg_cli.show.tables import Column, Table
 
@@ -96,9 +98,9 @@ def copy_findings(
     """
     found = [path for path in _kept_in(settings).glob("*.json") if not path.name.startswith(".")]
     for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        with suppress(OSError, ValueError, KeyError):
-            data = path.read_bytes()
-            kept = json.loads(data)
+        with suppress(FileError, KeyError, TypeError, AttributeError):
+            data = read_bytes(path, str(path), "", MOST_TEXT)
+            kept = parse_json(data, str(path), "", is_strict=False)
             if _agree(kept["digests"], digests) and _agree(kept["settings"], settings):
                 folder.write(FINDINGS_FILE, data)
                 return

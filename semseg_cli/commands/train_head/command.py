@@ -1,4 +1,8 @@
-"""`train-head`: linear segmentation heads on frozen features, and the best of them as a file."""
+"""`train-head`: linear segmentation heads on frozen features, and the best of them as a file.
+
+Heads are chosen on held-out images of the training split; the chosen one is measured, once, on the
+split that interventions are evaluated on.
+"""
 
 import shlex
 from collections.abc import Sequence
@@ -24,8 +28,10 @@ from semseg_cli.commands.train_head.features import (
     training_patches,
     validation_images,
 )
-from semseg_cli.commands.train_head.sweep import Best, Sweep, train_heads
+from semseg_cli.commands.train_head.held_out import hold_out
+from semseg_cli.commands.train_head.sweep import Best, Sweep, score_heads, train_heads
 from semseg_cli.data.dataset import Dataset
+from semseg_cli.engine.segmentation import Segmentation
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.images import find_data, make_loader, open_split
 from semseg_cli.experiment.parts import (
@@ -59,12 +65,20 @@ N_NAMED = 8  # absent classes named below the table; classes.csv has all
 
 @dataclass(frozen=True)
 class Parts:
-    """What heads are trained with: the frozen ViT and two splits."""
+    """What heads are trained with: the frozen ViT, the lookup split in two parts, to learn from and
+    to choose on, and the split on which the chosen head is measured."""
 
     vit: Backbone
+    lookup: Dataset
     training: Dataset
-    validation: Dataset
+    held_out: Dataset
+    evaluation: Dataset
     device: torch.device
+
+    @property
+    def seen(self) -> list[str]:
+        """The contents of the images that the head depends on."""
+        return sorted(set(self.lookup.contents))
 
 
 def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
@@ -74,7 +88,7 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
         make_folder(training.save.parent, "--save")
     with console.progress_bars(quiet=output.quiet) as progress:
         tell_of_demo(setup, output)
-        parts = load_parts(setup, progress)
+        parts = load_parts(setup, training, progress)
         storage = storage_of(setup, training)
         if output.dry_run:
             _print_plan(parts, training, storage)
@@ -82,16 +96,19 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
         sweep = make_sweep(setup, training, parts)
         datasets = [
             dataset_meta(parts.training, "training"),
-            dataset_meta(parts.validation, "evaluation"),
+            dataset_meta(parts.held_out, "held-out"),
+            dataset_meta(parts.evaluation, "evaluation"),
         ]
         shared = meta_of(output, datasets, {"vit": parts.vit.digest})
         with recorded([_planned(setup, training, output)], shared, output, store) as folders:
             _train(setup, training, parts, storage, sweep, folders[0], progress)
             best = best_of(sweep)
-            _write(folders[0], sweep, best, parts.validation)
+            _write_heads(folders[0], sweep, best, parts)
             if training.save is not None:
-                save_head(training.save, best.to_head(), "--save")
-    console.show(sweep_table(sweep_rows(sweep), _notes(best, parts.validation)), output.format)
+                save_head(training.save, best.to_head(), "--save", parts.seen)
+            found = measured(setup, parts, storage, best, progress)
+            _write_measures(folders[0], sweep, found, parts)
+    console.show(sweep_table(sweep_rows(sweep), _notes(found, parts)), output.format)
     if store is not None:
         finish(folders)
     file = training.save or folders[0].path / HEAD_FILE
@@ -99,7 +116,7 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
     print_where(folders, store, output, [f"Use:     {preset}--seg-ckpt {shlex.quote(str(file))}"])
 
 
-def load_parts(setup: TrainSetup, progress: Progress = silent) -> Parts:
+def load_parts(setup: TrainSetup, training: Training, progress: Progress = silent) -> Parts:
     """Loads and checks what the settings name.
 
     Raises:
@@ -109,12 +126,10 @@ def load_parts(setup: TrainSetup, progress: Progress = silent) -> Parts:
     device = find_device(setup.device)
     find_data(setup, [setup.lookup_split, setup.imgs.split], progress)
     vit = load_backbone(setup, device)
-    return Parts(
-        vit,
-        open_split(setup, vit, setup.lookup_split, setup.lookup_images, progress),
-        open_split(setup, vit, setup.imgs.split, setup.images, progress),
-        device,
-    )
+    dataset = open_split(setup, vit, setup.lookup_split, setup.lookup_images, progress)
+    learnt, held_out = hold_out(dataset, training.held_out, training.group_by, setup.seed)
+    evaluation = open_split(setup, vit, setup.imgs.split, setup.images, progress)
+    return Parts(vit, dataset, learnt, held_out, evaluation, device)
 
 
 def storage_of(setup: TrainSetup, training: Training) -> Storage:
@@ -148,8 +163,9 @@ def decisive(setup: TrainSetup, training: Training, parts: Parts) -> dict[str, A
         "--seed": setup.seed,
         "--vit-ckpt": parts.vit.digest,
         "preprocessing": repr(parts.vit.preprocessing),
-        "lookup split": parts.training.digest,
-        "validation split": parts.validation.digest,
+        "--held-out": training.held_out,
+        "--group-by": training.group_by,
+        "lookup split": parts.lookup.digest,
     }
 
 
@@ -176,7 +192,7 @@ def _train(
     cache = residual_cache(setup)
     learnt, judged = (
         residuals_for_head(parts.vit, make_loader(setup, dataset, parts.vit), cache)
-        for dataset in (parts.training, parts.validation)
+        for dataset in (parts.training, parts.held_out)
     )
     threshold, no_null = setup.label_threshold, training.ignore_null
     learn = training_patches(learnt, storage, threshold, ignore_null=no_null, progress=progress)
@@ -190,6 +206,18 @@ def _train(
             lambda after: save_checkpoint(folder, after, settings),
             progress,
         )
+
+
+def measured(
+    setup: TrainSetup, parts: Parts, storage: Storage, best: Best, progress: Progress
+) -> Segmentation:
+    """How well a head segments the images of the evaluation split."""
+    loader = make_loader(setup, parts.evaluation, parts.vit)
+    residuals = residuals_for_head(parts.vit, loader, residual_cache(setup))
+    with validation_images(residuals, storage, progress) as images:
+        weight_kcd, bias_kc = (one[None].to(parts.device) for one in (best.weight_cd, best.bias_c))
+        (found,) = score_heads(weight_kcd, bias_kc, images, parts.device)
+    return found
 
 
 def best_of(sweep: Sweep) -> Best:
@@ -216,29 +244,35 @@ def sweep_rows(sweep: Sweep) -> list[dict[str, Any]]:
     return rows
 
 
-def iou_rows(best: Best, dataset: Dataset) -> list[dict[str, Any]]:
+def iou_rows(found: Segmentation, dataset: Dataset) -> list[dict[str, Any]]:
     """One row per class; no IoU for one that does not occur."""
     names = enumerate(dataset.class_names, start=1)
-    ious = best.score.ious
-    return [{"class_id": c, "class_name": name, "iou": ious.get(c)} for c, name in names]
+    return [{"class_id": c, "class_name": name, "iou": found.ious.get(c)} for c, name in names]
 
 
-def _write(folder: RunFolder, sweep: Sweep, best: Best, dataset: Dataset) -> None:
+def _write_heads(folder: RunFolder, sweep: Sweep, best: Best, parts: Parts) -> None:
     for name in (HEAD_FILE, HEAD_TENSORS_FILE):
-        save_head(folder.path / name, best.to_head())
-    rows, winner = sweep_rows(sweep), sweep.winner
-    assert winner is not None, "a best head is one of the sweep"
-    folder.write(SWEEP_FILE, csv_text(rows).encode())
-    folder.write(HEAD_CLASSES_FILE, csv_text(iou_rows(best, dataset)).encode())
-    metrics = {**rows[winner], "n_epochs": sweep.epoch}
+        save_head(folder.path / name, best.to_head(), seen=parts.seen)
+    folder.write(SWEEP_FILE, csv_text(sweep_rows(sweep)).encode())
+
+
+def _write_measures(folder: RunFolder, sweep: Sweep, found: Segmentation, parts: Parts) -> None:
+    assert sweep.winner is not None, "a best head is one of the sweep"
+    folder.write(HEAD_CLASSES_FILE, csv_text(iou_rows(found, parts.evaluation)).encode())
+    measures = {"evaluation_miou": found.miou, "evaluation_accuracy": found.accuracy}
+    metrics = {**sweep_rows(sweep)[sweep.winner], **measures, "n_epochs": sweep.epoch}
     folder.write_json(METRICS_FILE, {name: float(value) for name, value in metrics.items()})
 
 
-def _notes(best: Best, dataset: Dataset) -> Sequence[str]:
-    absent = [dataset.class_names[c - 1] for c in best.score.absent]
+def _notes(found: Segmentation, parts: Parts) -> Sequence[str]:
+    dataset = parts.evaluation
+    absent = [dataset.class_names[c - 1] for c in found.absent]
     notes = [
-        f"On the {dataset.split} split: {len(dataset)} images. mIoU: mean over "
-        f"{len(best.score.ious)} classes, from all pixels that have one."
+        f"Chosen on {len(parts.held_out)} held-out images of the {parts.training.split} split, "
+        f"learnt from {len(parts.training)}.",
+        f"The chosen head on the {dataset.split} split, {len(dataset)} images: mIoU "
+        f"{found.miou:.3f}, mean over {len(found.ious)} classes from all pixels that have one; "
+        f"pixel accuracy {found.accuracy:.3f}.",
     ]
     if absent:
         rest = f" and {len(absent) - N_NAMED} more" if len(absent) > N_NAMED else ""
@@ -249,7 +283,8 @@ def _notes(best: Best, dataset: Dataset) -> Sequence[str]:
 def _print_plan(parts: Parts, training: Training, storage: Storage) -> None:
     out = console.stdout()
     out.print(f"heads: {len(training.rates)}, at most {training.epochs} epochs")
-    for role, dataset in (("train", parts.training), ("validate", parts.validation)):
+    roles = {"train": parts.training, "choose": parts.held_out, "measure": parts.evaluation}
+    for role, dataset in roles.items():
         n_rows = len(dataset) * parts.vit.n_patches_per_img
         n_bytes = storage.n_bytes(n_rows, parts.vit.d_model)
         where = "in memory" if n_bytes <= storage.max_bytes else f"in a file in {storage.folder}"

@@ -11,9 +11,11 @@ from semseg_cli.data.layouts.layout import (
     id_names,
     pair,
     pictures_in,
+    read_lines,
     split_folders,
 )
 from semseg_cli.errors import SemsegError
+from semseg_cli.readers import MOST_DIGITS, unreadable
 
 CLASS_FILE = "objectInfo150.txt"
 
@@ -30,20 +32,17 @@ def _read(root: Path, split: str, n_classes: int | None) -> Found:
 def _class_names(root: Path, n_classes: int | None) -> tuple[str, ...]:
     """First synonyms from the class file, by id; the ids where there is no file."""
     path = root / CLASS_FILE
-    if not path.is_file():
+    if not path.exists():
         if n_classes is None:
             raise SemsegError(f"{root} has no {CLASS_FILE}: put it beside images/.")
         return id_names(n_classes)
+    expected = "expected tab-separated Idx, Ratio, Train, Val, Name"
     names = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()[1:]
-        for line in filter(str.strip, lines):
-            index, *_, name = line.split("\t")
-            names[int(index)] = name.split(",")[0].strip()
-    except (OSError, ValueError) as error:
-        raise SemsegError(
-            f"{path} cannot be read ({error}): expected tab-separated Idx, Ratio, Train, Val, Name."
-        ) from error
+    for line in read_lines(path, expected)[1:]:
+        index, *rest = line.split("\t")
+        if not rest or not index.strip().isdecimal() or len(index) > MOST_DIGITS:
+            raise unreadable(str(path), f"it has the line {line[:60]!r}", expected)
+        names[int(index)] = rest[-1].split(",")[0].strip()
     if not names or sorted(names) != list(range(1, len(names) + 1)):
         raise SemsegError(f"{path} must list the ids 1 to C once each.")
     return tuple(names[i] for i in sorted(names))

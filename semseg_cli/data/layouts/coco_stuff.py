@@ -18,6 +18,7 @@ from semseg_cli.data.layouts.layout import (
     split_folders,
 )
 from semseg_cli.errors import SemsegError
+from semseg_cli.readers import MOST_DIGITS
 
 CLASS_FILE = "labels.txt"
 N_CLASSES = 182
@@ -60,14 +61,14 @@ def _read(root: Path, split: str, _n_classes: int | None) -> Found:
 
 def _class_names(path: Path) -> tuple[str, ...]:
     """From lines `id: name`, counted from 1 (with 0 unlabelled) or, as the maps are, from 0."""
-    if not path.is_file():
+    if not path.exists():
         return id_names(N_CLASSES)
     expected = f"expected {N_CLASSES} lines `id: name`"
     names = {}
     for line in read_lines(path, expected):
         number, _, name = line.partition(":")
-        if not number.strip().isdecimal() or not name.strip():
-            raise SemsegError(f"{path} has the line {line!r}: {expected}.")
+        if not number.strip().isdecimal() or len(number) > MOST_DIGITS or not name.strip():
+            raise SemsegError(f"{path} has the line {line[:60]!r}: {expected}.")
         names[int(number)] = name.strip()
     names = {i: name for i, name in names.items() if name != UNLABELLED}
     first = min(names, default=0)

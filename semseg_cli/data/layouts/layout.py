@@ -7,6 +7,7 @@ from pathlib import Path
 from semseg_cli.data.label_map import LabelMap
 from semseg_cli.data.parquet_files import StoredFile
 from semseg_cli.errors import SemsegError
+from semseg_cli.readers import read_text
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -73,7 +74,7 @@ def split_folders(*parts: str) -> Callable[[Path, str], None]:
 
     def check(root: Path, split: str) -> None:
         for part in parts:
-            folders = [d.name for d in (root / part).iterdir() if d.is_dir()]
+            folders = [d.name for d in (root / part).iterdir() if d.is_dir() and d.name[0] != "."]
             require_split(root / part, split, folders)
 
     return check
@@ -84,8 +85,13 @@ def pictures_in(folder: Path, pattern: str = "*") -> list[Path]:
     return sorted(
         path
         for path in folder.glob(pattern)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path, folder)
     )
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a path is hidden below a folder, itself or by a folder on the way."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def by_stem(paths: Iterable[Path], ending: str = "") -> dict[str, Path]:
@@ -98,10 +104,17 @@ def by_name(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     """Name -> path; refuses two files of one name."""
     found: dict[str, Path] = {}
     for name, path in named:
+        if not _is_text(name):
+            raise SemsegError(f"The name of {path} is not UTF-8: rename the file.")
         if name in found:
             raise SemsegError(f"{found[name]} and {path} share a name: keep one of them.")
         found[name] = path
     return found
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written down; bytes that are no UTF-8 come as lone surrogates."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
 def pair(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple[Entry, ...]:
@@ -117,11 +130,7 @@ def id_names(n_classes: int) -> tuple[str, ...]:
 
 def read_lines(path: Path, hint: str) -> list[str]:
     """The lines of a text file that are not empty, stripped."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SemsegError(f"{path} cannot be read ({reason}): {hint}.") from error
+    text = read_text(path, str(path), hint)
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

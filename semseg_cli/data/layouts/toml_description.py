@@ -1,12 +1,12 @@
 """A dataset described by a small TOML file: what it may say, and what is wrong with it."""
 
 import difflib
-import tomllib
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.readers import read_toml
 
 FILE_NAME = "dataset.toml"
 ZERO = ("unlabelled", "class")
@@ -49,10 +49,7 @@ def read_description(path: Path) -> Description:
     Raises:
         SemsegError: it cannot be read, or has an unknown key or a value that does not fit.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SemsegError(f"The dataset file {path} cannot be read ({error}).") from error
+    values = read_toml(path, f"The dataset file {path}", "see docs/datasets.md")
     known = {f.name: f for f in fields(Description)}
     for key, value in values.items():
         if key not in known:

@@ -10,6 +10,7 @@ from semseg_cli.data.layouts.layout import (
     by_name,
     check_names,
     id_names,
+    is_hidden,
     pair,
     read_lines,
     require_split,
@@ -28,7 +29,11 @@ WHOLE = "all"  # the only split of a dataset whose image glob names none
 
 
 def _is_at(root: Path) -> bool:
-    return find_file(root).is_file() and find_file(root).suffix == ".toml"
+    return (
+        not find_file(root).is_dir()
+        and find_file(root).exists()
+        and find_file(root).suffix == ".toml"
+    )
 
 
 def _title(root: Path) -> str:
@@ -69,12 +74,12 @@ def _matches(folder: Path, pattern: str, split: str, suffix: str) -> dict[str, P
     n_fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
     fixed = folder.joinpath(*(part.replace(SPLIT, split) for part in parts[:n_fixed]))
     rest = "/".join(part.replace(SPLIT, glob.escape(split)) for part in parts[n_fixed:])
-    files = sorted(path for path in fixed.glob(rest) if path.is_file())
+    files = sorted(path for path in fixed.glob(rest) if not path.is_dir())
     named = ((path.relative_to(fixed).with_suffix("").as_posix(), path) for path in files)
     return by_name(
         (name.removesuffix(suffix), path)
         for name, path in named
-        if name.endswith(suffix) and not path.name.startswith(".")
+        if name.endswith(suffix) and not is_hidden(path, fixed)
     )
 
 

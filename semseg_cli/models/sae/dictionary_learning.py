@@ -18,7 +18,7 @@ from semseg_cli.models.sae.source import Source, listed, take
 from semseg_cli.models.sae.trained_at import TrainedAt, of_block
 from semseg_cli.models.sae.weights import fold_decoder_norms, gated
 from semseg_cli.models.vit.sites import ATTN_OUT, MLP_OUT, RESID_POST
-from semseg_cli.models.weight_files import as_state, read_json, read_torch
+from semseg_cli.models.weight_files import as_state, read_object, read_torch
 
 CONFIG = "config.json"
 WEIGHTS_FILE = "ae.pt"
@@ -51,7 +51,7 @@ def read(source: Source, dict_class: str | None = None) -> SparseAutoencoder:
     path = _weights(source) or source.file(WEIGHTS_FILE)
     configs = [folder / CONFIG for folder in (path.parent, path.parent.parent)]
     config = next((one for one in configs if one.is_file()), None)
-    trainer = read_json(config).get("trainer") if config is not None else None
+    trainer = read_object(config).get("trainer") if config is not None else None
     trainer = trainer if isinstance(trainer, dict) else {}
     if dict_class is None and config is not None:
         dict_class = _class_in(path, trainer)

@@ -25,6 +25,7 @@ from semseg_cli.models.sae import (
 from semseg_cli.models.sae.hub import fetch
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.source import Source, keys_found, open_source
+from semseg_cli.readers import unreadable
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,14 @@ def load_undecided(
 ) -> SparseAutoencoder:
     """As `load`, without the warning: `centres_input` of the result may be None."""
     source = open_source(fetch(str(path), FILES))
-    sae = _format(source, format).read(source)
+    known = _format(source, format)
+    try:
+        sae = known.read(source)
+    # Configs of other programs: whatever their values are used for, it does not fit.
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError, RuntimeError) as bad:
+        reason = f"{(str(bad) or type(bad).__name__).splitlines()[0][:200]}"
+        expected = f"expected {known.description}, check --sae-ckpt and --sae-format"
+        raise unreadable(f"The SAE {source.path}", reason, expected) from bad
     if centre_input != "auto":
         sae = sae.recentred(centre_input == "yes")
     return sae.to(device)

@@ -20,6 +20,7 @@ from semseg_cli.models.sae.pursuit import Pursuit
 from semseg_cli.models.sae.scaling import MEAN_LENGTH
 from semseg_cli.models.sae.token_norm import TOKEN_NORMS
 from semseg_cli.models.sae.trained_at import TrainedAt
+from semseg_cli.models.weight_files import bad_place
 from semseg_cli.typed import typed
 
 CLAMP = 1e5  # symmetric: the reference's lower bound of -1e-5 zeroed almost every negative value
@@ -98,9 +99,9 @@ class SparseAutoencoder(nn.Module):
                 raise SemsegError(
                     f"The SAE's {name} has shape {tuple(tensor.shape)}, expected {shape}."
                 )
-            if not bool(torch.isfinite(tensor).all()):
+            if place := bad_place(tensor):
                 raise SemsegError(
-                    f"The SAE's {name} holds NaN or infinite weights: the file is bad."
+                    f"The SAE's {name} holds NaN or infinite weights ({place}): the file is bad."
                 )
         k = getattr(self.nonlinearity, "k", 1)
         if not 1 <= k <= s:

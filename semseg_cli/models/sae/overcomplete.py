@@ -19,7 +19,7 @@ from semseg_cli.models.sae.source import Source, listed, take
 from semseg_cli.models.torch_files import Name, Record, is_module, is_small, module_tensors
 from semseg_cli.models.weight_files import (
     as_state,
-    read_json,
+    read_object,
     read_safetensors,
     read_torch,
     safetensors_keys,
@@ -65,7 +65,7 @@ def read(source: Source) -> SparseAutoencoder:
         return build(path, _settings_of(path, held), module_tensors(held))
     path = path or source.folder / source.only(".safetensors")
     own = f"{path.stem}.json"
-    cfg = read_json(source.folder / (own if own in source.names else source.only(".json")))
+    cfg = read_object(source.folder / (own if own in source.names else source.only(".json")))
     state = read_safetensors(path) if held is None else as_state(path, held)
     return build(path, cfg, state)
 

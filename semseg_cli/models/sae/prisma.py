@@ -15,7 +15,7 @@ from semseg_cli.models.sae.patchsae import STATE, config_of, is_checkpoint
 from semseg_cli.models.sae.saelens import build, upgraded
 from semseg_cli.models.sae.source import Source
 from semseg_cli.models.sae.trained_at import of_hook
-from semseg_cli.models.weight_files import as_state, read_json, read_torch
+from semseg_cli.models.weight_files import as_state, read_object, read_torch
 
 CONFIG = "config.json"
 NOT_OURS = "ae.pt"  # dictionary_learning has a config.json too
@@ -42,12 +42,12 @@ def read(source: Source) -> SparseAutoencoder:
     path = source.torch_file() or source.folder / source.only(".pt")
     found = read_torch(path)
     if CONFIG in source.names:
-        cfg = read_json(source.folder / CONFIG)
+        cfg = read_object(source.folder / CONFIG)
     else:
-        cfg = _pickled_config(found) or read_json(source.file(CONFIG))
+        cfg = _pickled_config(found) or read_object(source.file(CONFIG))
     _refuse(path, cfg)
     own = {"apply_b_dec_to_input": True, "reshape_activations": "none"}
-    cfg = upgraded({"normalize_activations": "layer_norm", **cfg, **own})
+    cfg = upgraded({"normalize_activations": "layer_norm", **cfg, **own}, path)
     sae = build(path, cfg, _state(path, found))
     hook = cfg["hook_name"] or _hook(cfg)
     sae.trained_at = of_hook(hook, cls_only=bool(cfg.get("cls_token_only")))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import FileError, SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import (
     AbsTopK,
@@ -24,7 +24,7 @@ from semseg_cli.models.sae.source import Source, take
 from semseg_cli.models.sae.token_norm import TOKEN_NORMS
 from semseg_cli.models.sae.trained_at import of_hook
 from semseg_cli.models.sae.weights import fold_decoder_norms, fold_whitening, gated
-from semseg_cli.models.weight_files import read_json, read_safetensors
+from semseg_cli.models.weight_files import read_object, read_safetensors
 
 CONFIG = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
@@ -47,12 +47,12 @@ def recognises(source: Source) -> bool:
 def read(source: Source) -> SparseAutoencoder:
     """The autoencoder in a SAELens folder, of any version."""
     path = source.file(WEIGHTS_FILE)
-    cfg = read_json(source.file(CONFIG))
+    cfg = read_object(source.file(CONFIG))
     whitening = None
     if cfg.get("normalize_activations") == WHITENED:
         beside = source.folder / WHITENING_FILE
         whitening = beside if beside.is_file() else None
-    sae = build(path, upgraded(cfg), read_safetensors(path), whitening)
+    sae = build(path, upgraded(cfg, path.with_name(CONFIG)), read_safetensors(path), whitening)
     if SPARSITY_FILE in source.names:
         (log10,) = take(path, read_safetensors(source.folder / SPARSITY_FILE), ["sparsity"])
         sae.firing_frequency = frequencies(log10)
@@ -64,10 +64,10 @@ def frequencies(log10: Tensor) -> Tensor:
     return torch.where(log10 < NEVER_FIRED, 0.0, 10.0**log10)
 
 
-def upgraded(cfg: dict[str, Any]) -> dict[str, Any]:
+def upgraded(cfg: dict[str, Any], path: Path) -> dict[str, Any]:
     """A config in the names of version 6, whose metadata older versions kept flat."""
-    cfg = {**cfg, **_part(cfg, "metadata")}
-    kwargs = _part(cfg, "activation_fn_kwargs")
+    cfg = {**cfg, **_part(cfg, "metadata", path)}
+    kwargs = _part(cfg, "activation_fn_kwargs", path)
     activation = cfg.get("activation_fn_str") or cfg.get("activation_fn") or "relu"
     normalise = cfg.get("normalize_activations") or "none"
     if activation == "topk":
@@ -82,9 +82,11 @@ def upgraded(cfg: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _part(cfg: dict[str, Any], name: str) -> dict[str, Any]:
-    value = cfg.get(name)
-    return value if isinstance(value, dict) else {}
+def _part(cfg: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    value = cfg.get(name) or {}
+    if not isinstance(value, dict):
+        raise FileError(f"{path} has {name} {value!r}: expected an object.")
+    return value
 
 
 def build(

@@ -17,6 +17,7 @@ from semseg_cli.models.sae.model import WEIGHTS, SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import Nonlinearity, Threshold, TopK
 from semseg_cli.models.sae.source import Source, take
 from semseg_cli.models.weight_files import first_byte, read_header, read_state
+from semseg_cli.readers import read_bytes
 
 FILE = "sae.pt"
 SCHEMA = 5
@@ -40,7 +41,7 @@ def _file(source: Source) -> Path:
 def read(source: Source) -> SparseAutoencoder:
     """The autoencoder in a saev file."""
     path = _file(source) if source.path != source.folder else source.file(FILE)
-    header, rest = read_header(path, path.read_bytes())
+    header, rest = read_header(path, read_bytes(path, f"The SAE file {path}", "check --sae-ckpt"))
     schema = header.get("schema")
     if schema not in SCHEMAS:
         raise SemsegError(
@@ -73,7 +74,7 @@ def _nonlinearity(path: Path, header: dict[str, Any], state: dict[str, Tensor]) 
     try:
         kind, params = _kind(header)
         top_k = int(params["top_k"]) if kind == "TopK" else 0
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise SemsegError(f"The header of {path} has no readable activation ({error}).") from error
     if kind == "Relu":
         return Threshold()
@@ -100,6 +101,8 @@ def _threshold(path: Path, state: dict[str, Tensor]) -> float:
     if threshold is None:
         warnings.warn(f"{path} has no BatchTopK threshold: 0 is used (ReLU).", stacklevel=2)
         return 0.0
+    if threshold.numel() != 1:
+        raise SemsegError(f"The SAE file {path} has {threshold.numel()} thresholds, expected one.")
     return float(threshold)
 
 

@@ -7,9 +7,16 @@ from typing import Any
 
 from torch import Tensor
 
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import FileError, SemsegError
 from semseg_cli.models.torch_files import BadPickle, read_torch_file
-from semseg_cli.models.weight_files import first_byte, read_config, read_torch, safetensors_keys
+from semseg_cli.models.weight_files import (
+    as_weights,
+    first_byte,
+    read_config,
+    read_torch,
+    safetensors_keys,
+)
+from semseg_cli.readers import open_file, unreadable
 
 TORCH_FILES = (".pt", ".pth", ".bin")
 WEIGHT_FILES = (*TORCH_FILES, ".safetensors")
@@ -50,9 +57,9 @@ class Source:
         if path is None or first_byte(path) == b"{":
             return None
         try:
-            with path.open("rb") as file:
+            with open_file(path, str(path), "") as file:
                 return read_torch_file(file, numbers=False)
-        except (BadPickle, OSError):
+        except (BadPickle, FileError, OSError):
             return None
 
     def config(self) -> dict[str, Any]:
@@ -79,17 +86,16 @@ def open_source(path: Path) -> Source:
     Raises:
         SemsegError: nothing readable is there.
     """
+    file = f"The SAE file {path}"
     try:
         if path.is_dir():
-            names = frozenset(child.name for child in path.iterdir() if child.is_file())
+            names = frozenset(child.name for child in path.iterdir() if not child.is_dir())
             return Source(path, path, names)
-        with path.open("rb"):
-            beside = {c.name for c in path.parent.iterdir() if c.suffix in CONFIG_FILES}
-            return Source(path, path.parent, frozenset({path.name, *beside}))
+        open_file(path, file, "check --sae-ckpt").close()
+        beside = {c.name for c in path.parent.iterdir() if c.suffix in CONFIG_FILES}
     except OSError as error:
-        raise SemsegError(
-            f"The SAE file {path} cannot be read ({error.strerror}): check --sae-ckpt."
-        ) from error
+        raise unreadable(file, error.strerror, "check --sae-ckpt") from error
+    return Source(path, path.parent, frozenset({path.name, *beside}))
 
 
 def listed(names: Any) -> str:
@@ -109,7 +115,7 @@ def take(path: Path, state: dict[str, Tensor], names: Sequence[str]) -> list[Ten
         raise SemsegError(
             f"The SAE file {path} lacks {', '.join(missing)}; it holds {listed(state)}."
         )
-    return [state[name].float() for name in names]
+    return [as_weights(path, name, state[name]) for name in names]
 
 
 def keys_found(source: Source) -> str:

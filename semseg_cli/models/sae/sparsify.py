@@ -10,7 +10,7 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import GroupMax, Nonlinearity, TopK
 from semseg_cli.models.sae.source import Source, take
-from semseg_cli.models.weight_files import read_json, read_safetensors
+from semseg_cli.models.weight_files import read_object, read_safetensors
 
 CONFIG = "cfg.json"
 WEIGHTS_FILE = "sae.safetensors"
@@ -30,7 +30,7 @@ def recognises(source: Source) -> bool:
 
 def read(source: Source) -> SparseAutoencoder:
     """The autoencoder in a sparsify folder."""
-    path, cfg = source.file(WEIGHTS_FILE), read_json(source.file(CONFIG))
+    path, cfg = source.file(WEIGHTS_FILE), read_object(source.file(CONFIG))
     _refuse(path, cfg)
     names = ["encoder.weight", "encoder.bias", "W_dec", "b_dec"]
     encoder, b_enc, W_dec, b_dec = take(path, read_safetensors(path), names)

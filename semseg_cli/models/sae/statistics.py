@@ -1,23 +1,33 @@
 """Statistics of an autoencoder as numbers and files: read, checked, written."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import FileError, SemsegError
 from semseg_cli.files import write_atomic
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.saelens import frequencies
-from semseg_cli.models.torch_files import read_torch_file
+from semseg_cli.models.weight_files import (
+    bad_place,
+    read_safetensors,
+    read_torch,
+    whole,
+)
+from semseg_cli.readers import open_file, read_json, unreadable
 
+CHECKSUM = "checksum"
+EXPECTED = (
+    "give a .safetensors or .json file with that entry, a .pt tensor, or a number for a scalar"
+)
 NAMES = ("act_mean", "act_norm", "sparsity", "top_values")
 
 
@@ -42,66 +52,93 @@ class SaeStats:
         }
 
 
-def save_stats(path: Path, stats: SaeStats) -> None:
-    """Writes the statistics as one safetensors file, atomically.
+def save_stats(path: Path, stats: SaeStats, identity: str = "") -> None:
+    """Writes the statistics as one safetensors file, atomically, with a checksum.
+
+    `identity` says whose statistics they are: a file in the place of another is not taken for it.
 
     Raises:
         SemsegError: it cannot be written.
     """
-    write_atomic(path, to_safetensors(stats.to_tensors()), "--cache-dir")
+    tensors = stats.to_tensors()
+    data = to_safetensors(tensors, {CHECKSUM: digest_of(tensors, identity)})
+    write_atomic(path, data, "--cache-dir")
+
+
+def read_stats(path: Path, identity: str) -> dict[str, Tensor]:
+    """The statistics that `save_stats` wrote for this identity.
+
+    Raises:
+        FileError: the file is damaged, or of another identity.
+    """
+    tensors = read_safetensors(path)
+    if _told(path) != digest_of(tensors, identity):
+        raise FileError(f"{path} is damaged (its checksum is another).")
+    return tensors
 
 
 def load_stat(name: str, source: float | str) -> Tensor:
     """One statistic from a number or a file: safetensors or JSON with that key, or a .pt tensor.
 
     Raises:
-        SemsegError: the file is missing, unreadable, or has no such entry.
+        FileError: the file is missing, unreadable, damaged, or has no such entry.
     """
     try:
         value = torch.tensor(float(source))
     except ValueError:
         value = _read_file(name, Path(str(source)).expanduser())
-    if not bool(torch.isfinite(value).all()):
-        raise SemsegError(f"The statistic {name} in {source} holds NaN or infinite values.")
+    if place := bad_place(value):
+        raise FileError(
+            f"The statistic {name} in {source} holds NaN or infinite values ({place}): make it "
+            "anew with `semseg-cli stats`, or leave it out."
+        )
     return value
 
 
 def _read_file(name: str, path: Path) -> Tensor:
     try:
-        return _READERS.get(path.suffix, _read_pt)(path, name)
-    except (
-        OSError,
-        SafetensorError,
-        RuntimeError,
-        EOFError,
-        KeyError,
-        ValueError,
-        TypeError,
-    ) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise SemsegError(
-            f"The statistic {name} cannot be read from {path} ({first}): give a .safetensors or "
-            f".json file with the entry {name}, a .pt tensor, or a number for a scalar."
-        ) from error
+        open_file(path, str(path), EXPECTED).close()
+        read = _READERS.get(path.suffix, read_torch)
+        value = read(path)
+        value = value[name] if isinstance(value, dict) else value
+        tensor = torch.as_tensor(value)
+        return whole(path, {name: tensor})[name].float()
+    except KeyError as error:
+        raise _no_statistic(name, f"{path} has no such entry: {EXPECTED}.") from error
+    except FileError as error:
+        raise _no_statistic(name, error) from error
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise _no_statistic(name, f"{path} holds no numbers ({reason}): {EXPECTED}.") from error
 
 
-def _read_safetensors(path: Path, name: str) -> Tensor:
+def _no_statistic(name: str, why: object) -> FileError:
+    return FileError(f"The statistic {name} cannot be read: {why}")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    tensors = read_safetensors(path)
+    if _told(path) and set(tensors) == set(NAMES) and _told(path) != digest_of(tensors):
+        raise FileError(
+            f"{path} is damaged (its checksum is another): make it anew with `semseg-cli stats`."
+        )
+    return tensors
+
+
+def _told(path: Path) -> str | None:
+    """The checksum that a file says it has."""
     with safe_open(path, "pt") as file:
-        return file.get_tensor(name).float()
+        return (file.metadata() or {}).get(CHECKSUM)
 
 
-def _read_json(path: Path, name: str) -> Tensor:
-    return torch.tensor(json.loads(path.read_text("utf-8"))[name], dtype=torch.float32)
+def _read_json(path: Path) -> dict[str, Any]:
+    value = read_json(path, str(path), EXPECTED)
+    if not isinstance(value, dict):
+        raise unreadable(str(path), "it holds no object", EXPECTED)
+    return value
 
 
-def _read_pt(path: Path, name: str) -> Tensor:
-    with path.open("rb") as file:
-        value = read_torch_file(file)
-    value = value[name] if isinstance(value, dict) else value
-    return torch.as_tensor(value).float()
-
-
-_READERS: dict[str, Callable[[Path, str], Tensor]] = {
+_READERS: dict[str, Callable[[Path], Any]] = {
     ".safetensors": _read_safetensors,
     ".json": _read_json,
 }
@@ -134,9 +171,9 @@ def check_stats(given: dict[str, Tensor], d_model: int, d_sae: int) -> dict[str,
     return given
 
 
-def digest_of(given: dict[str, Tensor]) -> str:
-    """A digest of the statistics that are given."""
-    digest = hashlib.blake2b(digest_size=16)
+def digest_of(given: dict[str, Tensor], identity: str = "") -> str:
+    """A digest of the statistics that are given, and of whose they are."""
+    digest = hashlib.blake2b(identity.encode(), digest_size=16)
     for name in sorted(given):
         value = given[name].detach().cpu()
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from semseg_cli.data.preprocessing import Preprocessing, Size
+from semseg_cli.errors import SemsegError
 from semseg_cli.models.memory_budget import Budget, Network, in_passes
 from semseg_cli.models.vit.families import FAMILIES
 from semseg_cli.models.vit.geometry import to_side
@@ -34,6 +35,7 @@ class Backbone(nn.Module):
     """A frozen vision transformer, split at a site of a layer. Layers count blocks from 1.
 
     Tokens are [b n e], where the last d of e columns are what is at the site; see `sites`.
+    `unused` names what the checkpoint holds beside, and what changes nothing.
     """
 
     budget: Budget = Budget()
@@ -44,8 +46,10 @@ class Backbone(nn.Module):
         model: nn.Module,
         family: str = "dinov2",
         preprocessing: Preprocessing | None = None,
+        unused: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
+        self.unused = unused
         self.family = FAMILIES[family]
         self.family.complete(model)
         self.model = model.eval().requires_grad_(False)
@@ -138,7 +142,7 @@ class Backbone(nn.Module):
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             tokens_bnd = self.family.embed(self.model, images)
         tokens_bnd = self._run(tokens_bnd, 0, n_blocks_before(layer, site), (height, width))
-        return self._step(tokens_bnd, layer, site, (height, width))[0]
+        return self._finite(self._step(tokens_bnd, layer, site, (height, width))[0], layer)
 
     def _step(
         self, tokens_bnd: Tensor, layer: int, site: str, image_hw: Size
@@ -150,6 +154,20 @@ class Backbone(nn.Module):
             return tokens_bnd, tokens_bnd
         inputs = self.family.block_inputs(self.model, tokens_bnd, image_hw)
         return tokens_at(self.blocks[layer - 1], self.family.parts, tokens_bnd, site, inputs)
+
+    def _finite(self, tokens_bnd: Tensor, layer: int) -> Tensor:
+        """The same tokens.
+
+        Raises:
+            SemsegError: some are NaN or infinite.
+        """
+        if not bool(torch.isfinite(tokens_bnd).all()):
+            raise SemsegError(
+                f"The ViT gives NaN or infinite numbers after layer {layer} in "
+                f"{str(self.dtype).removeprefix('torch.')}: take --dtype float32 or bfloat16, and "
+                "check --vit-ckpt."
+            )
+        return tokens_bnd
 
     @torch.inference_mode()
     def residuals(self, images_bchw: Tensor, site: str = RESID_POST) -> Iterator[Tensor]:
@@ -164,9 +182,8 @@ class Backbone(nn.Module):
             stream_bnd = self._run(stream_bnd, n_done, n_before, (height, width))
             tokens_bne, stream_bnd = self._step(stream_bnd, layer, site, (height, width))
             n_done = layer if site in INNER else n_before
-            yield tokens_bne
+            yield self._finite(tokens_bne, layer)
 
-    @torch.inference_mode()
     @typed
     def tail(
         self,
@@ -176,6 +193,8 @@ class Backbone(nn.Module):
         site: str = RESID_POST,
     ) -> Float[Tensor, "b t d"]:
         """Final-norm features of the patch tokens, from the tokens at a site of a layer.
+
+        Gradients flow back to tokens that ask for them.
 
         `image_hw` is the size of the images that the tokens come from, where it is not that of
         `preprocessing`; rotary position embeddings depend on it.

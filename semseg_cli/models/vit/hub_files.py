@@ -10,7 +10,7 @@ def hub_file(name: str, filename: str) -> Path | None:
 
     if Path(name).is_dir():
         path = Path(name) / filename
-        return path if path.is_file() else None
+        return path if path.exists() else None
     try:
         return Path(hf_hub_download(name, filename))
     except EntryNotFoundError:

@@ -9,8 +9,11 @@ from semseg_cli.data.preprocessing import Size, fitted
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.vit import open_clip, timm_models
 from semseg_cli.models.vit.backbone import Backbone
+from semseg_cli.models.vit.config_file import CONFIG, check_config, check_folder
 from semseg_cli.models.vit.families import FAMILIES
+from semseg_cli.models.vit.fitting import check_weights
 from semseg_cli.models.vit.geometry import to_side
+from semseg_cli.models.vit.hub_files import hub_file
 from semseg_cli.models.vit.processor import preprocessing_of
 
 WINDOWED = "its tokens are no one list of patches (windows, a grid), which sites and edits need"
@@ -42,7 +45,10 @@ def load_vit(
     logging.disable_progress_bar()
     try:
         name = _find(ckpt, family)
-        model, lacking = _load(name, ckpt, family, dtype)
+        if config_file := hub_file(name, CONFIG):
+            check_config(config_file)
+        model, info = _load(name, ckpt, family, dtype)
+        unused = check_weights(ckpt, model, info)
         preprocessing = preprocessing_of(name, FAMILIES[family], model.config)
         patch_size_px = to_side(model.config.patch_size)
     except SemsegError:
@@ -55,13 +61,8 @@ def load_vit(
             f"{aliases if FAMILIES[family].aliases else ''}a Hugging Face id that this machine can "
             "reach or has cached, or a local folder."
         ) from error
-    if lacking:
-        raise SemsegError(
-            f"The ViT {ckpt} lacks the weights {lacking[0]} and possibly more: the file does not "
-            "fit its config.json."
-        )
     preprocessing = fitted(preprocessing, image_size, patch_size_px)
-    return Backbone(model.to(device), family, preprocessing)
+    return Backbone(model.to(device), family, preprocessing, unused)
 
 
 def _find(ckpt: str, family: str) -> str:
@@ -75,11 +76,7 @@ def _find(ckpt: str, family: str) -> str:
     name = FAMILIES[family].aliases.get(ckpt, ckpt)
     local = Path(name).expanduser()
     if local.is_dir():
-        if not any((local / config).is_file() for config in ("config.json", open_clip.CONFIG)):
-            raise SemsegError(
-                f"The ViT folder {local} has no config.json: give a folder in the Hugging Face "
-                "layout (config.json, model.safetensors)."
-            )
+        check_folder(local)
         return str(local)
     if local.exists() or name.startswith(("/", "./", "../", "~")):
         raise SemsegError(
@@ -88,8 +85,8 @@ def _find(ckpt: str, family: str) -> str:
     return name
 
 
-def _load(name: str, ckpt: str, family: str, dtype: torch.dtype) -> tuple[Any, list[str]]:
-    """The vision model, and the names of weights that its file lacks."""
+def _load(name: str, ckpt: str, family: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    """The vision model, and how its file fits it."""
     from transformers import AutoConfig, AutoModel
 
     row = FAMILIES[family]
@@ -108,10 +105,11 @@ def _load(name: str, ckpt: str, family: str, dtype: torch.dtype) -> tuple[Any, l
         weights_only=True,
         trust_remote_code=False,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # told by `check_weights`
         **row.model_options,
     )
     row.complete(model)
-    return model, sorted(info["missing_keys"])
+    return model, info
 
 
 def _refuse_unusable(name: str, ckpt: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from semseg_cli.data.preprocessing import Preprocessing
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.vit.hub_files import hub_file
-from semseg_cli.models.weight_files import read_json, read_safetensors, read_state
+from semseg_cli.models.weight_files import read_object, read_safetensors, read_state
 
 CONFIG = "open_clip_config.json"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -49,8 +49,8 @@ def is_only(name: str) -> bool:
     return hub_file(name, "config.json") is None and hub_file(name, CONFIG) is not None
 
 
-def load(name: str, ckpt: str, dtype: torch.dtype) -> tuple[Any, list[str]]:
-    """The vision model, and the names of weights that the file lacks.
+def load(name: str, ckpt: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    """The vision model, and what its weights are against it, as transformers says it.
 
     Raises:
         SemsegError: it is no plain vision transformer, or there is no weights file.
@@ -75,12 +75,13 @@ def load(name: str, ckpt: str, dtype: torch.dtype) -> tuple[Any, list[str]]:
             f"{tuple(state[wrong[0]].shape)}, not {tuple(own[wrong[0]].shape)}."
         )
     model.load_state_dict(state, strict=False)
-    return model.to(dtype), sorted(own.keys() - state.keys())
+    info = {"missing_keys": own.keys() - state.keys(), "unexpected_keys": ()}
+    return model.to(dtype), info
 
 
 def _config(name: str, ckpt: str) -> dict[str, Any]:
     """What transformers' config is to say."""
-    whole = read_json(_path(name)).get("model_cfg")
+    whole = read_object(_path(name)).get("model_cfg")
     whole = whole if isinstance(whole, dict) else {}
     vision = whole.get("vision_cfg")
     vision = vision if isinstance(vision, dict) else {}
@@ -145,7 +146,7 @@ def preprocessing(name: str, own: Preprocessing) -> Preprocessing:
         SemsegError: it asks for something else than a stretch or a crop of the centre.
     """
     path = _path(name)
-    cfg = read_json(path).get("preprocess_cfg")
+    cfg = read_object(path).get("preprocess_cfg")
     cfg = cfg if isinstance(cfg, dict) else {}
     mode = cfg.get("resize_mode", "shortest")
     try:

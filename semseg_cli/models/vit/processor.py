@@ -1,6 +1,5 @@
 """The preprocessing of a checkpoint: by its own file, else by its family."""
 
-import json
 from typing import Any
 
 from semseg_cli.data.preprocessing import Preprocessing, from_published
@@ -8,6 +7,7 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.models.vit import open_clip
 from semseg_cli.models.vit.families import Family
 from semseg_cli.models.vit.hub_files import hub_file
+from semseg_cli.models.weight_files import read_object
 
 # The file, and the entry of it that describes the images; the first that is there counts.
 PROCESSOR_FILES = {"processor_config.json": "image_processor", "preprocessor_config.json": None}
@@ -27,11 +27,11 @@ def preprocessing_of(name: str, row: Family, config: Any) -> Preprocessing:
         if path is None:
             continue
         try:
-            published = json.loads(path.read_text("utf-8"))
-            published = published.get(entry) if entry else published
+            whole = read_object(path)
+            published = whole.get(entry) if entry else whole
             if published:
                 return _followed(published, row, config, own)
-        except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+        except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
             raise SemsegError(
                 f"The preprocessing in {path} cannot be used ({error}): correct the file."
             ) from error

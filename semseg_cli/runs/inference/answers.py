@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass
 
 MIN_IMAGES = 5
-FEW_IMAGES = 10  # below: printed, but flagged
+FEW_IMAGES = 10  # below, an interval is printed, and the reader is told
 MIN_KISH = 2.5  # the images, discounted for unequal numbers of patches
 ALPHA = 0.05
+LEAST_WIDTH = 1e-6  # of an interval: less is rounding (of a square, under a root)
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,6 @@ class Interval:
     def is_printed(self) -> bool:
         """Whether there is an interval."""
         return self.lo is not None
-
-    @property
-    def is_of_few_images(self) -> bool:
-        """Whether an interval is there, but from so few images that a reader should know."""
-        return self.is_printed and self.n_images < FEW_IMAGES
 
     @property
     def excludes_zero(self) -> bool:
@@ -63,6 +59,13 @@ class Difference:
     def mark(self) -> str:
         """The mark of its own p value, uncorrected."""
         return mark(self.test.p, self.interval)
+
+
+def tested(interval: Interval, test: Test) -> Difference:
+    """Both, but no p value of a difference that is too thin for an interval."""
+    if interval.is_printed or test.p is None:
+        return Difference(interval, test)
+    return Difference(interval, Test(None, test.method, interval.reason))
 
 
 def mark(p: float | None, interval: Interval) -> str:

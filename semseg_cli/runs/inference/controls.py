@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from semseg_cli.runs.inference.answers import Difference, Test
+from semseg_cli.runs.inference.answers import LEAST_WIDTH, Difference, Test
 from semseg_cli.runs.inference.combined import Term, combined_interval
 from semseg_cli.runs.inference.luck import (
     MIN_CLASSES,
@@ -41,6 +41,7 @@ def control_differences(
     min_patches: int = 1,
     is_shared: bool = False,
     is_draw: bool = False,
+    can_draw: bool = True,
     seed: int = 0,
 ) -> dict[str, Difference]:
     """Per measure a run minus a control, on the same images in the same order.
@@ -49,11 +50,16 @@ def control_differences(
         draws_rc4: the control's counts per draw; None for one draw.
         is_shared: whether one draw serves all classes.
         is_draw: whether the run is itself one draw of the same kind, compared with its like.
+        can_draw: whether the control can be drawn more often (`--draws`).
     """
     kept_c = macro_classes(method_bc4, min_patches) if scope == "macro" else slice(None)
     drawn = control_bc4.sum(axis=0, keepdims=True) if draws_rc4 is None else draws_rc4
     gaps = _gaps(method_bc4[:, kept_c], control_bc4[:, kept_c], drawn[:, kept_c], scope)
-    return {name: _difference(gap, name, is_shared, is_draw, seed) for name, gap in gaps.items()}
+    found = {}
+    for name, gap in gaps.items():
+        reason = gap.images.reason or _too_few_draws(gap, is_shared, can_draw)
+        found[name] = _difference(gap, name, reason, is_shared, is_draw, seed)
+    return found
 
 
 @typed
@@ -63,6 +69,7 @@ def control_class_differences(
     draws_rc4: Int64[np.ndarray, "r c 4"] | None = None,
     *,
     is_draw: bool = False,
+    can_draw: bool = True,
     seed: int = 0,
 ) -> dict[str, list[Difference]]:
     """The same for every class by itself, which a draw then serves alone."""
@@ -73,6 +80,7 @@ def control_class_differences(
             None if draws_rc4 is None else draws_rc4[:, c : c + 1],
             scope="pooled",
             is_draw=is_draw,
+            can_draw=can_draw,
             seed=seed,
         )
         for c in range(method_bc4.shape[1])
@@ -131,14 +139,19 @@ def _gap(
     )
 
 
-def _difference(gap: Gap, measure: str, is_shared: bool, is_draw: bool, seed: int) -> Difference:
+def _difference(
+    gap: Gap, measure: str, reason: str, is_shared: bool, is_draw: bool, seed: int
+) -> Difference:
     is_one = gap.n_draws == 1
     method = "two-way t: classes and images" if is_one else "t: draws and images"
-    reason = gap.images.reason or _too_few_draws(gap, is_shared)
     lo = hi = p = None
     if not reason:
         lo, hi, p = over_classes(gap) if is_one else over_draws(gap, is_shared, is_draw)
-        reason = "" if lo < hi else "nothing differs: nothing shows how far other draws would"
+        reason = (
+            ""
+            if hi - lo >= LEAST_WIDTH
+            else "nothing differs: nothing shows how far other draws would"
+        )
     if reason:
         lo = hi = p = None
     n_eff = None if reason else gap.images.n_eff
@@ -149,14 +162,17 @@ def _difference(gap: Gap, measure: str, is_shared: bool, is_draw: bool, seed: in
     return Difference(interval, test)
 
 
-def _too_few_draws(gap: Gap, is_shared: bool) -> str:
+def _too_few_draws(gap: Gap, is_shared: bool, can_draw: bool) -> str:
     """Why so few draws say nothing of the luck of the draw, and how many would; else ''."""
     n_needed = draws_needed(gap.n_classes, is_shared)
     if gap.n_draws >= n_needed:
         return ""
     draws = "one draw" if gap.n_draws == 1 else f"{gap.n_draws} draws"
     of_what = "for all classes" if is_shared else f"over {gap.n_classes:.2g} equal classes"
-    return f"{draws} {of_what} cannot tell skill from luck: run the control with --draws {n_needed}"
+    why = f"{draws} {of_what} cannot tell skill from luck"
+    if can_draw:
+        return f"{why}: run the control with --draws {n_needed}"
+    return f"{why}, and this control has no --draws: compare over more classes"
 
 
 def draws_needed(n_classes: float, is_shared: bool) -> int:

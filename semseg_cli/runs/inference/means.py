@@ -1,5 +1,7 @@
 """Means of measurements of images, such as margins, which have no bounds that a rate has."""
 
+import math
+
 import numpy as np
 from jaxtyping import Float64, Int64
 from scipy import stats
@@ -9,6 +11,7 @@ from semseg_cli.runs.inference.rates import scores
 from semseg_cli.typed import typed
 
 MIN_DF = 4.0
+ROUNDING = 1e-12
 
 
 @typed
@@ -22,7 +25,8 @@ def mean_intervals(
     """
     total_c = np.maximum(n_patches_bc.sum(axis=0), 1)
     share_bc = n_patches_bc / total_c
-    known_bc = np.where(n_patches_bc > 0, value_bc, 0)
+    finite_bc = np.where(np.isfinite(value_bc), value_bc, np.nan)
+    known_bc = np.where(n_patches_bc > 0, finite_bc, 0)
     mean_c = (share_bc * known_bc).sum(axis=0)
     score_bc = scores(share_bc * (known_bc - mean_c), share_bc)
     spread_c, df_c = np.sqrt((score_bc**2).sum(axis=0)), _degrees_of_freedom(share_bc)
@@ -53,9 +57,11 @@ def _interval(mean: float, half: float, df: float, n_images: int, kish: float) -
     reason = too_few(n_images, kish)
     if not reason and df < MIN_DF:
         reason = f"{df:.1f} degrees of freedom: an interval needs {MIN_DF:g}"
-    if not reason and half == 0:
+    if not reason and half <= ROUNDING * abs(mean):
         reason = "all images have the same value: nothing shows how far others lie"
-    value = mean if n_images else None
+    if not math.isfinite(half):
+        reason = "values that are no numbers are among them"
+    value = mean if n_images and math.isfinite(mean) else None
     if reason:
         return Interval(value, None, None, None, n_images, "t (CR2)", reason)
     return Interval(value, mean - half, mean + half, kish, n_images, "t (CR2)")

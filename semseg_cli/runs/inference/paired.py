@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from semseg_cli.runs.inference.answers import Difference, Test
+from semseg_cli.runs.inference.answers import Difference, Test, tested
 from semseg_cli.runs.inference.combined import combined_interval, gap_intervals
 from semseg_cli.runs.inference.measured import MEASURES, macro_classes, measure, pooled
 from semseg_cli.typed import typed
@@ -84,7 +84,7 @@ def class_differences(
     }
     units = contributions(one_bc4, other_bc4)
     tests = iter(flip_tests(np.concatenate([units[name] for name in MEASURES], axis=1), seed))
-    return {name: [Difference(gap, next(tests)) for gap in gaps[name]] for name in MEASURES}
+    return {name: [tested(gap, next(tests)) for gap in gaps[name]] for name in MEASURES}
 
 
 @typed
@@ -110,5 +110,5 @@ def macro_differences(
     n_kept = max(int(kept_c.sum()), 1)
     unit_bj = np.stack([units[name].sum(axis=1) / n_kept for name in MEASURES], axis=1)
     gaps = (combined_interval(one.terms(name) + other.terms(name, -1.0)) for name in MEASURES)
-    found = map(Difference, gaps, flip_tests(unit_bj, seed))
+    found = map(tested, gaps, flip_tests(unit_bj, seed))
     return dict(zip(MEASURES, found, strict=True))

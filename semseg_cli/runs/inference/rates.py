@@ -14,7 +14,13 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy import stats
 
-from semseg_cli.runs.inference.answers import MIN_IMAGES, MIN_KISH, Interval, too_few
+from semseg_cli.runs.inference.answers import (
+    LEAST_WIDTH,
+    MIN_IMAGES,
+    MIN_KISH,
+    Interval,
+    too_few,
+)
 from semseg_cli.typed import typed
 
 Z = float(stats.norm.ppf(0.975))
@@ -166,7 +172,10 @@ def interval(
     method: str, value: float, lo: float, hi: float, n_eff: float, n_images: int, kish: float
 ) -> Interval:
     """These numbers, or the reason why they are not printed."""
-    if reason := too_few(n_images, kish):
+    reason = too_few(n_images, kish)
+    if not reason and hi - lo < LEAST_WIDTH:
+        reason = "no image differs: nothing shows how far others would"
+    if reason:
         known = value if n_images else None
         return Interval(known, None, None, None, n_images, method, reason)
     return Interval(value, lo, hi, n_eff, n_images, method)

@@ -5,16 +5,28 @@ and docs/metrics.md are read off it. Standard library only.
 """
 
 from semseg_cli.runs.metrics.metric import DETAILS, Metric, Place
+from semseg_cli.runs.metrics.of_calibration import CALIBRATION
 from semseg_cli.runs.metrics.of_classes import CLASSES
-from semseg_cli.runs.metrics.of_parts import HEADS, LATENTS, STATISTICS
+from semseg_cli.runs.metrics.of_parts import (
+    GROUPS,
+    HEADS,
+    LATENTS,
+    SPLICED_CLASSES,
+    SPLICES,
+    STATISTICS,
+)
 from semseg_cli.runs.metrics.of_runs import RUNS
 
 TABLES: dict[str, tuple[Metric, ...]] = {
     "runs": RUNS,
     "classes": CLASSES,
+    "calibration": CALIBRATION,
     "latents": LATENTS,
     "heads": HEADS,
     "statistics": STATISTICS,
+    "splices": SPLICES,
+    "spliced classes": SPLICED_CLASSES,
+    "groups": GROUPS,
 }
 # Short name on the command line -> key, where rows are runs, and where they are classes.
 SHORT = {metric.short: metric.key for metric in RUNS if metric.short}
@@ -23,13 +35,17 @@ SHORT_OF_CLASSES = {metric.short: metric.key for metric in CLASSES if metric.sho
 }
 
 __all__ = [
+    "CALIBRATION",
     "CLASSES",
     "DETAILS",
+    "GROUPS",
     "HEADS",
     "LATENTS",
     "RUNS",
     "SHORT",
     "SHORT_OF_CLASSES",
+    "SPLICED_CLASSES",
+    "SPLICES",
     "STATISTICS",
     "TABLES",
     "Metric",

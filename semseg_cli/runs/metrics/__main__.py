@@ -25,9 +25,19 @@ TITLES = {
         "In `class_results.csv` and `compare --per-class`; those against a baseline in `compare` "
         "only.",
     ),
+    "calibration": (
+        "Of a class among its nulls",
+        "In `calibration.csv` of a suite, and of those of its runs that choose latents.",
+    ),
     "latents": ("Of a latent, for a class", "In `lookup.csv`."),
     "heads": ("Of a trained head", "In `sweep.csv`, `classes.csv` and as MLflow's metrics."),
     "statistics": ("Of an autoencoder on a dataset", "In `stats.json` and as MLflow's metrics."),
+    "splices": (
+        "Of a reconstruction in place of the residual",
+        "Of `stats`, in `stats.json`; the autoencoder's as MLflow's metrics, PCA's as `pca_KEY`.",
+    ),
+    "groups": ("Of a class's smallest group of latents", "In `groups.csv`."),
+    "spliced classes": ("Of a class under that reconstruction", "In `splice.csv`."),
 }
 PLACES = {"table": "table", "tiles": "report.html", "view": "MLflow's list", "plots": "plots"}
 

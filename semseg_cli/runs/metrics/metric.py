@@ -33,7 +33,7 @@ class Metric:
     label: str = ""  # in tiles and plots; else the heading
     has_interval: bool = False
     is_signed: bool = False
-    only_wide: bool = False  # no column where the terminal is too narrow for it
+    yields: int = 0  # where a terminal is too narrow for all columns, the largest go first; 0 stays
 
     @property
     def header(self) -> str:

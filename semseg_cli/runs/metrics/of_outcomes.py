@@ -30,6 +30,7 @@ BOTH = (
         "Other patches that were predicted as their label and are not after the edit, minus those "
         "that were not and are, over all other patches; those without a label count as unharmed.",
         unit="difference of shares",
+        shown=("tiles",),
         has_interval=True,
         is_signed=True,
     ),
@@ -37,12 +38,15 @@ BOTH = (
         "interior_other_change",
         "Other change over the other patches whose eight neighbours (fewer at the image's edge) "
         "have the same clean prediction: without the borders between classes.",
+        shown=("tiles",),
+        short="interior",
         has_interval=True,
     ),
     Metric(
         "distant_other_change",
         "Other change over the other patches without a target patch among the patches within 2 "
         "rows and columns: harm elsewhere, not next to the object.",
+        short="distant",
         has_interval=True,
     ),
     Metric(
@@ -50,6 +54,7 @@ BOTH = (
         "Share of patches that change class on images of which no patch is labelled or predicted "
         "as the class. None in the label protocol, which sets no latent of a class that is absent, "
         "but for edits that all classes share.",
+        short="absent",
         has_interval=True,
     ),
     Metric(
@@ -82,6 +87,8 @@ BOTH = (
         "largest other class's, before minus after. In standard deviations of the clean margins "
         "of all patches of all evaluated images (`margin_deviation`).",
         unit="deviations",
+        shown=("tiles",),
+        short="margin",
         has_interval=True,
         is_signed=True,
     ),
@@ -90,6 +97,7 @@ BOTH = (
         "Mean over other patches of how far the margin of their own clean class moves, up or down, "
         "in the same units.",
         unit="deviations",
+        short="other_margin",
         has_interval=True,
     ),
     Metric(
@@ -97,6 +105,8 @@ BOTH = (
         "Mean over edited patches of the edit's L2 length by that of the residual it is added to.",
         "edit\nratio",
         unit="ratio of lengths",
+        shown=("table", "tiles"),
+        yields=1,
         has_interval=True,
     ),
     Metric(
@@ -106,7 +116,9 @@ BOTH = (
         "Mahalanobis distance under mean and shrunk covariance of the residuals of at most 128 "
         "lookup images; a fourth of them is held out to be compared with.",
         "off\nmanifold",
+        shown=("table", "tiles"),
         has_interval=True,
+        yields=1,
     ),
 )
 OF_CLASSES = (

@@ -52,7 +52,7 @@ RUNS = (
         short="target",
         label="pooled target change",
         has_interval=True,
-        only_wide=True,
+        yields=2,
     ),
     Metric(
         "other_change",
@@ -63,7 +63,7 @@ RUNS = (
         short="other",
         label="pooled other change",
         has_interval=True,
-        only_wide=True,
+        yields=2,
     ),
     Metric(
         "selectivity",
@@ -134,6 +134,20 @@ RUNS = (
         "that in float32; none for a run in float32.",
     ),
     *OF_RUNS,
+    Metric(
+        "n_causal",
+        "Of a suite: classes whose latents do what no control does (see `claimed` in "
+        "`calibration.csv`).",
+        "classes\nclaimed",
+        unit="classes",
+        digits=0,
+    ),
+    Metric(
+        "n_judged",
+        "Classes with a latent and with enough predicted patches to be claimed or not.",
+        unit="classes",
+        digits=0,
+    ),
     Metric("scale", "The scale of the edit.", unit="scale", digits=None),
     Metric("n_classes", "Classes that are counted.", unit="classes", digits=None),
     Metric(

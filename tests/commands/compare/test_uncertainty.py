@@ -280,7 +280,38 @@ def test_missing_draws_are_noted(tmp_path: Path) -> None:
     (folder.path / "draws.csv").unlink()
     table = compared(made(tmp_path, "auto-feat", AUTO), folder)
     assert table.rows[0]["macro_selectivity_p"] is None
+    assert table.rows[0]["macro_selectivity_difference_lo"] is None
     assert "draws.csv of rand-feat x-2 cannot be read: no p value against the draws." in table.notes
+
+
+@pytest.mark.parametrize("more", [[], ["--per-class"]])
+def test_sums_of_draws_that_cannot_be_read_are_not_taken_for_one_draw(
+    tmp_path: Path, more: list[str]
+) -> None:
+    """Eight classes would do for one draw."""
+    class_ids = tuple(range(1, 9))
+    folder = made(tmp_path, "rand-feat", 6 * counts_of(3, 0.3, 8), class_ids=class_ids, n_draws=6)
+    auto = made(tmp_path, "auto-feat", counts_of(2, 0.8, 8), class_ids=class_ids)
+    for sides in ((auto, folder), (folder, auto)):
+        baseline = "rand-feat" if sides[0] is auto else "auto-feat"
+        table = compared(*sides, baseline=baseline, per_class=bool(more))
+        ends = [key for row in table.rows for key in row if key.endswith("difference_lo")]
+        assert ends
+        assert {row[key] for row in table.rows for key in ends if key in row} == {None}
+        assert any("the draws of the control cannot be read" in note for note in table.notes)
+
+
+def test_another_class_s_latents_are_a_draw(tmp_path: Path) -> None:
+    """Two permutations of classes differ by luck, and cannot be drawn more often."""
+    one, two = (
+        made(tmp_path, "other-class", counts_of(seed, rate)) for seed, rate in ((2, 0.8), (3, 0.3))
+    )
+    table = compared(one, two, baseline=str(two.path))
+    row = table.rows[0]
+    assert row["macro_selectivity_p"] is None
+    assert row["macro_selectivity_p_reason"].endswith(
+        "this control has no --draws: compare over more classes"
+    )
 
 
 def test_draws_are_read_from_a_store_too(tmp_path: Path) -> None:

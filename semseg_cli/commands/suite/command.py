@@ -1,0 +1,203 @@
+"""A suite, from its settings to the last printed line."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+
+from semseg_cli import tracking
+from semseg_cli.commands.next_steps import print_where
+from semseg_cli.commands.opening import open_parts, open_store, plan_lines
+from semseg_cli.commands.recording import (
+    Planned,
+    dataset_meta,
+    finish,
+    recorded,
+    settings_of,
+    shared_meta,
+)
+from semseg_cli.commands.suite.steps import choose, impossible, lookup_of, run_group
+from semseg_cli.commands.suite.work import TAG, Work, finished_runs, missing, names_of, suite_key
+from semseg_cli.errors import UsageError
+from semseg_cli.experiment.samples import image_groups, warn_of_seen
+from semseg_cli.progress import Progress
+from semseg_cli.runs.calibration import alone
+from semseg_cli.runs.folder import (
+    CALIBRATION_FILE,
+    CARD_FILE,
+    METRICS_FILE,
+    SUITE_FILE,
+    SUITE_PAGE_FILE,
+    RunFolder,
+)
+from semseg_cli.runs.lookup_csv import Reused
+from semseg_cli.runs.rows import csv_text
+from semseg_cli.settings.inputs import Setup
+from semseg_cli.settings.methods import Method
+from semseg_cli.settings.output import Shown
+from semseg_cli.settings.suite import Suite
+from semseg_cli.show import console
+from semseg_cli.show.run_pictures import attempt
+from semseg_cli.show.suite_page import card, draw_suite, suite_page
+from semseg_cli.show.suite_tables import Finished, class_table, headline, suite_table
+from semseg_cli.tracking.store_address import store_option
+
+LATER = "LOOKUP"  # stands for the lookup of a suite in a plan
+
+
+def run_suite(base: Setup, suite: Suite, output: Shown) -> None:
+    """Runs what is missing of a suite, then shows all of it."""
+    setup = suite.on(base)
+    if setup.protocol != "class":
+        raise UsageError(
+            f"suite has no --protocol {setup.protocol}: claims are about one class's latent at a "
+            "time, which the class protocol sets; leave it out"
+        )
+    store = open_store(output)
+    with console.progress_bars(quiet=output.quiet) as progress:
+        work = _work(setup, suite, output, store, progress)
+        done = finished_runs(output.dump_to, work.key)
+        if _tell_plan(work, done):
+            return
+        finished = _run_all(work, done, progress)
+        folder = _write_suite(work, finished)
+    if store is not None:
+        finish([folder])
+        for one in finished_runs(output.dump_to, work.key).values():
+            if not one.meta["uploaded"]:  # of a suite that did not track, or whose store failed
+                tracking.upload(one, store)
+    _print(finished, output)
+    lines = [f"Page:    {folder.path / SUITE_PAGE_FILE}"] if not output.no_plots else []
+    lines += [f"Card:    {folder.path / CARD_FILE}"]
+    print_where([folder], store, output, [*lines, *_compare(work)])
+
+
+def _compare(work: Work) -> list[str]:
+    """The command that puts the runs of the suite side by side."""
+    if work.store is None:
+        return []
+    words = ["semseg-cli", "compare", "--filter", f"tags.{TAG} = '{work.key}'"]
+    return [f"Compare: {shlex.join([*words, *store_option(work.store)])}"]
+
+
+def _work(setup: Setup, suite: Suite, output: Shown, store: str | None, progress: Progress) -> Work:
+    given = {suite.lookup: lookup_of(suite.lookup, output.tracking_uri)} if suite.lookup else {}
+    session = open_parts(setup, output, progress)
+    setup = session.setup
+    session.complete(progress)
+    image_groups(session)
+    warn_of_seen(session)
+    nulls = suite.nulls(alone(len(session.classes_of(session.dataset))))
+    key = suite_key(setup, suite, nulls, session, given)
+    tagged = replace(output, tags=(*output.tags, f"{TAG}={key}"))
+    return Work(suite, setup, tagged, store, session, nulls, key, given)
+
+
+def _tell_plan(work: Work, done: Mapping[str, RunFolder]) -> bool:
+    """Says what the suite is going to do; whether that is all that was asked for."""
+    left = _left(work, done)
+    n_saes = sum(m.command == "auto-feat" for m in left)
+    choice = [work.suite.choose()] if _lookup_of(work, done) is None else []
+    methods = [*choice, *left]
+    nulls = work.nulls
+    lines = [f"Suite {work.key}: {len(done)} runs are there; to run: {_names(left) or 'nothing'}"]
+    if methods:
+        lines += [
+            f"nulls: {nulls.peers} peers on {nulls.peer_images or 'all'} images; "
+            f"{nulls.matched} matched peers per class on {nulls.matched_images} images each",
+            *plan_lines(work.session, methods, work.n_null_tails(n_saes)),
+        ]
+    for line in lines:
+        if work.output.dry_run:
+            console.stdout().print(line, markup=False)
+        else:
+            console.say(line, quiet=work.output.quiet)
+    return work.output.dry_run
+
+
+def _left(work: Work, done: Mapping[str, RunFolder]) -> list[Method]:
+    """The methods that are still to run, as far as it is known before latents are chosen."""
+    lookup = _lookup_of(work, done)
+    reused = {LATER: Reused("")} if lookup is None else _reused(work, lookup)
+    groups = work.suite.groups(lookup or LATER)
+    every = [method for group in groups.values() for method in group]
+    left_out = {} if lookup is None else impossible(work, every, reused)
+    return missing(work, [m for m in every if m.command not in left_out], reused, done)
+
+
+def _reused(work: Work, lookup: str) -> Mapping[str, Reused]:
+    return work.given or {lookup: lookup_of(lookup, work.output.tracking_uri)}
+
+
+def _names(methods: list[Method]) -> str:
+    return ", ".join(dict.fromkeys(method.run_name(is_manual=False) for method in methods))
+
+
+def _lookup_of(work: Work, done: Mapping[str, RunFolder]) -> str | None:
+    """The lookup that the suite uses, where there is one already."""
+    chosen = done.get(f"lookup {work.suite.select}")
+    return work.suite.lookup or (str(chosen.path) if chosen else None)
+
+
+def _run_all(work: Work, done: Mapping[str, RunFolder], progress: Progress) -> Finished:
+    """Runs what is missing, group by group; finished runs are on the disk whatever comes next."""
+    lookup = _lookup_of(work, done) or str(choose(work, progress).path)
+    reused = _reused(work, lookup)
+    groups = work.suite.groups(lookup)
+    left_out = impossible(work, [m for group in groups.values() for m in group], reused)
+    found = dict(done)
+    order: list[str] = []
+    for group in groups.values():
+        methods = [m for m in group if m.command not in left_out]
+        order += [name for m in methods for name in names_of(work, m, reused)]
+        if wanted := missing(work, methods, reused, found):
+            folders, failed = run_group(work, wanted, reused, progress)
+            found |= {folder.meta["run_name"]: folder for folder in folders}
+            left_out |= failed
+    own = next(
+        name
+        for name in order
+        if name in found
+        and found[name].meta["command"] == "auto-feat"
+        and found[name].report().intervention_scale == work.suite.at
+    )
+    return Finished({name: found[name] for name in order if name in found}, own, left_out)
+
+
+def _write_suite(work: Work, finished: Finished) -> RunFolder:
+    """The suite's own run: table, classes, page and card."""
+    session = work.session
+    datasets = [
+        dataset_meta(session.dataset, "evaluation"),
+        dataset_meta(session.lookup_dataset, "lookup"),
+    ]
+    name = work.output.run_name or "suite"
+    meta = {"kind": "suite", "command": "suite", "method": "suite", "run_name": name}
+    shared = {**shared_meta(session, work.output, datasets), "protocol": work.setup.protocol}
+    planned = [Planned(meta, settings_of(work.setup, work.suite))]
+    with recorded(planned, shared, work.output, work.store) as (folder,):
+        numbers = {key: finished.numbers[key] for key in ("n_causal", "n_judged")}
+        folder.write_json(METRICS_FILE, numbers)
+        folder.write(SUITE_FILE, csv_text(suite_table(finished).rows).encode())
+        claims = (finished.own_folder.path / CALIBRATION_FILE).read_bytes()
+        folder.write(CALIBRATION_FILE, claims)
+        folder.write(CARD_FILE, card(finished, work.key).encode())
+        if not work.output.no_plots:
+            with attempt("pictures"):
+                draw_suite(finished, folder)
+            with attempt(SUITE_PAGE_FILE):
+                folder.write(SUITE_PAGE_FILE, suite_page(finished, folder).encode())
+    return folder
+
+
+def _print(finished: Finished, output: Shown) -> None:
+    out = console.stdout()
+    table = suite_table(finished, is_wide=out.width >= 100)
+    if output.format != "table":
+        console.show(table, output.format)
+        return
+    console.show(replace(table, notes=()))
+    out.print()
+    out.print(headline(finished), style="bold", markup=False)
+    console.show(replace(table, title="", columns=(), notes=table.notes[1:], rows=()))
+    out.print()
+    console.show(class_table(finished), precision=2)

@@ -1,0 +1,118 @@
+"""Runs what each class's latents have to stand above, and counts what it does."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from semseg_cli.data.dataset import Dataset
+from semseg_cli.engine.counts import Counts
+from semseg_cli.engine.edited_batch import n_latents_held
+from semseg_cli.engine.edits import Edit, Intervention
+from semseg_cli.engine.evaluate import evaluate
+from semseg_cli.engine.latent_edits import Groups
+from semseg_cli.engine.peers import (
+    class_edits,
+    covering_images,
+    matched_edits,
+    peer_edits,
+    peer_latents,
+    predicted_patches,
+    sampled_images,
+)
+from semseg_cli.experiment.session import Session
+from semseg_cli.progress import Progress, silent
+from semseg_cli.runs.calibration import Evidence
+from semseg_cli.runs.inference.measured import MIN_IMAGES_OF_A_CLASS
+from semseg_cli.settings.suite import Nulls
+
+AT_ONCE = 256  # draws of matched peers in memory
+
+
+def measure_nulls(
+    session: Session, latents: Groups, scale: float, nulls: Nulls, progress: Progress = silent
+) -> Evidence:
+    """What the latents of every class, their peers and matched peers do, in the class protocol.
+
+    For one process.
+
+    Costs, in passes of one image through the rest of the network: peers and twice the classes, once
+    for each image; and per class its matched peers and one, for each of its sampled images.
+    """
+    seed, pipeline, whole = session.setup.seed, session.pipeline, session.dataset
+    class_ids = sorted(latents)
+    n_own_bc = predicted_patches(pipeline, session.loader(whole), len(whole.class_names))
+    shared = covering_images(
+        n_own_bc, nulls.peer_images, session.setup.min_patches, MIN_IMAGES_OF_A_CLASS
+    )
+    peers = peer_latents(pipeline, latents, nulls.peers, seed)
+    edits = [
+        class_edits(pipeline, scale, latents),
+        class_edits(pipeline, 0.0, latents),
+        peer_edits(pipeline, scale, peers),
+    ]
+    own, ablated, of_peers = _run(session, whole.subset(shared), edits, progress)
+    own_bk = n_own_bc[:, torch.tensor(class_ids) - 1]
+    wanted_bk = sampled_images(own_bk, class_ids, nulls.matched_images, seed)
+    used = wanted_bk.any(dim=1)
+    sampled = whole.subset(torch.nonzero(used).flatten().tolist())
+    draws = matched_edits(pipeline, scale, latents, nulls.matched, seed)
+    matched = _run_matched(session, sampled, draws, wanted_bk[used], progress)
+    return Evidence(
+        class_ids=tuple(class_ids),
+        latents=tuple(tuple(one.latent for one in latents[c]) for c in class_ids),
+        class_names=tuple(whole.class_names),
+        n_images_c=(n_own_bc[shared] > 0).sum(dim=0).numpy(),
+        own_kc4=own.per_draw.numpy(),
+        ablated_kc4=ablated.per_draw.numpy(),
+        peers=tuple(peers),
+        peers_rc4=of_peers.per_draw.numpy(),
+        matched_rk4=matched,
+        n_sampled_k=wanted_bk.sum(dim=0).numpy(),
+        n_peers=nulls.peers,
+    )
+
+
+def _run(
+    session: Session, dataset: Dataset, edits: Sequence[tuple[Edit, ...]], progress: Progress
+) -> list[Counts]:
+    """Edits of whole images, which count every class of the dataset."""
+    interventions = [Intervention(draws) for draws in edits]
+    measured = evaluate(
+        session.pipeline,
+        interventions,
+        session.loader(dataset, n_latents_held(interventions)),
+        n_classes=len(dataset.class_names),
+        has_outcomes=False,
+        progress=progress,
+        description="peers",
+    )
+    return [one.counts for one in measured]
+
+
+def _run_matched(
+    session: Session,
+    dataset: Dataset,
+    edits: Iterator[Edit],
+    wanted_bk: Bool[Tensor, "n_images k"],
+    progress: Progress,
+) -> Int64[np.ndarray, "draws k 4"]:
+    """Counts of every draw; a part of them at a time, since each holds its own directions."""
+    found = []
+    while part := tuple(islice(edits, AT_ONCE)):
+        own = Intervention(tuple(replace(edit, draw=i) for i, edit in enumerate(part)))
+        (measured,) = evaluate(
+            session.pipeline,
+            [own],
+            session.loader(dataset, n_latents_held([own])),
+            n_classes=len(dataset.class_names),
+            is_wanted=wanted_bk,
+            progress=progress,
+            description="matched peers",
+        )
+        found.append(measured.counts.per_draw.numpy())
+    return np.concatenate(found)

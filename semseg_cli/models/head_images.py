@@ -1,0 +1,45 @@
+"""Which images a head was trained and chosen on, by their contents: kept with its file.
+
+A `.safetensors` file has them among its metadata. A `.pt` file, whose first line others read as two
+numbers, has them in a file beside it, which also names the head that it belongs to.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import safe_open
+
+from semseg_cli.files import write_atomic
+
+KEY = "images"
+
+
+def beside(path: Path) -> Path:
+    """The file that has the images of a `.pt` head."""
+    return path.with_name(f"{path.name}.images.json")
+
+
+def write_beside(path: Path, digest: str, seen: Sequence[str], option: str) -> None:
+    """Writes the images of the `.pt` head with that digest."""
+    text = json.dumps({"head": digest, KEY: list(seen)})
+    write_atomic(beside(path), text.encode(), option)
+
+
+def metadata(seen: Sequence[str]) -> dict[str, str]:
+    """The images as metadata of a safetensors file."""
+    return {KEY: json.dumps(list(seen))} if seen else {}
+
+
+def images_of(path: Path, digest: str) -> frozenset[str]:
+    """The images of the head in a file; none where nothing is known of them."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                found = json.loads((file.metadata() or {}).get(KEY, "[]"))
+        else:
+            kept = json.loads(beside(path).read_text("utf-8"))
+            found = kept[KEY] if kept["head"] == digest else []
+        return frozenset(map(str, found))
+    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset()  # what is said beside the weights never stops a run

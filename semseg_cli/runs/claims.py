@@ -1,0 +1,45 @@
+"""What a calibration comes to, in words and as a file."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from semseg_cli.runs.calibration import Standing, alone, n_causal, n_judged
+from semseg_cli.runs.inference.answers import ALPHA
+from semseg_cli.runs.rows import csv_text
+
+
+def calibration_text(standings: Sequence[Standing]) -> str:
+    """The text of calibration.csv: one row per class."""
+    return csv_text(standing.to_row() for standing in standings)
+
+
+def headline(standings: Sequence[Standing]) -> str:
+    """What a calibration comes to, in one sentence."""
+    return headline_of(n_causal(standings), n_judged(standings))
+
+
+def headline_of(n_claimed: int, n_all: int) -> str:
+    """The same from the numbers of classes claimed and judged."""
+    if not n_all:
+        return "No class has enough predicted patches to be judged."
+    classes = "class" if n_all == 1 else "classes"
+    return f"For {n_claimed} of {n_all} {classes} the latent does what no matched control does."
+
+
+def reach_note(n_classes: int, n_nulls: Mapping[str, int]) -> str:
+    """How many classes have to stand together where so few nulls let none stand alone; else "".
+
+    `n_nulls` has the number of each kind by the option that raises it; the fewest decide.
+    """
+    needed, fewest = alone(n_classes), min(n_nulls.values(), default=0)
+    if fewest >= needed or not n_classes:
+        return ""
+    together = math.ceil(n_classes / (ALPHA * (1 + fewest)) - 1e-9)
+    who = f"at least {together} classes stand together, or none"
+    if together > n_classes:
+        who = "no class can be claimed"
+    options = " ".join(f"{option} {needed}" for option, n in n_nulls.items() if n < needed)
+    return (
+        f"{fewest} nulls give no p below {1 / (1 + fewest):.3g}; over {n_classes} classes {who}. "
+        f"One may stand alone with {options}."
+    )

@@ -1,0 +1,136 @@
+"""The suite: which methods it runs, and which nulls a claim has to stand above."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from semseg_cli.settings.base import Settings, narrow, option
+from semseg_cli.settings.controls import NextBest, OtherClass, Push, RandFeat, RandVec
+from semseg_cli.settings.inputs import Setup
+from semseg_cli.settings.intervening import Control
+from semseg_cli.settings.latent_choice import Choose, LatentChoice, Scaled
+from semseg_cli.settings.methods import Ablate, AutoFeat, HeadDirection, Insert, MeanDiff, Method
+
+QUICK_IMAGES = 100
+NULL_SAES: tuple[Control, ...] = ("pca", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nulls:
+    """How many nulls each class stands among, and on how many images (None: all)."""
+
+    peers: int = 199
+    peer_images: int | None = None
+    matched: int = 39
+    matched_images: int = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class NullChoice(Settings):
+    """The nulls of a suite; what is not given depends on how thorough it is."""
+
+    panel: ClassVar[str] = "Nulls"
+
+    quick: bool = option(
+        False, f"A first look: {QUICK_IMAGES} images and few nulls; classes may have to stand "
+        "together to be claimed.",
+    )  # fmt: skip
+    full: bool = option(False, "Everything on all images; nulls on 32 images per class.")
+    peers: int | None = option(
+        None, "Random live latents, each set by the same rule, one edit for all classes; else 199, "
+        "or (without --quick) as many as let one class be claimed alone: 20 per class.", ge=1,
+    )  # fmt: skip
+    peer_images: int | None = option(
+        None, "Evaluated images that peers are tried on, those that show most classes first; else "
+        "200 (--quick 20, --full all).", ge=1,
+    )  # fmt: skip
+    matched_peers: int | None = option(
+        None, "Random live latents per class, each edit as long as the class's own, patch by "
+        "patch; else 20 per class (--quick 39).", ge=1,
+    )  # fmt: skip
+    matched_images: int | None = option(
+        None, "Images per class, with patches of it, that they are tried on; else 8 (--quick 5, "
+        "--full 32).", ge=1,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.quick and self.full:
+            raise ValueError("quick is given with --full: choose one of them")
+
+    def nulls(self, n_alone: int) -> Nulls:
+        """What is run; `n_alone` nulls let one class be claimed alone."""
+        few, many = Nulls(peers=199, matched=39), Nulls(peers=max(199, n_alone), matched=n_alone)
+        at = few if self.quick else many
+        peer_images = 20 if self.quick else None if self.full else 200
+        matched_images = 5 if self.quick else 32 if self.full else 8
+        return Nulls(
+            peers=self.peers or at.peers,
+            peer_images=self.peer_images or peer_images,
+            matched=self.matched_peers or at.matched,
+            matched_images=self.matched_images or matched_images,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite(NullChoice, LatentChoice, Scaled):
+    """The whole argument: the latents, their controls, their nulls and the baselines."""
+
+    panel: ClassVar[str] = "Suite"
+    command: ClassVar[str] = "suite"
+
+    scale: tuple[float, ...] = option(
+        (-2.0, -1.0, -4.0), "Set the latent to this many times its maximum (repeatable): the "
+        "first is what controls are matched to and claims are made at, the others make the curve.",
+        ge=-10.0, le=10.0,
+    )  # fmt: skip
+    draws: int | None = option(
+        None, "Draws of rand-feat and rand-vec; else as many as an interval needs (--full 6).",
+        ge=1,
+    )  # fmt: skip
+
+    @property
+    def at(self) -> float:
+        """The scale that claims are made at."""
+        return self.scale[0]
+
+    def choose(self) -> Choose:
+        """The choice of latents, once for all methods."""
+        top_k = max(self.top_k, 2 * self.top_k_group)  # next-best needs as many again
+        return narrow(self, Choose, scale=(self.at,), top_k=top_k)
+
+    def on(self, setup: Setup) -> Setup:
+        """The setup of the suite: fewer images where it is quick."""
+        n_images = setup.images or (QUICK_IMAGES if self.quick else None)
+        return narrow(setup, Setup, images=n_images)
+
+    def groups(self, lookup: str) -> dict[str, tuple[Method, ...]]:
+        """The methods in the order in which they run, those of a group in one pass over the
+        images; `lookup` has the latents."""
+        own: dict[str, Any] = {"lookup": lookup, "scale": (self.at,)}
+        drawn = {**own, "draws": self.draws or (6 if self.full else None)}
+        return {
+            "latents": (
+                Ablate(lookup=lookup),
+                AutoFeat(lookup=lookup, scale=self.scale),
+                Insert(lookup=lookup),
+                Push(**own),
+            ),
+            "controls": (
+                RandFeat(**drawn),
+                RandVec(**drawn, match="norm"),
+                OtherClass(**own),
+                NextBest(**own),
+            ),
+            **{
+                f"null SAE {control}": (
+                    narrow(self, AutoFeat, scale=(self.at,), lookup=None, control=control),
+                )
+                for control in NULL_SAES
+            },
+            "directions": (
+                MeanDiff(**own),
+                MeanDiff(match="project"),
+                MeanDiff(**own, direction="lda"),
+                HeadDirection(**own),
+            ),
+        }

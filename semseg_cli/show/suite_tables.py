@@ -1,0 +1,220 @@
+"""What a suite comes to: its headline, one row per run, one row per class, and what to know."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from semseg_cli.runs.against import verdicts
+from semseg_cli.runs.claims import headline_of, reach_note
+from semseg_cli.runs.contents import is_chosen_on_evaluation
+from semseg_cli.runs.folder import CALIBRATION_FILE, PER_IMAGE_FILE, RunFolder
+from semseg_cli.runs.groups import sampling_notes
+from semseg_cli.runs.metrics import CALIBRATION, RUNS, shown
+from semseg_cli.runs.per_image import read_per_image
+from semseg_cli.runs.rows import Row, read_rows
+from semseg_cli.show.run_notes import listed
+from semseg_cli.show.run_tables import (
+    CLASS,
+    NAME,
+    ON_EVALUATION,
+    best_row,
+    measure_notes,
+    present,
+    summary_table,
+    to_column,
+)
+from semseg_cli.show.tables import Column, Table, cell, plain_number
+
+_OF_RUNS = {metric.key: metric for metric in RUNS}
+COLUMNS = (
+    NAME,
+    *(
+        to_column(_OF_RUNS[key])
+        for key in (
+            "macro_target_change",
+            "macro_other_change",
+            "macro_selectivity",
+            "edit_norm",
+            "edit_ratio",
+            "off_manifold",
+            "n_causal",
+        )
+    ),
+)
+NARROW = {"edit_ratio"}  # no room for it in 80 columns
+CLASS_COLUMNS = (
+    CLASS,
+    *(to_column(metric) for metric in shown(CALIBRATION, "table")),
+    Column("verdict", "claimed", "text", elastic=True),
+)
+QUESTION = "Is the latent of each class really, and only, about this class?"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A suite's runs by name, in order; `own` is the one that claims are about. `left_out` has
+    why a command was not run; `option` raises the number of nulls."""
+
+    runs: Mapping[str, RunFolder]
+    own: str
+    left_out: Mapping[str, str]
+
+    @property
+    def own_folder(self) -> RunFolder:
+        """The run that claims are about."""
+        return self.runs[self.own]
+
+    @property
+    def classes(self) -> list[Row]:
+        """The rows of calibration.csv."""
+        return list(read_rows(self.own_folder.path / CALIBRATION_FILE))
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The metrics of the run that claims are about."""
+        return self.own_folder.report().metrics()
+
+
+def headline(suite: Finished) -> str:
+    """The sentence that a suite comes to."""
+    numbers = suite.numbers
+    return headline_of(int(numbers["n_causal"]), int(numbers["n_judged"]))
+
+
+def verdict_notes(suite: Finished) -> list[str]:
+    """Which controls and baselines do better than the latents."""
+    own = suite.own_folder.meta
+    others = {
+        name: folder
+        for name, folder in suite.runs.items()
+        if name != suite.own
+        and folder.meta["command"] not in ("ablate", "insert")
+        and folder.meta["method"] != own["method"]
+    }
+    # A null SAE is the same method on other latents: its run is a control, the curve is none.
+    others |= {
+        name: folder
+        for name, folder in suite.runs.items()
+        if folder.meta["method"] == own["method"]
+        and folder.meta["digests"].get("sae") != own["digests"].get("sae")
+    }
+    return verdicts(suite.own_folder, {n: others[n] for n in suite.runs if n in others})
+
+
+def suite_table(suite: Finished, *, is_wide: bool = True) -> Table:
+    """One row per run; the headline and what else the numbers say below."""
+    reports = {name: folder.report() for name, folder in suite.runs.items()}
+    base = summary_table(reports, "Suite")
+    measured = [note for report in reports.values() for note in measure_notes(report)]
+    own = suite.own_folder
+    notes = [
+        *verdict_notes(suite),
+        *_reach(suite),
+        *measured,
+        *_sampling(own),
+        *([ON_EVALUATION] if is_chosen_on_evaluation(own) else []),
+        *(f"Not run: {name}. {why}" for name, why in suite.left_out.items()),
+    ]
+    columns = [c for c in present(COLUMNS, base.rows) if is_wide or c.key not in NARROW]
+    return replace(
+        base,
+        columns=tuple(columns),
+        notes=(headline(suite), *notes, *base.notes),
+        best=best_row(base.rows),
+    )
+
+
+def _sampling(folder: RunFolder) -> list[str]:
+    """That images are grouped, or should be."""
+    counts = read_per_image((folder.path / PER_IMAGE_FILE).read_bytes())
+    return sampling_notes(counts.images, counts.groups, counts.counts_bc4[..., 0])
+
+
+def _reach(suite: Finished) -> list[str]:
+    """What so few nulls cannot show."""
+    judged = [row for row in suite.classes if row["value"] is not None]
+    options = {"peers_n": "--peers", "matched_n": "--matched-peers"}
+    fewest = {
+        option: min((int(row[key]) for row in judged), default=0) for key, option in options.items()
+    }
+    note = reach_note(len(judged), fewest)
+    return [note] if note else []
+
+
+def class_table(suite: Finished) -> Table:
+    """One row per class: where its latent stands, and whether it is claimed."""
+    rows = [{**row, "verdict": "yes" if row["claimed"] else row["doubt"]} for row in suite.classes]
+    rows.sort(key=lambda row: (-row["claimed"], row["value"] is None, -(row["value"] or 0.0)))
+    judged = [row for row in rows if row["value"] is not None]
+    own = suite.own_folder.report()
+    few = [str(row["class_name"]) for row in rows if row["value"] is None]
+    notes = [
+        f"score: target minus other change, the latent set to "
+        f"{plain_number(own.intervention_scale)} times its maximum."
+    ]
+    if judged:
+        first = judged[0]
+        notes += [
+            f"peers: {first['peers_n']} random live latents by the same rule; matched: "
+            f"{first['matched_n']} whose edit is as long as the class's own, patch by patch, on at "
+            f"most {max(row['n_matched_images'] for row in judged)} images with the class.",
+            "best other: what the latents of another class do to this one. p: against both nulls, "
+            "corrected over the classes.",
+        ]
+    if few:
+        notes.append(f"Too few predicted patches to judge: {listed(few)}.")
+    if own.no_latent:
+        notes.append(f"Without a latent: {listed(own.no_latent)}.")
+    return Table("Classes among their nulls", CLASS_COLUMNS, tuple(rows), tuple(notes))
+
+
+def missing_notes(suite: Finished) -> list[str]:
+    """What the suite does not show."""
+    report = suite.own_folder.report()
+    numbers = suite.numbers
+    found = [f"{name} was not run: {why}" for name, why in suite.left_out.items()]
+    if report.no_latent:
+        found.append(f"Classes without a latent: {', '.join(report.no_latent)}.")
+    if few := [str(row["class_name"]) for row in suite.classes if row["value"] is None]:
+        found.append(f"Classes with too few predicted patches to judge: {', '.join(few)}.")
+    if "off_manifold" not in numbers:
+        found.append("How far off the clean residuals edits lead: the lookup split is missing.")
+    found += [*_reach(suite), *_sampling(suite.own_folder)]
+    return [
+        *found,
+        "Claims hold for this transformer, head, layer and dataset, and for one seed of the nulls.",
+        "A claim says that the latent drives what the head predicts, not what the network would "
+        "need to see the class, nor that the latent is the only one that does.",
+    ]
+
+
+def claims(suite: Finished) -> tuple[list[str], list[str]]:
+    """The classes that are claimed, and those that are not, with the reason."""
+    rows = suite.classes
+    yes = [str(row["class_name"]) for row in rows if row["claimed"]]
+    no = [f"{row['class_name']} ({row['doubt']})" for row in rows if not row["claimed"]]
+    return yes, no
+
+
+def tile_numbers(suite: Finished) -> list[tuple[str, str, str]]:
+    """The large numbers of the page: name, value, interval."""
+    numbers = suite.numbers
+    found = [("classes claimed", f"{numbers['n_causal']:g} of {numbers['n_judged']:g}", "")]
+    found += [
+        (name, cell(numbers[key]), _ends(numbers, key))
+        for key, name in (
+            ("macro_target_change", "macro target change"),
+            ("macro_other_change", "macro other change"),
+        )
+        if key in numbers
+    ]
+    for folder in suite.runs.values():
+        for key in ("necessity", "sufficiency"):
+            metrics = folder.report().extra
+            if key in metrics:
+                found.append((key, cell(metrics[key]), _ends(metrics, key)))
+    return found
+
+
+def _ends(numbers: Mapping[str, float], key: str) -> str:
+    ends: Sequence[float | None] = [numbers.get(f"{key}_{end}") for end in ("lo", "hi")]
+    return "" if None in ends else f"[{ends[0]:.2f}, {ends[1]:.2f}]"
