@@ -1,12 +1,15 @@
 """A planted world has the answers that it says, and the suite's rule finds them."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from terminal import Terminal
 
+from benchmarks.planted import command
 from benchmarks.planted.cases import Case, cases_of, needed_and_enough
 from benchmarks.planted.images import draw_classes, draw_factors, to_pixels
 from benchmarks.planted.network import GREY, PIXELS, make_axes, make_patterns
@@ -17,7 +20,9 @@ from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import set_latents
 from semseg_cli.experiment.session import Session
+from semseg_cli.runs.folder import CLASSES_FILE
 from semseg_cli.runs.lookup_csv import Member
+from semseg_cli.runs.rows import read_rows
 
 SEED = 1
 
@@ -172,3 +177,17 @@ def test_the_threshold_in_hindsight_tells_most_apart(cases: list[Case]) -> None:
             replace(third, role="driver", f1=0.4)]  # fmt: skip
     assert best_threshold(made, lambda case: case.f1) == 0.4
     assert best_threshold(made[:2], lambda case: case.f1) == 0.9
+
+
+def test_a_written_world_is_one_for_the_command_line(
+    tmp_path: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "make_plan", lambda seed: make_plan(seed, TINY))
+    assert command.planted(["--seed", "1", "--write", str(tmp_path / "world")])
+    config = tmp_path / "world" / "planted.toml"
+    done = terminal.type("ablate", "--config", str(config), "--no-track", "--format", "json")
+    assert done.code == 0, done.err
+    (folder,) = terminal.runs()
+    rows = {row["class_name"]: row for row in read_rows(folder / CLASSES_FILE)}
+    assert rows["driver 1"]["target_change"] > 0.7
+    assert rows["companion 1"]["target_change"] < 0.05

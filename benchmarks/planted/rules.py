@@ -54,10 +54,12 @@ def best_threshold(cases: Sequence[Case], score: Callable[[Case], float]) -> flo
 
 def role_rows(cases: Sequence[Case]) -> list[Row]:
     """Per rule how many classes it names right, and how many of each role it claims."""
-    of_role = {role: [case for case in cases if case.role == role] for role in ROLES}
+    of_role: dict[str, list[Case]] = {
+        role: [case for case in cases if case.role == role] for role in ROLES
+    }
     rows: list[Row] = []
     for name, rule in make_rules(cases).items():
-        claimed = {role: _of(rule, of) for role, of in of_role.items()}
+        claimed: Row = {role: _of(rule, of) for role, of in of_role.items()}
         right = sum(is_right(case, rule) for case in cases) / len(cases)
         rows.append({"rule": name, "right": right, **claimed})
     return rows

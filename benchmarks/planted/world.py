@@ -54,9 +54,7 @@ class PlantedWorld:
         setup = self.setup()
         named = {name: getattr(setup, name) for name in NAMED}
         values = {**named, "imgs_root": str(setup.imgs.root), "max_freq": MAX_FREQ}
-        lines = [
-            f"{name.replace('_', '-')} = {json.dumps(value)}" for name, value in values.items()
-        ]
+        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
         (self.folder / "planted.toml").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
     def session(self, **changes: Any) -> Session:

@@ -110,7 +110,7 @@ def _run_matched(
             [own],
             session.loader(dataset, n_latents_held([own])),
             n_classes=len(dataset.class_names),
-            is_wanted=wanted_bk,
+            is_wanted=[wanted_bk],
             progress=progress,
             description="matched peers",
         )

@@ -1,7 +1,7 @@
 """What a calibration comes to, in words and as a file."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from semseg_cli.runs.calibration import Standing, alone, n_causal, n_judged
 from semseg_cli.runs.inference.answers import ALPHA
@@ -26,10 +26,11 @@ def headline_of(n_claimed: int, n_all: int) -> str:
     return f"For {n_claimed} of {n_all} {classes} the latent does what no matched control does."
 
 
-def reach_note(n_classes: int, n_nulls: Mapping[str, int]) -> str:
+def reach_note(n_classes: int, n_nulls: Mapping[str, int], spent: Collection[str] = ()) -> str:
     """How many classes have to stand together where so few nulls let none stand alone; else "".
 
-    `n_nulls` has the number of each kind by the option that raises it; the fewest decide.
+    `n_nulls` has the number of each kind by the option that raises it; the fewest decide. Those of
+    the options in `spent` are all that there are.
     """
     needed, fewest = alone(n_classes), min(n_nulls.values(), default=0)
     if fewest >= needed or not n_classes:
@@ -38,8 +39,11 @@ def reach_note(n_classes: int, n_nulls: Mapping[str, int]) -> str:
     who = f"at least {together} classes stand together, or none"
     if together > n_classes:
         who = "no class can be claimed"
-    options = " ".join(f"{option} {needed}" for option, n in n_nulls.items() if n < needed)
+    short = [option for option, n in n_nulls.items() if n < needed]
+    help = f"One may stand alone with {' '.join(f'{option} {needed}' for option in short)}."
+    if not set(short).isdisjoint(spent):
+        help = "No more latents are live."
     return (
         f"{fewest} nulls give no p below {1 / (1 + fewest):.3g}; over {n_classes} classes {who}. "
-        f"One may stand alone with {options}."
+        f"{help}"
     )

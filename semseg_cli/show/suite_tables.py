@@ -52,11 +52,12 @@ QUESTION = "Is the latent of each class really, and only, about this class?"
 @dataclass(frozen=True)
 class Finished:
     """A suite's runs by name, in order; `own` is the one that claims are about. `left_out` has
-    why a command was not run; `option` raises the number of nulls."""
+    why a command was not run, `asked` how many nulls were asked for, by option."""
 
     runs: Mapping[str, RunFolder]
     own: str
     left_out: Mapping[str, str]
+    asked: Mapping[str, int]
 
     @property
     def own_folder(self) -> RunFolder:
@@ -136,7 +137,8 @@ def _reach(suite: Finished) -> list[str]:
     fewest = {
         option: min((int(row[key]) for row in judged), default=0) for key, option in options.items()
     }
-    note = reach_note(len(judged), fewest)
+    spent = [option for option, n in fewest.items() if n < suite.asked.get(option, 0)]
+    note = reach_note(len(judged), fewest, spent)
     return [note] if note else []
 
 

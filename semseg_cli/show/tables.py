@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -18,6 +17,7 @@ from rich.text import Text
 from semseg_cli.errors import printable
 from semseg_cli.runs.metrics.metric import Kind
 from semseg_cli.runs.rows import Row, csv_text
+from semseg_cli.show.markup import latex_text, markdown_text
 
 GAP, NAME_WIDTH = 2, 14
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
@@ -255,24 +255,20 @@ def _cells(table: Table, precision: int, escape: Any, strong: str) -> Iterable[l
 
 
 def _markdown(table: Table, precision: int) -> str:
-    heads = [_markdown_text(c.header.replace("\n", " ")) for c in table.columns]
+    heads = [markdown_text(c.header.replace("\n", " ")) for c in table.columns]
     rules = [":--" if c.kind == "text" else "--:" for c in table.columns]
-    lines = [heads, rules, *_cells(table, precision, _markdown_text, "**_**")]
+    lines = [heads, rules, *_cells(table, precision, markdown_text, "**_**")]
     body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    title = f"**{_markdown_text(table.title)}**\n\n" if table.title else ""
-    notes = "".join(f"- {_markdown_text(note)}\n" for note in table.notes)
+    title = f"**{markdown_text(table.title)}**\n\n" if table.title else ""
+    notes = "".join(f"- {markdown_text(note)}\n" for note in table.notes)
     return title + body + (f"\n{notes}" if notes else "")
 
 
-def _markdown_text(text: str) -> str:
-    return re.sub(r"([\\|`*_\[\]<])", r"\\\1", text)
-
-
 def _latex(table: Table, precision: int) -> str:
-    heads = [_latex_text(c.header.replace("\n", " ")) for c in table.columns]
-    rows = _cells(table, precision, _latex_text, r"\textbf{_}")
+    heads = [latex_text(c.header.replace("\n", " ")) for c in table.columns]
+    rows = _cells(table, precision, latex_text, r"\textbf{_}")
     kinds = "".join("l" if c.kind == "text" else "r" for c in table.columns)
-    caption = " ".join(f"{_latex_text(part.rstrip('.'))}." for part in (table.title, *table.notes))
+    caption = " ".join(f"{latex_text(part.rstrip('.'))}." for part in (table.title, *table.notes))
     lines = [
         r"\begin{table}",
         r"\centering",
@@ -287,17 +283,3 @@ def _latex(table: Table, precision: int) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}",
-    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
-}  # fmt: skip
-
-
-def _latex_text(text: str) -> str:
-    escaped = "".join(_LATEX.get(sign, sign) for sign in text)
-    if re.fullmatch(r"[-+]\d+(\.\d+)?", text):
-        return f"${text}$"
-    return re.sub(r"(?<=[\[{,}])-(?=[.\d])", "$-$", escaped)

@@ -203,6 +203,8 @@ def test_too_few_nulls_are_told_with_what_helps() -> None:
     assert both.endswith("no class can be claimed. One may stand alone with --peers 319 "
                          "--matched-peers 319.")  # fmt: skip
     assert reach_note(0, {"--peers": 1}) == ""
+    spent = reach_note(16, {"--peers": 239, "--matched-peers": 240}, spent=["--peers"])
+    assert spent.endswith("at least 2 classes stand together, or none. No more latents are live.")
 
 
 @given(st.integers(1, 12), st.integers(1, 60), st.integers(0, 12))

@@ -160,7 +160,8 @@ def _run_all(work: Work, done: Mapping[str, RunFolder], progress: Progress) -> F
         and found[name].meta["command"] == "auto-feat"
         and found[name].report().intervention_scale == work.suite.at
     )
-    return Finished({name: found[name] for name in order if name in found}, own, left_out)
+    asked = {"--peers": work.nulls.peers, "--matched-peers": work.nulls.matched}
+    return Finished({name: found[name] for name in order if name in found}, own, left_out, asked)
 
 
 def _write_suite(work: Work, finished: Finished) -> RunFolder:

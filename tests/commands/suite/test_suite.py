@@ -61,7 +61,7 @@ def test_it_says_its_plan_first_and_its_headline_below_the_table(ran: Any) -> No
     assert "estimated time" in done.err
     below = done.out[done.out.index("head-direction") :]
     assert "For 0 of 4 classes the latent does what no matched control does." in below
-    assert "no class can be claimed" in " ".join(below.split())
+    assert "no class can be claimed. No more latents are live." in " ".join(below.split())
     assert max(map(len, done.out.splitlines())) <= 80
 
 
