@@ -9,6 +9,7 @@ from torch import nn
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae import SparseAutoencoder
+from semseg_cli.models.sae.statistics import NAMES, place_in
 from semseg_cli.models.sae.trained_at import TrainedAt
 from semseg_cli.models.vit import Backbone
 from semseg_cli.models.vit.sites import NORM_OUT, RESID_POST
@@ -93,6 +94,18 @@ def find_place(setup: SaeModel, sae: SparseAutoencoder, vit: Backbone) -> Place:
     for sentence in (*place.notes, *filter(None, [warning])):
         log.warning("%s", sentence)
     return place
+
+
+def warn_of_other_place(setup: SaeModel, layer: int, site: str) -> None:
+    """Says so where a file of statistics was made at another layer or site."""
+    for name in NAMES:
+        told = place_in(getattr(setup, name))
+        if told not in (None, (layer, site)):
+            log.warning(
+                "--%s is of %s of layer %d, as its file says, and the SAE reads %s of layer %d: "
+                "leave it out to have it computed.",
+                *(name.replace("_", "-"), told[1], told[0], site, layer),
+            )
 
 
 def is_site_open(setup: SaeModel, sae: SparseAutoencoder, vit: Backbone, layer: int) -> bool:

@@ -30,7 +30,7 @@ from semseg_cli.experiment.parts import (
     read_sae,
     require_inputs,
 )
-from semseg_cli.experiment.place import is_site_open
+from semseg_cli.experiment.place import is_site_open, warn_of_other_place
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae.centring import decide_centring
 from semseg_cli.models.sae.norm_choice import choose_site
@@ -176,6 +176,7 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     session = Session(setup, pipeline, load_stats(setup, sae), progress)
     _require_same_parts(session)
     session.decide()
+    warn_of_other_place(setup, session.pipeline.layer, session.pipeline.site)
     # Opened here, so that a bad split or class is told before a run begins.
     session.classes_of(session.dataset if needs_head else session.lookup_dataset)
     return session

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from semseg_cli import __version__
 from semseg_cli.runs.contents import params_of

@@ -16,6 +16,7 @@ from semseg_cli.models import sae as saes
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.norm_choice import choose_site
 from semseg_cli.models.sae.scaling import ROOT_MEAN_SQUARE, measured_scaling
+from semseg_cli.models.sae.statistics import place_in, stats_bytes
 from semseg_cli.models.sae.trained_at import TrainedAt, of_block, of_hook
 from semseg_cli.settings.inputs import Setup
 
@@ -187,3 +188,20 @@ def test_a_named_site_is_not_measured(
     session = tiny_world.session(sae_ckpt=path, vit_layer=None, vit_site=site)
     assert session.pipeline.site == site
     assert not caplog.records
+
+
+def test_statistics_of_another_place_are_told(
+    tiny_world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = tiny_world.session(vit_layer=2, vit_site="mlp-out")
+    path = tmp_path / "stats.safetensors"
+    path.write_bytes(stats_bytes(session.pipeline.latent_stats, 2, "mlp-out"))
+    assert place_in(str(path)) == (2, "mlp-out")
+    assert place_in(3.0) is place_in(None) is place_in(str(tmp_path / "no.safetensors")) is None
+    tiny_world.session(vit_layer=2, vit_site="mlp-out", top_values=str(path))
+    assert not caplog.records
+    tiny_world.session(vit_layer=2, top_values=str(path))
+    assert [record.message for record in caplog.records] == [
+        "--top-values is of mlp-out of layer 2, as its file says, and the SAE reads resid-post of "
+        "layer 2: leave it out to have it computed."
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
@@ -50,6 +50,24 @@ class SaeStats:
             "sparsity": self.sparsity.float().cpu().contiguous(),
             "top_values": self.top_values.float().cpu().contiguous(),
         }
+
+
+def stats_bytes(stats: SaeStats, layer: int, site: str) -> bytes:
+    """The statistics as a safetensors file that says where in the ViT they are of."""
+    return to_safetensors(stats.to_tensors(), {"vit_layer": str(layer), "vit_site": site})
+
+
+def place_in(source: float | str | None) -> tuple[int, str] | None:
+    """The layer and site that a file of statistics says; None where it says none."""
+    path = Path(str(source)).expanduser()
+    if source is None or path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            told = file.metadata() or {}
+        return int(told["vit_layer"]), told["vit_site"]
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
 
 
 def save_stats(path: Path, stats: SaeStats, identity: str = "") -> None:
