@@ -24,7 +24,7 @@ from semseg_cli.models.weight_files import (
 )
 from semseg_cli.readers import open_file, read_json, unreadable
 
-CHECKSUM = "checksum"
+CHECKSUM, PLACE = "checksum", "place"
 EXPECTED = (
     "give a .safetensors or .json file with that entry, a .pt tensor, or a number for a scalar"
 )
@@ -54,7 +54,8 @@ class SaeStats:
 
 def stats_bytes(stats: SaeStats, layer: int, site: str) -> bytes:
     """The statistics as a safetensors file that says where in the ViT they are of."""
-    return to_safetensors(stats.to_tensors(), {"vit_layer": str(layer), "vit_site": site})
+    # One entry: safetensors writes several in any order, and equal files should be equal.
+    return to_safetensors(stats.to_tensors(), {PLACE: f"{site} {layer}"})
 
 
 def place_in(source: float | str | None) -> tuple[int, str] | None:
@@ -64,8 +65,8 @@ def place_in(source: float | str | None) -> tuple[int, str] | None:
         return None
     try:
         with safe_open(path, "pt") as file:
-            told = file.metadata() or {}
-        return int(told["vit_layer"]), told["vit_site"]
+            site, layer = (file.metadata() or {})[PLACE].split()
+        return int(layer), site
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
 
