@@ -366,7 +366,7 @@ def test_a_bug_keeps_its_traceback(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("semseg_cli.commands.intervene.write_outcome", broken)
+    monkeypatch.setattr("semseg_cli.commands.method_runs.write_outcome", broken)
     with pytest.raises(ZeroDivisionError):
         terminal.type("auto-feat", *options(world))
     (folder,) = terminal.runs()

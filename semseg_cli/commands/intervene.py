@@ -69,7 +69,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
             for folder, outcome in zip(folders, outcomes, strict=True):
                 write_run(folder, method, outcome)
             _draw(outcomes, folders, output)
-    _print_outcomes(outcomes, folders, output, setup.dtype)
+    _print_outcomes(method, outcomes, folders, output, setup.dtype)
     if store is not None:
         finish(folders)
     print_where(folders, store, output, compare_commands(store, folders))
@@ -94,7 +94,11 @@ def _reused(method: Method, output: Output) -> dict[str, Reused]:
 
 
 def _print_outcomes(
-    outcomes: Sequence[Outcome], folders: Sequence[RunFolder], output: Output, dtype: str
+    method: Method,
+    outcomes: Sequence[Outcome],
+    folders: Sequence[RunFolder],
+    output: Output,
+    dtype: str,
 ) -> None:
     """The summary and the extreme classes of the best run; for machines, all classes of all."""
     names = [folder.meta["run_name"] for folder in folders]
@@ -111,7 +115,7 @@ def _print_outcomes(
     first = outcomes[0].report
     patches_bc = outcomes[0].counts.per_image[..., 0].numpy()
     notes += sampling_notes(outcomes[0].session.dataset.names, outcomes[0].groups, patches_bc)
-    notes += measure_notes(first)
+    notes += [*_of_draws(method, first.n_draws), *measure_notes(first)]
     if FLIP_RATE in first.extra:
         notes.append(flip_note(dtype, first.extra[FLIP_RATE], first.n_images))
     console.show(summary_table(reports, notes=notes))
@@ -120,8 +124,20 @@ def _print_outcomes(
     console.stdout().print()
     report = outcomes[best].report
     rows = [one_draw(row, report.n_draws) for row in class_rows(outcomes[best])]
-    said = choice_notes(choice_rows(outcomes[best]))
+    is_told = any("stability" in row for row in rows)  # of the latents that were chosen
+    said = choice_notes(choice_rows(outcomes[best])) if is_told else ()
     console.show(extremes_table(rows, report.min_patches, which=which, notes=said))
+
+
+def _of_draws(method: Method, n_draws: int) -> list[str]:
+    """What a control's numbers say of other draws."""
+    if not method.is_drawn_by_class:
+        return []
+    if n_draws == 1:
+        return [
+            "One random draw for each class: [ ] leaves out how far other draws (--seed) differ."
+        ]
+    return [f"{n_draws} random draws for each class, counted together."]
 
 
 def one_draw(row: Mapping[str, Any], n_draws: int) -> dict[str, Any]:

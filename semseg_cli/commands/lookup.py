@@ -1,6 +1,7 @@
 """The latents of each class, from the settings to the last printed line."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from semseg_cli.commands.next_steps import print_where
@@ -73,7 +74,7 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
         rows = [row.to_row() for row in chosen[scale]]
         title = f"Latents by class: {folder.meta['run_name']}"
         table = lookup_table(rows, title, candidates=choice.top_k > 1, asked=asked)
-        console.show(table, output.format)
+        console.show(replace(table, notes=(_over(session), *table.notes)), output.format)
         if scale in groups and output.format == "table":
             split = session.dataset.split
             is_choosing = split == session.lookup_dataset.split
@@ -85,6 +86,16 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
     if groups:
         use += [f"Groups:  semseg-cli auto-feat --lookup {f.path / GROUPS_FILE}" for f in folders]
     print_where(folders, store, output, use)
+
+
+def _over(session: Session) -> str:
+    """What the numbers of a choice are over."""
+    dataset = session.lookup_dataset
+    return (
+        f"Over {len(dataset)} images of the {dataset.split} split. above: from which share of its "
+        "maximum a latent counts as firing; patches: at least "
+        f"{session.setup.label_threshold:g} of whose pixels have the label."
+    )
 
 
 def _groups(

@@ -25,7 +25,7 @@ from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.collectives import all_sum
 from semseg_cli.typed import typed
 
-N_IMAGES = 48  # with each class, at most
+N_IMAGES = 24  # with each class, at most
 STEP = 0.5  # where gradients are taken: on the way from the class's patches to the others
 AT_ONCE = 2**15  # active latents whose directions are gathered, and latents that are looked at
 

@@ -2,7 +2,7 @@
 
 Successive halving (Jamieson and Talwalkar 2016): all candidates of a class run on a few of its
 images, the better half on twice as many, and so on; the last few run on all. Scales share the
-passes. It costs what one candidate more than the last few would, on all images.
+passes. It costs what half a candidate more than the last few would, on all images.
 """
 
 import itertools
@@ -26,7 +26,8 @@ from semseg_cli.runs.lookup_csv import Member
 from semseg_cli.settings.methods import AutoFeat
 from semseg_cli.typed import typed
 
-FIRST_IMAGES = 8  # with the class, and as many without: fewer tell nothing
+FIRST_IMAGES = 4  # with the class, and as many without: fewer tell nothing
+EARLY = 0.5  # what the rounds before the last one cost: so many candidates on all images
 Candidate = tuple[int, Sequence[Member]]  # class id, the latents that are set together
 
 
@@ -65,7 +66,8 @@ def turns(occurs_n: Bool[Tensor, " n_images"], n_most: int) -> Float64[Tensor, "
 def rounds(n_candidates: int, n_last: int) -> list[tuple[int, float]]:
     """Per round how many candidates of a class run, up to which share of its images.
 
-    Together they run no more images than `n_last` + 1 candidates would on all.
+    Together they run as many images as `n_last` + `EARLY` candidates would on all; no more than one
+    candidate above the last few all run on all.
     """
     if n_candidates <= n_last + 1:
         return [(n_candidates, 1.0)]
@@ -74,7 +76,7 @@ def rounds(n_candidates: int, n_last: int) -> list[tuple[int, float]]:
         left.append(max(n_last, math.ceil(left[-1] / 2)))
     n_doubled = len(left) - 2  # each of these shares is twice the one before; the last is 1
     n_run = left[0] + sum(n * 2**r for r, n in enumerate(left[1:-1])) - n_last * 2**n_doubled
-    shares = [2**r / n_run for r in range(n_doubled + 1)]
+    shares = [EARLY * 2**r / n_run for r in range(n_doubled + 1)]
     return list(zip(left, [*shares, 1.0], strict=True))
 
 

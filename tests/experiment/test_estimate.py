@@ -76,7 +76,13 @@ def do(session: Session, method: Method | Choose) -> None:
 
 
 CACHES: list[dict[str, Any]] = [{}, {"no_cache": True}, {"cache_limit": 1e-6}]
-METHODS = [LOOKUP, AUTO_FEAT, RandVec(match="none"), MeanDiff(match="project", max_freq=1.0)]
+METHODS = [
+    LOOKUP,
+    Choose(max_freq=1.0, select="cause"),
+    AUTO_FEAT,
+    RandVec(match="none"),
+    MeanDiff(match="project", max_freq=1.0),
+]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
