@@ -38,6 +38,8 @@ demo = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
 app.add_typer(demo, name="demo")
 cache = typer.Typer(help="The residuals kept on disk.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
+presets = typer.Typer(help="The named settings for --preset.", no_args_is_help=True)
+app.add_typer(presets, name="presets")
 SHARED = (
     Choose.command,
     "stats",
@@ -237,6 +239,24 @@ def cache_clear(
     from semseg_cli.commands.cache import clear_cache
 
     clear_cache(cache_dir, ids or [])
+
+
+@presets.command("list")
+def presets_list(
+    format: Annotated[Format, typer.Option(help="Form of the printed table.")] = "table",
+) -> None:
+    """List what is published and ready to use: transformer, SAE, head."""
+    from semseg_cli.commands.presets import list_presets
+
+    list_presets(format)
+
+
+@presets.command("show")
+def presets_show(name: Annotated[str, typer.Argument(help="Name of a preset.")]) -> None:
+    """Print a preset as the settings file that it is."""
+    from semseg_cli.commands.presets import show_preset
+
+    show_preset(name)
 
 
 def run(args: list[str] | None = None) -> None:

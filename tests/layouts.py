@@ -1,8 +1,11 @@
 """Every dataset layout as it is published, with tiny pictures."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -114,6 +117,74 @@ def write_toml(root: Path) -> Path:
     return root
 
 
+def write_pascal_context(root: Path) -> Path:
+    """VOC 2010, which has VOC's own folders too."""
+    write_voc2012(root)
+    lists = root / "ImageSets" / "SegmentationContext"
+    lists.mkdir()
+    for split, name, right in (("train", "2007_000032", 2), ("val", "2007_000033", 59)):
+        (lists / f"{split}.txt").write_text(f"{name}\n")
+        save(palette(halves(0, right)), root / "SegmentationClassContext" / f"{name}.png")
+    return root
+
+
+def picture_bytes(picture: Image.Image, format: str = "PNG") -> bytes:
+    data = BytesIO()
+    picture.save(data, format)
+    return data.getvalue()
+
+
+Cell = tuple[bytes | None, str | None]
+FEATURES = {
+    "image": {"_type": "Image"},
+    "annotation": {"_type": "Image"},
+    "classes": {
+        "feature": {"names": ["background", "sea", "land"], "_type": "ClassLabel"},
+        "_type": "List",
+    },
+}
+
+
+def write_parquet_file(
+    path: Path, columns: Mapping[str, Sequence[Cell]], features: Any = None, rows: int = 2
+) -> Path:
+    """As `datasets` writes it: structs of bytes and path, features in the schema's metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    arrays = {
+        name: pa.array([{"bytes": b, "path": p} for b, p in cells], kind)
+        for name, cells in columns.items()
+    }
+    table = pa.table(arrays)
+    if features is not None:
+        told = json.dumps({"info": {"features": features}})
+        table = table.replace_schema_metadata({"huggingface": told})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=rows)
+    return path
+
+
+def write_parquet(root: Path) -> Path:
+    """data/{split}-00000-of-00002.parquet, with rows in no order of names."""
+    for split, numbers in (("train", [1, 2]), ("validation", [2, 1, 2])):
+        for part in range(2):
+            chosen = numbers[part::2]
+            names = [f"{split}{part}{9 - i}" for i in range(len(chosen))]
+            images = [(picture_bytes(photo(i), "JPEG"), f"{n}.jpg") for i, n in enumerate(names)]
+            masks = [
+                (picture_bytes(palette(halves(0, number))), f"{n}.png")
+                for number, n in zip(chosen, names, strict=True)
+            ]
+            write_parquet_file(
+                root / "data" / f"{split}-{part:05d}-of-00002.parquet",
+                {"image": images, "annotation": masks},
+                FEATURES,
+            )
+    return root
+
+
 @dataclass(frozen=True)
 class Case:
     """A layout with what must come out: names of the validation split, first and last labels."""
@@ -143,6 +214,13 @@ CASES: Mapping[str, Case] = {
     "coco-stuff": Case(
         write_coco_stuff, ("000000000139", "000000000285"), ((1, 182), (0, 23)), 182, "1", "182",
         "val2017",
+    ),
+    "pascal-context": Case(
+        write_pascal_context, ("2007_000033",), ((0, 59),), 59, "aeroplane", "wood", "val"
+    ),
+    "parquet": Case(
+        write_parquet, ("validation09", "validation08", "validation19"),
+        ((0, 2), (0, 2), (0, 1)), 2, "sea", "land", "validation",
     ),
     "toml": Case(write_toml, ("a/0001", "b/0001"), ((0, 2), (0, 2)), 2, "sea", "land", "val"),
 }  # fmt: skip

@@ -42,6 +42,7 @@ COMMANDS = (
     "upload",
     "demo",
     "cache",
+    "presets",
 )
 
 

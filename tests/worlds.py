@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
+from whole_models import forward
 
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.counts import Counts
@@ -279,9 +280,9 @@ def count_images(vit: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     prefix = vit.prefix
 
-    def counting(images: Tensor, layer: int) -> Tensor:
+    def counting(images: Tensor, layer: int, site: str = "resid-post") -> Tensor:
         seen.append(len(images))
-        return prefix(images, layer)
+        return prefix(images, layer, site)
 
     monkeypatch.setattr(vit, "prefix", counting)
     return seen
@@ -311,8 +312,8 @@ def slow_set_latent(sae: SparseAutoencoder, x: Tensor, latent: int, value: float
 @torch.inference_mode()
 def slow_logits(pipeline: Pipeline, images: Tensor) -> Tensor:
     """Clean logits by the whole transformers model."""
-    hidden = pipeline.vit.model(images).last_hidden_state[:, pipeline.vit.n_prefix_tokens :]
-    return pipeline.class_head(hidden)
+    tokens = forward(pipeline.vit.model, images, any_size=False).last_hidden_state
+    return pipeline.class_head(tokens[:, pipeline.vit.n_prefix_tokens :])
 
 
 def slow_predict(pipeline: Pipeline, images: Tensor) -> Tensor:

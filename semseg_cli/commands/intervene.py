@@ -63,7 +63,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
         of_lookups = [one.dataset for one in reused.values() if one.dataset]
         datasets += [one for one in of_lookups if (one["role"], one["digest"]) not in known]
         shared = {**shared_meta(session, output, datasets), "protocol": setup.protocol}
-        planned = planned_runs(setup, method, reused, output.run_name)
+        planned = planned_runs(session.setup, method, reused, output.run_name)
         with recorded(planned, shared, output, store) as folders:
             outcomes = run(session, [method], reused, progress)
             for folder, outcome in zip(folders, outcomes, strict=True):

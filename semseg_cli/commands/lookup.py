@@ -56,7 +56,7 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
             _groups(session, choice, chosen, progress)
             return
         shared = shared_meta(session, output, datasets)
-        planned = [_planned(base, choice, scale, output) for scale in scales]
+        planned = [_planned(session.settled(base), choice, scale, output) for scale in scales]
         with recorded(planned, shared, output, store) as folders:
             chosen = choose_latents(session, choice, progress)
             for folder, scale in zip(folders, scales, strict=True):

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from semseg_cli.commands.next_steps import print_where
@@ -25,7 +24,8 @@ from semseg_cli.experiment.result_files import write_stats
 from semseg_cli.experiment.session import Session
 from semseg_cli.experiment.splicing import Splicing, spliced
 from semseg_cli.files import make_folder, write_atomic
-from semseg_cli.models.sae.statistics import NAMES, SaeStats
+from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.models.sae.statistics import NAMES, stats_bytes
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import is_lead
 from semseg_cli.runs.folder import METRICS_FILE, SPLICE_FILE, STATS_FILE, STATS_MADE_FILE
@@ -70,7 +70,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
             spliced(session, progress)
             return
         shared = shared_meta(session, output, datasets)
-        planned = [_planned(base, keep, output)]
+        planned = [_planned(session.settled(base), keep, output)]
         with recorded(planned, shared, output, store) as folders:
             session.complete(progress)
             stats = session.pipeline.latent_stats
@@ -85,8 +85,9 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
             folders[0].write_json(METRICS_FILE, metrics_of(row, splicing))
             if splicing.class_rows:
                 folders[0].write(SPLICE_FILE, csv_text(splicing.class_rows).encode())
-            save_copies(stats, keep)
-    notes = [f"Of the {dataset.split} split, layer {setup.vit_layer}."]
+            save_copies(session.pipeline, keep)
+    pipeline = session.pipeline
+    notes = [f"Of the {dataset.split} split, {pipeline.site} of layer {pipeline.layer}."]
     notes += [f"Given, not computed: {', '.join(given)}."] if given else []
     console.show(stats_table(row, notes), output.format)
     if output.format == "table":
@@ -147,13 +148,13 @@ def metrics_of(row: Mapping[str, float], splicing: Splicing) -> dict[str, float]
     return metrics
 
 
-def save_copies(stats: SaeStats, keep: KeepStats) -> None:
+def save_copies(pipeline: Pipeline, keep: KeepStats) -> None:
     """Writes the statistics where the settings say, beside the run folder."""
-    tensors = stats.to_tensors()
+    stats = pipeline.latent_stats
     if keep.save is not None:
-        write_atomic(keep.save, to_safetensors(tensors), "--save")
+        write_atomic(keep.save, stats_bytes(stats, pipeline.layer, pipeline.site), "--save")
     if keep.reference_names is not None:
-        for name, tensor in tensors.items():
+        for name, tensor in stats.to_tensors().items():
             path = keep.reference_names / f"{name}.pt"
             write_atomic(path, _to_pt(tensor), "--reference-names")
 

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from semseg_cli.data.batches import KeptSample, Sample
 from semseg_cli.data.label_map import LabelMap
 from semseg_cli.data.layouts import check_layout, read_split, setting_of
+from semseg_cli.data.parquet_files import StoredFile
 from semseg_cli.data.patch_labels import patch_modes, patch_pixels
 from semseg_cli.data.pictures import read_pair
 from semseg_cli.data.preprocessing import Preprocessing, class_tensor, image_tensor
@@ -36,8 +37,8 @@ class Dataset(TorchDataset[Sample | KeptSample]):
     layout: str
     split: str
     names: tuple[str, ...]
-    images: tuple[Path, ...]
-    masks: tuple[Path, ...]
+    images: tuple[StoredFile, ...]
+    masks: tuple[StoredFile, ...]
     indices: tuple[int, ...]
     labels: LabelMap
     patch_size_px: int
@@ -104,18 +105,19 @@ class Dataset(TorchDataset[Sample | KeptSample]):
         return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
-def _version_of(path: Path) -> tuple[Path, int, int]:
+def _version_of(path: StoredFile) -> tuple[StoredFile, int, int]:
     """A file as it is now: path, bytes, time of its last change."""
     found = path.stat()
     return path, found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=2**17)
-def _digest_of(*versions: tuple[Path, int, int]) -> str:
+def _digest_of(*versions: tuple[StoredFile, int, int]) -> str:
     """A digest of the bytes of these files, read once per process."""
     digest = hashlib.blake2b(digest_size=16)
-    for path, n_bytes, _ in versions:
-        digest.update(n_bytes.to_bytes(8, "big") + path.read_bytes())
+    for path, _, _ in versions:
+        data = path.read_bytes()
+        digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()
 
 

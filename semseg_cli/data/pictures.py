@@ -8,14 +8,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from semseg_cli.data.label_map import LabelMap
+from semseg_cli.data.parquet_files import StoredFile, opened
 from semseg_cli.errors import SemsegError
-from semseg_cli.readers import open_file, unreadable
+from semseg_cli.readers import unreadable
 
 # What Pillow raises for files that are no picture, cut, damaged, or too large to be one.
 READ_ERRORS = (
@@ -57,18 +57,18 @@ class Shape:
 
 
 @contextmanager
-def _reading(path: Path, kind: str) -> Iterator[Image.Image]:
-    file = f"The {kind} {path}"
+def _reading(stored: StoredFile, kind: str) -> Iterator[Image.Image]:
+    file = f"The {kind} {stored}"
     expected = "replace it or remove it and its partner, or skip such files with --skip-bad"
-    with open_file(path, file, expected) as opened:
+    with opened(stored, file, expected) as data:
         try:
-            with Image.open(opened) as picture:
+            with Image.open(data) as picture:
                 yield picture
         except READ_ERRORS as error:
             raise unreadable(file, str(error) or type(error).__name__, expected) from error
 
 
-def check_pair(image_path: Path, mask_path: Path, labels: LabelMap) -> None:
+def check_pair(image_path: StoredFile, mask_path: StoredFile, labels: LabelMap) -> None:
     """Refuses a mask of another size or mode by two headers, before any pixel is decoded."""
     with _reading(image_path, "image") as image:
         shape = _shape(image)
@@ -78,7 +78,7 @@ def check_pair(image_path: Path, mask_path: Path, labels: LabelMap) -> None:
 
 
 def read_pair(
-    image_path: Path, mask_path: Path, labels: LabelMap
+    image_path: StoredFile, mask_path: StoredFile, labels: LabelMap
 ) -> tuple[Image.Image, Image.Image]:
     """The image as RGB and its mask, both upright.
 
@@ -122,7 +122,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _check_mask(mask: Image.Image, path: Path, shape: Shape, labels: LabelMap) -> None:
+def _check_mask(mask: Image.Image, path: StoredFile, shape: Shape, labels: LabelMap) -> None:
     if mask.size not in (shape.size, shape.upright):
         (width, height), (image_width, image_height) = mask.size, shape.size
         raise SemsegError(
@@ -137,7 +137,7 @@ def _check_mask(mask: Image.Image, path: Path, shape: Shape, labels: LabelMap) -
         )
 
 
-def _check_stored(mask: Image.Image, path: Path) -> int:
+def _check_stored(mask: Image.Image, path: StoredFile) -> int:
     """By how much Pillow multiplies the stored numbers: grey of 2 or 4 bits is spread to 255.
 
     Raises:
@@ -152,7 +152,7 @@ def _check_stored(mask: Image.Image, path: Path) -> int:
     return SPREAD.get(raw.split(";")[-1][:1], 1) if raw.startswith("L;") else 1
 
 
-def _check_palette(mask: Image.Image, path: Path) -> None:
+def _check_palette(mask: Image.Image, path: StoredFile) -> None:
     """Refuses a palette of greys that are not the numbers: either may be what is meant."""
     if mask.mode != "P":
         return
@@ -167,7 +167,7 @@ def _check_palette(mask: Image.Image, path: Path) -> None:
         )
 
 
-def _check_numbers(mask: Image.Image, path: Path, labels: LabelMap) -> None:
+def _check_numbers(mask: Image.Image, path: StoredFile, labels: LabelMap) -> None:
     is_narrow = mask.mode in ("L", "P")
     counts = mask.histogram() if is_narrow else np.bincount(np.asarray(mask).reshape(-1))
     wrong = [n for n in np.flatnonzero(counts) if labels.table[n] < 0]

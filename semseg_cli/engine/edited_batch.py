@@ -27,7 +27,7 @@ class State:
     """
 
     batch: Batch
-    tokens_bnd: Float[Tensor, "b n d"]
+    tokens_bnd: Float[Tensor, "b n e"]
     clean: Clean
     readings: Readings
     ground: Ground | None
@@ -199,11 +199,11 @@ def row_of_patch(edit: Edit, batch: Batch) -> Int64[Tensor, "b t"]:
 @typed
 def _edited(
     pipeline: Pipeline,
-    tokens_bnd: Float[Tensor, "b n d"],
+    tokens_bnd: Float[Tensor, "b n e"],
     images_p: Int64[Tensor, " p"],
     delta_ptd: Float[Tensor, "p t d"],
-) -> Float[Tensor, "p n d"]:
+) -> Float[Tensor, "p n e"]:
     """The tokens of these images with their patches moved; the only copy that an edit needs."""
     tokens_pnd = tokens_bnd[images_p]
-    tokens_pnd[:, pipeline.vit.n_prefix_tokens :] += delta_ptd.to(tokens_pnd.dtype)
+    pipeline.vit.patches(tokens_pnd).add_(delta_ptd.to(tokens_pnd.dtype))
     return tokens_pnd

@@ -127,7 +127,7 @@ class Gradient:
 
 
 def class_gradients(
-    pipeline: Pipeline, tokens_pnd: Float[Tensor, "p n d"], wanted_pl: Bool[Tensor, "p labels"]
+    pipeline: Pipeline, tokens_pnd: Float[Tensor, "p n e"], wanted_pl: Bool[Tensor, "p labels"]
 ) -> Iterator[Gradient]:
     """One gradient per class that is predicted in images where it is wanted."""
     with torch.inference_mode(False):
@@ -155,13 +155,13 @@ def class_gradients(
 
 
 def _logits(pipeline: Pipeline, tokens_pnd: Tensor) -> Tensor:
-    return pipeline.class_head(pipeline.vit.tail(tokens_pnd, pipeline.layer).float())
+    return pipeline.class_head(pipeline.features(tokens_pnd).float())
 
 
 @typed
 def towards_others(
-    pipeline: Pipeline, tokens_pnd: Float[Tensor, "p n d"], is_own_pt: Bool[Tensor, "p t"]
-) -> Float[Tensor, "p n d"]:
+    pipeline: Pipeline, tokens_pnd: Float[Tensor, "p n e"], is_own_pt: Bool[Tensor, "p t"]
+) -> Float[Tensor, "p n e"]:
     """The tokens, a class's patches moved by `STEP` of the way from their mean in the image to the
     mean of its other patches; images without either stay as they are."""
     patches_ptd, own_pt1 = pipeline.patches(tokens_pnd), is_own_pt[..., None].float()
@@ -170,7 +170,7 @@ def towards_others(
     other_pd = (patches_ptd * (1 - own_pt1)).sum(dim=1) / n_other.clamp(min=1)
     way_pd = (other_pd - own_pd) * ((n_own > 0) & (n_other > 0))
     moved = tokens_pnd.clone()
-    moved[:, pipeline.vit.n_prefix_tokens :] += (STEP * own_pt1 * way_pd[:, None]).to(moved)
+    pipeline.vit.patches(moved).add_((STEP * own_pt1 * way_pd[:, None]).to(moved))
     return moved
 
 

@@ -55,8 +55,8 @@ def cached_stats(
     residuals = open_residuals()
     vit, dataset = residuals.vit, residuals.loader.dataset
     key = hashlib.blake2b(digest_size=16)
-    parts = (vit.digest, residuals.layer, vit.dtype, vit.preprocessing, sae.digest, dataset.digest)
-    key.update(repr(parts).encode())
+    of_vit = (vit.digest, residuals.layer, residuals.site, vit.dtype, vit.preprocessing)
+    key.update(repr((*of_vit, sae.digest, dataset.digest)).encode())
     for name in sorted(given):
         key.update(name.encode() + given[name].numpy().tobytes())
     identity = key.hexdigest()
@@ -133,7 +133,7 @@ def _patches(
     def compute() -> Chunks:
         advance = progress("statistics", n_images)
         for batch, tokens_bnd in residuals:
-            yield tokens_bnd[:, vit.n_prefix_tokens :].reshape(-1, vit.d_model).float()
+            yield vit.patches(tokens_bnd).reshape(-1, vit.d_model).float()
             advance(len(batch))
 
     if not keep or residuals.is_kept:

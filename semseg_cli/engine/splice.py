@@ -121,14 +121,15 @@ def splice(
 
 
 def in_place(
-    pipeline: Pipeline, tokens_bnd: Float[Tensor, "b n d"], rebuilt_nd: Float[Tensor, "n d"]
-) -> Float[Tensor, "b n d"]:
+    pipeline: Pipeline, tokens_bnd: Float[Tensor, "b n e"], rebuilt_nd: Float[Tensor, "n d"]
+) -> Float[Tensor, "b n e"]:
     """The tokens with these inputs of the autoencoder in place of their patches; CLS and registers
     stay."""
-    sae, begin = pipeline.sae, pipeline.vit.n_prefix_tokens
+    sae = pipeline.sae
     raw_nd = rebuilt_nd * sae.act_norm + sae.act_mean
     made = tokens_bnd.clone()
-    made[:, begin:] = raw_nd.view(made[:, begin:].shape).to(made.dtype)
+    patches_btd = pipeline.vit.patches(made)
+    patches_btd.copy_(raw_nd.view(patches_btd.shape).to(made.dtype))
     return made
 
 

@@ -11,6 +11,7 @@ from semseg_cli.engine.edits import Edit, Projections
 from semseg_cli.engine.latent_edits import Groups, set_latents
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.models.vit.sites import NORM_OUT, added
 
 
 def move_along(
@@ -64,8 +65,9 @@ def head_units(pipeline: Pipeline) -> Float[Tensor, "c d"]:
     the mean of the other classes' logits; zero for null.
 
     It is the head's row minus the mean of the other rows, times the gain of the final norm, which
-    the head reads through; a layer norm takes means out, so the vector has none. Blocks between the
-    edit and the head are left out of account.
+    the head reads through; a layer norm takes means out, so the vector has none. Where the edit
+    comes after the norm, neither counts; where a block multiplies what is edited, the factor does.
+    Blocks between the edit and the head are left out of account.
 
     Raises:
         SemsegError: there is a single class.
@@ -75,11 +77,18 @@ def head_units(pipeline: Pipeline) -> Float[Tensor, "c d"]:
     if n_classes < 2:
         raise SemsegError("The head knows one class only: it has no direction against others.")
     rows_cd[1:] -= (rows_cd[1:].sum(dim=0) - rows_cd[1:]) / (n_classes - 1)
-    norm = pipeline.vit.family.final_norm(pipeline.vit.model)
-    gain = getattr(norm, "weight", None)
-    if gain is not None:
-        rows_cd *= gain.double()
-    if isinstance(norm, nn.LayerNorm):
-        rows_cd -= rows_cd.mean(dim=1, keepdim=True)
+    if pipeline.site != NORM_OUT:
+        rows_cd = _before_norm(pipeline, rows_cd)
     rows_cd[0] = 0.0
     return nn.functional.normalize(rows_cd, dim=1).float()
+
+
+def _before_norm(pipeline: Pipeline, rows_cd: Tensor) -> Tensor:
+    vit = pipeline.vit
+    norm = vit.family.final_norm(vit.model)
+    gain = getattr(norm, "weight", None)
+    if gain is not None:
+        rows_cd = rows_cd * gain.double()
+    if isinstance(norm, nn.LayerNorm):
+        rows_cd = rows_cd - rows_cd.mean(dim=1, keepdim=True)
+    return added(vit.blocks[pipeline.layer - 1], vit.family.parts, pipeline.site, rows_cd)

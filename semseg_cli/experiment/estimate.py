@@ -104,7 +104,7 @@ def _prefixes(pipeline: Pipeline, used: Sequence[tuple[Dataset, int]]) -> tuple[
     if pipeline.cache is None:
         return sum(len(dataset) * n_times for dataset, n_times in used), "none"
     datasets = [dataset for dataset, _ in used]
-    keepings = pipeline.cache.foresee(pipeline.vit, pipeline.layer, datasets)
+    keepings = pipeline.cache.foresee(pipeline.vit, pipeline.layer, datasets, pipeline.site)
     n_times: Counter[str] = Counter()
     for dataset, n in used:
         n_times[dataset.digest] += n
@@ -142,7 +142,7 @@ def _measure(session: Session, dataset: Dataset) -> Seconds:
     tokens = pipeline.residual(images)
     prefix = _seconds(load) + _seconds(lambda: pipeline.residual(images))
     encoding = _seconds(lambda: _encode(pipeline, tokens))
-    tail = _seconds(lambda: pipeline.vit.tail(tokens, pipeline.layer))
+    tail = _seconds(lambda: pipeline.features(tokens))
     return Seconds(prefix / n_images, encoding / n_images, tail / n_images)
 
 

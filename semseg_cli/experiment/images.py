@@ -13,6 +13,7 @@ from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.files import cache_folder
 from semseg_cli.models.head import SegmentationHead
 from semseg_cli.models.vit import Backbone
+from semseg_cli.models.vit.sites import RESID_POST
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks import group as ranks
 from semseg_cli.settings.inputs import Setup, TrainSetup
@@ -69,11 +70,15 @@ def open_split(
 
 
 def make_loader(
-    setup: Setup | TrainSetup, dataset: Dataset, vit: Backbone, n_latents: int = 0
+    setup: Setup | TrainSetup,
+    dataset: Dataset,
+    vit: Backbone,
+    n_latents: int = 0,
+    site: str = RESID_POST,
 ) -> Loader:
     """Batches of this rank's images of a dataset for a ViT, loaded as the settings say.
 
-    `n_latents` latents are held.
+    Tokens of the site and `n_latents` latents are held.
     """
     device = vit.device
     n_workers = setup.n_workers
@@ -81,7 +86,7 @@ def make_loader(
         n_cores = max(1, (os.cpu_count() or 1) // ranks.n_local_ranks())
         n_workers = 0 if device.type == "cpu" else min(16, n_cores)
     pin_memory = device.type == "cuda"
-    batch_size = min(setup.batch_size, vit.budget.images_held(vit.network, n_latents))
+    batch_size = min(setup.batch_size, vit.budget.images_held(vit.network_at(site), n_latents))
     own = ranks.shard(len(dataset))
     return Loader(dataset, batch_size, n_workers, pin_memory=pin_memory, positions=own)
 

@@ -9,10 +9,12 @@ import torch
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.sae_statistics import cached_stats
 from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.experiment.place import find_place
 from semseg_cli.files import cache_folder
 from semseg_cli.models import sae as saes
 from semseg_cli.models.cache_folders import residuals_folder
 from semseg_cli.models.head import SegmentationHead, load_head
+from semseg_cli.models.head_download import fetch_head, is_address
 from semseg_cli.models.memory_budget import make_budget
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.residual_cache import ResidualCache
@@ -115,7 +117,10 @@ def read_sae(setup: Setup, device: torch.device) -> SparseAutoencoder:
 
 def read_head(setup: Setup, device: torch.device) -> SegmentationHead:
     """The head that the settings name."""
-    return load_head(str(setup.seg_ckpt), setup.background).to(device)
+    path = str(setup.seg_ckpt)
+    if is_address(path):
+        path = str(fetch_head(path, cache_folder(setup.cache_dir)))
+    return load_head(path, setup.background).to(device)
 
 
 def load_stats(setup: Setup, sae: SparseAutoencoder) -> dict[str, torch.Tensor]:
@@ -136,15 +141,18 @@ def residual_cache(setup: Setup | TrainSetup) -> ResidualCache | None:
 def assemble(
     setup: Setup, vit: Backbone, sae: SparseAutoencoder, head: SegmentationHead | None = None
 ) -> Pipeline:
-    """The parts as one, where the ViT is, at the layer and with the cache of the settings.
+    """The parts as one, where the ViT is, with the cache of the settings.
+
+    They are split where these say, else where the autoencoder's files do.
 
     Raises:
-        SemsegError: they do not fit each other.
+        SemsegError: they do not fit each other, or the autoencoder is of CLS tokens alone.
     """
+    place = find_place(setup, sae, vit)
     sae, cache = sae.to(vit.device), residual_cache(setup)
     sae.budget = vit.budget
     head = head.to(vit.device) if head is not None else None
-    return Pipeline(vit=vit, layer=setup.vit_layer, sae=sae, head=head, cache=cache)
+    return Pipeline(vit=vit, layer=place.layer, site=place.site, sae=sae, head=head, cache=cache)
 
 
 def completed(

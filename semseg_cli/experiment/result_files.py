@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import save as to_safetensors
 
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.engine.measured import table_of
 from semseg_cli.experiment.run import Outcome
 from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.models.sae.statistics import stats_bytes
 from semseg_cli.runs.calibration import Evidence
 from semseg_cli.runs.choice import chosen_rows
 from semseg_cli.runs.folder import (
@@ -35,7 +35,7 @@ OF_CHOICE = ("stability", "runner_up")
 def write_stats(folder: RunFolder, pipeline: Pipeline) -> None:
     """stats.safetensors: the SAE statistics in use, where latents were used."""
     if pipeline.stats is not None:
-        folder.write(STATS_FILE, to_safetensors(pipeline.stats.to_tensors()))
+        folder.write(STATS_FILE, stats_bytes(pipeline.stats, pipeline.layer, pipeline.site))
 
 
 def write_outcome(folder: RunFolder, outcome: Outcome, dataset: Dataset) -> None:

@@ -3,8 +3,10 @@
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from semseg_cli import __version__
 from semseg_cli.data.dataset import Dataset, even_subset
@@ -28,17 +30,20 @@ from semseg_cli.experiment.parts import (
     read_sae,
     require_inputs,
 )
+from semseg_cli.experiment.place import is_site_open, warn_of_other_place
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae.centring import decide_centring
+from semseg_cli.models.sae.norm_choice import choose_site
 from semseg_cli.models.sae.statistics import NAMES, digest_of
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.collectives import try_out
-from semseg_cli.settings.inputs import Setup
+from semseg_cli.settings.inputs import SaeModel, Setup
 from semseg_cli.settings.toml_files import INPUTS
 
+S = TypeVar("S", bound=SaeModel)
 log = logging.getLogger("semseg_cli")
-CENTRING_IMAGES = 8
+DECIDING_IMAGES = 8
 
 
 @dataclass
@@ -97,20 +102,46 @@ class Session:
 
         `n_latents` latents are held.
         """
-        return make_loader(self.setup, dataset, self.pipeline.vit, n_latents)
+        return make_loader(self.setup, dataset, self.pipeline.vit, n_latents, self.pipeline.site)
+
+    def decide(self) -> None:
+        """Takes of what the SAE's files leave open what reconstructs a few images better."""
+        pipeline = self.pipeline
+        if is_site_open(self.setup, pipeline.sae, pipeline.vit, pipeline.layer):
+            self._decide_site()
+        if pipeline.sae.centres_input is None:
+            self._decide_centring()
+        self.setup = self.settled(self.setup)
+
+    def settled(self, settings: S) -> S:
+        """These settings with the layer and the site that are in use."""
+        found: dict[str, Any] = {"vit_layer": self.pipeline.layer, "vit_site": self.pipeline.site}
+        return replace(settings, **found)
+
+    def _few_patches(self) -> Tensor:
+        """What the SAE reads of a few lookup images, [n d]."""
+        n_images = min(DECIDING_IMAGES, self.setup.lookup_images or DECIDING_IMAGES)
+        loader = Loader(self._open(self.setup.lookup_split, n_images), self.setup.batch_size)
+        pipeline = self.pipeline
+        parts = [pipeline.patches(tokens_bnd) for _, tokens_bnd in pipeline.residuals(loader)]
+        return torch.cat(parts).flatten(0, 1)
 
     @torch.inference_mode()
-    def decide_centring(self) -> None:
-        """Takes the SAE's encoding rule that reconstructs a few lookup images better, and says so.
+    def _decide_site(self) -> None:
+        """For files that do not tell whether they are of before or after the final norm."""
+        vit, sae = self.pipeline.vit, self.pipeline.sae
+        norm = vit.family.final_norm(vit.model)
+        x_nd = self._few_patches()
+        site, sentence = choose_site(sae, self.given_stats, x_nd, lambda x: norm(x.to(vit.dtype)))
+        log.warning("%s", sentence)
+        site = ranks.from_lead("site", site.encode).decode()
+        self.pipeline = replace(self.pipeline, site=site)
 
-        For files that do not tell whether they subtract `b_dec` from their input.
-        """
+    @torch.inference_mode()
+    def _decide_centring(self) -> None:
+        """For files that do not tell whether they subtract `b_dec` from their input."""
         pipeline = self.pipeline
-        n_images = min(CENTRING_IMAGES, self.setup.lookup_images or CENTRING_IMAGES)
-        loader = Loader(self._open(self.setup.lookup_split, n_images), self.setup.batch_size)
-        parts = [pipeline.patches(tokens_bnd) for _, tokens_bnd in pipeline.residuals(loader)]
-        x_nd = torch.cat(parts).flatten(0, 1)
-        sae, sentence = decide_centring(pipeline.sae, self.given_stats, x_nd)
+        sae, sentence = decide_centring(pipeline.sae, self.given_stats, self._few_patches())
         log.warning("%s", sentence)
         # Another kind of machine may measure otherwise: the lead's choice holds for all ranks.
         centres = ranks.from_lead("centring", lambda: b"yes" if sae.centres_input else b"")
@@ -144,8 +175,8 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     pipeline = assemble(setup, load_backbone(setup, device), sae, head)
     session = Session(setup, pipeline, load_stats(setup, sae), progress)
     _require_same_parts(session)
-    if sae.centres_input is None:
-        session.decide_centring()
+    session.decide()
+    warn_of_other_place(setup, session.pipeline.layer, session.pipeline.site)
     # Opened here, so that a bad split or class is told before a run begins.
     session.classes_of(session.dataset if needs_head else session.lookup_dataset)
     return session

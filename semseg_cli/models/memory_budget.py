@@ -32,6 +32,7 @@ class Network:
         n_score_heads: attention heads whose scores are held; 0 where attention is fused.
         n_pixels: values of the image.
         itemsize: bytes of a number.
+        d_kept: numbers that are held of a token, where they are not `d_model`.
     """
 
     n_tokens: int
@@ -40,6 +41,12 @@ class Network:
     n_score_heads: int
     n_pixels: int
     itemsize: int
+    d_kept: int | None = None
+
+    @property
+    def token_numbers(self) -> int:
+        """What is held of all tokens."""
+        return self.n_tokens * (self.d_kept or self.d_model)
 
     @property
     def hidden_bytes(self) -> int:
@@ -63,7 +70,7 @@ class Network:
 
         Each patch has its own directions, `n_directions` of them.
         """
-        edit = (3 + n_directions) * self.n_tokens * self.d_model * 4
+        edit = (2 + n_directions) * self.n_tokens * self.d_model * 4 + self.token_numbers * 4
         logits = 3 * self.n_tokens * n_outputs * 4
         return int(SLACK * (edit + self.block_bytes + logits))
 
@@ -73,7 +80,7 @@ class Network:
         Pixels three times, tokens four times and whitened; each latent's activation twice, its
         coefficient three times while it is made, and how it takes a patch off.
         """
-        tokens = 5 * self.n_tokens * self.d_model * 4
+        tokens = 5 * self.token_numbers * 4
         return 3 * self.n_pixels * 4 + tokens + 6 * n_latents * self.n_tokens * 4
 
 

@@ -1,4 +1,4 @@
-"""The frozen parts that belong together: ViT, layer, autoencoder, head, statistics."""
+"""The frozen parts that belong together: ViT, its layer and site, autoencoder, head, statistics."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,13 @@ from semseg_cli.models.head import (
     class_margins,
     require_one_block,
 )
+from semseg_cli.models.memory_budget import Network
 from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.residuals import Residuals
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.statistics import SaeStats
 from semseg_cli.models.vit import Backbone
+from semseg_cli.models.vit.sites import NORM_OUT, RESID_POST
 from semseg_cli.typed import typed
 
 
@@ -35,8 +37,8 @@ def require_width(part: str, reads: int, has: int, option: str) -> None:
         )
 
 
-def require_layer(layer: int, n_layers: int) -> None:
-    """Refuses a layer that the ViT does not have.
+def require_layer(layer: int, n_layers: int, site: str = RESID_POST) -> None:
+    """Refuses a layer that the ViT does not have, or that its site does not belong to.
 
     Raises:
         SemsegError: it does not.
@@ -44,6 +46,11 @@ def require_layer(layer: int, n_layers: int) -> None:
     if not 1 <= layer <= n_layers:
         raise SemsegError(
             f"Layer {layer} does not exist: the ViT has layers 1 to {n_layers}; check --vit-layer."
+        )
+    if site == NORM_OUT and layer != n_layers:
+        raise SemsegError(
+            f"The site {NORM_OUT} comes after the last layer, which is {n_layers}, not {layer}: "
+            "leave --vit-layer out, or take --vit-site resid-post."
         )
 
 
@@ -67,7 +74,7 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """Everything between an image and its patch classes, split at the autoencoder's layer.
+    """Everything between an image and its patch classes, split at the autoencoder's layer and site.
 
     `head` is None where nothing is classified (choosing latents by F1), `stats` where no latent is
     used (plain random vectors), `cache` where no residuals are kept.
@@ -82,9 +89,10 @@ class Pipeline:
     head: SegmentationHead | None = None
     stats: SaeStats | None = None
     cache: ResidualCache | None = None
+    site: str = RESID_POST
 
     def __post_init__(self) -> None:
-        require_layer(self.layer, self.vit.n_layers)
+        require_layer(self.layer, self.vit.n_layers, self.site)
         require_width("SAE", self.sae.d_model, self.vit.d_model, "--sae-ckpt")
         if self.head is not None:
             require_fitting(self.head, self.vit.d_model)
@@ -107,25 +115,30 @@ class Pipeline:
         return self.sae.W_enc.device
 
     @typed
-    def residual(self, images_bchw: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """All tokens of the residual stream at the autoencoder's layer."""
-        return self.vit.prefix(images_bchw, self.layer)
+    def residual(self, images_bchw: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n e"]:
+        """All tokens at the autoencoder's layer and site."""
+        return self.vit.prefix(images_bchw, self.layer, self.site)
 
     def residuals(self, loader: Loader) -> Residuals:
         """The same for all images of a loader, batch by batch; kept ones are read."""
-        return Residuals(self.vit, self.layer, loader, self.cache)
+        return Residuals(self.vit, self.layer, loader, self.cache, self.site)
 
     @typed
-    def patches(self, tokens_bnd: Float[Tensor, "b n d"]) -> Float[Tensor, "b t d"]:
-        """The patch tokens, in float32."""
-        return tokens_bnd[:, self.vit.n_prefix_tokens :].float()
+    def patches(self, tokens_bnd: Float[Tensor, "b n e"]) -> Float[Tensor, "b t d"]:
+        """What the autoencoder reads of the patch tokens, in float32."""
+        return self.vit.patches(tokens_bnd).float()
+
+    @property
+    def network(self) -> Network:
+        """The sizes that decide how much memory an image takes at this site."""
+        return self.vit.network_at(self.site)
 
     @torch.inference_mode()
     @typed
     def predict(
-        self, tokens_bnd: Float[Tensor, "b n d"], of_bt: Int[Tensor, "b t"] | None = None
+        self, tokens_bnd: Float[Tensor, "b n e"], of_bt: Int[Tensor, "b t"] | None = None
     ) -> Prediction:
-        """The prediction at each patch, from the residual stream.
+        """The prediction at each patch, from the tokens at the site.
 
         Margins are those of the classes `of_bt`, else of the predicted ones.
 
@@ -146,11 +159,15 @@ class Pipeline:
 
     def rows_per_pass(self, n_directions: int = 1) -> int:
         """How many edited images go through the rest of the network at once."""
-        vit = self.vit
-        return vit.budget.rows_per_pass(vit.network, self.class_head.out_features, n_directions)
+        n_outputs = self.class_head.out_features
+        return self.vit.budget.rows_per_pass(self.network, n_outputs, n_directions)
+
+    def features(self, tokens_bnd: Tensor) -> Tensor:
+        """What the head reads of the patches, from the tokens at the site."""
+        return self.vit.tail(tokens_bnd, self.layer, site=self.site)
 
     def _predict(self, tokens_bnd: Tensor, of_bt: Tensor | None) -> Prediction:
-        logits = self.class_head(self.vit.tail(tokens_bnd, self.layer).float())
+        logits = self.class_head(self.features(tokens_bnd).float())
         if not bool(torch.isfinite(logits).all()):
             raise SemsegError(
                 "The ViT gives NaN or infinite numbers after its last layer in "

@@ -1,7 +1,7 @@
 """The residual cache: residuals and patch labels on disk, so that an image goes through the ViT
 once, ever.
 
-An entry belongs to everything that a residual depends on beside the image: weights, layer,
+An entry belongs to everything that a residual depends on beside the image: weights, layer, site,
 preprocessing, precision, libraries, and what the labels mean. In it every image has a file of its
 own, named by the contents of image and mask: subsets, other runs and other processes share it.
 """
@@ -28,6 +28,7 @@ from semseg_cli.files import make_folder, write_atomic
 from semseg_cli.models.cache_folders import file_of, names_in, open_entry, use
 from semseg_cli.models.cache_room import Keeping, Wanted, foresee, make_room
 from semseg_cli.models.vit import Backbone
+from semseg_cli.models.vit.sites import RESID_POST
 from semseg_cli.readers import not_a_file
 
 log = logging.getLogger("semseg_cli")
@@ -45,13 +46,18 @@ class ResidualCache:
     refused: set[Path] = field(default_factory=set, compare=False)  # entries; told once
 
     def entry(
-        self, vit: Backbone, layer: int, dataset: Dataset, positions: Sequence[int] | None = None
+        self,
+        vit: Backbone,
+        layer: int,
+        dataset: Dataset,
+        positions: Sequence[int] | None = None,
+        site: str = RESID_POST,
     ) -> "CacheEntry":
-        """What is kept of these images after this layer; it keeps more where there is room.
+        """What is kept of these images at this site of a layer; it keeps more where there is room.
 
         `positions` are those that this process computes (default: all).
         """
-        entry = self._entry(vit, layer, dataset)
+        entry = self._entry(vit, layer, dataset, site)
         n_images = len(dataset if positions is None else positions)
         n_missing = entry.n_missing(positions)
         title = f"{dataset.title} {dataset.split}"
@@ -68,27 +74,32 @@ class ResidualCache:
             self.refused.add(entry.path)
         return entry
 
-    def foresee(self, vit: Backbone, layer: int, datasets: Sequence[Dataset]) -> dict[str, Keeping]:
+    def foresee(
+        self, vit: Backbone, layer: int, datasets: Sequence[Dataset], site: str = RESID_POST
+    ) -> dict[str, Keeping]:
         """By digest what a run would add of these datasets, in the order of their use."""
         unique = {dataset.digest: dataset for dataset in datasets}
-        wanted = [self._entry(vit, layer, dataset).wanted for dataset in unique.values()]
+        wanted = [self._entry(vit, layer, dataset, site).wanted for dataset in unique.values()]
         return dict(zip(unique, foresee(self.folder, wanted, self.max_bytes), strict=True))
 
     def deepest_whole(self, vit: Backbone, dataset: Dataset) -> int | None:
-        """The last layer of which all of these images are kept; None if there is no such layer."""
+        """The last layer after which these images are all kept; None if there is none."""
         layers = range(vit.n_layers, 0, -1)
-        return next((n for n in layers if self._entry(vit, n, dataset).n_missing() == 0), None)
+        return next(
+            (n for n in layers if self._entry(vit, n, dataset, RESID_POST).n_missing() == 0), None
+        )
 
-    def _entry(self, vit: Backbone, layer: int, dataset: Dataset) -> "CacheEntry":
+    def _entry(self, vit: Backbone, layer: int, dataset: Dataset, site: str) -> "CacheEntry":
         about: dict[str, str | int] = {
             "model": self.model,
             "layer": layer,
+            "site": site,
             "dtype": str(vit.dtype).removeprefix("torch."),
             "image_size": "x".join(map(str, vit.preprocessing.crop)),
             "dataset": dataset.title,
             "split": dataset.split,
         }
-        return CacheEntry(self.folder / _key(vit, layer, dataset), vit, dataset, about)
+        return CacheEntry(self.folder / _key(vit, layer, site, dataset), vit, dataset, about, site)
 
 
 class CacheEntry:
@@ -97,7 +108,12 @@ class CacheEntry:
     keeps: bool = False
 
     def __init__(
-        self, path: Path, vit: Backbone, dataset: Dataset, about: Mapping[str, str | int]
+        self,
+        path: Path,
+        vit: Backbone,
+        dataset: Dataset,
+        about: Mapping[str, str | int],
+        site: str = RESID_POST,
     ) -> None:
         self.path = path
         self.about = about
@@ -105,7 +121,7 @@ class CacheEntry:
         self._dataset = dataset
         n_patches = vit.n_patches_per_img
         self._form = {
-            "tokens": ((vit.n_prefix_tokens + n_patches, vit.d_model), vit.dtype),
+            "tokens": ((vit.n_prefix_tokens + n_patches, vit.width(site)), vit.dtype),
             "labels": ((n_patches,), torch.int64),
             "share": ((n_patches,), torch.float64),
         }
@@ -199,7 +215,7 @@ class KeptFirst(TorchDataset[Sample | KeptSample]):
         return self.entry.read(position) or self.dataset[position]
 
 
-def _key(vit: Backbone, layer: int, dataset: Dataset) -> str:
+def _key(vit: Backbone, layer: int, site: str, dataset: Dataset) -> str:
     """A digest of all that decides a residual and its labels, beside the image and its mask."""
     import PIL
     import transformers
@@ -207,7 +223,7 @@ def _key(vit: Backbone, layer: int, dataset: Dataset) -> str:
     labels = dataset.labels
     parts = (
         FORMAT,
-        *(vit.digest, layer, vit.preprocessing, vit.dtype, vit.device.type),
+        *(vit.digest, layer, site, vit.preprocessing, vit.dtype, vit.device.type),
         *(__version__, torch.__version__, transformers.__version__, PIL.__version__),
         *(labels.class_names, labels.offset, labels.ignored, dataset.patch_size_px),
         *(dataset.layout, dataset.split),

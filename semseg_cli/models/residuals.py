@@ -1,4 +1,4 @@
-"""The residual stream of a dataset's images, batch by batch: from the cache, else computed."""
+"""The tokens of a dataset's images at a place of a ViT, batch by batch: kept or computed."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -10,19 +10,26 @@ from semseg_cli.data.batches import Batch
 from semseg_cli.data.loader import Loader
 from semseg_cli.models.residual_cache import CacheEntry, KeptFirst, ResidualCache
 from semseg_cli.models.vit import Backbone
+from semseg_cli.models.vit.sites import RESID_POST
 
 
 class Residuals:
-    """All tokens of the residual stream after a layer, for every image of a loader.
+    """All tokens at a site of a layer, for every image of a loader; by default after the block.
 
     With a cache, kept residuals are read and new ones are kept.
     """
 
     def __init__(
-        self, vit: Backbone, layer: int, loader: Loader, cache: ResidualCache | None = None
+        self,
+        vit: Backbone,
+        layer: int,
+        loader: Loader,
+        cache: ResidualCache | None = None,
+        site: str = RESID_POST,
     ) -> None:
         self.vit = vit
         self.layer = layer
+        self.site = site
         self.loader = loader
         self._cache = cache
 
@@ -31,7 +38,9 @@ class Residuals:
         if self._cache is None:
             return None
         loader = self.loader
-        return self._cache.entry(self.vit, self.layer, loader.dataset, loader.positions)
+        return self._cache.entry(
+            self.vit, self.layer, loader.dataset, loader.positions, site=self.site
+        )
 
     @property
     def is_kept(self) -> bool:
@@ -39,7 +48,7 @@ class Residuals:
         return self._entry is not None and self._entry.keeps
 
     def __iter__(self) -> Iterator[tuple[Batch, Tensor]]:
-        """Batches with their tokens [b n d], where and in what precision the ViT computes."""
+        """Batches with their tokens [b n e], where and in what precision the ViT computes."""
         entry = self._entry
         dataset = self.loader.dataset
         for batch in self.loader.batches(KeptFirst(dataset, entry) if entry else dataset):
@@ -51,7 +60,7 @@ class Residuals:
     @torch.inference_mode()
     def _tokens(self, batch: Batch) -> Tensor:
         if batch.kept_knd is None:
-            return self.vit.prefix(batch.images_bchw, self.layer)
+            return self.vit.prefix(batch.images_bchw, self.layer, self.site)
         kept_knd = batch.kept_knd.to(self.vit.device, non_blocking=True)
         if len(kept_knd) == len(batch):
             return kept_knd
@@ -59,5 +68,5 @@ class Residuals:
         is_new_b = torch.zeros(len(batch), dtype=torch.bool)
         is_new_b[list(batch.new_rows)] = True
         tokens_bnd[~is_new_b] = kept_knd
-        tokens_bnd[is_new_b] = self.vit.prefix(batch.images_bchw, self.layer)
+        tokens_bnd[is_new_b] = self.vit.prefix(batch.images_bchw, self.layer, self.site)
         return tokens_bnd

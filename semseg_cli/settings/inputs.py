@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import Settings, option, to_size
 
-VitFamily = Literal["dinov2", "dinov3", "clip", "siglip"]
+VitFamily = Literal["dinov2", "dinov3", "clip", "siglip", "vit", "deit", "vit_mae", "beit", "timm"]
+VitSite = Literal["auto", "resid-post", "norm-out", "mlp-out", "resid-mid", "attn-out", "resid-pre"]
 Protocol = Literal["class", "label"]
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -27,7 +28,9 @@ SaeFormat = Literal[
     "patchsae",
 ]
 CentreInput = Literal["auto", "yes", "no"]
-DataFormat = Literal["auto", "ade20k", "voc2012", "cityscapes", "coco-stuff", "toml"]
+DataFormat = Literal[
+    "auto", "ade20k", "voc2012", "pascal-context", "cityscapes", "coco-stuff", "parquet", "toml"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,9 @@ class Vit(Settings):
     panel: ClassVar[str] = "Model"
 
     vit_family: VitFamily = option(
-        "dinov2", "Family of the vision transformer: dinov2, dinov3, clip, siglip."
+        "dinov2",
+        "Family of the vision transformer: dinov2, dinov3, clip, siglip, vit, deit, vit_mae, beit, "
+        "timm.",
     )
     vit_ckpt: str | None = option(
         None, "Vision transformer: alias, Hugging Face id or local folder.", path=True
@@ -79,11 +84,20 @@ class Vit(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SaeModel(Vit):
-    """The vision transformer, and a sparse autoencoder of its residual stream."""
+    """The vision transformer, and a sparse autoencoder of what is in it."""
 
     panel: ClassVar[str] = "Model"
 
-    vit_layer: int = option(11, "Residual stream after this many blocks, counted from 1.", ge=1)
+    vit_layer: int | None = option(
+        None,
+        "Block of the SAE, counted from 1; else what its file says, else 11.",
+        ge=1,
+    )
+    vit_site: VitSite = option(
+        "auto",
+        "Where the SAE reads and is edited: resid-post, norm-out (what the head reads), mlp-out, "
+        "resid-mid, attn-out, resid-pre; auto: what its file says, else resid-post.",
+    )
     sae_ckpt: str | None = option(
         None, "Trained sparse autoencoder: file, folder, or hf:// path.", path=True
     )
@@ -95,6 +109,9 @@ class SaeModel(Vit):
         "auto",
         "Whether b_dec is subtracted before encoding; auto does what the format says, and measures "
         "both where it does not.",
+    )
+    allow_cls_sae: bool = option(
+        False, "Run an SAE that was trained on CLS tokens alone, with a warning."
     )
     act_mean: float | str | None = option(
         None, "SAE input mean (file, or 0 for none); else computed.", path=True

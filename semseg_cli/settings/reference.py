@@ -12,5 +12,6 @@ from semseg_cli.settings.latent_choice import LatentChoice
 class Quantitative(Setup, LatentChoice):
     """The reference's settings: one flat object for `eval_*`, `get_latent_lookup` and `main`."""
 
+    vit_layer: int = option(11, "Residual stream after this many blocks, from 1.", ge=1)
     scale: float = option(-2.0, "Intervention scale; random vectors likely need more.")
     dump_to: Path = option(Path("semseg-runs"), "Folder that receives results.csv.")

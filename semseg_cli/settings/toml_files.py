@@ -67,6 +67,16 @@ def layered(
     return {**from_preset, **from_file}
 
 
+def preset_text(name: str) -> str:
+    """A preset as it is written."""
+    return (_PRESETS / f"{name}.toml").read_text("utf-8")
+
+
+def raw_preset(name: str) -> dict[str, Any]:
+    """The settings of a preset, with its folders as placeholders."""
+    return tomllib.loads(preset_text(name))
+
+
 def read_preset(name: str, cache_dir: Path) -> dict[str, Any]:
     """The settings of a preset, with its folders filled in.
 
@@ -76,14 +86,12 @@ def read_preset(name: str, cache_dir: Path) -> dict[str, Any]:
         raise UsageError(f"There is no preset {name!r}: choose one of {', '.join(preset_names())}.")
     from semseg_cli.demo.world import shipped_files, world_folder
 
-    text = (_PRESETS / f"{name}.toml").read_text("utf-8")
     folders = {
         "weights": shipped_files().folder,
         "world": world_folder(cache_dir),
         "presets": Path(__file__).parent / "presets",
     }
-    values = tomllib.loads(text)
-    return {key: _filled(value, folders) for key, value in values.items()}
+    return {key: _filled(value, folders) for key, value in raw_preset(name).items()}
 
 
 def _filled(value: Any, folders: Mapping[str, Path]) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from semseg_cli import __version__
 from semseg_cli.runs.contents import params_of
@@ -77,11 +78,16 @@ def subjects(suite: Finished) -> dict[str, str]:
     images = {one["role"]: one for one in meta["datasets"]}["evaluation"]
     return {
         "SAE": _part(params, meta, "sae"),
-        "ViT": f"{_part(params, meta, 'vit')}, layer {params.get('vit_layer')}",
+        "ViT": f"{_part(params, meta, 'vit')}, {_place(params)}",
         "head": _part(params, {"digests": {"head": meta["digests"].get("head")}}, "seg"),
         "dataset": f"{images['name']}, {images['split']}, {images['n_images']} images",
         "day": meta["created"][:10],
     }
+
+
+def _place(params: Mapping[str, Any]) -> str:
+    """Where the SAE reads."""
+    return f"{params.get('vit_site', 'resid-post')} of layer {params.get('vit_layer')}"
 
 
 def _part(params: Mapping[str, str], meta: Mapping[str, Mapping[str, str]], name: str) -> str:

@@ -12,6 +12,7 @@ from worlds import (
     KNOWN_D,
     PLANTED,
     World,
+    backbone,
     known_head,
     known_sae,
     make_head,
@@ -43,6 +44,7 @@ from semseg_cli.experiment.session import open_session
 from semseg_cli.models import sae as saes
 from semseg_cli.models.head import save_head
 from semseg_cli.models.residual_cache import HEADER_BYTES
+from semseg_cli.models.sae.trained_at import of_hook
 from semseg_cli.progress import silent
 from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.output import Checkup
@@ -61,15 +63,16 @@ evaluation split  pass    validation, 3 images with masks
 lookup split      pass    training, 4 images with masks
 classes           pass    5: wall, building, sky, ...
 ViT               pass    dinov2, 2 layers, width 16
-layer             pass    1 of 2, counted from 1
+SAE               pass    saev, width 16, 15 latents, Threshold
+layer             pass    1 of 2, counted from 1; resid-post
 tokens            pass    image 224 x 224, patches 4 x 4 of 56 px, 1 prefix
                           tokens
 head width        pass    16, as the ViT
-SAE               pass    saev, width 16, 15 latents, Threshold
 SAE width         pass    16, as the ViT
 SAE layer         pass    the file does not say
 statistics        pass    to be computed: sparsity, top_values
 residuals         pass    64 patches, 0.00% of the values clamped
+site              pass    resid-post
 b_dec             pass    not subtracted
 """
 
@@ -108,7 +111,7 @@ def test_a_world_that_fits_passes_every_check(known_world: World, terminal: Term
 def test_the_table_fits_80_columns(known_world: World, terminal: Terminal) -> None:
     done, _ = doctor(terminal, known_world, format="table")
     title, rest = done.out.split("\n", 1)
-    assert title == "Doctor: 28 pass"
+    assert title == "Doctor: 29 pass"
     assert rest.startswith(GOLDEN)
     assert max(map(len, done.out.splitlines())) <= 80
 
@@ -281,7 +284,7 @@ def test_what_a_run_refuses_fails_in_the_same_words(
         changes = {"seg_ckpt": str(tmp_path / "head.pt")}
         save_head(tmp_path / "head.pt", make_head(KNOWN_D, 3))
     setup = known_world.setup(**changes)
-    until = [check.name for check in CHECKS].index("SAE")
+    until = [check.name for check in CHECKS].index("SAE width")
     found = run_checks(CHECKS[:until], Patient(setup, Checkup(), silent))
     advice = next(finding.advice for finding in found if finding.check == row)
     with pytest.raises(SemsegError, match=re.escape(advice)):
@@ -384,8 +387,14 @@ def test_the_demo_world_is_fit_and_drawn_once(
         ("blocks.10.hook_resid_post", "pass", ""),
         ("blocks.11.hook_resid_pre", "pass", ""),
         ("vision_model.encoder.layers.10", "pass", ""),
-        ("blocks.5.hook_resid_post", "warn", "try --vit-layer 6"),
-        ("blocks.10.hook_mlp_out", "warn", "no residual stream"),
+        (
+            "blocks.5.hook_resid_post",
+            "warn",
+            "(resid-post of layer 6); your options win",
+        ),
+        ("blocks.10.hook_mlp_out", "pass", ""),
+        ("blocks.8.hook_mlp_out", "warn", "your options win"),
+        ("blocks.10.mlp.hook_post", "warn", "none of the sites"),
     ],
 )
 def test_the_hook_in_the_file_is_compared_with_the_layer(
@@ -394,7 +403,8 @@ def test_the_hook_in_the_file_is_compared_with_the_layer(
     setup = Setup(vit_layer=11, cache_dir=tmp_path)
     patient = Patient(setup, Checkup(), silent)
     patient.sae = make_sae()
-    patient.sae.hook_name = hook
+    patient.sae.trained_at = of_hook(hook)
+    patient.vit = backbone()
     found = check_parts.sae_layer(patient)
     assert found.status == status
     assert words in found.advice
@@ -450,11 +460,16 @@ def test_needs_name_earlier_checks() -> None:
     ("used", "best", "words"),
     [
         (Choice(2, OWN, 0.9), Choice(2, OWN, 0.9), "$"),
-        (Choice(2, OWN, 0.1), Choice(2, OWN, 0.1), "No other layer .*--sae-ckpt is likely wrong"),
+        (Choice(2, OWN, 0.1), Choice(2, OWN, 0.1), "No other layer, .*--sae-ckpt is likely wrong"),
         (Choice(2, OWN, -9.0), Choice(3, OWN, 0.9), "wrong: --vit-layer;.*0.90.*it is 0.00"),
         (Choice(2, OWN, 0.2), Choice(2, MEASURED, 0.9), "wrong: the input scaling.*leave out"),
         (Choice(2, MEASURED, 0.2), Choice(2, NONE, 0.9), "try --act-mean 0 --act-norm 1"),
         (Choice(2, OWN, 0.2), Choice(1, MEASURED, 0.9), "--vit-layer 1 and leave out"),
+        (
+            Choice(3, OWN, 0.2),
+            Choice(3, OWN, 0.9, "norm-out"),
+            "wrong: --vit-site;.*try --vit-site",
+        ),
     ],
 )
 def test_advice_names_the_option(used: Choice, best: Choice, words: str) -> None:

@@ -145,8 +145,9 @@ def test_images_and_masks_are_paired_by_stem(tmp_path: Path) -> None:
     (root / "images" / "validation" / ".hidden.jpg").write_text("no picture")
     (root / "images" / "validation" / "notes.txt").write_text("no picture")
     dataset = opened(root)
-    assert [p.stem for p in dataset.images] == [p.stem for p in dataset.masks]
-    assert {p.suffix for p in dataset.images} == {".jpg"}
+    images = [Path(str(image)) for image in dataset.images]
+    assert [p.stem for p in images] == [Path(str(mask)).stem for mask in dataset.masks]
+    assert {p.suffix for p in images} == {".jpg"}
     assert len(dataset) == 3
 
 

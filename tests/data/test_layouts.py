@@ -51,7 +51,7 @@ def test_a_layout_is_read_as_published(name: str, data_format: str, tmp_path: Pa
     assert len(dataset.class_names) == case.n_classes
     assert (dataset.class_names[0], dataset.class_names[-1]) == (case.first_class, case.last_class)
     assert sides(dataset) == case.labels
-    assert all(path.is_file() for path in (*dataset.images, *dataset.masks))
+    assert all(file.read_bytes() for file in (*dataset.images, *dataset.masks))
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -74,6 +74,8 @@ def test_a_wrong_split_is_told(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_root_is_found_one_level_up_and_down(name: str, tmp_path: Path) -> None:
+    if name == "parquet":
+        pytest.skip("every folder with its files is a root")
     root = CASES[name].write(tmp_path / "outer" / "data")
     inner = next(path for path in sorted(root.iterdir()) if path.is_dir())
     for place in (root.parent, inner):

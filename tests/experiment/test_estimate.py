@@ -49,9 +49,9 @@ def counted(session: Session, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]
     vit, sae_type = session.pipeline.vit, type(session.pipeline.sae)
     prefix, encode = vit.prefix, sae_type.encode
 
-    def counting_prefix(images: Tensor, layer: int) -> Tensor:
+    def counting_prefix(images: Tensor, layer: int, site: str = "resid-post") -> Tensor:
         seen["prefix"] += len(images)
-        return prefix(images, layer)
+        return prefix(images, layer, site)
 
     def counting_encode(sae: Any, z: Tensor) -> Tensor:
         seen["encoded"] += len(z)

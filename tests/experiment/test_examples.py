@@ -118,9 +118,9 @@ def counted(vit: Backbone, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     prefix = vit.prefix
 
-    def counting(images: torch.Tensor, layer: int) -> torch.Tensor:
+    def counting(images: torch.Tensor, layer: int, site: str = "resid-post") -> torch.Tensor:
         seen.append(len(images))
-        return prefix(images, layer)
+        return prefix(images, layer, site)
 
     monkeypatch.setattr(vit, "prefix", counting)
     return seen

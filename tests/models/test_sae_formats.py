@@ -39,6 +39,7 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.models import sae as saes
 from semseg_cli.models.sae import FORMATS, SparseAutoencoder
 from semseg_cli.models.sae.statistics import check_stats
+from semseg_cli.models.sae.trained_at import TrainedAt
 from semseg_cli.settings.inputs import SaeFormat
 
 
@@ -279,7 +280,7 @@ def test_firing_frequencies_and_hooks_are_kept(tmp_path: Path) -> None:
     log10 = torch.tensor([-10.0, -2.0, -0.5] * 4)
     save_file({"sparsity": log10}, folder / "sparsity.safetensors")
     sae = saes.load(folder)
-    assert sae.hook_name == "blocks.9.hook_resid_post"
+    assert sae.trained_at == TrainedAt("blocks.9.hook_resid_post", 9, ("resid-post",))
     expected = torch.tensor([0.0, 0.01, 10**-0.5] * 4)
     assert sae.firing_frequency is not None
     torch.testing.assert_close(sae.firing_frequency, expected)
@@ -685,10 +686,9 @@ def test_a_config_file_alone_is_no_saev_file(tmp_path: Path) -> None:
         saes.load(tmp_path / "cfg.json")
 
 
-def test_autoencoders_of_cls_tokens_warn(tmp_path: Path) -> None:
+def test_autoencoders_of_cls_tokens_say_so(tmp_path: Path) -> None:
     prisma("b_enc", cls_token_only=True)(tmp_path, weights())
-    with pytest.warns(UserWarning, match="CLS tokens only"):
-        saes.load(tmp_path)
+    assert saes.load(tmp_path).trained_at.cls_only
 
 
 def test_old_fine_tuned_decoders_are_scaled(tmp_path: Path) -> None:

@@ -9,17 +9,38 @@ from terminal import Terminal
 from worlds import SHARED, World
 
 from semseg_cli.errors import UsageError
+from semseg_cli.models.head_download import SERVER
 from semseg_cli.models.sae.statistics import check_stats, load_stat
 from semseg_cli.models.vit import ALIASES, FAMILIES
 from semseg_cli.settings.entries import build
 from semseg_cli.settings.inputs import Setup
-from semseg_cli.settings.toml_files import KNOWN, OPEN, layered, preset_names, read_preset
+from semseg_cli.settings.toml_files import (
+    KNOWN,
+    OPEN,
+    layered,
+    preset_names,
+    preset_text,
+    read_preset,
+)
 
 REAL = ("dinov2-in1k", "dinov3-in1k", "clip-in1k")
 
 
 def test_the_presets_are_known() -> None:
-    assert set(preset_names()) == {"demo", *REAL}
+    assert set(preset_names()) > {"demo", *REAL}
+
+
+@pytest.mark.parametrize("name", sorted(set(preset_names()) - {"demo"}))
+def test_every_preset_begins_with_what_it_is_and_names_a_place_that_can_be_read(
+    name: str, tmp_path: Path
+) -> None:
+    assert preset_text(name).startswith("# ")
+    values = read_preset(name, tmp_path)
+    assert values["vit_ckpt"].count("/") == 1 or values["vit_ckpt"] in ALIASES
+    sae = values.get("sae_ckpt") or values[OPEN]["sae_ckpt"]
+    assert sae.startswith("hf://")
+    head = values.get("seg_ckpt")
+    assert head is None or (head.startswith(SERVER) and "_linear_head.pth" in head)
 
 
 @pytest.mark.parametrize("name", preset_names())

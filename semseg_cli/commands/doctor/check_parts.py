@@ -1,6 +1,5 @@
 """Checks of the parts by themselves and of their shapes: nothing is computed yet."""
 
-import re
 from collections.abc import Callable, Sequence
 
 from semseg_cli.commands.doctor.findings import Finding, NotApplicableError
@@ -23,6 +22,7 @@ from semseg_cli.experiment.parts import (
     read_head,
     read_sae,
 )
+from semseg_cli.experiment.place import require_patches
 from semseg_cli.models import sae as saes
 from semseg_cli.models.pipeline import require_fitting, require_layer, require_width
 from semseg_cli.models.sae.statistics import NAMES
@@ -130,9 +130,13 @@ def vit(patient: Patient) -> Finding:
 
 def layer(patient: Patient) -> Finding:
     """Does the layer exist?"""
-    wanted, n_layers = patient.setup.vit_layer, patient.vit.n_layers
-    said = f"{wanted} of {n_layers}"
-    return kept(f"{said}, counted from 1", lambda: require_layer(wanted, n_layers), said)
+    place, n_layers = patient.place, patient.vit.n_layers
+    said = f"{place.layer} of {n_layers}"
+    return kept(
+        f"{said}, counted from 1; {place.site}",
+        lambda: require_layer(place.layer, n_layers, place.site),
+        said,
+    )
 
 
 def tokens(patient: Patient) -> Finding:
@@ -176,25 +180,13 @@ def sae_width(patient: Patient) -> Finding:
 
 
 def sae_layer(patient: Patient) -> Finding:
-    """Was the SAE trained on the layer in use, if its file says so?"""
-    name, used = patient.sae.hook_name, patient.setup.vit_layer
-    if re.search("mlp|attn", name or ""):
-        return doubtful(
-            f"{name}",
-            f"The SAE's file says {name}, which is no residual stream: latents of this SAE cannot "
-            "be judged here, give one of the residual stream as --sae-ckpt.",
-        )
-    number = re.search(r"(?:blocks|layers?|h)\.(\d+)", name or "")
-    if number is None:
-        return good("the file does not say")
-    trained = int(number[1]) + ("resid_pre" not in str(name))
-    if trained != used:
-        return doubtful(
-            f"{name}: layer {trained}",
-            f"The SAE's file says {name}, which is layer {trained} counted from 1, and "
-            f"--vit-layer is {used}: try --vit-layer {trained}.",
-        )
-    return good(f"{name}: layer {trained}")
+    """Was the SAE trained on patches at the layer and site in use, if its file says so?"""
+    trained, place = patient.sae.trained_at, patient.place
+    warning = require_patches(patient.setup, patient.sae)
+    where = f"{place.site} of layer {place.layer}"
+    if place.notes or warning:
+        return doubtful(trained.said or where, " ".join((*place.notes, *filter(None, [warning]))))
+    return good(f"{trained.said}: {where}" if trained.said else "the file does not say")
 
 
 def statistics(patient: Patient) -> Finding:

@@ -98,7 +98,8 @@ def _keepings(patient: Patient) -> list[Keeping]:
     if cache is None:
         return []
     seen = [patient.seen(role) for role in (LOOKUP, EVALUATION) if role in patient.datasets]
-    return list(cache.foresee(patient.vit, patient.setup.vit_layer, seen).values())
+    place = patient.place
+    return list(cache.foresee(patient.vit, place.layer, seen, place.site).values())
 
 
 def _scratch_bytes(patient: Patient) -> int:
@@ -113,9 +114,8 @@ def memory(patient: Patient) -> Finding:
     vit, sae = patient.vit, patient.sae
     weights = sum(t.numel() * t.element_size() for t in (*vit.parameters(), *sae.buffers()))
     n_classes = len(patient.datasets[EVALUATION].class_names)
-    tensors = vit.budget.n_bytes_used(
-        vit.network, patient.setup.batch_size, n_classes + 1, sae.d_sae
-    )
+    network = vit.network_at(patient.place.site)
+    tensors = vit.budget.n_bytes_used(network, patient.setup.batch_size, n_classes + 1, sae.d_sae)
     counts = 2 * (n_classes + 1) * len(SHARES) * sae.d_sae * 8
     needed, free = weights + tensors + counts, _free_memory(patient.device)
     said = f"about {needed / GIB:.1f} GiB needed, {free / GIB:.1f} GiB free on {patient.device}"

@@ -17,10 +17,13 @@ from semseg_cli.commands.doctor.sae_fit import (
 from semseg_cli.data.dataset import even_subset
 from semseg_cli.engine.segmentation import count_pixels, segmentation
 from semseg_cli.engine.splice import by_sae, splice
+from semseg_cli.experiment.place import is_site_open
 from semseg_cli.models.head import argmax_logits
 from semseg_cli.models.sae import TopK
 from semseg_cli.models.sae.centring import decide_centring
 from semseg_cli.models.sae.model import CLAMP
+from semseg_cli.models.sae.norm_choice import choose_site
+from semseg_cli.models.vit.sites import NORM_OUT
 
 NORM_RANGE = (0.5, 2.0)  # of the mean length of the SAE's input, per square root of its width
 MOST_OFFSET = 0.5  # of the input's mean, as a share of the input's length
@@ -33,10 +36,10 @@ KEPT = 0.8  # of all predictions, with the reconstruction in place of the residu
 @torch.inference_mode()
 def residuals(patient: Patient) -> Finding:
     """Does the ViT give numbers at the layer, and are they below the clamp?"""
-    vit, parts = patient.vit, []
+    vit, place, parts = patient.vit, patient.place, []
     for batch in patient.probe(LOOKUP):
-        tokens = vit.prefix(batch.images_bchw, patient.setup.vit_layer)
-        parts.append(tokens[:, vit.n_prefix_tokens :].flatten(0, 1).float())
+        tokens = vit.prefix(batch.images_bchw, place.layer, place.site)
+        parts.append(vit.patches(tokens).flatten(0, 1).float())
         if len(parts) == 1:
             patient.images_bchw = batch.images_bchw
     patient.x_nd = x_nd = torch.cat(parts)
@@ -50,6 +53,23 @@ def residuals(patient: Patient) -> Finding:
             clamped=clamped,
         )
     return good(said, clamped=clamped)
+
+
+@torch.inference_mode()
+def site(patient: Patient) -> Finding:
+    """Before or after the final norm? Both are tried where the file leaves it open."""
+    vit, place = patient.vit, patient.place
+    if not is_site_open(patient.setup, patient.sae, vit, place.layer):
+        return good(place.site)
+    norm = vit.family.final_norm(vit.model)
+
+    def normed(x_nd: torch.Tensor) -> torch.Tensor:
+        return norm(x_nd.to(vit.dtype)).float()
+
+    patient.site, sentence = choose_site(patient.sae, patient.given_stats, patient.x_nd, normed)
+    if patient.site == NORM_OUT:
+        patient.x_nd = normed(patient.x_nd)
+    return doubtful(f"measured: {patient.site}", sentence)
 
 
 def centring(patient: Patient) -> Finding:
@@ -90,7 +110,7 @@ def reconstruction(patient: Patient) -> Finding:
         patient.vit,
         patient.sae,
         patient.images_bchw,
-        patient.setup.vit_layer,
+        patient.place,
         OWN if is_given else MEASURED,
     )
     said = f"explained variance {fit.explained_variance:.3f}, nMSE {fit.normalised_mse:.3f}"

@@ -43,15 +43,16 @@ CHECKS: tuple[Check, ...] = (
     Check(LOOKUP, check_parts.split(LOOKUP), ("dataset",)),
     Check("classes", check_parts.classes, (EVALUATION,)),
     Check("ViT", check_parts.vit, ("device",)),
+    Check("SAE", check_parts.sae, ("device",)),
     Check("layer", check_parts.layer, ("ViT",)),
     Check("tokens", check_parts.tokens, ("ViT",)),
     Check("head width", check_parts.head_width, ("head", "ViT")),
-    Check("SAE", check_parts.sae, ("device",)),
     Check("SAE width", check_parts.sae_width, ("SAE", "ViT")),
-    Check("SAE layer", check_parts.sae_layer, ("SAE",)),
+    Check("SAE layer", check_parts.sae_layer, ("SAE", "layer")),
     Check("statistics", check_parts.statistics, ("SAE",)),
     Check("residuals", check_together.residuals, ("layer", LOOKUP)),
-    Check("b_dec", check_together.centring, ("residuals", "SAE width", "statistics")),
+    Check("site", check_together.site, ("residuals", "SAE width", "statistics")),
+    Check("b_dec", check_together.centring, ("site",)),
     Check("SAE input", check_together.scaled_input, TRIED),
     Check("reconstruction", check_together.reconstruction, TRIED),
     Check("sparsity", check_together.sparsity, TRIED),
@@ -65,9 +66,11 @@ CHECKS: tuple[Check, ...] = (
     Check("run folder", check_surroundings.run_folder),
     Check("cache folder", check_surroundings.cache_folder),
     Check(
-        "disk", check_surroundings.disk, ("ViT", "statistics", LOOKUP, "run folder", "cache folder")
+        "disk",
+        check_surroundings.disk,
+        ("layer", "statistics", LOOKUP, "run folder", "cache folder"),
     ),
-    Check("memory", check_surroundings.memory, ("ViT", "SAE", EVALUATION)),
+    Check("memory", check_surroundings.memory, ("layer", "SAE", EVALUATION)),
     Check("time", check_surroundings.time, ("b_dec", "classes", *DATA)),
 )
 
@@ -105,7 +108,7 @@ def diagnose(setup: Setup, checkup: Checkup) -> bool:
         findings = run_checks(CHECKS, patient)
     console.show(to_table(findings), checkup.format)
     try:
-        save_findings(findings, patient.digests(), flatten(setup))
+        save_findings(findings, patient.digests(), flatten(patient.settled))
     except SemsegError as error:  # its row has failed already; the table stands
         console.say(str(error), quiet=checkup.quiet)
     return is_fit(findings)

@@ -13,10 +13,12 @@ from semseg_cli.data.dataset import Dataset, even_subset
 from semseg_cli.data.loader import Loader
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.parts import assemble, given_inputs
+from semseg_cli.experiment.place import Place, place_of
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cache_folder
 from semseg_cli.models.head import SegmentationHead
 from semseg_cli.models.sae import SparseAutoencoder
+from semseg_cli.models.sae.trained_at import TrainedAt
 from semseg_cli.models.vit import Backbone
 from semseg_cli.progress import Progress
 from semseg_cli.settings.inputs import Setup
@@ -30,7 +32,7 @@ class Patient:
     """Settings, and parts as checks load them; a check names those it needs as its needs.
 
     `images_bchw` are the first probe images of the lookup split, `x_nd` the patch residuals of all
-    of them at the layer.
+    of them at the layer and site; `site` is the one that was measured to fit better.
     """
 
     setup: Setup
@@ -41,6 +43,7 @@ class Patient:
     vit: Backbone = field(init=False)
     sae: SparseAutoencoder = field(init=False)
     head: SegmentationHead | None = None
+    site: str | None = None
     given_stats: dict[str, Tensor] = field(init=False)
     images_bchw: Tensor = field(init=False)
     x_nd: Tensor = field(init=False)
@@ -54,6 +57,22 @@ class Patient:
         if value is None:
             raise NotApplicableError(f"--{name.replace('_', '-')}")
         return value
+
+    @property
+    def place(self) -> Place:
+        """Where the SAE is to read, once the ViT is known."""
+        sae = getattr(self, "sae", None)
+        trained = sae.trained_at if sae is not None else TrainedAt()
+        found = place_of(self.setup, trained, self.vit.n_layers)
+        return found if self.site is None else replace(found, site=self.site)
+
+    @property
+    def settled(self) -> Setup:
+        """The settings with the layer and site in use, where the ViT is known."""
+        if not hasattr(self, "vit"):
+            return self.setup
+        found: dict[str, Any] = {"vit_layer": self.place.layer, "vit_site": self.place.site}
+        return replace(self.setup, **found)
 
     @property
     def fitting_head(self) -> SegmentationHead | None:
@@ -77,7 +96,7 @@ class Patient:
     def session(self) -> Session:
         """The loaded parts as commands use them, in small batches."""
         few = min(self.setup.batch_size, self.checkup.probe_images)
-        setup = replace(self.setup, batch_size=few)
+        setup = replace(self.settled, batch_size=few)
         pipeline = assemble(setup, self.vit, self.sae, self.fitting_head)
         session = Session(setup, pipeline, self.given_stats)
         session.dataset, session.lookup_dataset = self.seen(EVALUATION), self.seen(LOOKUP)

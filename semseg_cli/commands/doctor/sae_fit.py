@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semseg_cli.experiment.place import Place
 from semseg_cli.models.sae import SparseAutoencoder, reconstruction_error
 from semseg_cli.models.sae.scaling import measured_scaling
 from semseg_cli.models.vit import Backbone
+from semseg_cli.models.vit.sites import NORM_OUT, RESID_POST
 from semseg_cli.typed import typed
 
 SCAN_IMAGES, SCAN_PATCHES = 4, 256  # every layer is tried: few patches have to do
@@ -82,55 +84,67 @@ def scaling(sae: SparseAutoencoder, name: str, x_nd: Tensor) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Choice:
-    """A layer and an input scaling, and the variance that the autoencoder explains with them."""
+    """A layer, a site and an input scaling, and the variance that the autoencoder explains."""
 
     layer: int
     scaling: str
     explained_variance: float
+    site: str = RESID_POST
+
+
+Plan = Sequence[tuple[int, str, str]]  # layer, site, scaling
 
 
 def try_others(
-    vit: Backbone, sae: SparseAutoencoder, images_bchw: Tensor, layer: int, usual: str
+    vit: Backbone, sae: SparseAutoencoder, images_bchw: Tensor, place: Place, usual: str
 ) -> tuple[Choice, Choice]:
     """The choice in use, and the one that explains most (the same, unless another is clearly best).
 
     All layers are tried with the scaling in use, and the layer in use with other scalings; if none
-    of these fits, all layers with their own mean and norm.
+    of these fits, all layers with their own mean and norm. At the site in use, and at its usual
+    alternative: the final norm's output, or the residual stream after blocks.
 
     Args:
         vit: gives the residuals.
         sae: has the scaling in use.
         images_bchw: a few images.
-        layer: the one in use.
+        place: the layer and site in use.
         usual: the scaling in use: OWN for the autoencoder's, MEASURED for each layer's own.
     """
-    images_bchw, layers = images_bchw[:SCAN_IMAGES], range(1, vit.n_layers + 1)
-    plan = [(n, usual) for n in layers] + [(layer, n) for n in (MEASURED, NONE) if n != usual]
+    images_bchw, at = images_bchw[:SCAN_IMAGES], (place.layer, place.site)
+    places = _places(vit, place.site)
+    plan = [(*one, usual) for one in places] + [(*at, n) for n in (MEASURED, NONE) if n != usual]
     tried = _tried(vit, sae, images_bchw, plan)
     if usual == OWN and max(one.explained_variance for one in tried) < GOOD:
-        tried += _tried(vit, sae, images_bchw, [(n, MEASURED) for n in layers if n != layer])
-    used = next(one for one in tried if (one.layer, one.scaling) == (layer, usual))
+        tried += _tried(vit, sae, images_bchw, [(*one, MEASURED) for one in places if one != at])
+    used = next(one for one in tried if (one.layer, one.site, one.scaling) == (*at, usual))
     best = max(tried, key=lambda one: one.explained_variance - SUSPICION[one.scaling])
     return used, best if _is_clear(used.explained_variance, best.explained_variance) else used
+
+
+def _places(vit: Backbone, site: str) -> list[tuple[int, str]]:
+    other = NORM_OUT if site == RESID_POST else RESID_POST
+    layers = range(1, vit.n_layers + 1)
+    return [(n, s) for s in (site, other) for n in layers if s != NORM_OUT or n == vit.n_layers]
+
+
+@torch.inference_mode()
+def _tried(vit: Backbone, sae: SparseAutoencoder, images_bchw: Tensor, plan: Plan) -> list[Choice]:
+    found = []
+    for site in dict.fromkeys(site for _, site, _ in plan):
+        for layer, tokens in enumerate(vit.residuals(images_bchw, site), start=1):
+            x_nd = vit.patches(tokens).flatten(0, 1).float()
+            x_nd = x_nd[:: -(-len(x_nd) // SCAN_PATCHES)]
+            for name in (name for *at, name in plan if at == [layer, site]):
+                with scaling(sae, name, x_nd):
+                    explained = 1 - reconstruction_error(sae, x_nd)
+                found.append(Choice(layer, name, explained, site))
+    return found
 
 
 def _is_clear(used: float, best: float) -> bool:
     halves = best - used >= SMALL_MARGIN and 1 - best <= (1 - used) / 2
     return best >= 0 and (halves or best - used >= MARGIN)
-
-
-@torch.inference_mode()
-def _tried(
-    vit: Backbone, sae: SparseAutoencoder, images_bchw: Tensor, plan: Sequence[tuple[int, str]]
-) -> list[Choice]:
-    found = []
-    for layer, tokens in enumerate(vit.residuals(images_bchw), start=1):
-        x_nd = tokens[:, vit.n_prefix_tokens :].flatten(0, 1).float()
-        x_nd = x_nd[:: -(-len(x_nd) // SCAN_PATCHES)]
-        for name in (name for number, name in plan if number == layer):
-            with scaling(sae, name, x_nd):
-                found.append(Choice(layer, name, 1 - reconstruction_error(sae, x_nd)))
-    return found
 
 
 def advise(used: Choice, best: Choice) -> str:
@@ -139,7 +153,7 @@ def advise(used: Choice, best: Choice) -> str:
         if used.explained_variance >= GOOD:
             return ""
         return (
-            "No other layer and no other input scaling fits clearly better: --sae-ckpt is likely "
+            "No other layer, site or input scaling fits clearly better: --sae-ckpt is likely "
             "wrong, trained on another model than --vit-ckpt, or on other tokens or images."
         )
     wrong, tries, what = [], [], ["the SAE"]
@@ -147,6 +161,10 @@ def advise(used: Choice, best: Choice) -> str:
         wrong.append("--vit-layer")
         tries.append(f"try --vit-layer {best.layer}")
         what.append(f"at layer {best.layer}")
+    if best.site != used.site:
+        wrong.append("--vit-site")
+        tries.append(f"try --vit-site {best.site}")
+        what.append(f"at {best.site}")
     if best.scaling != used.scaling:
         wrong.append("the input scaling (--act-mean, --act-norm)")
         word, advice = SCALINGS[best.scaling]

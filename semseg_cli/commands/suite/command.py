@@ -82,6 +82,7 @@ def _compare(work: Work) -> list[str]:
 def _work(setup: Setup, suite: Suite, output: Shown, store: str | None, progress: Progress) -> Work:
     given = {suite.lookup: lookup_of(suite.lookup, output.tracking_uri)} if suite.lookup else {}
     session = open_parts(setup, output, progress)
+    setup = session.setup
     session.complete(progress)
     image_groups(session)
     warn_of_seen(session)

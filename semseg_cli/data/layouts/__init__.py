@@ -2,19 +2,30 @@
 
 from pathlib import Path
 
-from semseg_cli.data.layouts import ade20k, cityscapes, coco_stuff, toml_layout, voc2012
+from semseg_cli.data.layouts import (
+    ade20k,
+    cityscapes,
+    coco_stuff,
+    parquet,
+    pascal_context,
+    toml_layout,
+    voc2012,
+)
 from semseg_cli.data.layouts.layout import Entry, Found, Layout
 from semseg_cli.errors import SemsegError
 
 __all__ = ["LAYOUTS", "Entry", "Found", "Layout", "check_layout", "find_layout", "read_split"]
 
-# The first one that recognises a root takes it: COCO-Stuff has the folders of ADE20K too.
+# The first one that recognises a root takes it: COCO-Stuff has the folders of ADE20K too, and
+# Pascal Context those of VOC.
 LAYOUTS: tuple[Layout, ...] = (
     toml_layout.LAYOUT,
     cityscapes.LAYOUT,
+    pascal_context.LAYOUT,
     voc2012.LAYOUT,
     coco_stuff.LAYOUT,
     ade20k.LAYOUT,
+    parquet.LAYOUT,
 )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semseg_cli.data.label_map import LabelMap
+from semseg_cli.data.parquet_files import StoredFile
 from semseg_cli.errors import SemsegError
 from semseg_cli.readers import read_text
 
@@ -16,13 +17,13 @@ class Entry:
     """An image and its mask; None for the one that is missing."""
 
     name: str
-    image: Path | None
-    mask: Path | None
+    image: StoredFile | None
+    mask: StoredFile | None
 
 
 @dataclass(frozen=True)
 class Found:
-    """A split: its entries by name, what its masks mean, and how files become pairs."""
+    """A split: its entries in their order, what its masks mean, and how files become pairs."""
 
     entries: tuple[Entry, ...]
     labels: LabelMap

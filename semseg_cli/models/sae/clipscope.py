@@ -1,5 +1,6 @@
 """CLIP-Scope: one PyTorch file with `k`, `n_features`, `d_in` and `model_state_dict`."""
 
+import re
 from typing import Any
 
 import torch
@@ -8,9 +9,13 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import TopK
 from semseg_cli.models.sae.source import Source, take
+from semseg_cli.models.sae.trained_at import of_block
+from semseg_cli.models.vit.sites import RESID_POST
 from semseg_cli.models.weight_files import as_state, read_torch
 
 STATE = "model_state_dict"
+FOLDER = re.compile(r"(\d+)_resid")
+"""The folder of a published file: the block, from 0."""
 NAMES = ("enc", "dec", "pre_b")
 
 
@@ -28,7 +33,7 @@ def read(source: Source) -> SparseAutoencoder:
     if not isinstance(found, dict) or type(found.get("k")) is not int:
         raise SemsegError(f"The SAE {path} has no whole number k: it is no file of CLIP-Scope.")
     W_enc, W_dec, b_dec = take(path, as_state(path, found.get(STATE)), NAMES)
-    return SparseAutoencoder(
+    sae = SparseAutoencoder(
         W_enc,
         torch.zeros(W_enc.shape[-1]),
         W_dec,
@@ -37,3 +42,6 @@ def read(source: Source) -> SparseAutoencoder:
         centres_input=True,
         needs_scaling=False,
     )
+    if named := FOLDER.fullmatch(path.absolute().parent.name):
+        sae.trained_at = of_block(int(named[1]), named[0], RESID_POST)
+    return sae

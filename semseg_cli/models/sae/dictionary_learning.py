@@ -15,13 +15,16 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import WEIGHTS, SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import JumpReLU, Nonlinearity, Threshold, TopK
 from semseg_cli.models.sae.source import Source, listed, take
+from semseg_cli.models.sae.trained_at import TrainedAt, of_block
 from semseg_cli.models.sae.weights import fold_decoder_norms, gated
+from semseg_cli.models.vit.sites import ATTN_OUT, MLP_OUT, RESID_POST
 from semseg_cli.models.weight_files import as_state, read_object, read_torch
 
 CONFIG = "config.json"
 WEIGHTS_FILE = "ae.pt"
 STEPS = "checkpoints"
 STEP_FILE = re.compile(r"ae_(\d+)\.pt")
+SUBMODULES = {"resid": RESID_POST, "mlp": MLP_OUT, "attn": ATTN_OUT}  # the first that is in it
 State = dict[str, Tensor]
 
 
@@ -48,15 +51,27 @@ def read(source: Source, dict_class: str | None = None) -> SparseAutoencoder:
     path = _weights(source) or source.file(WEIGHTS_FILE)
     configs = [folder / CONFIG for folder in (path.parent, path.parent.parent)]
     config = next((one for one in configs if one.is_file()), None)
+    trainer = read_object(config).get("trainer") if config is not None else None
+    trainer = trainer if isinstance(trainer, dict) else {}
     if dict_class is None and config is not None:
-        dict_class = _class_in(path, read_object(config))
+        dict_class = _class_in(path, trainer)
     state = _state(path)
-    return CLASSES[dict_class or _class_of(path, state)](path, state)
+    sae = CLASSES[dict_class or _class_of(path, state)](path, state)
+    sae.trained_at = _trained_at(trainer)
+    return sae
 
 
-def _class_in(path: Path, config: dict[str, Any]) -> str:
-    trainer = config.get("trainer")
-    dict_class = trainer.get("dict_class") if isinstance(trainer, dict) else None
+def _trained_at(trainer: dict[str, Any]) -> TrainedAt:
+    """By the trainer's layer, from 0, and its submodule, a name that users choose."""
+    layer, module = trainer.get("layer"), str(trainer.get("submodule_name") or "resid")
+    site = next((site for part, site in SUBMODULES.items() if part in module), None)
+    if type(layer) is not int or layer < 0 or site is None:
+        return TrainedAt()
+    return of_block(layer, f"layer {layer}, {module}", site)
+
+
+def _class_in(path: Path, trainer: dict[str, Any]) -> str:
+    dict_class = trainer.get("dict_class")
     if not isinstance(dict_class, str) or dict_class not in CLASSES:
         raise SemsegError(
             f"The SAE {path} is of dict_class {dict_class!r} in {CONFIG}: {', '.join(CLASSES)} are "

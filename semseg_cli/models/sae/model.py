@@ -19,6 +19,7 @@ from semseg_cli.models.sae.nonlinearities import Nonlinearity, Threshold
 from semseg_cli.models.sae.pursuit import Pursuit
 from semseg_cli.models.sae.scaling import MEAN_LENGTH
 from semseg_cli.models.sae.token_norm import TOKEN_NORMS
+from semseg_cli.models.sae.trained_at import TrainedAt
 from semseg_cli.models.weight_files import bad_place
 from semseg_cli.typed import typed
 
@@ -54,7 +55,7 @@ class SparseAutoencoder(nn.Module):
 
     firing_frequency: Tensor | None = None
     """Share of training tokens on which each latent fired, where the file says so."""
-    hook_name: str | None = None
+    trained_at: TrainedAt = TrainedAt()
     """Where in its model the autoencoder was trained, where the file says so."""
     budget: Budget = Budget()
     """Decides how many patches are encoded at once."""
@@ -151,7 +152,7 @@ class SparseAutoencoder(nn.Module):
             needs_scaling=self.needs_scaling,
             norm_kind=self.norm_kind,
         )
-        made.firing_frequency, made.hook_name = self.firing_frequency, self.hook_name
+        made.firing_frequency, made.trained_at = self.firing_frequency, self.trained_at
         made.budget = self.budget
         return made.scaled(self.act_mean, float(self.act_norm))
 

@@ -5,7 +5,9 @@ from typing import Any
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae.model import WEIGHTS, SparseAutoencoder
 from semseg_cli.models.sae.source import Source, take
+from semseg_cli.models.sae.trained_at import of_block
 from semseg_cli.models.torch_files import Record, is_small
+from semseg_cli.models.vit.sites import RESID_POST
 from semseg_cli.models.weight_files import as_state, read_torch
 
 STATE = "state_dict"
@@ -47,12 +49,7 @@ def read(source: Source) -> SparseAutoencoder:
         )
     W_enc, b_enc, W_dec, b_dec = take(path, as_state(path, found[STATE]), WEIGHTS)
     sae = SparseAutoencoder(W_enc, b_enc, W_dec, b_dec, centres_input=True, needs_scaling=False)
-    sae.hook_name = _hook_name(config)
+    if config.get("module_name", "resid") == "resid":
+        block = config.get("block_layer")
+        sae.trained_at = of_block(block, f"block_layer {block}", RESID_POST)
     return sae
-
-
-def _hook_name(config: dict[str, Any]) -> str | None:
-    block, module = config.get("block_layer"), config.get("module_name")
-    if type(block) is int and module == "resid":
-        return f"blocks.{block}.hook_resid_post"
-    return None

@@ -4,7 +4,6 @@ The tensors have SAELens' names; b_dec is always subtracted, tokens are layer-no
 config says otherwise.
 """
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.patchsae import STATE, config_of, is_checkpoint
 from semseg_cli.models.sae.saelens import build, upgraded
 from semseg_cli.models.sae.source import Source
+from semseg_cli.models.sae.trained_at import of_hook
 from semseg_cli.models.weight_files import as_state, read_object, read_torch
 
 CONFIG = "config.json"
@@ -46,17 +46,18 @@ def read(source: Source) -> SparseAutoencoder:
     else:
         cfg = _pickled_config(found) or read_object(source.file(CONFIG))
     _refuse(path, cfg)
-    if cfg.get("cls_token_only"):
-        warnings.warn(
-            f"The SAE {path} was trained on CLS tokens only; here it reads patch tokens.",
-            stacklevel=2,
-        )
     own = {"apply_b_dec_to_input": True, "reshape_activations": "none"}
-    return build(
-        path,
-        upgraded({"normalize_activations": "layer_norm", **cfg, **own}, path),
-        _state(path, found),
-    )
+    cfg = upgraded({"normalize_activations": "layer_norm", **cfg, **own}, path)
+    sae = build(path, cfg, _state(path, found))
+    hook = cfg["hook_name"] or _hook(cfg)
+    sae.trained_at = of_hook(hook, cls_only=bool(cfg.get("cls_token_only")))
+    return sae
+
+
+def _hook(cfg: dict[str, Any]) -> str | None:
+    """The hook that the config's own class makes of two of its entries."""
+    block, kind = cfg.get("hook_point_layer"), cfg.get("layer_subtype")
+    return None if block is None or kind is None else f"blocks.{block}.{kind}"
 
 
 def _state(path: Path, found: Any) -> dict[str, Tensor]:

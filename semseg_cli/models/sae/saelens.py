@@ -22,6 +22,7 @@ from semseg_cli.models.sae.nonlinearities import (
 from semseg_cli.models.sae.pursuit import StoppingPursuit
 from semseg_cli.models.sae.source import Source, take
 from semseg_cli.models.sae.token_norm import TOKEN_NORMS
+from semseg_cli.models.sae.trained_at import of_hook
 from semseg_cli.models.sae.weights import fold_decoder_norms, fold_whitening, gated
 from semseg_cli.models.weight_files import read_object, read_safetensors
 
@@ -123,7 +124,7 @@ def build(
         centres_input=centres_input,
         needs_scaling=False,
     )
-    sae.hook_name = cfg["hook_name"]
+    sae.trained_at = of_hook(cfg["hook_name"])
     return sae
 
 
@@ -148,7 +149,7 @@ def _pursuit(path: Path, cfg: dict[str, Any], state: dict[str, Tensor]) -> Spars
         centres_input=centres_input,
         needs_scaling=False,
     )
-    sae.hook_name = cfg["hook_name"]
+    sae.trained_at = of_hook(cfg["hook_name"])
     return sae
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from semseg_cli.models.weight_files import (
 )
 from semseg_cli.readers import open_file, read_json, unreadable
 
-CHECKSUM = "checksum"
+CHECKSUM, PLACE = "checksum", "place"
 EXPECTED = (
     "give a .safetensors or .json file with that entry, a .pt tensor, or a number for a scalar"
 )
@@ -50,6 +50,25 @@ class SaeStats:
             "sparsity": self.sparsity.float().cpu().contiguous(),
             "top_values": self.top_values.float().cpu().contiguous(),
         }
+
+
+def stats_bytes(stats: SaeStats, layer: int, site: str) -> bytes:
+    """The statistics as a safetensors file that says where in the ViT they are of."""
+    # One entry: safetensors writes several in any order, and equal files should be equal.
+    return to_safetensors(stats.to_tensors(), {PLACE: f"{site} {layer}"})
+
+
+def place_in(source: float | str | None) -> tuple[int, str] | None:
+    """The layer and site that a file of statistics says; None where it says none."""
+    path = Path(str(source)).expanduser()
+    if source is None or path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            site, layer = (file.metadata() or {})[PLACE].split()
+        return int(layer), site
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
 
 
 def save_stats(path: Path, stats: SaeStats, identity: str = "") -> None:

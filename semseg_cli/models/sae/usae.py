@@ -15,7 +15,9 @@ from semseg_cli.models.sae import overcomplete
 from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.overcomplete_dictionary import WEIGHTS
 from semseg_cli.models.sae.source import Source, listed
+from semseg_cli.models.sae.trained_at import TrainedAt
 from semseg_cli.models.sae.weights import fold_whitening
+from semseg_cli.models.vit.sites import NORM_OUT
 from semseg_cli.models.weight_files import as_state, read_torch
 
 STATE = "model_state_dict"
@@ -45,7 +47,7 @@ def read(source: Source) -> SparseAutoencoder:
     normalization = shared.get("dictionary_normalization", "l2")
     sae = overcomplete.build(path, {"top_k": top_k, "normalization": normalization}, state)
     if not _part(config.get("global")).get("standardize", True):
-        return sae
+        return _after_norm(sae)
     own = _model(path, config)
     mean, std = (_per_dimension(path, own, name, sae.d_model) for name in ("mean", "std"))
     weights = (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec)
@@ -53,7 +55,13 @@ def read(source: Source) -> SparseAutoencoder:
     folded = fold_whitening(
         weights, mean, torch.diag(1 / std), torch.diag(std), centres_input=False
     )
-    return SparseAutoencoder(*folded, sae.nonlinearity, needs_scaling=False)
+    return _after_norm(SparseAutoencoder(*folded, sae.nonlinearity, needs_scaling=False))
+
+
+def _after_norm(sae: SparseAutoencoder) -> SparseAutoencoder:
+    """Its training reads what overcomplete's wrappers of models give."""
+    sae.trained_at = TrainedAt("USAE, tokens after the final norm", sites=(NORM_OUT,))
+    return sae
 
 
 def _model(path: Path, config: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from semseg_cli.models.sae.model import SparseAutoencoder
 from semseg_cli.models.sae.nonlinearities import JumpReLU, Nonlinearity, Threshold, TopK, at_least
 from semseg_cli.models.sae.scaling import ROOT_MEAN_SQUARE
 from semseg_cli.models.sae.source import Source, take
+from semseg_cli.models.sae.trained_at import of_block
+from semseg_cli.models.vit.sites import NORM_OUT, RESID_POST
 from semseg_cli.models.weight_files import read_config, read_safetensors, read_state
 
 WEIGHT_NAMES = ("sae.pt", "model.safetensors", "model.pt")
@@ -28,6 +30,7 @@ OVERCOMPLETE = (
     "encoder.final_block.0.bias",
     "dictionary._weights",
 )
+LAST_BLOCK = -1
 JUMP = 0.01  # the package's own, where a file has no thresholds
 
 
@@ -71,7 +74,7 @@ def read(source: Source) -> SparseAutoencoder:
         # As the wrapper does: times the multiplier, and not normalised.
         W_dec = W_dec * torch.exp(state.get("dictionary.multiplier", torch.zeros(())).float())
     bias = state.get("decoder.bias", torch.zeros(W_dec.shape[-1])).float()
-    return SparseAutoencoder(
+    sae = SparseAutoencoder(
         encoder.T,
         b_enc,
         W_dec,
@@ -79,6 +82,10 @@ def read(source: Source) -> SparseAutoencoder:
         _nonlinearity(path, config, state, len(W_dec)),
         norm_kind=ROOT_MEAN_SQUARE,
     )
+    # All published ones are of the last block; whether before or after the norm is not known.
+    block = config["layer"] if type(config.get("layer")) is int else LAST_BLOCK
+    sae.trained_at = of_block(block, f"VISAEBench, block {block}", RESID_POST, NORM_OUT)
+    return sae
 
 
 def _nonlinearity(

@@ -1,8 +1,9 @@
-"""A frozen vision transformer, split at a layer of its residual stream."""
+"""A frozen vision transformer, split at a site of a layer."""
 
 import hashlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +14,17 @@ from torch import Tensor, nn
 from semseg_cli.data.preprocessing import Preprocessing, Size
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.memory_budget import Budget, Network, in_passes
-from semseg_cli.models.vit.families import FAMILIES, to_side
+from semseg_cli.models.vit.families import FAMILIES
+from semseg_cli.models.vit.geometry import to_side
+from semseg_cli.models.vit.sites import (
+    BRANCHES,
+    INNER,
+    NORM_OUT,
+    RESID_POST,
+    after_block,
+    n_blocks_before,
+    tokens_at,
+)
 from semseg_cli.typed import typed
 
 # Parts of a config that change what the model computes and leave no trace in its weights.
@@ -21,8 +32,9 @@ COMPUTES = ("num_attention_heads", "hidden_act", "layer_norm_eps", "rope_theta")
 
 
 class Backbone(nn.Module):
-    """A frozen vision transformer, split at a layer. Layers count blocks from 1.
+    """A frozen vision transformer, split at a site of a layer. Layers count blocks from 1.
 
+    Tokens are [b n e], where the last d of e columns are what is at the site; see `sites`.
     `unused` names what the checkpoint holds beside, and what changes nothing.
     """
 
@@ -39,6 +51,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.unused = unused
         self.family = FAMILIES[family]
+        self.family.complete(model)
         self.model = model.eval().requires_grad_(False)
         config: Any = model.config
         self.preprocessing = preprocessing or self.family.preprocessing(config)
@@ -73,6 +86,10 @@ class Backbone(nn.Module):
         height, width = self.preprocessing.crop
         return height // self.patch_size_px, width // self.patch_size_px
 
+    def network_at(self, site: str) -> Network:
+        """The same, where tokens of this site are held."""
+        return replace(self.network, d_kept=self.width(site))
+
     @cached_property
     def network(self) -> Network:
         """The sizes that decide how much memory an image takes."""
@@ -101,20 +118,42 @@ class Backbone(nn.Module):
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
+    def width(self, site: str = RESID_POST) -> int:
+        """The columns of tokens at a site."""
+        return self.d_model * (2 if site in BRANCHES else 1)
+
+    def patches(self, tokens_bne: Tensor) -> Tensor:
+        """What is at the site of the patch tokens, [b t d]: a view, which edits write to."""
+        return tokens_bne[:, self.n_prefix_tokens :, -self.d_model :]
+
     @torch.inference_mode()
     @typed
-    def prefix(self, images_bchw: Float[Tensor, "b c h w"], layer: int) -> Float[Tensor, "b n d"]:
-        """The residual stream of all tokens (CLS, registers, patches) after `layer` blocks."""
+    def prefix(
+        self, images_bchw: Float[Tensor, "b c h w"], layer: int, site: str = RESID_POST
+    ) -> Float[Tensor, "b n e"]:
+        """All tokens (CLS, registers, patches) at a site of a layer, by default after the block."""
         n_most = self.budget.images_per_pass(self.network)
-        return in_passes(lambda part: self._prefix(part, layer), images_bchw, n_most)
+        return in_passes(lambda part: self._prefix(part, layer, site), images_bchw, n_most)
 
-    def _prefix(self, images_bchw: Tensor, layer: int) -> Tensor:
+    def _prefix(self, images_bchw: Tensor, layer: int, site: str) -> Tensor:
         images = images_bchw.to(self.device, self.dtype, non_blocking=True)
         height, width = images.shape[-2:]
         # The patch embedding is a convolution, which CUDA runs in TF32 unless told otherwise.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             tokens_bnd = self.family.embed(self.model, images)
-        return self._finite(self._run(tokens_bnd, 0, layer, (height, width)), layer)
+        tokens_bnd = self._run(tokens_bnd, 0, n_blocks_before(layer, site), (height, width))
+        return self._finite(self._step(tokens_bnd, layer, site, (height, width))[0], layer)
+
+    def _step(
+        self, tokens_bnd: Tensor, layer: int, site: str, image_hw: Size
+    ) -> tuple[Tensor, Tensor]:
+        """The tokens at a site, from those after the blocks before it; and the stream there."""
+        if site == NORM_OUT:
+            return self.family.final_norm(self.model)(tokens_bnd), tokens_bnd
+        if site not in INNER:
+            return tokens_bnd, tokens_bnd
+        inputs = self.family.block_inputs(self.model, tokens_bnd, image_hw)
+        return tokens_at(self.blocks[layer - 1], self.family.parts, tokens_bnd, site, inputs)
 
     def _finite(self, tokens_bnd: Tensor, layer: int) -> Tensor:
         """The same tokens.
@@ -131,19 +170,29 @@ class Backbone(nn.Module):
         return tokens_bnd
 
     @torch.inference_mode()
-    def residuals(self, images_bchw: Tensor) -> Iterator[Tensor]:
-        """The residual stream [b, n, d] after each block, from layer 1 on; each block runs once."""
+    def residuals(self, images_bchw: Tensor, site: str = RESID_POST) -> Iterator[Tensor]:
+        """The tokens at a site of each layer, from layer 1 on; each block runs once.
+
+        At `norm-out` the final norm of what each block gives.
+        """
         height, width = images_bchw.shape[-2:]
-        tokens_bnd = self.prefix(images_bchw, 0)
-        for layer in range(self.n_layers):
-            tokens_bnd = self._run(tokens_bnd, layer, layer + 1, (height, width))
-            yield self._finite(tokens_bnd, layer + 1)
+        stream_bnd, n_done = self.prefix(images_bchw, 0), 0
+        for layer in range(1, self.n_layers + 1):
+            n_before = n_blocks_before(layer, site)
+            stream_bnd = self._run(stream_bnd, n_done, n_before, (height, width))
+            tokens_bne, stream_bnd = self._step(stream_bnd, layer, site, (height, width))
+            n_done = layer if site in INNER else n_before
+            yield self._finite(tokens_bne, layer)
 
     @typed
     def tail(
-        self, tokens_bnd: Float[Tensor, "b n d"], layer: int, image_hw: Size | None = None
+        self,
+        tokens_bne: Float[Tensor, "b n e"],
+        layer: int,
+        image_hw: Size | None = None,
+        site: str = RESID_POST,
     ) -> Float[Tensor, "b t d"]:
-        """Final-norm features of the patch tokens, from the residual after `layer` blocks.
+        """Final-norm features of the patch tokens, from the tokens at a site of a layer.
 
         Gradients flow back to tokens that ask for them.
 
@@ -152,10 +201,17 @@ class Backbone(nn.Module):
         """
         size = image_hw or self.preprocessing.crop
         n_most = self.budget.images_per_pass(self.network)
-        return in_passes(lambda part: self._tail(part, layer, size), tokens_bnd, n_most)
+        return in_passes(lambda part: self._tail(part, layer, size, site), tokens_bne, n_most)
 
-    def _tail(self, tokens_bnd: Tensor, layer: int, image_hw: Size) -> Tensor:
-        tokens_bnd = self._run(tokens_bnd, layer, self.n_layers, image_hw)
+    def _tail(self, tokens_bne: Tensor, layer: int, image_hw: Size, site: str) -> Tensor:
+        if site == NORM_OUT:
+            return tokens_bne[:, self.n_prefix_tokens :]
+        first = n_blocks_before(layer, site)
+        if site in INNER:
+            block, parts = self.blocks[first], self.family.parts
+            tokens_bne = after_block(block, parts, tokens_bne, site, self.d_model)
+            first = layer
+        tokens_bnd = self._run(tokens_bne, first, self.n_layers, image_hw)
         return self.family.final_norm(self.model)(tokens_bnd[:, self.n_prefix_tokens :])
 
     def _run(self, tokens_bnd: Tensor, first: int, last: int, image_hw: Size) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import FileError, SemsegError
+from semseg_cli.models.vit import open_clip
 from semseg_cli.models.weight_files import read_object
 from semseg_cli.readers import open_file
 
@@ -33,7 +34,7 @@ def check_folder(folder: Path) -> None:
         SemsegError: it does.
     """
     names = {path.name for path in folder.iterdir()}
-    if CONFIG not in names:
+    if not names & {CONFIG, open_clip.CONFIG}:
         raise SemsegError(
             f"The ViT folder {folder} has no config.json: give a folder in the Hugging Face "
             "layout (config.json, model.safetensors)."

@@ -5,16 +5,23 @@ from typing import Any
 
 import torch
 
-from semseg_cli.data.preprocessing import Preprocessing, Size, fitted, from_published
+from semseg_cli.data.preprocessing import Size, fitted
 from semseg_cli.errors import SemsegError
+from semseg_cli.models.vit import open_clip, timm_models
 from semseg_cli.models.vit.backbone import Backbone
 from semseg_cli.models.vit.config_file import CONFIG, check_config, check_folder
-from semseg_cli.models.vit.families import FAMILIES, to_side
+from semseg_cli.models.vit.families import FAMILIES
 from semseg_cli.models.vit.fitting import check_weights
-from semseg_cli.models.weight_files import read_object
+from semseg_cli.models.vit.geometry import to_side
+from semseg_cli.models.vit.hub_files import hub_file
+from semseg_cli.models.vit.processor import preprocessing_of
 
-# The file, and the entry of it that describes the images; the first that is there counts.
-PROCESSOR_FILES = {"processor_config.json": "image_processor", "preprocessor_config.json": None}
+WINDOWED = "its tokens are no one list of patches (windows, a grid), which sites and edits need"
+UNUSABLE = {
+    "sam": WINDOWED,
+    "radio": "it has several summary tokens and norms of its own, which no family here knows",
+}
+"""The beginning of a `model_type` -> why such models are not read."""
 
 
 def load_vit(
@@ -38,11 +45,11 @@ def load_vit(
     logging.disable_progress_bar()
     try:
         name = _find(ckpt, family)
-        if config_file := _file_of(name, CONFIG):
+        if config_file := hub_file(name, CONFIG):
             check_config(config_file)
         model, info = _load(name, ckpt, family, dtype)
         unused = check_weights(ckpt, model, info)
-        preprocessing = _preprocessing(name, family, model.config)
+        preprocessing = preprocessing_of(name, FAMILIES[family], model.config)
         patch_size_px = to_side(model.config.patch_size)
     except SemsegError:
         raise
@@ -82,10 +89,15 @@ def _load(name: str, ckpt: str, family: str, dtype: torch.dtype) -> tuple[Any, d
     """The vision model, and how its file fits it."""
     from transformers import AutoConfig, AutoModel
 
+    row = FAMILIES[family]
+    if family == "clip" and open_clip.is_only(name):
+        return open_clip.load(name, ckpt, dtype)
+    _refuse_unusable(name, ckpt)
     config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    if config.model_type not in FAMILIES[family].model_types:
+    if config.model_type not in row.model_types:
         raise SemsegError(_wrong_family(ckpt, config.model_type, family))
     config = getattr(config, "vision_config", config)  # of a model that also reads text
+    row.prepare(config)
     model, info = AutoModel.from_pretrained(
         name,
         config=config,
@@ -94,8 +106,33 @@ def _load(name: str, ckpt: str, family: str, dtype: torch.dtype) -> tuple[Any, d
         trust_remote_code=False,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # told by `check_weights`
+        **row.model_options,
     )
+    row.complete(model)
     return model, info
+
+
+def _refuse_unusable(name: str, ckpt: str) -> None:
+    """Refuses models by what config.json says, before transformers asks for their code or timm."""
+    from transformers import PretrainedConfig
+
+    raw, _ = PretrainedConfig.get_config_dict(name)
+    model_type = str(raw.get("model_type") or "")
+    known = {one for row in FAMILIES.values() for one in row.model_types}
+    names = {model_type.lower(), *(str(one).lower() for one in raw.get("architectures") or [])}
+    for kind, reason in UNUSABLE.items():
+        if any(one.startswith(kind) for one in names):
+            raise SemsegError(
+                f"The ViT {ckpt} is a {kind.upper()} model: {reason}; take one of the families "
+                f"{', '.join(FAMILIES)}."
+            )
+    if "auto_map" in raw and model_type not in known:
+        raise SemsegError(
+            f"The ViT {ckpt} needs code of its own repository, which is not run: take a model that "
+            f"transformers knows, of the families {', '.join(FAMILIES)}."
+        )
+    if "pretrained_cfg" in raw:
+        timm_models.require_timm()
 
 
 def _wrong_family(ckpt: str, model_type: str, family: str) -> str:
@@ -105,37 +142,3 @@ def _wrong_family(ckpt: str, model_type: str, family: str) -> str:
         f"The ViT {ckpt} is a {model_type!r} model, the family {family} has "
         f"{' and '.join(FAMILIES[family].model_types)}: {hint}."
     )
-
-
-def _preprocessing(name: str, family: str, config: Any) -> Preprocessing:
-    """The checkpoint's own preprocessing, or its family's where it comes without."""
-    row = FAMILIES[family]
-    own = row.preprocessing(config)
-    for filename, entry in PROCESSOR_FILES.items():
-        path = _file_of(name, filename)
-        if path is None:
-            continue
-        try:
-            whole = read_object(path)
-            published = whole.get(entry) if entry else whole
-            if published:
-                return from_published(published, own, only_normalisation=row.only_normalisation)
-        except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
-            raise SemsegError(
-                f"The preprocessing in {path} cannot be used ({error}): correct the file."
-            ) from error
-    return own
-
-
-def _file_of(name: str, filename: str) -> Path | None:
-    """The file of a folder or repository; None if it has none, or none is cached offline."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    if Path(name).is_dir():
-        path = Path(name) / filename
-        return path if path.exists() else None
-    try:
-        return Path(hf_hub_download(name, filename))
-    except EntryNotFoundError:
-        return None

@@ -1,0 +1,115 @@
+"""Where the autoencoder reads: what the user says, else what its files say."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from torch import nn
+
+from semseg_cli.errors import SemsegError
+from semseg_cli.models.sae import SparseAutoencoder
+from semseg_cli.models.sae.statistics import NAMES, place_in
+from semseg_cli.models.sae.trained_at import TrainedAt
+from semseg_cli.models.vit import Backbone
+from semseg_cli.models.vit.sites import NORM_OUT, RESID_POST
+from semseg_cli.settings.inputs import SaeModel, VitSite
+
+log = logging.getLogger("semseg_cli")
+AUTO = "auto"
+USUAL_LAYER = 11
+
+
+@dataclass(frozen=True)
+class Place:
+    """A layer and a site, and sentences where something about them is doubtful."""
+
+    layer: int
+    site: str
+    notes: tuple[str, ...] = ()
+
+
+def place_of(setup: SaeModel, trained: TrainedAt, n_layers: int) -> Place:
+    """Where the autoencoder is to read.
+
+    Options win over what its files say; a contradiction is noted.
+    """
+    given_site = None if setup.vit_site == AUTO else str(setup.vit_site)
+    given_layer = setup.vit_layer
+    places = trained.places(n_layers)
+    for layer, site in places:
+        if given_site in (None, site) and (given_layer is None or layer in (None, given_layer)):
+            return Place(layer or given_layer or _usual(site, n_layers), site)
+    site = given_site or trained.site or RESID_POST
+    layer = given_layer or trained.layer(n_layers) or _usual(site, n_layers)
+    return Place(layer, site, _notes(trained, places, f"{site} of layer {layer}"))
+
+
+def _usual(site: str, n_layers: int) -> int:
+    return n_layers if site == NORM_OUT else USUAL_LAYER
+
+
+def _notes(
+    trained: TrainedAt, places: Sequence[tuple[int | None, str]], where: str
+) -> tuple[str, ...]:
+    """What the files say against the place in use."""
+    if places:
+        told = " or ".join(f"{site} of layer {layer or 'unknown'}" for layer, site in places)
+        said = f"The SAE's file says {trained.said} ({told})"
+        return (f"{said}; your options win: it reads {where}.",)
+    if trained.is_elsewhere:
+        sites = ", ".join(one for one in get_args(VitSite) if one != AUTO)
+        said = f"The SAE's file says {trained.said}, which is none of the sites ({sites})"
+        return (f"{said}: it reads {where} instead.",)
+    return ()
+
+
+def require_patches(setup: SaeModel, sae: SparseAutoencoder) -> str:
+    """A warning, where an autoencoder of CLS tokens is used all the same; else nothing.
+
+    Raises:
+        SemsegError: its files say that it was trained on CLS alone, and nothing allows that.
+    """
+    if setup.allow_cls_sae:
+        return (
+            "--allow-cls-sae: the SAE was trained on CLS tokens alone; what its latents do on "
+            "patches has not been shown by anyone."
+        )
+    if sae.trained_at.cls_only:
+        raise SemsegError(
+            f"The SAE {setup.sae_ckpt} was trained on CLS tokens alone, as its config says, and "
+            "patches are edited here: take one of patches or of all tokens, or add --allow-cls-sae."
+        )
+    return ""
+
+
+def find_place(setup: SaeModel, sae: SparseAutoencoder, vit: Backbone) -> Place:
+    """Where the autoencoder reads in this ViT; what is doubtful about it is said.
+
+    Raises:
+        SemsegError: it was trained on CLS alone.
+    """
+    place = place_of(setup, sae.trained_at, vit.n_layers)
+    warning = require_patches(setup, sae)
+    for sentence in (*place.notes, *filter(None, [warning])):
+        log.warning("%s", sentence)
+    return place
+
+
+def warn_of_other_place(setup: SaeModel, layer: int, site: str) -> None:
+    """Says so where a file of statistics was made at another layer or site."""
+    for name in NAMES:
+        told = place_in(getattr(setup, name))
+        if told not in (None, (layer, site)):
+            log.warning(
+                "--%s is of %s of layer %d, as its file says, and the SAE reads %s of layer %d: "
+                "leave it out to have it computed.",
+                *(name.replace("_", "-"), told[1], told[0], site, layer),
+            )
+
+
+def is_site_open(setup: SaeModel, sae: SparseAutoencoder, vit: Backbone, layer: int) -> bool:
+    """Whether it has to be measured if the autoencoder reads before or after the final norm."""
+    has_norm = not isinstance(vit.family.final_norm(vit.model), nn.Identity)
+    fits_both = {RESID_POST, NORM_OUT} <= set(sae.trained_at.sites)
+    return setup.vit_site == AUTO and fits_both and layer == vit.n_layers and has_norm
