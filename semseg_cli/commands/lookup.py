@@ -15,6 +15,7 @@ from semseg_cli.commands.recording import (
     shared_meta,
 )
 from semseg_cli.commands.same_settings import require_same_settings
+from semseg_cli.errors import UsageError
 from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.latent_groups import latent_groups
 from semseg_cli.experiment.result_files import write_stats
@@ -40,6 +41,10 @@ from semseg_cli.show.tables import plain_number
 def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
     """Chooses latents: a folder with lookup.csv per scale, tracking, a table."""
     require_same_settings(base, choice, output)
+    if choice.max_group is not None and not choice.tries_edits:
+        raise UsageError(
+            "--max-group is given: groups grow by what edits do, give --select cause or causal"
+        )
     store = open_store(output)
     setup = narrow(base, Setup)
     # F1 does not depend on the scale: one table serves all.

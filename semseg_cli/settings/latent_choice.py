@@ -120,10 +120,3 @@ class Choose(Selection, Scaled):
         None, "Find each class's smallest group of at most this many latents that does what its "
         "best one does, and judge it on --imgs-split (groups.csv; takes a causal rule).", ge=1,
     )  # fmt: skip
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_group is not None and not self.tries_edits:
-            raise ValueError(
-                "max_group is given: groups grow by what edits do, give --select cause or causal"
-            )
