@@ -37,9 +37,9 @@ def interval_notes(
         )
     if thin:
         notes.append(
-            f"No interval from fewer than {MIN_IMAGES} {units}, or where few hold nearly all "
-            f"patches: 2/3 {'groups' if units == 'groups' else 'img'} is a change in 2 of the 3 "
-            "that have the class."
+            f"No interval from fewer than {MIN_IMAGES} {units}, where few hold nearly all "
+            f"patches, or where all are alike: 2/3 {'groups' if units == 'groups' else 'img'} is "
+            "a change in 2 of the 3 that have the class."
         )
     few = [row[first] for row, key in sure if _n_images(row, key) < FEW_IMAGES and first in row]
     if few:

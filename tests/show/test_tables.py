@@ -149,8 +149,8 @@ def test_summary_is_pinned() -> None:
         "                4 img  4 img        4 img   4 img   4 img\n"
         "Protocol class, 4 images, 2 classes. macro: mean over classes; pooled: over\n"
         "patches.\n"
-        "No interval from fewer than 5 images, or where few hold nearly all patches: 2/3\n"
-        "img is a change in 2 of the 3 that have the class.\n"
+        "No interval from fewer than 5 images, where few hold nearly all patches, or\n"
+        "where all are alike: 2/3 img is a change in 2 of the 3 that have the class.\n"
     )
 
 
