@@ -14,7 +14,6 @@ from semseg_cli.data.layouts.layout import (
     require_split,
 )
 
-LISTS = "ImageSets/Segmentation"
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
@@ -22,29 +21,38 @@ CLASS_NAMES = (
 )  # fmt: skip
 
 
-def _check_split(root: Path, split: str) -> None:
-    require_split(root / LISTS, split, (path.stem for path in (root / LISTS).glob("*.txt")))
+def voc_layout(name: str, masks: str, lists: str, labels: LabelMap) -> Layout:
+    """A layout with pictures in JPEGImages/, and names listed per split as VOC has them."""
 
+    def check_split(root: Path, split: str) -> None:
+        require_split(root / lists, split, (path.stem for path in (root / lists).glob("*.txt")))
 
-def _read(root: Path, split: str, _n_classes: int | None) -> Found:
-    lines = read_lines(root / LISTS / f"{split}.txt", "expected one name per line")
-    images, masks = (by_stem(pictures_in(root / p)) for p in ("JPEGImages", "SegmentationClass"))
-    names = sorted({line.split()[0] for line in lines})
-    return Found(
-        entries=tuple(Entry(name, images.get(name), masks.get(name)) for name in names),
-        labels=LabelMap(
-            CLASS_NAMES, ignored=(0, 255), source="the 20 classes, 0 background and 255 void of VOC"
-        ),
-        rule=f"every name in {LISTS}/{split}.txt needs a file in JPEGImages/ and one in "
-        "SegmentationClass/",
+    def read(root: Path, split: str, _n_classes: int | None) -> Found:
+        lines = read_lines(root / lists / f"{split}.txt", "expected one name per line")
+        images, masked = (by_stem(pictures_in(root / part)) for part in ("JPEGImages", masks))
+        names = sorted({line.split()[0] for line in lines})
+        return Found(
+            entries=tuple(Entry(one, images.get(one), masked.get(one)) for one in names),
+            labels=labels,
+            rule=f"every name in {lists}/{split}.txt needs a file in JPEGImages/ and one in "
+            f"{masks}/",
+        )
+
+    return Layout(
+        name=name,
+        needs=f"JPEGImages/, {masks}/ and {lists}/",
+        is_at=has_folders("JPEGImages", masks, lists),
+        splits=lambda root: {"training": "train", "validation": "val"},
+        check_split=check_split,
+        read=read,
     )
 
 
-LAYOUT = Layout(
-    name="voc2012",
-    needs=f"JPEGImages/, SegmentationClass/ and {LISTS}/",
-    is_at=has_folders("JPEGImages", "SegmentationClass", LISTS),
-    splits=lambda root: {"training": "train", "validation": "val"},
-    check_split=_check_split,
-    read=_read,
+LAYOUT = voc_layout(
+    "voc2012",
+    "SegmentationClass",
+    "ImageSets/Segmentation",
+    LabelMap(
+        CLASS_NAMES, ignored=(0, 255), source="the 20 classes, 0 background and 255 void of VOC"
+    ),
 )
