@@ -53,15 +53,12 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
             return
         check_method(session, method, reused)
         image_groups(session)
-        datasets = datasets_of(session, method)
+        datasets = datasets_of(session, [method], reused)
         refuse_overlap(session, method)
         warn_of_seen(session)
         if not is_lead():
             run(session, [method], reused, progress)
             return
-        known = {(one["role"], one["digest"]) for one in datasets}
-        of_lookups = [one.dataset for one in reused.values() if one.dataset]
-        datasets += [one for one in of_lookups if (one["role"], one["digest"]) not in known]
         shared = {**shared_meta(session, output, datasets), "protocol": setup.protocol}
         planned = planned_runs(session.setup, method, reused, output.run_name)
         with recorded(planned, shared, output, store) as folders:

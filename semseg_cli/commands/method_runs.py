@@ -1,6 +1,6 @@
 """The runs of methods: what is known before they begin, and what they leave in their folders."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from semseg_cli.commands.recording import Planned, dataset_meta, settings_of
@@ -17,8 +17,20 @@ from semseg_cli.settings.methods import Method
 from semseg_cli.show.tables import plain_number
 
 
-def datasets_of(session: Session, method: Method) -> list[dict[str, Any]]:
-    """The images that a run depends on, as run.json has them."""
+def datasets_of(
+    session: Session, methods: Sequence[Method], reused: Mapping[str, Reused]
+) -> list[dict[str, Any]]:
+    """The images that runs depend on, those that a lookup was chosen on among them, as run.json
+    has them; each once."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    own = [one for method in methods for one in _own_datasets(session, method)]
+    given = [one.dataset for one in reused.values() if one.dataset]
+    for one in (*own, *given):
+        found.setdefault((one["role"], one["digest"]), one)
+    return list(found.values())
+
+
+def _own_datasets(session: Session, method: Method) -> list[dict[str, Any]]:
     computes = method.needs_statistics and session.is_missing_stats
     used = [dataset_meta(session.dataset, "evaluation")]
     if method.looks_up or computes or method.n_more_passes:

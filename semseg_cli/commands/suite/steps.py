@@ -112,7 +112,7 @@ def _run_group(
     planned = [one for method in methods for one in planned_runs(work.setup, method, reused)]
     owners = [method for method in methods for _ in method.scale]
     shared = {
-        **shared_meta(work.session, work.output, _datasets(work, methods, reused)),
+        **shared_meta(work.session, work.output, datasets_of(work.session, methods, reused)),
         "protocol": work.setup.protocol,
     }
     with recorded(planned, shared, work.output, work.store) as folders:
@@ -125,15 +125,6 @@ def _run_group(
     if work.store is not None:
         finish(folders)
     return list(folders)
-
-
-def _datasets(
-    work: Work, methods: Sequence[Method], reused: Mapping[str, Reused]
-) -> list[dict[str, Any]]:
-    """The images that runs depend on, those that a lookup was chosen on among them."""
-    own = [one for method in methods for one in datasets_of(work.session, method)]
-    given = [one.dataset for one in reused.values() if one.dataset]
-    return list({(one["role"], one["digest"]): one for one in (*given, *own)}.values())
 
 
 def _calibrated(
