@@ -24,8 +24,8 @@ FIXED, DRAWN = Side(ONE), Side(6 * OTHER, DRAWS, is_drawn=True)
 
 @pytest.mark.parametrize("scope", ["macro", "pooled"])
 def test_fixed_runs_are_paired_and_drawn_ones_hold_their_luck(scope: Scope) -> None:
-    paired = {"macro": macro_differences, "pooled": pooled_differences}[scope]
-    assert side_differences(FIXED, Side(OTHER), scope) == paired(ONE, OTHER)
+    paired = macro_differences(ONE, OTHER) if scope == "macro" else pooled_differences(ONE, OTHER)
+    assert side_differences(FIXED, Side(OTHER), scope) == paired
     want = control_differences(ONE, 6 * OTHER, DRAWS, scope=scope)
     assert side_differences(FIXED, DRAWN, scope) == want
 
