@@ -112,8 +112,10 @@ RUNS = (
         "Magnitude of the scale at which the macro target change first reaches one half, by linear "
         "interpolation between the scales of the command and 0 (the clean image, or the ablation "
         "where scale 0 was run); none where the curve stays below one half up to `curve_end`, "
-        "which tables show as > that scale.",
+        "which tables show as > that scale. Its interval is where the upper and the lower end of "
+        "the curve's intervals reach one half; an end beyond `curve_end` is left out.",
         unit="scale",
+        has_interval=True,
     ),
     Metric(
         "curve_area",
