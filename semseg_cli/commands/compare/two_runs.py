@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from semseg_cli.commands.compare.artifacts import Artifacts
+from semseg_cli.commands.compare.difference_notes import tests, untested
 from semseg_cli.commands.compare.like_with_like import Units, pair
-from semseg_cli.commands.compare.notes import captions, tests, untested
+from semseg_cli.commands.compare.notes import captions
 from semseg_cli.commands.compare.outcomes_apart import outcome_values
 from semseg_cli.commands.compare.table_of_runs import comparison_rows, differing
 from semseg_cli.commands.compare.which_runs import Candidates

@@ -168,11 +168,20 @@ def _too_few_draws(gap: Gap, is_shared: bool, can_draw: bool) -> str:
     if gap.n_draws >= n_needed:
         return ""
     draws = "one draw" if gap.n_draws == 1 else f"{gap.n_draws} draws"
-    of_what = "for all classes" if is_shared else f"over {gap.n_classes:.2g} equal classes"
-    why = f"{draws} {of_what} cannot tell skill from luck"
+    why = f"{draws} {_of_what(gap.n_classes, is_shared)} cannot tell skill from luck"
     if can_draw:
         return f"{why}: run the control with --draws {n_needed}"
     return f"{why}, and this control has no --draws: compare over more classes"
+
+
+def _of_what(n_classes: float, is_shared: bool) -> str:
+    if is_shared:
+        return "for all classes"
+    if n_classes == 1:
+        return "of one class"
+    if n_classes == int(n_classes):
+        return f"over {n_classes:.0f} classes"
+    return f"over classes as good as {n_classes:.2g} equal ones"
 
 
 def draws_needed(n_classes: float, is_shared: bool) -> int:
