@@ -10,6 +10,12 @@ from semseg_cli.runs.inference.answers import (
     bounds_text,
     mark,
 )
+from semseg_cli.runs.inference.calibrated import (
+    Calibrated,
+    calibrated_difference,
+    calibrated_score,
+    no_edit,
+)
 from semseg_cli.runs.inference.combined import Term, combined_interval, gap_intervals, mean_of
 from semseg_cli.runs.inference.controls import (
     control_class_differences,
@@ -37,12 +43,15 @@ from semseg_cli.runs.inference.rates import rate_intervals, rates_of, sum_groups
 
 __all__ = [
     "MEASURES",
+    "Calibrated",
     "Difference",
     "Interval",
     "Term",
     "Test",
     "benjamini_hochberg",
     "bounds_text",
+    "calibrated_difference",
+    "calibrated_score",
     "class_differences",
     "class_intervals",
     "combined_interval",
@@ -59,6 +68,7 @@ __all__ = [
     "mean_intervals",
     "mean_of",
     "measure",
+    "no_edit",
     "pooled",
     "pooled_differences",
     "pooled_intervals",
