@@ -11,7 +11,7 @@ from semseg_cli.settings.latent_choice import Choose, LatentChoice, Scaled
 from semseg_cli.settings.methods import Ablate, AutoFeat, HeadDirection, Insert, MeanDiff, Method
 
 QUICK_IMAGES = 100
-NULL_SAES: tuple[Control, ...] = ("pca", "random")
+NULL_SAES: tuple[Control, ...] = ("pca", "random", "shuffled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +103,10 @@ class Suite(NullChoice, LatentChoice, Scaled):
         n_images = setup.images or (QUICK_IMAGES if self.quick else None)
         return narrow(setup, Setup, images=n_images)
 
+    def null_sae(self, control: Control) -> Method:
+        """The claims of a null SAE, whose latents are chosen as those of the given one."""
+        return narrow(self, AutoFeat, scale=(self.at,), lookup=None, control=control)
+
     def groups(self, lookup: str) -> dict[str, tuple[Method, ...]]:
         """The methods in the order in which they run, those of a group in one pass over the
         images; `lookup` has the latents."""
@@ -121,12 +125,7 @@ class Suite(NullChoice, LatentChoice, Scaled):
                 OtherClass(**own),
                 NextBest(**own),
             ),
-            **{
-                f"null SAE {control}": (
-                    narrow(self, AutoFeat, scale=(self.at,), lookup=None, control=control),
-                )
-                for control in NULL_SAES
-            },
+            **{f"null SAE {control}": (self.null_sae(control),) for control in NULL_SAES},
             "directions": (
                 MeanDiff(**own),
                 MeanDiff(match="project"),

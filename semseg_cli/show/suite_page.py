@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli import __version__
-from semseg_cli.runs.contents import params_of
+from semseg_cli.runs.contents import null_sae_of, params_of
 from semseg_cli.runs.folder import CLASSES_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show import html_parts as parts
@@ -49,7 +49,7 @@ def _curve(suite: Finished) -> list[RunFolder]:
     return [
         folder
         for folder in suite.runs.values()
-        if folder.meta["digests"] == own["digests"]
+        if null_sae_of(folder) == "none"
         and (folder.meta["method"] == own["method"] or folder.meta["command"] == "ablate")
     ]
 

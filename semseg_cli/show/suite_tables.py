@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from semseg_cli.runs.against import verdicts
 from semseg_cli.runs.claims import headline_of, reach_note
-from semseg_cli.runs.contents import is_chosen_on_evaluation
+from semseg_cli.runs.contents import is_chosen_on_evaluation, null_sae_of
 from semseg_cli.runs.folder import CALIBRATION_FILE, PER_IMAGE_FILE, RunFolder
 from semseg_cli.runs.groups import sampling_notes
 from semseg_cli.runs.metrics import CALIBRATION, RUNS, shown
@@ -95,8 +95,7 @@ def verdict_notes(suite: Finished) -> list[str]:
     others |= {
         name: folder
         for name, folder in suite.runs.items()
-        if folder.meta["method"] == own["method"]
-        and folder.meta["digests"].get("sae") != own["digests"].get("sae")
+        if folder.meta["method"] == own["method"] and null_sae_of(folder) != "none"
     }
     return verdicts(suite.own_folder, {n: others[n] for n in suite.runs if n in others})
 

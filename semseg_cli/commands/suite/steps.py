@@ -19,16 +19,19 @@ from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.random_edits import other_classes
 from semseg_cli.errors import NoLatents, SemsegError
 from semseg_cli.experiment.choose_latents import check_method, choose_latents
+from semseg_cli.experiment.dictionary_facts import facts_of
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.nulls import measure_nulls
 from semseg_cli.experiment.result_files import write_evidence, write_stats
 from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.samples import refuse_overlap
+from semseg_cli.experiment.splicing import spliced
 from semseg_cli.progress import Progress
 from semseg_cli.runs.calibration import calibrate, n_causal, n_judged
 from semseg_cli.runs.claims import calibration_text
-from semseg_cli.runs.folder import CALIBRATION_FILE, LOOKUP_FILE, RunFolder
+from semseg_cli.runs.folder import CALIBRATION_FILE, LOOKUP_FILE, SPLICE_FILE, RunFolder
 from semseg_cli.runs.lookup_csv import Reused, lookup_text, read_lookup, read_runners_up
+from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.controls import NextBest, OtherClass
 from semseg_cli.settings.methods import AutoFeat, Method
 
@@ -120,7 +123,7 @@ def _run_group(
         for folder, method, outcome in zip(folders, owners, outcomes, strict=True):
             made = _calibrated(work, folder, method, outcome, progress)
             write_run(folder, method, made)
-            if _is_claim(work, method, outcome) and not method.has_other_latents:
+            if _is_claim(work, method, outcome) and method.null_sae == "none":
                 _add_examples(work, folder, outcome)
     if work.store is not None:
         finish(folders)
@@ -130,8 +133,8 @@ def _run_group(
 def _calibrated(
     work: Work, folder: RunFolder, method: Method, outcome: Outcome, progress: Progress
 ) -> Outcome:
-    """The outcome with how many classes it is claimed for, where the latents are the class's own
-    at the scale of claims; the evidence goes into the folder."""
+    """The outcome with how many classes it is claimed for, and what its SAE is by itself, where the
+    latents are the class's own at the scale of claims; the evidence goes into the folder."""
     if not _is_claim(work, method, outcome):
         return outcome
     assert outcome.lookup_csv is not None
@@ -139,8 +142,11 @@ def _calibrated(
     evidence = measure_nulls(outcome.session, latents, work.suite.at, work.nulls, progress)
     standings = calibrate(evidence, work.setup.min_patches)
     folder.write(CALIBRATION_FILE, calibration_text(standings).encode())
-    write_evidence(folder, evidence)
+    write_evidence(folder, evidence, outcome.session.dataset.names)
+    splicing = spliced(outcome.session, progress)
+    folder.write(SPLICE_FILE, csv_text(splicing.class_rows).encode())
     numbers = {"n_causal": float(n_causal(standings)), "n_judged": float(n_judged(standings))}
+    numbers |= facts_of(outcome.session, splicing)
     report = replace(outcome.report, extra={**outcome.report.extra, **numbers})
     return replace(outcome, report=report)
 

@@ -4,6 +4,7 @@ far apart two dictionaries are in that.
 Edits and nulls are counted on images that show the class; nulls on some of them, drawn at random.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from semseg_cli.runs.inference.answers import LEAST_WIDTH, Difference, Interval,
 from semseg_cli.runs.inference.combined import Term, combined_interval
 from semseg_cli.runs.inference.controls import draws_needed, gaps_of
 from semseg_cli.runs.inference.luck import Gap, over_both_draws, over_draws
+from semseg_cli.runs.inference.rates import sum_groups
 from semseg_cli.typed import typed
 
 METHOD = "t: draws and images"
@@ -32,11 +34,20 @@ class Calibrated:
         own_bc4, null_bc4 = self.own_bc4[:, kept_c], self.null_bc4[:, kept_c]
         return Calibrated(own_bc4, null_bc4, self.draws_rc4[:, kept_c])
 
+    def by_group(self, groups: Sequence[str]) -> "Calibrated":
+        """The same with the images of each group as one."""
+        own_gc4, null_gc4 = sum_groups(self._own_bc4, groups), sum_groups(self.null_bc4, groups)
+        return Calibrated(own_gc4, null_gc4, self.draws_rc4)
+
+    @property
+    def _own_bc4(self) -> Int64[np.ndarray, "b c 4"]:
+        """As nulls: on images with the class."""
+        return self.own_bc4 * (self.own_bc4[..., :1] > 0)
+
     @property
     def gap(self) -> Gap:
         """The mean over the classes of their own score minus their nulls'."""
-        own_bc4 = self.own_bc4 * (self.own_bc4[..., :1] > 0)  # as nulls: on images with the class
-        return gaps_of(own_bc4, self.null_bc4, self.draws_rc4, "macro")["selectivity"]
+        return gaps_of(self._own_bc4, self.null_bc4, self.draws_rc4, "macro")["selectivity"]
 
 
 def calibrated_score(one: Calibrated) -> Interval:
