@@ -105,7 +105,8 @@ def _run_matched(
     """
     used_b = wanted_bk.any(dim=1)
     dataset = session.dataset.subset(torch.nonzero(used_b).flatten().tolist())
-    own, rest = (next(edits),), tuple(islice(edits, AT_ONCE))
+    own: tuple[Edit, ...] = (next(edits),)
+    rest = tuple(islice(edits, AT_ONCE))
     found, by_image = [], np.zeros((*wanted_bk.shape, 4), dtype=np.int64)
     while own or rest:
         given = [

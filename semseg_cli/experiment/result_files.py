@@ -65,7 +65,7 @@ def matched_frame(evidence: Evidence, images: Sequence[str]) -> pd.DataFrame:
     """Counts of matched peers, summed over them, in the form of per_image.parquet: one row for each
     image that was sampled for a class."""
     rows_n, columns_n = np.nonzero(evidence.matched_bk4[..., 0])
-    names = pd.Categorical.from_codes(rows_n, categories=list(images))
+    names = pd.Categorical([images[row] for row in rows_n.tolist()], categories=list(images))
     counts_n4 = evidence.matched_bk4[rows_n, columns_n]
     class_ids = np.array(evidence.class_ids, dtype=np.int64)[columns_n]
     counted = dict(zip(COUNTED, counts_n4.T, strict=True))

@@ -7,6 +7,7 @@ head, so that clean predictions are the same. No torch in here.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
@@ -54,6 +55,14 @@ class Dictionary:
     def null_sae(self) -> str:
         """Which null SAE it is; `GIVEN` for a given one."""
         return null_sae_of(self.folder)
+
+
+def named(folder: RunFolder, given: str = "") -> Dictionary:
+    """The dictionary of a run; a given one is called `given`, else by its file."""
+    null = null_sae_of(folder)
+    if null != GIVEN:
+        return Dictionary(NAMES[null], folder)
+    return Dictionary(given or Path(params_of(folder)["sae_ckpt"]).name, folder)
 
 
 @dataclass(frozen=True)

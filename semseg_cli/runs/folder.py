@@ -44,6 +44,7 @@ CALIBRATION_FILE = "calibration.csv"
 NULLS_FILE = "nulls.parquet"  # what every null did to every class
 MATCHED_FILE = "matched_per_image.parquet"  # what matched peers did together, image by image
 DICTIONARIES_FILE = "dictionaries.csv"  # one row per autoencoder
+RANKED_FILE = "dictionaries.json"  # the same with what is said of it
 SUITE_FILE = "suite.csv"  # one row per run
 CARD_FILE = "card.md"
 SUITE_PAGE_FILE = "suite.html"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from semseg_cli.runs.dictionaries import GIVEN, Dictionary, Ranking
-from semseg_cli.runs.folder import SPLICE_FILE
+from semseg_cli.runs.folder import SPLICE_FILE, RunFolder
 from semseg_cli.runs.metrics import DICTIONARIES
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show.run_notes import listed
@@ -76,7 +76,7 @@ def _lost(ranking: Ranking) -> list[str]:
     """The classes that the reconstructions of the given dictionaries lose."""
     found = []
     for one in ranking.dictionaries:
-        names = lost_classes(one)
+        names = lost_classes(one.folder)
         if names and one.null_sae == GIVEN:
             found.append(
                 f"{label(one, ranking.dictionaries)} cannot explain {listed(names)}: its "
@@ -85,8 +85,7 @@ def _lost(ranking: Ranking) -> list[str]:
     return found
 
 
-def lost_classes(one: Dictionary) -> list[str]:
+def lost_classes(folder: RunFolder) -> list[str]:
     """The classes most of whose patches the reconstruction does not keep."""
-    path = one.folder.path / SPLICE_FILE
-    rows = read_rows(path) if path.exists() else []
+    rows = read_rows(folder.path / SPLICE_FILE)
     return [str(row["class_name"]) for row in rows if row.get("lost")]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from semseg_cli import tracking
 from semseg_cli.commands.method_runs import datasets_of, planned_runs, write_run
 from semseg_cli.commands.recording import (
     Planned,
@@ -21,6 +22,7 @@ from semseg_cli.errors import NoLatents, SemsegError
 from semseg_cli.experiment.choose_latents import check_method, choose_latents
 from semseg_cli.experiment.dictionary_facts import facts_of
 from semseg_cli.experiment.examples import add_examples
+from semseg_cli.experiment.latent_groups import latent_groups
 from semseg_cli.experiment.nulls import measure_nulls
 from semseg_cli.experiment.result_files import write_evidence, write_stats
 from semseg_cli.experiment.run import Outcome, run
@@ -29,7 +31,13 @@ from semseg_cli.experiment.splicing import spliced
 from semseg_cli.progress import Progress
 from semseg_cli.runs.calibration import calibrate, n_causal, n_judged
 from semseg_cli.runs.claims import calibration_text
-from semseg_cli.runs.folder import CALIBRATION_FILE, LOOKUP_FILE, SPLICE_FILE, RunFolder
+from semseg_cli.runs.folder import (
+    CALIBRATION_FILE,
+    GROUPS_FILE,
+    LOOKUP_FILE,
+    SPLICE_FILE,
+    RunFolder,
+)
 from semseg_cli.runs.lookup_csv import Reused, lookup_text, read_lookup, read_runners_up
 from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.controls import NextBest, OtherClass
@@ -53,6 +61,10 @@ def choose(work: Work, progress: Progress) -> RunFolder:
         rows = choose_latents(session, choice, progress)[work.suite.at]
         folders[0].write(LOOKUP_FILE, lookup_text(rows).encode())
         write_stats(folders[0], session.pipeline)
+        if choice.max_group is not None:
+            n_most, at = choice.select_images, work.suite.at
+            found = latent_groups(session, {at: rows}, choice.max_group, n_most, progress)
+            folders[0].write(GROUPS_FILE, csv_text(found[at]).encode())
     if work.store is not None:
         finish(folders)
     return folders[0]
@@ -61,6 +73,13 @@ def choose(work: Work, progress: Progress) -> RunFolder:
 def lookup_of(source: str, tracking_uri: str | None) -> Reused:
     """The latents that a suite uses, from a run of its own or the user's."""
     return read_reused(source, tracking_uri)
+
+
+def upload_rest(done: Mapping[str, RunFolder], store: str) -> None:
+    """Tracks the runs of a suite that did not track, or whose store failed."""
+    for one in done.values():
+        if not one.meta["uploaded"]:
+            tracking.upload(one, store)
 
 
 def impossible(

@@ -74,5 +74,9 @@ DICTIONARIES = (
            unit="difference of shares"),
     Metric("null_sae", "Which null SAE it is; empty for a given one.", unit="name", digits=None),
     Metric("site", "Where in the block it reads.", unit="name", digits=None),
+    Metric("n_dictionaries", "Of a suite of several: dictionaries that are ranked, null SAEs among "
+           "them.", unit="dictionaries", digits=0),
+    Metric("n_first", "Of a suite of several: those of them that share the first rank.",
+           unit="dictionaries", digits=0),
     Metric("folder", "The run folder of its latents' edits.", unit="name", digits=None),
 )  # fmt: skip
