@@ -63,7 +63,8 @@ def sources_of(given: Sequence[str]) -> list[tuple[str, bool]]:
         fitting = sorted(glob.glob(str(path)))
         if not fitting:
             raise UsageError(f"--sae-ckpt {source!r} fits no file: check the folder")
-        found = {**dict.fromkeys(fitting, True), **found}
+        for path_found in fitting:
+            found.setdefault(path_found, True)
     return list(found.items())
 
 
