@@ -24,6 +24,7 @@ from semseg_cli.settings.options import (
 from semseg_cli.settings.output import Checkup, Format, Output, Recorded, Shown, Ui
 from semseg_cli.settings.suite import Suite, SuiteSetup
 from semseg_cli.settings.training import KeepStats, Training
+from semseg_cli.streams import guard
 
 app = typer.Typer(
     name="semseg-cli",
@@ -187,7 +188,8 @@ def upload(
     from semseg_cli.tracking.store_address import public
 
     for folder in folders:
-        tracking.upload(RunFolder(folder), tracking_uri)
+        with console.showing_warnings():
+            tracking.upload(RunFolder(folder), tracking_uri)
         console.say(f"Uploaded: {folder} to {public(RunFolder(folder).meta['tracking_uri'])}")
 
 
@@ -265,6 +267,7 @@ def presets_show(name: Annotated[str, typer.Argument(help="Name of a preset.")])
 def run(args: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 known failure, 2 wrong usage, 130 interrupted."""
     listen()
+    guard()
     logging.getLogger("semseg_cli").addHandler(logging.NullHandler())
     logging.raiseExceptions = False  # a full disk must not print over the one sentence
     run_to_end(lambda: app(args=args))

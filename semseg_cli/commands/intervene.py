@@ -6,7 +6,7 @@ from typing import Any
 from semseg_cli.commands.method_runs import datasets_of, planned_runs, write_run
 from semseg_cli.commands.next_steps import compare_commands, print_where
 from semseg_cli.commands.opening import open_parts, open_store, print_plan
-from semseg_cli.commands.recording import finish, recorded, shared_meta
+from semseg_cli.commands.recording import recorded, require_tracked, shared_meta
 from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.commands.same_settings import require_same_settings
 from semseg_cli.experiment.choose_latents import check_method
@@ -67,8 +67,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
                 write_run(folder, method, outcome)
             _draw(outcomes, folders, output)
     _print_outcomes(method, outcomes, folders, output, setup.dtype)
-    if store is not None:
-        finish(folders)
+    require_tracked(folders)
     print_where(folders, store, output, compare_commands(store, folders))
 
 

@@ -9,8 +9,8 @@ from semseg_cli.commands.opening import open_parts, open_store, print_plan
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
-    finish,
     recorded,
+    require_tracked,
     settings_of,
     shared_meta,
 )
@@ -85,8 +85,7 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
             is_choosing = split == session.lookup_dataset.split
             made = groups_table(groups[scale], split, is_choosing=is_choosing)
             console.show(made, output.format)
-    if store is not None:
-        finish(folders)
+    require_tracked(folders)
     use = [f"Use:     semseg-cli auto-feat --lookup {folder.path}" for folder in folders]
     if groups:
         use += [f"Groups:  semseg-cli auto-feat --lookup {f.path / GROUPS_FILE}" for f in folders]

@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -14,14 +15,15 @@ import torch
 
 from semseg_cli import __version__, tracking
 from semseg_cli.commands.doctor.findings import copy_findings
+from semseg_cli.commands.next_steps import argument
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
-from semseg_cli.interrupts import Terminated, settle
+from semseg_cli.interrupts import Terminated, held, released, settle, was_asked
 from semseg_cli.ranks.ending import explained
 from semseg_cli.ranks.group import n_ranks
-from semseg_cli.runs.folder import LOG_FILE, SETTINGS_FILE, RunFolder, make_run_folder, now
+from semseg_cli.runs.folder import LOG_FILE, SETTINGS_FILE, RunFolder, make_run_folder
 from semseg_cli.settings.base import Settings
 from semseg_cli.settings.entries import flatten
 from semseg_cli.settings.output import Recorded, Shown
@@ -87,50 +89,101 @@ def dataset_meta(dataset: Dataset, role: str) -> dict[str, Any]:
     }
 
 
+class Folders(list[RunFolder]):
+    """The folders of the runs of a block, and why the store lacks some of those that finished."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[str] = []
+
+
 @contextmanager
 def recorded(
     planned: Sequence[Planned], shared: Mapping[str, Any], output: Recorded, store: str | None
-) -> Iterator[list[RunFolder]]:
-    """Runs a block as these runs, in new folders: logs into them and marks how they end.
+) -> Iterator[Folders]:
+    """Runs a block as these runs, in new folders: logs into them, marks how they end, tracks them.
 
     Ctrl-C and SIGTERM end them as KILLED, any other exception as FAILED, in the folder and in the
-    store; it goes on its way. Finished runs are only marked: `finish` sends them to the store.
+    store; it goes on its way. A signal interrupts the block, but not what is noted of it. What the
+    store does not take is no failure of the block: `require_tracked` tells it.
     """
-    folders: list[RunFolder] = []
+    folders = Folders()
     handlers: list[logging.Handler] = []
+    with held():
+        try:
+            _begin(folders, handlers, planned, shared, output)
+            if store is not None:
+                tracking.start(store, folders)
+            with _system_metrics(folders[0]), released():
+                yield folders
+            _end(folders, "FINISHED", None, handlers)
+        except BaseException as caught:
+            error = _stop(caught, folders, handlers, store, quiet=output.quiet)
+            if error is not caught:
+                raise error from caught
+            raise
+        if store is not None:
+            folders.errors += _finish(folders)
+
+
+def _begin(
+    folders: Folders,
+    handlers: list[logging.Handler],
+    planned: Sequence[Planned],
+    shared: Mapping[str, Any],
+    output: Recorded,
+) -> None:
+    """Makes the folders, with what is known before anything is computed."""
+    for one in planned:
+        folders.append(make_run_folder(output.dump_to, {**shared, **one.meta}))
+        folders[-1].write(SETTINGS_FILE, tomli_w.dumps(dict(one.settings)).encode())
+        copy_findings(folders[-1], shared["digests"], one.settings)
+        handlers.append(_log_into(folders[-1].path / LOG_FILE))
+    typed = " ".join(public(word) for word in sys.argv[1:])
+    log.info("semseg-cli %s, torch %s: %s", __version__, torch.__version__, typed)
+    if n_ranks() > 1:
+        log.info("rank 0 of %d: what follows counts its own images", n_ranks())
+    for dataset in shared["datasets"]:
+        for bad in dataset.get("skipped", []):
+            log.info("skipped %s of %s: %s", bad["image"], dataset["split"], bad["reason"])
+
+
+def _stop(
+    caught: BaseException,
+    folders: Folders,
+    handlers: Sequence[logging.Handler],
+    store: str | None,
+    *,
+    quiet: bool,
+) -> BaseException:
+    """Marks runs that have not finished, in the store too; the error that is the reason."""
+    kind = was_asked()  # what a signal interrupts may make another error of it
+    settle(is_final=n_ranks() > 1)
+    error = explained(caught)
+    if kind is not None and not isinstance(error, SemsegError | KeyboardInterrupt):
+        error = kind()
+    reason = _reason(error)
+    status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+    log.error("%s: %s", status, reason)
+    _end(folders, status, reason, handlers)
+    if store is not None:
+        track(folders)  # the error that ended the runs is the one to show
+    if status == "KILLED" and folders:
+        kept = "\n".join(str(folder.path) for folder in folders)
+        say(f"Stopped ({reason}): the run is marked as KILLED in\n{kept}", quiet=quiet)
+    return error
+
+
+def _finish(folders: Folders) -> list[str]:
+    """Sends finished runs to the store; a user may have enough of waiting for it."""
     try:
-        for one in planned:
-            folders.append(make_run_folder(output.dump_to, {**shared, **one.meta}))
-            folders[-1].write(SETTINGS_FILE, tomli_w.dumps(dict(one.settings)).encode())
-            copy_findings(folders[-1], shared["digests"], one.settings)
-            handlers.append(_log_into(folders[-1].path / LOG_FILE))
-        typed = " ".join(public(word) for word in sys.argv[1:])
-        log.info("semseg-cli %s, torch %s: %s", __version__, torch.__version__, typed)
-        if n_ranks() > 1:
-            log.info("rank 0 of %d: what follows counts its own images", n_ranks())
-        for dataset in shared["datasets"]:
-            for bad in dataset.get("skipped", []):
-                log.info("skipped %s of %s: %s", bad["image"], dataset["split"], bad["reason"])
-        if store is not None:
-            tracking.start(store, folders)
-        with _system_metrics(folders[0]):
-            yield folders
-    except BaseException as caught:
-        settle(is_final=n_ranks() > 1)
-        error = explained(caught)
-        reason = _reason(error)
-        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-        log.error("%s: %s", status, reason)
-        _end(folders, status, reason, handlers)
-        if store is not None:
-            track(folders)  # the error that ended the runs is the one to show
-        if status == "KILLED" and folders:
-            kept = "\n".join(str(folder.path) for folder in folders)
-            say(f"Stopped ({reason}): the run is marked as KILLED in\n{kept}", quiet=output.quiet)
-        if error is not caught:
-            raise error from caught
+        return track(folders)
+    except KeyboardInterrupt:
+        settle()
+        paths = [argument(folder.path) for folder in folders if not folder.meta["uploaded"]]
+        command = shlex.join(["semseg-cli", "upload", *paths])
+        say(f"Stopped: the results are whole; finish tracking with `{command}`.")
         raise
-    _end(folders, "FINISHED", None, handlers)
 
 
 def _system_metrics(folder: RunFolder) -> AbstractContextManager[None]:
@@ -162,6 +215,7 @@ def _end(
     reason: str | None,
     handlers: Sequence[logging.Handler],
 ) -> None:
+    """Marks how runs have ended; those that have finished stay so."""
     log.info("ended: %s", status)
     for handler in handlers:
         log.removeHandler(handler)
@@ -169,29 +223,12 @@ def _end(
             handler.close()
     for folder in folders:
         try:
-            folder.update(status=status, reason=reason, ended=now())
+            if folder.meta["status"] != "FINISHED":
+                folder.mark(status, reason)
         except SemsegError:
             if status == "FINISHED":
                 raise
             log.error("%s could not be marked as %s", folder.path, status)
-
-
-def finish(folders: Sequence[RunFolder]) -> None:
-    """Sends finished runs to the store.
-
-    Raises:
-        StoreError: the store did not take all of them; the folders are kept and can be uploaded.
-        KeyboardInterrupt: a user had enough of waiting; the same holds.
-    """
-    try:
-        errors = track(folders)
-    except KeyboardInterrupt:
-        settle()
-        paths = " ".join(str(folder.path) for folder in folders if not folder.meta["uploaded"])
-        say(f"Stopped: the results are whole; finish tracking with `semseg-cli upload {paths}`.")
-        raise
-    if errors:
-        raise StoreError(" ".join(errors))
 
 
 def track(folders: Sequence[RunFolder]) -> list[str]:
@@ -204,3 +241,9 @@ def track(folders: Sequence[RunFolder]) -> list[str]:
             log.error("%s", error)
             errors.append(str(error))
     return errors
+
+
+def require_tracked(folders: Folders) -> None:
+    """Raises a StoreError where the store lacks a finished run: its folder can be uploaded."""
+    if folders.errors:
+        raise StoreError(" ".join(folders.errors))

@@ -41,8 +41,10 @@ def probe(uri: str) -> None:
 
 
 def open_client(uri: str, *, write: bool) -> Any:
-    """MLflow's client of a store. A SQLite store is made, or brought up to date, before it is opened
-    for writing; for reading it is opened as it is, or not at all.
+    """MLflow's client of a store.
+
+    A SQLite store is made, or brought up to date, before it is opened for writing; for reading it
+    is opened as it is, or not at all.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -329,4 +329,3 @@ def _copy(source: Path, target: Path) -> None:
 
     with closing(connect(source)) as one, closing(sqlite3.connect(target)) as other:
         one.backup(other, progress=wait)
-
