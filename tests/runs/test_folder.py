@@ -23,7 +23,7 @@ def test_a_new_folder_says_that_its_run_is_running(tmp_path: Path) -> None:
     assert (meta["status"], meta["ended"], meta["uploaded"]) == ("RUNNING", None, False)
     assert (meta["schema_version"], meta["a"]) == (SCHEMA_VERSION, 1)
     assert "auto-feat-x-2" in folder.path.name
-    assert [p.name for p in folder.path.iterdir()] == ["run.json"]
+    assert sorted(p.name for p in folder.path.iterdir()) == [".running", "run.json"]
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "...", "", "x" * 300, "naïve ☃"])
