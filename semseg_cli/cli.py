@@ -13,15 +13,12 @@ from semseg_cli.interrupts import listen
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.ending import run_to_end
 from semseg_cli.settings.compare import Compare
+from semseg_cli.settings.help_page import HelpedCommand, HelpedGroup
 from semseg_cli.settings.inputs import LookupSetup, Setup, StatsSetup, TrainSetup
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS, Method
-from semseg_cli.settings.options import (
-    SettingsCommand,
-    warn_of_unknown_variables,
-    with_settings,
-)
-from semseg_cli.settings.output import Checkup, Format, Output, Recorded, Shown, Ui
+from semseg_cli.settings.options import SettingsCommand, warn_of_unknown_variables, with_settings
+from semseg_cli.settings.output import FORMATS, Checkup, Format, Output, Recorded, Shown, Ui
 from semseg_cli.settings.suite import Suite
 from semseg_cli.settings.training import KeepStats, Training
 
@@ -33,12 +30,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
+    cls=HelpedGroup,
 )
-demo = typer.Typer(help="The embedded demo world.", no_args_is_help=True)
+demo = typer.Typer(help="The embedded demo world.", cls=HelpedGroup, no_args_is_help=True)
 app.add_typer(demo, name="demo")
-cache = typer.Typer(help="The residuals kept on disk.", no_args_is_help=True)
+cache = typer.Typer(help="The residuals kept on disk.", cls=HelpedGroup, no_args_is_help=True)
 app.add_typer(cache, name="cache")
-presets = typer.Typer(help="The named settings for --preset.", no_args_is_help=True)
+presets = typer.Typer(
+    help="The named settings for --preset.", cls=HelpedGroup, no_args_is_help=True
+)
 app.add_typer(presets, name="presets")
 SHARED = (
     Choose.command,
@@ -49,6 +49,20 @@ SHARED = (
 
 CacheDir = Annotated[
     Path | None, typer.Option(envvar="SEMSEG_CACHE_DIR", help="Else your user cache folder.")
+]
+
+
+TableFormat = Annotated[
+    Format,
+    typer.Option(metavar="NAME", help=f"Form of the printed table: {', '.join(FORMATS)}."),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SEMSEG_TRACKING_URI",
+        show_envvar=False,
+        help="MLflow store. Else MLFLOW_TRACKING_URI, else mlflow.db in this folder.",
+    ),
 ]
 
 
@@ -103,7 +117,7 @@ for _kind in METHODS:
 @app.command(Suite.command, cls=SettingsCommand)
 @with_settings
 def suite(settings: Suite, setup: Setup, output: Shown) -> None:
-    """Run every method, control and baseline, and say for which classes the latent is the cause."""
+    """Run all methods and controls: which latents cause their class?"""
     from semseg_cli.commands.suite.command import run_suite
 
     run_suite(setup, settings, output)
@@ -112,7 +126,7 @@ def suite(settings: Suite, setup: Setup, output: Shown) -> None:
 @app.command("doctor", cls=SettingsCommand)
 @with_settings
 def doctor(setup: Setup, checkup: Checkup) -> None:
-    """Check everything that a run would use, and whether the parts fit each other."""
+    """Check everything that a run would use: do the parts fit?"""
     from semseg_cli.commands.doctor import diagnose
 
     if not diagnose(setup, checkup):
@@ -122,7 +136,7 @@ def doctor(setup: Setup, checkup: Checkup) -> None:
 @app.command("stats", cls=SettingsCommand)
 @with_settings
 def stats(keep: KeepStats, setup: StatsSetup, output: Recorded) -> None:
-    """Make the statistics of an autoencoder: mean, norm, firing, maxima."""
+    """Make an autoencoder's statistics: mean, norm, firing, maxima."""
     from semseg_cli.commands.stats import make_stats
 
     make_stats(setup, keep, output)
@@ -131,7 +145,7 @@ def stats(keep: KeepStats, setup: StatsSetup, output: Recorded) -> None:
 @app.command("train-head", cls=SettingsCommand)
 @with_settings
 def train_head(training: Training, setup: TrainSetup, output: Recorded) -> None:
-    """Train a linear segmentation head: a sweep at once, the best is kept."""
+    """Train a linear segmentation head: a sweep, the best is kept."""
     from semseg_cli.commands.train_head.command import train_head as train
 
     train(setup, training, output)
@@ -146,7 +160,7 @@ def compare(
         typer.Argument(help="Runs by id, unambiguous id prefix, name, or local run folder."),
     ] = None,
 ) -> None:
-    """Put runs side by side; without RUNS, the newest finished one of each kind."""
+    """Put runs side by side. Without RUNS, the newest finished one of each kind."""
     from semseg_cli.commands.compare.command import compare as compare_runs
     from semseg_cli.show.console import say, show, stdout
 
@@ -165,7 +179,7 @@ def ui(settings: Ui) -> None:
     open_ui(settings)
 
 
-@app.command("upload")
+@app.command("upload", cls=HelpedCommand)
 def upload(
     folders: Annotated[list[Path], typer.Argument(help="Run folders (below --dump-to).")],
     tracking_uri: Annotated[
@@ -177,7 +191,7 @@ def upload(
         ),
     ] = None,
 ) -> None:
-    """Finish the tracking of runs whose store failed or that were not tracked."""
+    """Finish the tracking of runs whose store did not take them, or that were not tracked."""
     from semseg_cli import tracking
     from semseg_cli.runs.folder import RunFolder
     from semseg_cli.show import console
@@ -188,7 +202,19 @@ def upload(
         console.say(f"Uploaded: {folder} to {public(RunFolder(folder).meta['tracking_uri'])}")
 
 
-@demo.command("export")
+@app.command("env", cls=HelpedCommand)
+def env(
+    format: TableFormat = "table",
+    cache_dir: CacheDir = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Print versions, devices and folders, for bug reports."""
+    from semseg_cli.commands.env import print_environment
+
+    print_environment(format, cache_dir, tracking_uri)
+
+
+@demo.command("export", cls=HelpedCommand)
 def demo_export(
     folder: Annotated[Path, typer.Argument(help="New or empty folder.")],
     cache_dir: CacheDir = None,
@@ -203,7 +229,7 @@ def demo_export(
     console.say(f"Wrote {made}; run it with: semseg-cli auto-feat --config {made}/demo.toml")
 
 
-@demo.command("build")
+@demo.command("build", cls=HelpedCommand)
 def demo_build(
     folder: Annotated[Path, typer.Argument(help="New or empty folder.")] = Path("demo-world"),
     seed: Annotated[int, typer.Option(help="Seed of the scenes and of the training.")] = SEED,
@@ -217,10 +243,10 @@ def demo_build(
     console.say(f"Wrote {made}; run it with: semseg-cli auto-feat --config {made}/demo.toml")
 
 
-@cache.command("list")
+@cache.command("list", cls=HelpedCommand)
 def cache_list(
     cache_dir: CacheDir = None,
-    format: Annotated[Format, typer.Option(help="Form of the printed table.")] = "table",
+    format: TableFormat = "table",
 ) -> None:
     """List what is kept: ViT, layer, images, size, last use."""
     from semseg_cli.commands.cache import list_cache
@@ -228,7 +254,7 @@ def cache_list(
     list_cache(cache_dir, format)
 
 
-@cache.command("clear")
+@cache.command("clear", cls=HelpedCommand)
 def cache_clear(
     ids: Annotated[
         list[str] | None, typer.Argument(help="Entries by (the beginning of) their ids.")
@@ -241,9 +267,9 @@ def cache_clear(
     clear_cache(cache_dir, ids or [])
 
 
-@presets.command("list")
+@presets.command("list", cls=HelpedCommand)
 def presets_list(
-    format: Annotated[Format, typer.Option(help="Form of the printed table.")] = "table",
+    format: TableFormat = "table",
 ) -> None:
     """List what is published and ready to use: transformer, SAE, head."""
     from semseg_cli.commands.presets import list_presets
@@ -251,7 +277,7 @@ def presets_list(
     list_presets(format)
 
 
-@presets.command("show")
+@presets.command("show", cls=HelpedCommand)
 def presets_show(name: Annotated[str, typer.Argument(help="Name of a preset.")]) -> None:
     """Print a preset as the settings file that it is."""
     from semseg_cli.commands.presets import show_preset
@@ -264,4 +290,4 @@ def run(args: list[str] | None = None) -> None:
     listen()
     logging.getLogger("semseg_cli").addHandler(logging.NullHandler())
     logging.raiseExceptions = False  # a full disk must not print over the one sentence
-    run_to_end(lambda: app(args=args))
+    run_to_end(lambda: app(args=args, prog_name="semseg-cli"))

@@ -9,7 +9,7 @@ import torch
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.sae_statistics import cached_stats
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.experiment.place import find_place
+from semseg_cli.experiment.place import find_place, stat_sources
 from semseg_cli.files import cache_folder
 from semseg_cli.models import sae as saes
 from semseg_cli.models.cache_folders import residuals_folder
@@ -19,7 +19,7 @@ from semseg_cli.models.memory_budget import make_budget
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.sae import SparseAutoencoder
-from semseg_cli.models.sae.statistics import NAMES, check_stats, load_stat, own_scaling
+from semseg_cli.models.sae.statistics import check_stats, load_stat, own_scaling
 from semseg_cli.models.vit import Backbone, load_vit
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks import group as ranks
@@ -125,8 +125,7 @@ def read_head(setup: Setup, device: torch.device) -> SegmentationHead:
 
 def load_stats(setup: Setup, sae: SparseAutoencoder) -> dict[str, torch.Tensor]:
     """The statistics that the settings name, checked against the autoencoder."""
-    sources = {name: getattr(setup, name) for name in NAMES}
-    given = {n: load_stat(n, source) for n, source in sources.items() if source is not None}
+    given = {name: load_stat(name, source) for name, source in stat_sources(setup).items()}
     return own_scaling(check_stats(given, sae.d_model, sae.d_sae), sae)
 
 

@@ -50,7 +50,7 @@ class RandVec(Drawn):
 
 @dataclass(frozen=True, kw_only=True)
 class RandFeat(Drawn):
-    """Control: one random live latent per class, its edit as long as the automatic one."""
+    """Control: a random live latent per class, its edit as long."""
 
     panel: ClassVar[str] = "Intervention"
     name: ClassVar[str] = "random-feature"
@@ -82,7 +82,7 @@ class RandFeat(Drawn):
 
 @dataclass(frozen=True, kw_only=True)
 class Push(Dosed):
-    """Control: push every patch by the automatic edit's mean, whatever its latent says there."""
+    """Control: push every patch by the automatic edit's mean."""
 
     panel: ClassVar[str] = "Intervention"
     name: ClassVar[str] = "constant-push"
@@ -110,7 +110,7 @@ class Exchanged(Dosed):
 
 @dataclass(frozen=True, kw_only=True)
 class NextBest(Exchanged):
-    """Control: each class's runner-up, the next latent by the rule that chose its own."""
+    """Control: each class's runner-up, next best by the same rule."""
 
     panel: ClassVar[str] = "Intervention"
     name: ClassVar[str] = "next-best-feature"
@@ -129,7 +129,7 @@ class NextBest(Exchanged):
 
 @dataclass(frozen=True, kw_only=True)
 class OtherClass(Exchanged):
-    """Control: each class gets the latent of another class, by a seeded derangement."""
+    """Control: each class gets the latent of another class."""
 
     panel: ClassVar[str] = "Intervention"
     name: ClassVar[str] = "other-class-feature"

@@ -53,7 +53,7 @@ class AutoFeat(Dosed):
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate(Intervening):
-    """Is the latent needed: set each class's own latent to zero, and nothing beyond."""
+    """Is the latent needed: set each class's own latent to zero."""
 
     panel: ClassVar[str] = "Intervention"
     name: ClassVar[str] = "ablation"
@@ -70,7 +70,7 @@ class Ablate(Intervening):
 
 @dataclass(frozen=True, kw_only=True)
 class Insert(Intervening):
-    """Is the latent enough: set it to its maximum on patches of other classes."""
+    """Is the latent enough: set it to its maximum elsewhere."""
 
     panel: ClassVar[str] = "Intervention"
     name: ClassVar[str] = "insertion"
@@ -119,7 +119,7 @@ class Directed(Dosed):
 
 @dataclass(frozen=True, kw_only=True)
 class MeanDiff(Directed):
-    """Supervised baseline: take out each class's difference of means."""
+    """Supervised baseline: take out a class's difference of means."""
 
     panel: ClassVar[str] = "Intervention"
     name: ClassVar[str] = "mean-difference"
@@ -145,7 +145,7 @@ class MeanDiff(Directed):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadDirection(Directed):
-    """Ceiling: what the head itself reads, its row for the class minus the mean of the others."""
+    """Ceiling: what the head reads, its row minus the others' mean."""
 
     panel: ClassVar[str] = "Intervention"
     name: ClassVar[str] = "head-direction"
