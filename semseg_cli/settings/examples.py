@@ -59,7 +59,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "train-head": (
         (f"train-head {MINE} --save head.pt", ""),
-        ("train-head --vit-ckpt dinov2_vitb14_reg --imgs-root ADE20K --lr 0.001", ""),
+        ("train-head --vit-ckpt dinov2_vitb14 --imgs-root ADE20K --lr 0.001", ""),
     ),
     "compare": (
         ("compare", "the newest of each kind"),

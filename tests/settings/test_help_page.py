@@ -100,7 +100,7 @@ def test_every_choice_is_named_by_the_option_or_its_help(capsys: CaptureFixture[
     pages = "".join(f"{line}\n" for lines in shown for line in lines)
     for entry in KNOWN.values():
         kind, _ = item_type(entry.field)
-        if get_origin(kind) is Literal and f"{entry.flag} " in pages:
-            section = pages.split(f"{entry.flag} ", 1)[1].split("\n  --", 1)[0]
+        if get_origin(kind) is Literal and f"\n  {entry.flag} " in pages:
+            section = pages.split(f"\n  {entry.flag} ", 1)[1].split("\n  --", 1)[0]
             missing = [str(one) for one in get_args(kind) if str(one) not in section]
             assert missing == [], entry.flag
