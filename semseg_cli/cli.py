@@ -10,6 +10,7 @@ from semseg_cli import __version__
 from semseg_cli.demo.seed import WORLD_SEED as SEED
 from semseg_cli.errors import UsageError
 from semseg_cli.interrupts import listen
+from semseg_cli.progress import stage
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.ending import run_to_end
 from semseg_cli.settings.compare import Compare
@@ -40,6 +41,7 @@ presets = typer.Typer(
     help="The named settings for --preset.", cls=HelpedGroup, no_args_is_help=True
 )
 app.add_typer(presets, name="presets")
+IMPORTS = "Importing torch and transformers"
 SHARED = (
     Choose.command,
     "stats",
@@ -92,7 +94,8 @@ def main(
 @with_settings
 def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
     """Find the latent that detects each class."""
-    from semseg_cli.commands.lookup import look_up
+    with stage(IMPORTS):
+        from semseg_cli.commands.lookup import look_up
 
     look_up(setup, choice, output)
 
@@ -101,7 +104,8 @@ def _add_method(kind: type[Method]) -> None:
     """Adds a method's command: its options and its help come from its settings."""
 
     def run_method(method: Method, setup: Setup, output: Shown) -> None:
-        from semseg_cli.commands.intervene import intervene
+        with stage(IMPORTS):
+            from semseg_cli.commands.intervene import intervene
 
         intervene(setup, method, output)
 
@@ -118,7 +122,8 @@ for _kind in METHODS:
 @with_settings
 def suite(settings: Suite, setup: Setup, output: Shown) -> None:
     """Run all methods and controls: which latents cause their class?"""
-    from semseg_cli.commands.suite.command import run_suite
+    with stage(IMPORTS):
+        from semseg_cli.commands.suite.command import run_suite
 
     run_suite(setup, settings, output)
 
@@ -127,7 +132,8 @@ def suite(settings: Suite, setup: Setup, output: Shown) -> None:
 @with_settings
 def doctor(setup: Setup, checkup: Checkup) -> None:
     """Check everything that a run would use: do the parts fit?"""
-    from semseg_cli.commands.doctor import diagnose
+    with stage(IMPORTS):
+        from semseg_cli.commands.doctor import diagnose
 
     if not diagnose(setup, checkup):
         raise typer.Exit(1)
@@ -137,7 +143,8 @@ def doctor(setup: Setup, checkup: Checkup) -> None:
 @with_settings
 def stats(keep: KeepStats, setup: StatsSetup, output: Recorded) -> None:
     """Make an autoencoder's statistics: mean, norm, firing, maxima."""
-    from semseg_cli.commands.stats import make_stats
+    with stage(IMPORTS):
+        from semseg_cli.commands.stats import make_stats
 
     make_stats(setup, keep, output)
 
@@ -146,7 +153,8 @@ def stats(keep: KeepStats, setup: StatsSetup, output: Recorded) -> None:
 @with_settings
 def train_head(training: Training, setup: TrainSetup, output: Recorded) -> None:
     """Train a linear segmentation head: a sweep, the best is kept."""
-    from semseg_cli.commands.train_head.command import train_head as train
+    with stage(IMPORTS):
+        from semseg_cli.commands.train_head.command import train_head as train
 
     train(setup, training, output)
 
@@ -164,7 +172,8 @@ def compare(
     from semseg_cli.commands.compare.command import compare as compare_runs
     from semseg_cli.show.console import say, show, stdout
 
-    table = compare_runs(settings, runs or [], stdout().width)
+    with stage("Comparing the runs"):
+        table = compare_runs(settings, runs or [], stdout().width)
     show(table, settings.output_format, settings.output, settings.precision)
     if settings.plot is not None:
         say(f"Wrote {settings.plot}")
@@ -209,7 +218,8 @@ def env(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Print versions, devices and folders, for bug reports."""
-    from semseg_cli.commands.env import print_environment
+    with stage(IMPORTS):
+        from semseg_cli.commands.env import print_environment
 
     print_environment(format, cache_dir, tracking_uri)
 

@@ -23,7 +23,7 @@ from semseg_cli.experiment.flip_rate import flip_metrics
 from semseg_cli.experiment.null_sae import on_null_sae
 from semseg_cli.experiment.samples import image_groups, overlap
 from semseg_cli.experiment.session import Session
-from semseg_cli.progress import Progress, silent
+from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks.group import is_lead
 from semseg_cli.runs.lookup_csv import Reused, read_runners_up
 from semseg_cli.runs.report import Report
@@ -177,7 +177,10 @@ def run(
     told = {"n_overlap": float(n_overlap)} if n_overlap else {}
     told |= {} if groups is None else {"n_groups": float(len(set(groups)))}
     measures = [method.measure for method in methods for _ in method.scale]
-    reports = [to_report(m, names, setup.protocol, setup.min_patches, groups) for m in all_measured]
+    with stage("Computing intervals"):
+        reports = [
+            to_report(m, names, setup.protocol, setup.min_patches, groups) for m in all_measured
+        ]
     reports = [
         replace(
             report,

@@ -17,8 +17,8 @@ class Selection(Settings):
     select: Select = option(
         "f1",
         "How each class gets its latent. f1: the one with the best F1. causal: of the --top-k best "
-        "by F1, the one whose own edit has the largest target minus other change. cause: of these and of "
-        "the --top-cause latents whose edit would change most to first order, out of all.",
+        "by F1, the one whose own edit has the largest target minus other change. cause: of these, "
+        "and of the --top-cause latents whose edit would change most to first order, out of all.",
     )
     top_k: int = option(3, "Latents listed per class, and candidates of the causal rules.", ge=1)
     top_cause: int = option(

@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 
 from semseg_cli.errors import UsageError
+from semseg_cli.progress import quietly
 from semseg_cli.settings.base import Settings, default_of
 from semseg_cli.settings.entries import Entry, build, entries, item_type
 from semseg_cli.settings.help_page import HELP_ALL, HelpedCommand
@@ -126,7 +127,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         except ValueError as error:
             raise UsageError(_as_option(str(error), flags)) from error
         rest = {name: values[name] for name in signature.parameters if name not in groups}
-        command(**rest, **made)
+        with quietly(any(getattr(settings, "quiet", False) for settings in made.values())):
+            command(**rest, **made)
 
     plain = [p for name, p in signature.parameters.items() if name not in groups]
     flat = [_parameter(e) for cls in groups.values() for e in entries(cls)]

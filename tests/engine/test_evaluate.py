@@ -512,7 +512,7 @@ def test_progress_ends_where_it_said_it_would(tiny_world: World) -> None:
     done: dict[str, int] = {}
     totals: dict[str, int] = {}
 
-    def progress(description: str, total: int) -> Any:
+    def progress(description: str, total: int, unit: str = "images") -> Any:
         done.setdefault(description, 0)
         totals[description] = totals.get(description, 0) + total
 
