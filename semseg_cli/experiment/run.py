@@ -76,7 +76,7 @@ def prepare(
         class_ids=session.classes_of(session.dataset),
         seed=session.setup.seed,
         differences=_differences(session, method, progress),
-        name=method.report_name(is_manual=is_manual(method, reused)),
+        name=method.called(is_manual=is_manual(method, reused)),
         runners_up=_runners_up(session, method, chosen),
     )
     if method.needs_pushes:
@@ -100,7 +100,7 @@ def _pushes(
 ) -> dict[float, Float[Tensor, "k d"]]:
     """Per scale what the automatic edit of each class does on average."""
     edits = [
-        set_latents(session.pipeline, AutoFeat.name, scale, ingredients.latents_at(scale))
+        set_latents(session.pipeline, AutoFeat.command, scale, ingredients.latents_at(scale))
         for scale in ingredients.latents
     ]
     loader = session.loader(session.lookup_dataset, n_latents_held([Intervention(tuple(edits))]))

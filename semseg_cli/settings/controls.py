@@ -16,7 +16,6 @@ class RandVec(Drawn):
     """Control: push every patch along a random direction."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "random-vector"
     command: ClassVar[str] = "rand-vec"
     told: ClassVar[tuple[str, ...]] = ("match",)
 
@@ -53,7 +52,6 @@ class RandFeat(Drawn):
     """Control: a random live latent per class, its edit as long."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "random-feature"
     command: ClassVar[str] = "rand-feat"
     told: ClassVar[tuple[str, ...]] = ("match",)
 
@@ -85,7 +83,6 @@ class Push(Dosed):
     """Control: push every patch by the automatic edit's mean."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "constant-push"
     command: ClassVar[str] = "push"
 
     @property
@@ -113,7 +110,6 @@ class NextBest(Exchanged):
     """Control: each class's runner-up, next best by the same rule."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "next-best-feature"
     command: ClassVar[str] = "next-best"
 
     @property
@@ -132,7 +128,6 @@ class OtherClass(Exchanged):
     """Control: each class gets the latent of another class."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "other-class-feature"
     command: ClassVar[str] = "other-class"
 
     @property

@@ -31,6 +31,7 @@ from semseg_cli.runs.folder import (
 from semseg_cli.runs.lookup_csv import read_lookup_rows
 from semseg_cli.runs.metrics import CLASSES, shown
 from semseg_cli.runs.rows import parse_number, read_rows
+from semseg_cli.settings.methods import called_now
 from semseg_cli.show.run_tables import (
     ON_EVALUATION,
     extremes_table,
@@ -70,7 +71,8 @@ class TrackedRun:
 
     def tag(self, name: str) -> str | None:
         """The value of one of our own tags, given without its prefix `semseg.`."""
-        return self.tags.get(f"semseg.{name}")
+        value = self.tags.get(f"semseg.{name}")
+        return called_now(value) if value and name == "method" else value
 
 
 def from_folder(folder: RunFolder) -> TrackedRun:

@@ -363,7 +363,7 @@ def test_supervised_directions_of_planted_classes_drive_them(
 ) -> None:
     method = MeanDiff(max_freq=1.0, match=match, direction=direction)
     (outcome,) = outcomes(known_world.session(), method)
-    assert outcome.report.method == "mean-difference"
+    assert outcome.report.method == "mean-diff"
     assert outcome.report.mean_target_change == 1.0
 
 

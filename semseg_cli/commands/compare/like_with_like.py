@@ -22,7 +22,7 @@ SAME = {
     "digest.head": "head",
 }
 LENGTH_APART = 0.1  # of the longer edit: more is another dose
-DRAWN = {method.name for method in METHODS if method().is_drawn_by_class}
+DRAWN = {method.command for method in METHODS if method().is_drawn_by_class}
 
 
 def unlike(one: TrackedRun, other: TrackedRun) -> list[str]:
@@ -50,7 +50,7 @@ def is_drawn(run: TrackedRun) -> bool:
 
 def can_draw(run: TrackedRun) -> bool:
     """Whether what is drawn for each class can be drawn more often in one run (`--draws`)."""
-    return run.tag("method") == RandFeat.name
+    return run.tag("method") == RandFeat.command
 
 
 @dataclass(frozen=True)

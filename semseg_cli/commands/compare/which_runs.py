@@ -15,12 +15,12 @@ from semseg_cli.runs.folder import RUN_FILE, RunFolder
 from semseg_cli.runs.report import SCHEMA_VERSION
 from semseg_cli.settings.compare import RunChoice
 from semseg_cli.settings.controls import RandFeat, RandVec
-from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat
+from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat, called_now
 from semseg_cli.show.run_notes import listed
 from semseg_cli.tracking.store_address import public
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick, setting_of
 
-COMMANDS = {method.name: method.command for method in METHODS}
+CALLED = (*(method.command for method in METHODS), MANUAL)
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,18 @@ def candidates(choice: RunChoice, wanted: Sequence[str] = ()) -> Candidates:
 
 
 def method_name(name: str) -> str:
-    """The method that a user calls by its name or its command.
+    """The method that a user calls by its name of today or of before.
 
     Raises:
         UsageError: there is no such method.
     """
-    by_command = {command: method for method, command in COMMANDS.items()}
     if not _is_method(name):
-        choices = ", ".join([*by_command, MANUAL])
-        raise UsageError(f"--method is {name!r}: choose one of {choices}")
-    return by_command.get(name, name)
+        raise UsageError(f"--method is {name!r}: choose one of {', '.join(CALLED)}")
+    return called_now(name)
 
 
 def _is_method(name: str) -> bool:
-    return name in COMMANDS or name in COMMANDS.values() or name == MANUAL
+    return called_now(name) in CALLED
 
 
 def _is_folder(one: str) -> bool:
@@ -169,7 +167,7 @@ def _baselines(
     method = method_name(choice.baseline)
     fitting = [run for run in shown if run.tag("method") == method and has_ended(run, named=True)]
     compared = _at_same_scale(shown, fitting or _all_of(method, choice, pool))
-    return COMMANDS.get(method, method), compared
+    return method, compared
 
 
 def _controls(shown: Sequence[TrackedRun]) -> tuple[str, dict[str, TrackedRun]]:
@@ -177,7 +175,8 @@ def _controls(shown: Sequence[TrackedRun]) -> tuple[str, dict[str, TrackedRun]]:
     vectors; where there is none, with one that is not, which gives no p."""
     ended = [run for run in shown if has_ended(run, named=True)]
     latents, vectors = (
-        [run for run in ended if run.tag("method") == method.name] for method in (RandFeat, RandVec)
+        [run for run in ended if run.tag("method") == method.command]
+        for method in (RandFeat, RandVec)
     )
     if not latents and not vectors:
         return "", {}
@@ -187,7 +186,7 @@ def _controls(shown: Sequence[TrackedRun]) -> tuple[str, dict[str, TrackedRun]]:
         if run not in latents and (alike := [c for c in own if not lengths_apart(run, c)]):
             found[run.run_id] = _at_same_scale([run], alike)[run.run_id]
     used = {found[run.run_id].tag("method") for run in shown if found[run.run_id] is not run}
-    return COMMANDS[str(used.pop())] if len(used) == 1 else "control", found
+    return str(used.pop()) if len(used) == 1 else "control", found
 
 
 def _at_same_scale(
@@ -214,7 +213,7 @@ def _all_of(method: str, choice: RunChoice, pool: Sequence[TrackedRun]) -> list[
     if not found:
         raise SemsegError(
             f"--baseline {choice.baseline} has no finished run in the store to compare with: make "
-            f"one with `semseg-cli {COMMANDS.get(method, AutoFeat.command)}`."
+            f"one with `semseg-cli {AutoFeat.command if method == MANUAL else method}`."
         )
     return found
 
