@@ -10,7 +10,7 @@ from semseg_cli import __version__
 from semseg_cli.demo.seed import WORLD_SEED as SEED
 from semseg_cli.errors import UsageError
 from semseg_cli.interrupts import listen
-from semseg_cli.progress import stage
+from semseg_cli.progress import quietly, stage
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.ending import run_to_end
 from semseg_cli.settings.compare import Compare
@@ -165,7 +165,7 @@ def compare(
     settings: Compare,
     runs: Annotated[
         list[str] | None,
-        typer.Argument(help="Runs by id, unambiguous id prefix, name, or local run folder."),
+        typer.Argument(help="Runs by folder, name, id or the beginning of an id."),
     ] = None,
 ) -> None:
     """Put runs side by side. Without RUNS, the newest finished one of each kind."""
@@ -190,7 +190,12 @@ def ui(settings: Ui) -> None:
 
 @app.command("upload", cls=HelpedCommand)
 def upload(
-    folders: Annotated[list[Path], typer.Argument(help="Run folders (below --dump-to).")],
+    runs: Annotated[
+        list[str], typer.Argument(help="Runs by their folder in --dump-to, name or id.")
+    ],
+    dump_to: Annotated[
+        Path, typer.Option(envvar="SEMSEG_DUMP_TO", show_envvar=False, help="Folder of the runs.")
+    ] = Output.dump_to,
     tracking_uri: Annotated[
         str | None,
         typer.Option(
@@ -202,13 +207,12 @@ def upload(
 ) -> None:
     """Finish the tracking of runs whose store did not take them, or that were not tracked."""
     from semseg_cli import tracking
-    from semseg_cli.runs.folder import RunFolder
     from semseg_cli.show import console
     from semseg_cli.tracking.store_address import public
 
-    for folder in folders:
-        tracking.upload(RunFolder(folder), tracking_uri)
-        console.say(f"Uploaded: {folder} to {public(RunFolder(folder).meta['tracking_uri'])}")
+    for folder in [tracking.find_folder(run, dump_to) for run in runs]:
+        tracking.upload(folder, tracking_uri)
+        console.say(f"Uploaded: {folder.path} to {public(folder.meta['tracking_uri'])}")
 
 
 @app.command("env", cls=HelpedCommand)
@@ -300,4 +304,5 @@ def run(args: list[str] | None = None) -> None:
     listen()
     logging.getLogger("semseg_cli").addHandler(logging.NullHandler())
     logging.raiseExceptions = False  # a full disk must not print over the one sentence
-    run_to_end(lambda: app(args=args, prog_name="semseg-cli"))
+    with quietly(False):
+        run_to_end(lambda: app(args=args, prog_name="semseg-cli"))

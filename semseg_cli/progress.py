@@ -9,7 +9,7 @@ from typing import Protocol
 
 Advance = Callable[[int], None]
 LONG = 1.0  # seconds after which a stage says what it does
-_is_quiet = ContextVar("is_quiet", default=False)
+_is_quiet = ContextVar("is_quiet", default=True)  # only the command line speaks
 
 
 class Progress(Protocol):
@@ -41,7 +41,7 @@ def _timer(seconds: float, say: Callable[[], None]) -> Timer:
 
 @contextmanager
 def quietly(is_quiet: bool) -> Iterator[None]:
-    """Runs a block whose stages say nothing, if so."""
+    """Runs a block whose stages say nothing, or what they do."""
     before = _is_quiet.set(is_quiet)
     try:
         yield
@@ -53,7 +53,7 @@ def quietly(is_quiet: bool) -> Iterator[None]:
 def stage(
     doing: str, make_timer: Callable[[float, Callable[[], None]], Timer] = _timer
 ) -> Iterator[None]:
-    """Runs a block without a count; says on stderr what it does if that takes long."""
+    """Runs a block without a count; a command line says on stderr what it does if it takes long."""
     if _is_quiet.get():
         yield
         return

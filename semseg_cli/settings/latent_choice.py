@@ -86,7 +86,7 @@ class LatentChoice(Selection):
     """A choice of latents, made now or reused."""
 
     lookup: str | None = option(
-        None, "Reuse latents: a lookup.csv, a run folder or a run id of the store.", path=True
+        None, "Reuse latents: a lookup.csv, or a run by folder, name or id.", path=True
     )
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from semseg_cli.progress import LONG, quietly, stage
+from semseg_cli import progress
+from semseg_cli.progress import quietly, stage
 from semseg_cli.show import console
 from semseg_cli.show.progress_lines import duration, progress_lines
 
@@ -72,15 +73,15 @@ def test_durations_have_two_units_at_most() -> None:
 
 
 def test_lines_go_to_stderr_where_there_is_no_terminal(capsys: CaptureFixture[str]) -> None:
-    with console.progress_bars() as progress:
-        progress("statistics", 3, "patches")(3)
+    with console.progress_bars() as start:
+        start("statistics", 3, "patches")(3)
     assert capsys.readouterr().err == "statistics: 3 patches\n"
 
 
 def test_quiet_is_quiet(capsys: CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "semseg_cli")
-    with console.progress_bars(quiet=True) as progress:
-        progress("statistics", 3)(3)
+    with console.progress_bars(quiet=True) as start:
+        start("statistics", 3)(3)
     assert capsys.readouterr().err == ""
     assert "statistics: 3 images" in caplog.text
 
@@ -90,8 +91,8 @@ def test_bars_name_stage_and_unit_on_a_terminal(
 ) -> None:
     terminal = Console(stderr=True, width=80, force_terminal=True, color_system=None)
     monkeypatch.setattr(console, "stderr", lambda: terminal)
-    with console.progress_bars() as progress:
-        progress("causal selection", 3, "passes")(1)
+    with console.progress_bars() as start:
+        start("causal selection", 3, "passes")(1)
     shown = capsys.readouterr().err
     assert "causal selection" in shown
     assert "1/3 passes" in shown
@@ -124,22 +125,26 @@ def _no_timers() -> None:
 
 
 def test_a_long_stage_says_what_it_does(capsys: CaptureFixture[str]) -> None:
-    with stage("Loading the ViT", ByHand):
+    with quietly(False), stage("Loading the ViT", ByHand):
         (timer,) = ByHand.made
-        assert timer.seconds == LONG == 1.0
+        assert timer.seconds == progress.LONG
         timer.ring()
     assert capsys.readouterr().err == "Loading the ViT ...\n"
 
 
 def test_a_short_stage_says_nothing(capsys: CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="x"), stage("Loading the ViT", ByHand):
+    with pytest.raises(ValueError, match="x"), quietly(False), stage("Loading", ByHand):
         raise ValueError("x")
     ByHand.made[0].ring()
     assert capsys.readouterr().err == ""
 
 
-def test_no_stage_speaks_where_quiet_is_asked_for(capsys: CaptureFixture[str]) -> None:
-    with quietly(True), stage("Loading the ViT", ByHand):
+def test_no_stage_speaks_in_a_library_or_where_quiet_is_asked_for(
+    capsys: CaptureFixture[str],
+) -> None:
+    with stage("Loading the ViT", ByHand):
+        assert ByHand.made == []
+    with quietly(False), quietly(True), stage("Loading the ViT", ByHand):
         assert ByHand.made == []
     with quietly(True), quietly(False), stage("Hashing", ByHand):
         ByHand.made[0].ring()
@@ -154,5 +159,5 @@ def test_a_real_timer_rings_in_its_own_thread(
     rung = Event()
     monkeypatch.setattr("semseg_cli.progress.LONG", 0.0)
     monkeypatch.setattr("builtins.print", lambda *_a, **_k: rung.set())
-    with stage("Opening"):
+    with quietly(False), stage("Opening"):
         assert rung.wait(60)

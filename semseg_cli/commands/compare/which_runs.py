@@ -5,20 +5,18 @@ No mlflow until a store is opened.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from semseg_cli import tracking
 from semseg_cli.commands.compare.like_with_like import lengths_apart
 from semseg_cli.errors import SemsegError, UsageError, VersionError
-from semseg_cli.runs.folder import RUN_FILE, RunFolder
 from semseg_cli.runs.report import SCHEMA_VERSION
 from semseg_cli.settings.compare import RunChoice
 from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat, called_now
 from semseg_cli.show.run_notes import listed
-from semseg_cli.tracking.store_address import public
-from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick, setting_of
+from semseg_cli.tracking.store_address import public, sqlite_path
+from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 
 CALLED = (*(method.command for method in METHODS), MANUAL)
 
@@ -84,7 +82,7 @@ def _is_method(name: str) -> bool:
 
 
 def _is_folder(one: str) -> bool:
-    return (Path(one) / RUN_FILE).is_file()
+    return tracking.folder_of(one) is not None
 
 
 def _pool(choice: RunChoice, wanted: Sequence[str]) -> list[TrackedRun]:
@@ -93,8 +91,14 @@ def _pool(choice: RunChoice, wanted: Sequence[str]) -> list[TrackedRun]:
         return []
     uri = tracking.resolve_uri(choice.tracking_uri)
     if wanted:
-        return tracking.find_runs(uri)
+        return tracking.find_runs(uri) if _is_there(uri) else []
     return tracking.find_runs(uri, choice.experiment, choice.filter)
+
+
+def _is_there(uri: str) -> bool:
+    """Whether a store may have runs: a file that is not there has none, a folder may."""
+    path = sqlite_path(uri)
+    return path is None or path.exists() or not tracking.folders_below()
 
 
 def _named(pool: Sequence[TrackedRun], wanted: Sequence[str]) -> tuple[list[TrackedRun], list[str]]:
@@ -103,7 +107,7 @@ def _named(pool: Sequence[TrackedRun], wanted: Sequence[str]) -> tuple[list[Trac
     notes = []
     for one in wanted:
         try:
-            run = from_folder(RunFolder(Path(one))) if _is_folder(one) else pick(pool, one)
+            run = tracking.find_named(one, pool)
         except VersionError as error:
             notes.append(f"Left out: {error}")
             continue
@@ -198,13 +202,12 @@ def _at_same_scale(
 
 
 def _baseline_run(choice: RunChoice, name: str, known: Sequence[TrackedRun]) -> TrackedRun:
-    if _is_folder(name):
-        return from_folder(RunFolder(Path(name)))
     try:
-        return pick(known, name)
+        return tracking.find_named(name, known)
     except SemsegError:
         # It may lie in another experiment, or the runs may be folders.
-        return pick(tracking.find_runs(tracking.resolve_uri(choice.tracking_uri)), name)
+        pool = tracking.find_runs(tracking.resolve_uri(choice.tracking_uri))
+        return tracking.find_named(name, pool)
 
 
 def _all_of(method: str, choice: RunChoice, pool: Sequence[TrackedRun]) -> list[TrackedRun]:

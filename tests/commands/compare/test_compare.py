@@ -22,7 +22,7 @@ from semseg_cli.settings.compare import Compare, View
 from semseg_cli.settings.methods import FORMER, METHODS, AutoFeat, MeanDiff, RandFeat, RandVec
 from semseg_cli.settings.output import FORMATS
 from semseg_cli.show.tables import Table, render
-from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick
+from semseg_cli.tracking.tracked_run import TrackedRun, from_folder
 
 
 @pytest.fixture(scope="module")
@@ -253,20 +253,6 @@ def test_a_folder_reads_like_its_run_in_the_store(
     )  # fmt: skip
     assert (local.params, local.metrics) == (remote.params, remote.metrics)
     assert local.tags.items() <= remote.tags.items()
-
-
-def test_beginnings_of_ids_must_fit_one_run() -> None:
-    one, two = _run("abc"), _run("abd")
-    assert pick([one, two], "abc-") is one
-    with pytest.raises(SemsegError, match=r"begins the ids of 2 runs \(abc-id \(abc\), abd-id"):
-        pick([one, two], "ab")
-    with pytest.raises(SemsegError, match="`semseg-cli compare` lists the runs"):
-        pick([one, two], "zzz")
-
-
-def test_a_finished_run_is_preferred_to_a_newer_unfinished_one() -> None:
-    newer = replace(_run("a"), run_id="2", status="RUNNING")
-    assert pick([newer, _run("a")], "a").run_id == "a-id"
 
 
 def test_shared_edits_are_flagged_through_the_whole_way(tmp_path: Path) -> None:
