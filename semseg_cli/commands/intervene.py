@@ -86,7 +86,8 @@ def _reused(method: Method, output: Output) -> dict[str, Reused]:
     source = method.lookup
     if not source:
         return {}
-    text = from_lead("lookup", lambda: read_reused(source, output.tracking_uri).to_json())
+    where = (output.tracking_uri, output.dump_to)
+    text = from_lead("lookup", lambda: read_reused(source, *where).to_json())
     return {source: Reused.from_json(text)}
 
 

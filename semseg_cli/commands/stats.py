@@ -135,5 +135,5 @@ def _to_pt(tensor: Tensor) -> bytes:
 
 
 def options_of(file: Path) -> list[str]:
-    """The options that take all four statistics from one file."""
-    return [part for name in NAMES for part in (f"--{name.replace('_', '-')}", str(file))]
+    """The option that takes all four statistics from one file."""
+    return ["--stats", str(file)]
