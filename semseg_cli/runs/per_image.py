@@ -187,3 +187,28 @@ def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > MOST_DIGITS:
         raise ValueError(f"{shortened(text)} is no count")
     return int(text)
+
+
+def read_matched_draws(
+    data: bytes, class_ids: Sequence[int], file: str = "nulls.parquet"
+) -> np.ndarray:
+    """Counts [draws, classes, 4] of the matched peers of these classes; all of them must be there.
+
+    Raises:
+        FileError: it is no such file, or lacks a class of a draw.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        columns = ["null", "draw", "class_id", *COUNTED]
+        table = pq.read_table(pa.BufferReader(data), columns=columns)
+        is_peer_n = (table["null"].to_numpy() == "matched") & (table["draw"].to_numpy() > 0)
+        draw_n, class_n = (table[name].to_numpy()[is_peer_n] for name in ("draw", "class_id"))
+        counts_n4 = np.stack([table[name].to_numpy()[is_peer_n] for name in COUNTED], axis=1)
+        known = {(d, c): row for row, (d, c) in enumerate(zip(draw_n, class_n, strict=True))}
+        shaped = [[counts_n4[known[d, c]] for c in class_ids] for d in np.unique(draw_n)]
+    # Damaged bytes: whatever they do to the reader of Parquet files.
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        raise unreadable(file, _first_line(error), EXPECTED) from error
+    return np.array(shaped, dtype=np.int64).reshape(len(shaped), len(class_ids), 4)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from semseg_cli.runs.metrics.metric import Metric, against_baseline
+from semseg_cli.runs.metrics.of_dictionaries import OF_DICTIONARIES
 from semseg_cli.runs.metrics.of_outcomes import OF_RUNS
 
 _HOLM = "the runs of the table (Holm)"
@@ -136,6 +137,7 @@ RUNS = (
         "that in float32; none for a run in float32.",
     ),
     *OF_RUNS,
+    *OF_DICTIONARIES,
     Metric(
         "n_causal",
         "Of a suite: classes whose latents do what no control does (see `claimed` in "
