@@ -17,6 +17,7 @@ from semseg_cli.settings.inputs import LookupSetup, Setup, StatsSetup, TrainSetu
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS, Method
 from semseg_cli.settings.options import (
+    PlainCommand,
     SettingsCommand,
     warn_of_unknown_variables,
     with_settings,
@@ -220,7 +221,7 @@ def demo_build(
     console.say(f"Wrote {made}; run it with: semseg-cli auto-feat --config {made}/demo.toml")
 
 
-@cache.command("list")
+@cache.command("list", cls=PlainCommand)
 def cache_list(
     cache_dir: CacheDir = None,
     format: Annotated[Format, typer.Option(help="Form of the printed table.")] = "table",
@@ -244,7 +245,7 @@ def cache_clear(
     clear_cache(cache_dir, ids or [])
 
 
-@presets.command("list")
+@presets.command("list", cls=PlainCommand)
 def presets_list(
     format: Annotated[Format, typer.Option(help="Form of the printed table.")] = "table",
 ) -> None:

@@ -23,10 +23,23 @@ SOURCES = {
     "config": "TOML file with one key per option; options and SEMSEG_* variables win over it.",
 }
 
+OF_LIBRARY = "Value error, "  # how pydantic, in newer versions of typer, begins a message
 WIDEST = 24  # of a column of choices in the help
 
 
-class SettingsCommand(TyperCommand):
+class PlainCommand(TyperCommand):
+    """A command that says what is wrong with a value in a sentence of its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Leaves out how the library that checks values begins its own."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix(OF_LIBRARY)
+            raise
+
+
+class SettingsCommand(PlainCommand):
     """A command whose defaults come from the preset and the settings file."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -8,7 +8,6 @@ from semseg_cli.errors import UsageError
 from semseg_cli.runs.metrics import SHORT, SHORT_OF_CLASSES
 from semseg_cli.settings.compare import View
 
-
 N_SUGGESTED = 6
 
 
