@@ -1,7 +1,8 @@
 """The parts that settings name, each loaded and checked; put together in one place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,9 +43,32 @@ def missing_inputs(setup: Setup | TrainSetup, needed: Sequence[str] = INPUTS) ->
 
 
 def require_inputs(setup: Setup | TrainSetup, needed: Sequence[str]) -> None:
-    """Refuses settings that leave out one of the needed `INPUTS`."""
+    """Refuses settings that leave out one of the needed `INPUTS`, and says which of those that are
+    given are not there."""
     if missing := missing_inputs(setup, needed):
-        raise UsageError(f"Missing {', '.join(missing)}: name them all, or take --preset demo.")
+        raise UsageError(
+            f"{_absent(given_inputs(setup))}Missing {', '.join(missing)}: name them all, or take "
+            "--preset demo."
+        )
+
+
+def _absent(given: Mapping[str, Any]) -> str:
+    """Which inputs name a local path that does not exist; a ViT may be a name of a hub."""
+    paths = {name: str(value) for name, value in given.items() if value and "://" not in str(value)}
+    named = {
+        f"--{name.replace('_', '-')}": path
+        for name, path in paths.items()
+        if name != "vit_ckpt" or path.startswith((".", "/", "~"))
+    }
+    gone = [f"{flag} {path}" for flag, path in named.items() if not _exists(path)]
+    return f"There is no {', no '.join(gone)}. " if gone else ""
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long a name, no home, a null byte
+        return False
 
 
 def find_device(name: str) -> torch.device:

@@ -27,6 +27,7 @@ SHORT = 15  # a command with so few options shows all of them
 WIDEST = 100  # lines longer than this are hard to read
 ARGUMENTS, COMMANDS, OPTIONS, ALL = "Arguments", "Commands", "Common options", "Options"
 ROOT = "semseg-cli"
+OF_LIBRARY = "Value error, "  # how pydantic, in newer versions of typer, begins a message
 
 
 class _Helped:
@@ -38,7 +39,15 @@ class _Helped:
 
 
 class HelpedCommand(_Helped, TyperCommand):
-    """A command whose help has examples."""
+    """A command whose help has examples, and whose sentences are its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Leaves out how the library that checks values begins its sentences."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix(OF_LIBRARY)
+            raise
 
 
 class HelpedGroup(_Helped, TyperGroup):

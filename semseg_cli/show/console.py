@@ -1,8 +1,9 @@
 """The terminal: results on stdout, messages and progress on stderr."""
 
 import logging
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,14 +25,15 @@ from semseg_cli.errors import SemsegError, printable
 from semseg_cli.progress import Advance, Progress, silent
 from semseg_cli.ranks import group as ranks
 from semseg_cli.show.progress_lines import progress_lines
-from semseg_cli.show.tables import Table, render
+from semseg_cli.show.tables import Table, render, render_all
 
+DEFAULT_WIDTH, LEAST_WIDTH = 80, 40
 log = logging.getLogger("semseg_cli")
 _live: list[Console] = []  # the console whose progress bars are on the screen
 
 
 def stdout() -> Console:
-    """The console for results; 80 columns wide where there is no terminal."""
+    """The console for results; without a terminal as wide as COLUMNS says, else 80 columns."""
     return _console(stderr=False)
 
 
@@ -42,7 +44,13 @@ def stderr() -> Console:
 
 def _console(*, stderr: bool) -> Console:
     is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, width=None if is_terminal else 80, highlight=False)
+    return Console(stderr=stderr, width=None if is_terminal else _asked_width(), highlight=False)
+
+
+def _asked_width() -> int:
+    """What COLUMNS says; 80 where it says nothing, or less than a table can be."""
+    text = os.environ.get("COLUMNS", "")
+    return max(int(text), LEAST_WIDTH) if text.isdecimal() and len(text) < 6 else DEFAULT_WIDTH
 
 
 def say(message: str, *, quiet: bool = False) -> None:
@@ -96,6 +104,16 @@ def show(
             f"Cannot write {output} ({error.strerror}): give another --output."
         ) from error
     say(f"Wrote {output}")
+
+
+def show_all(tables: Sequence[Table], format: str = "table") -> None:
+    """Prints tables that belong together on stdout; those that CSV has no place for are named."""
+    out = stdout()
+    text = render_all(tables, format, out)
+    out.file.write(printable(text, keep="\n") if format in ("csv", "json") else text)
+    if format == "csv" and len(tables) > 1:
+        left = ", ".join(table.title for table in tables[1:])
+        say(f"CSV is of the first table alone; --format json has the others, too: {left}.")
 
 
 class Rate(ProgressColumn):

@@ -73,9 +73,28 @@ def render(
     if format == "csv":
         return csv_text([_as_text(row) for row in table.rows])
     if format == "json":
-        whole = {"title": table.title, "notes": list(table.notes), "rows": list(table.rows)}
-        return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+        return _json(_whole(table))
     return {"markdown": _markdown, "latex": _latex}[format](table, precision)
+
+
+def render_all(tables: Sequence[Table], format: str, console: Console | None = None) -> str:
+    """Tables that belong together; several are one JSON object, `{"tables": [...]}`.
+
+    CSV has one kind of row, and so the first table alone.
+    """
+    if format == "json" and len(tables) > 1:
+        return _json({"tables": [_whole(table) for table in tables]})
+    shown = tables[:1] if format == "csv" else tables
+    between = "" if format == "table" else "\n"
+    return between.join(render(table, format, console) for table in shown)
+
+
+def _whole(table: Table) -> dict[str, Any]:
+    return {"title": table.title, "notes": list(table.notes), "rows": list(table.rows)}
+
+
+def _json(whole: dict[str, Any]) -> str:
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
 def _as_text(row: Row) -> Row:

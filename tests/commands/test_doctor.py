@@ -116,6 +116,18 @@ def test_the_table_fits_80_columns(known_world: World, terminal: Terminal) -> No
     assert max(map(len, done.out.splitlines())) <= 80
 
 
+def test_a_check_leaves_nothing_where_it_is_made_and_says_on_how_few_images(
+    known_world: World, terminal: Terminal
+) -> None:
+    (terminal.folder / "mlflow.db").unlink()
+    done, rows = doctor(terminal, known_world, "--probe-images", "2")
+    assert [path.name for path in terminal.folder.iterdir()] == ["cache"]  # which it was given
+    assert rows["tracking store"]["found"].startswith("new file")
+    assert "2 of the 3 of the evaluation split, 2 of the 4 of the lookup split" in " ".join(
+        done.out.split()
+    )
+
+
 def folders_below(cache: Path) -> list[str]:
     return sorted(str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_dir())
 

@@ -51,7 +51,11 @@ def test_the_summary_of_the_known_world(known_world: World, terminal: Terminal) 
     assert (summary["n_images"], summary["n_patches"]) == (4, 4 * 16)
     assert whole["digests"].keys() == {"sae", "vit", "lookup"}
     assert whole["act_mean"] == [0.0] * 16
-    assert json.loads(done.out)["rows"] == [summary]
+    tables = json.loads(done.out)["tables"]
+    assert [table["title"] for table in tables] == [
+        "Statistics", "Reconstruction in place of the residual"
+    ]  # fmt: skip
+    assert [table["rows"] for table in tables] == [[summary], whole["splices"]]
     (run,) = stored_runs(terminal, "semseg")
     assert run.data.tags["semseg.kind"] == "stats"
     assert run.data.metrics["l0"] == summary["l0"]

@@ -49,15 +49,15 @@ def is_fit(findings: Sequence[Finding]) -> bool:
     return all(finding.status != "fail" for finding in findings)
 
 
-def to_table(findings: Sequence[Finding]) -> Table:
+def to_table(findings: Sequence[Finding], notes: Sequence[str] = ()) -> Table:
     """A row per check, and below it a sentence for each that failed or warns."""
     keys = ("check", "status", "found", "advice")
     rows = tuple({key: getattr(finding, key) for key in keys} for finding in findings)
     told = [f for status in ROWS_TOLD for f in findings if f.status == status]
     counts = {s: sum(f.status == s for f in findings) for s in ("pass", "warn", "fail", "skipped")}
     title = "Doctor: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)
-    notes = tuple(f"{finding.status}: {finding.check}. {finding.advice}" for finding in told)
-    return Table(title, COLUMNS, rows, notes=notes)
+    said = [f"{finding.status}: {finding.check}. {finding.advice}" for finding in told]
+    return Table(title, COLUMNS, rows, notes=(*notes, *said))
 
 
 def save_findings(
