@@ -20,7 +20,7 @@ from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS, Method
 from semseg_cli.settings.options import SettingsCommand, warn_of_unknown_variables, with_settings
 from semseg_cli.settings.output import FORMATS, Checkup, Format, Output, Recorded, Shown, Ui
-from semseg_cli.settings.suite import Suite
+from semseg_cli.settings.suite import Suite, SuiteSetup
 from semseg_cli.settings.training import KeepStats, Training
 
 app = typer.Typer(
@@ -120,8 +120,11 @@ for _kind in METHODS:
 
 @app.command(Suite.command, cls=SettingsCommand)
 @with_settings
-def suite(settings: Suite, setup: Setup, output: Shown) -> None:
-    """Run all methods and controls: which latents cause their class?"""
+def suite(settings: Suite, setup: SuiteSetup, output: Shown) -> None:
+    """Run all methods and controls: which latents cause their class?
+
+    Several SAEs, or layers, are put side by side.
+    """
     with stage(IMPORTS):
         from semseg_cli.commands.suite.command import run_suite
 

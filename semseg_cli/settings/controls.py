@@ -18,6 +18,7 @@ class RandVec(Drawn):
     panel: ClassVar[str] = "Intervention"
     command: ClassVar[str] = "rand-vec"
     told: ClassVar[tuple[str, ...]] = ("match",)
+    edits_latents: ClassVar[bool] = False
 
     scale: tuple[float, ...] = option(
         (-2.0,), "Length of the random vector in raw residual units (repeatable); with "
