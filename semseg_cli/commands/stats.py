@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from semseg_cli.commands.next_steps import print_where
-from semseg_cli.commands.opening import open_parts, open_store
+from semseg_cli.commands.opening import demo_notes, open_parts, open_store
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
@@ -88,7 +88,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
     pipeline = session.pipeline
     notes = [f"Of the {dataset.split} split, {pipeline.site} of layer {pipeline.layer}."]
     notes += [f"Given, not computed: {', '.join(given)}."] if given else []
-    console.show(stats_table(row, notes), output.format)
+    console.show(stats_table(row, [*demo_notes(base), *notes]), output.format)
     if output.format == "table":
         console.show(splice_table(splicing.rows, () if has_head else (NO_HEAD,)), output.format)
         if splicing.class_rows:
