@@ -107,7 +107,10 @@ for _kind in METHODS:
 @app.command(Suite.command, cls=SettingsCommand)
 @with_settings
 def suite(settings: Suite, setup: SuiteSetup, output: Shown) -> None:
-    """Run all methods and controls: which latents cause their class, and in which SAE?"""
+    """Run all methods and controls: which latents cause their class?
+
+    Several SAEs, or layers, are put side by side.
+    """
     with stage(IMPORTS):
         from semseg_cli.commands.suite.command import run_suite
 

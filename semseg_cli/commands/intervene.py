@@ -5,7 +5,7 @@ from typing import Any
 
 from semseg_cli.commands.method_runs import datasets_of, planned_runs, write_run
 from semseg_cli.commands.next_steps import compare_commands, print_where
-from semseg_cli.commands.opening import open_parts, open_store, print_plan
+from semseg_cli.commands.opening import demo_notes, open_parts, open_store, print_plan
 from semseg_cli.commands.recording import finish, recorded, shared_meta
 from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.commands.same_settings import require_same_settings
@@ -66,7 +66,7 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
             for folder, outcome in zip(folders, outcomes, strict=True):
                 write_run(folder, method, outcome)
             _draw(outcomes, folders, output)
-    _print_outcomes(method, outcomes, folders, output, setup.dtype)
+    _print_outcomes(method, outcomes, folders, output, setup)
     if store is not None:
         finish(folders)
     print_where(folders, store, output, compare_commands(store, folders))
@@ -96,26 +96,27 @@ def _print_outcomes(
     outcomes: Sequence[Outcome],
     folders: Sequence[RunFolder],
     output: Output,
-    dtype: str,
+    setup: Setup,
 ) -> None:
     """The summary and the extreme classes of the best run; for machines, all classes of all."""
     names = [folder.meta["run_name"] for folder in folders]
     if output.format != "table":
         rows = [
-            {"run": name, **row}
+            {"run": name, "scale": outcome.report.intervention_scale, **row}
             for name, outcome in zip(names, outcomes, strict=True)
             for row in class_rows(outcome)
         ]
-        console.show(class_table(rows), output.format)
+        console.show(class_table(rows, notes=demo_notes(setup)), output.format)
         return
     reports = {name: outcome.report for name, outcome in zip(names, outcomes, strict=True)}
-    notes = [ON_EVALUATION] if is_chosen_on_evaluation(folders[0]) else []
+    notes = [*demo_notes(setup)]
+    notes += [ON_EVALUATION] if is_chosen_on_evaluation(folders[0]) else []
     first = outcomes[0].report
     patches_bc = outcomes[0].counts.per_image[..., 0].numpy()
     notes += sampling_notes(outcomes[0].session.dataset.names, outcomes[0].groups, patches_bc)
     notes += [*_of_draws(method, first.n_draws), *measure_notes(first)]
     if FLIP_RATE in first.extra:
-        notes.append(flip_note(dtype, first.extra[FLIP_RATE], first.n_images))
+        notes.append(flip_note(setup.dtype, first.extra[FLIP_RATE], first.n_images))
     console.show(summary_table(reports, notes=notes))
     best = max(range(len(outcomes)), key=lambda i: outcomes[i].report.macro_selectivity)
     which = names[best] if len(outcomes) > 1 else ""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from semseg_cli.commands.next_steps import print_where
-from semseg_cli.commands.opening import open_parts, open_store, print_plan
+from semseg_cli.commands.opening import demo_notes, open_parts, open_store, print_plan
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
@@ -80,7 +80,8 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
         rows = [row.to_row() for row in chosen[scale]]
         title = f"Latents by class: {folder.meta['run_name']}"
         table = lookup_table(rows, title, candidates=choice.top_k > 1, asked=asked)
-        tables.append(replace(table, notes=(_over(session), *table.notes)))
+        notes = (*demo_notes(setup), _over(session), *table.notes)
+        tables.append(replace(table, notes=notes))
         if scale in groups:
             split = session.dataset.split
             is_choosing = split == session.lookup_dataset.split

@@ -102,7 +102,7 @@ def _sentence(command: Any) -> str:
 
 
 def _short(command: Any) -> str:
-    return _first_sentence(_sentence(command))
+    return _first_sentence(" ".join((command.help or "").split("\n\n")[0].split()))
 
 
 def _first_sentence(text: str) -> str:
