@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from semseg_cli import tracking
 from semseg_cli.demo.world import world_folder
 from semseg_cli.experiment.estimate import make_plan
+from semseg_cli.experiment.given import NOTHING, Given
 from semseg_cli.experiment.session import Session, open_session
 from semseg_cli.files import cache_folder
 from semseg_cli.progress import Progress
@@ -30,11 +31,16 @@ def open_store(output: Recorded) -> str | None:
 
 
 def open_parts(
-    setup: Setup, output: Recorded, progress: Progress, *, needs_head: bool = True
+    setup: Setup,
+    output: Recorded,
+    progress: Progress,
+    *,
+    needs_head: bool = True,
+    given: Given = NOTHING,
 ) -> Session:
     """The session of a command; in the demo world the user is told so."""
     tell_of_demo(setup, output)
-    return open_session(setup, progress, needs_head=needs_head)
+    return open_session(setup, progress, needs_head=needs_head, given=given)
 
 
 def is_demo(setup: Setup | TrainSetup) -> bool:
