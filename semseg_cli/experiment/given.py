@@ -7,7 +7,6 @@ from torch import nn
 
 from semseg_cli.data.held import Data
 from semseg_cli.experiment.parts import (
-    assemble,
     check_expectations,
     load_backbone,
     read_head,
@@ -15,7 +14,6 @@ from semseg_cli.experiment.parts import (
 )
 from semseg_cli.models.head import SegmentationHead
 from semseg_cli.models.memory_budget import make_budget
-from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.of_module import sae_of
 from semseg_cli.models.vit import Backbone
@@ -37,8 +35,8 @@ NOTHING = Given()
 
 def load_parts(
     setup: Setup, device: torch.device, given: Given, *, needs_head: bool
-) -> tuple[Pipeline, SparseAutoencoder]:
-    """The parts as one, and the autoencoder; of files the small ones are read first."""
+) -> tuple[Backbone, SparseAutoencoder, SegmentationHead | None]:
+    """The parts that are given, and the others read; of files the small ones come first."""
     sae = None if given.sae is not None else read_sae(setup, device)
     head = None
     if needs_head:
@@ -50,4 +48,4 @@ def load_parts(
     if sae is None:
         assert given.sae is not None
         sae = sae_of(given.sae, vit.d_model)
-    return assemble(setup, vit, sae, head), sae
+    return vit, sae, head

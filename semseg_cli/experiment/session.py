@@ -21,12 +21,21 @@ from semseg_cli.experiment.images import (
     open_split,
     require_same_classes,
 )
-from semseg_cli.experiment.parts import completed, find_device, load_stats, require_inputs
+from semseg_cli.experiment.parts import (
+    assemble,
+    completed,
+    find_device,
+    load_stats,
+    require_inputs,
+)
 from semseg_cli.experiment.place import is_site_open, warn_of_other_place
+from semseg_cli.models.head import SegmentationHead
 from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.centring import decide_centring
 from semseg_cli.models.sae.norm_choice import choose_site
 from semseg_cli.models.sae.statistics import NAMES, digest_of
+from semseg_cli.models.vit import Backbone
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.collectives import try_out
@@ -80,6 +89,13 @@ class Session:
         if ranks.is_joined():
             dataset.share_contents()
         return dataset
+
+    def with_images_of(self, other: "Session") -> "Session":
+        """This session, with the splits that another of the same images has opened."""
+        for split in ("dataset", "lookup_dataset"):
+            if split in vars(other):
+                vars(self)[split] = vars(other)[split]
+        return self
 
     def classes_of(self, dataset: Dataset) -> list[int]:
         """The ids of the classes to intervene on: those of the settings, else all.
@@ -175,13 +191,31 @@ def open_session(
         find_data(setup, [first_split], progress)
     else:
         given.data.require_split(first_split)
-    pipeline, sae = load_parts(setup, device, given, needs_head=needs_head)
+    vit, sae, head = load_parts(setup, device, given, needs_head=needs_head)
+    session = session_of(setup, vit, sae, head, progress, given)
+    # Opened here, so that a bad split or class is told before a run begins.
+    session.classes_of(session.dataset if needs_head else session.lookup_dataset)
+    return session
+
+
+def session_of(
+    setup: Setup,
+    vit: Backbone,
+    sae: SparseAutoencoder,
+    head: SegmentationHead | None,
+    progress: Progress = silent,
+    given: Given = NOTHING,
+) -> Session:
+    """The session with these parts, once they are known to fit each other.
+
+    Raises:
+        SemsegError: they do not.
+    """
+    pipeline = assemble(setup, vit, sae, head)
     session = Session(setup, pipeline, load_stats(setup, sae), progress, given)
     _require_same_parts(session)
     session.decide()
     warn_of_other_place(setup, session.pipeline.layer, session.pipeline.site)
-    # Opened here, so that a bad split or class is told before a run begins.
-    session.classes_of(session.dataset if needs_head else session.lookup_dataset)
     return session
 
 
