@@ -29,12 +29,17 @@ def names_of(runs: Sequence[Finished]) -> list[str]:
     ]
 
 
+def rows_of(run: Finished) -> list[dict[str, Any]]:
+    """One row per class, with its latent where it has one, and its intervals."""
+    return class_rows(run.outcome)
+
+
 def classes_of(runs: Sequence[Finished]) -> Table:
     """All classes of all runs."""
     rows = [
         {"run": name, **row}
         for name, one in zip(names_of(runs), runs, strict=True)
-        for row in class_rows(one.outcome)
+        for row in rows_of(one)
     ]
     return class_table(rows)
 
