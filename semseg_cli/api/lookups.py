@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 
+from semseg_cli.api.own_folder import OwnFolder
 from semseg_cli.api.tables import Shown, frame_of
 from semseg_cli.commands.lookup import Latents
 from semseg_cli.errors import SemsegError
@@ -16,7 +16,7 @@ from semseg_cli.show.tables import Table
 class Lookup(Shown):
     """The latents of each class, best first. `run(..., lookup=this)` uses them."""
 
-    def __init__(self, found: Latents, temporary: "TemporaryDirectory[str] | None") -> None:
+    def __init__(self, found: Latents, temporary: OwnFolder | None) -> None:
         self._found = found
         self._temporary = temporary  # goes with this object
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from semseg_cli.api.comparing import Comparison, compared
+from semseg_cli.api.own_folder import OwnFolder
 from semseg_cli.api.tables import Shown, frame_of
 from semseg_cli.errors import UsageError
 from semseg_cli.runs.report import Report
@@ -58,7 +58,7 @@ class Result(Shown):
         runs: Sequence[Run],
         tables: Sequence[Table],
         paths: Sequence[Path],
-        temporary: "TemporaryDirectory[str] | None",
+        temporary: OwnFolder | None,
     ) -> None:
         self.runs = {run.name: run for run in runs}
         self._tables, self._paths = tables, paths

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
 
 from semseg_cli.api.lookups import Lookup
+from semseg_cli.api.own_folder import OwnFolder
 from semseg_cli.api.parts import Parts, given, merged
 from semseg_cli.api.results import Result, Run
 from semseg_cli.api.settings import made, values_of
@@ -30,7 +30,6 @@ from semseg_cli.settings.output import Output, Shown
 from semseg_cli.show import console
 
 COMMANDS = {kind.command: kind for kind in METHODS}
-Temporary = TemporaryDirectory[str] | None
 
 
 def run(
@@ -170,28 +169,30 @@ def _check_name(values: Mapping[str, Any], methods: Sequence[Method]) -> None:
         raise UsageError("run_name names the runs of one method: leave it out for several")
 
 
-def _check_examples(values: Mapping[str, Any], temporary: Temporary) -> None:
+def _check_examples(values: Mapping[str, Any], temporary: OwnFolder | None) -> None:
     if values.get("examples") and temporary is not None:
         raise UsageError("examples are pictures in the run's folder: give dump_to=")
 
 
 @contextmanager
-def _places(dump_to: str | Path | None, track: bool) -> Iterator[tuple[dict[str, Any], Temporary]]:
+def _places(
+    dump_to: str | Path | None, track: bool
+) -> Iterator[tuple[dict[str, Any], OwnFolder | None]]:
     """Where runs are written, as settings; a folder of our own, which goes with the result, where
     nothing is to be left."""
     if dump_to is not None or track:
         folder = {} if dump_to is None else {"dump_to": Path(dump_to).expanduser()}
         yield {**folder, "no_track": not track}, None
         return
-    temporary = TemporaryDirectory(prefix="semseg-cli-")
+    temporary = OwnFolder()
     try:
-        yield {"dump_to": Path(temporary.name), "no_track": True, "no_plots": True}, temporary
+        yield {"dump_to": temporary.path, "no_track": True, "no_plots": True}, temporary
     except BaseException:
-        temporary.cleanup()
+        temporary.remove()
         raise
 
 
-def _result(runs: Sequence[Finished], temporary: Temporary) -> Result:
+def _result(runs: Sequence[Finished], temporary: OwnFolder | None) -> Result:
     paths = [one.folder.path for one in runs]
     made_runs = [
         Run(

@@ -32,7 +32,11 @@ class Shown:
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
     """The rows with all their keys as columns, unrounded; what a row lacks is missing."""
     frame = pd.DataFrame([dict(row) for row in rows])
-    return frame.convert_dtypes(convert_string=False, convert_floating=False)
+    for name in frame.columns:
+        known = [row[name] for row in rows if row.get(name) is not None]
+        if known and all(type(value) is int for value in known):  # with gaps they became floats
+            frame[name] = frame[name].astype("Int64" if frame[name].isna().any() else "int64")
+    return frame
 
 
 def text_of(value: Any) -> str:
