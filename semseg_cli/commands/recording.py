@@ -15,6 +15,7 @@ import torch
 from semseg_cli import __version__, tracking
 from semseg_cli.commands.doctor.findings import copy_findings
 from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.held import IN_MEMORY
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
@@ -79,7 +80,7 @@ def dataset_meta(dataset: Dataset, role: str) -> dict[str, Any]:
     return {
         "role": role,
         "name": dataset.title,
-        "root": str(dataset.root.absolute()),
+        "root": str(dataset.root if dataset.layout == IN_MEMORY else dataset.root.absolute()),
         "split": dataset.split,
         "digest": dataset.digest,
         "n_images": len(dataset),
