@@ -17,10 +17,12 @@ from semseg_cli import __version__, tracking
 from semseg_cli.commands.doctor.findings import copy_findings
 from semseg_cli.commands.next_steps import argument
 from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.held import IN_MEMORY
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
 from semseg_cli.interrupts import Terminated, held, released, settle, was_asked
+from semseg_cli.progress import stage
 from semseg_cli.ranks.ending import explained
 from semseg_cli.ranks.group import n_ranks
 from semseg_cli.runs.folder import LOG_FILE, SETTINGS_FILE, RunFolder, make_run_folder
@@ -31,6 +33,7 @@ from semseg_cli.show.console import say
 from semseg_cli.tracking.store_address import public
 
 log = logging.getLogger("semseg_cli")
+_untracked: dict[Path, str] = {}  # why a store lacks finished runs of this process
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def dataset_meta(dataset: Dataset, role: str) -> dict[str, Any]:
     return {
         "role": role,
         "name": dataset.title,
-        "root": str(dataset.root.absolute()),
+        "root": str(dataset.root if dataset.layout == IN_MEMORY else dataset.root.absolute()),
         "split": dataset.split,
         "digest": dataset.digest,
         "n_images": len(dataset),
@@ -89,25 +92,17 @@ def dataset_meta(dataset: Dataset, role: str) -> dict[str, Any]:
     }
 
 
-class Folders(list[RunFolder]):
-    """The folders of the runs of a block, and why the store lacks some of those that finished."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.errors: list[str] = []
-
-
 @contextmanager
 def recorded(
     planned: Sequence[Planned], shared: Mapping[str, Any], output: Recorded, store: str | None
-) -> Iterator[Folders]:
+) -> Iterator[list[RunFolder]]:
     """Runs a block as these runs, in new folders: logs into them, marks how they end, tracks them.
 
     Ctrl-C and SIGTERM end them as KILLED, any other exception as FAILED, in the folder and in the
     store; it goes on its way. A signal interrupts the block, but not what is noted of it. What the
     store does not take is no failure of the block: `require_tracked` tells it.
     """
-    folders = Folders()
+    folders: list[RunFolder] = []
     handlers: list[logging.Handler] = []
     with held():
         try:
@@ -123,11 +118,11 @@ def recorded(
                 raise error from caught
             raise
         if store is not None:
-            folders.errors += _finish(folders)
+            _finish(folders)
 
 
 def _begin(
-    folders: Folders,
+    folders: list[RunFolder],
     handlers: list[logging.Handler],
     planned: Sequence[Planned],
     shared: Mapping[str, Any],
@@ -150,7 +145,7 @@ def _begin(
 
 def _stop(
     caught: BaseException,
-    folders: Folders,
+    folders: Sequence[RunFolder],
     handlers: Sequence[logging.Handler],
     store: str | None,
     *,
@@ -174,10 +169,10 @@ def _stop(
     return error
 
 
-def _finish(folders: Folders) -> list[str]:
+def _finish(folders: Sequence[RunFolder]) -> None:
     """Sends finished runs to the store; a user may have enough of waiting for it."""
     try:
-        return track(folders)
+        _untracked.update(track(folders))
     except KeyboardInterrupt:
         settle()
         paths = [argument(folder.path) for folder in folders if not folder.meta["uploaded"]]
@@ -231,19 +226,21 @@ def _end(
             log.error("%s could not be marked as %s", folder.path, status)
 
 
-def track(folders: Sequence[RunFolder]) -> list[str]:
-    """Sends folders to the store; one sentence for each that it did not take."""
-    errors = []
+def track(folders: Sequence[RunFolder]) -> dict[Path, str]:
+    """Sends folders to the store; a sentence for each that it did not take."""
+    errors = {}
     for folder in folders:
         try:
-            tracking.log_folder(folder)
+            with stage(f"Sending {folder.path.name} to the tracking store"):
+                tracking.log_folder(folder)
         except SemsegError as error:
             log.error("%s", error)
-            errors.append(str(error))
+            errors[folder.path] = str(error)
     return errors
 
 
-def require_tracked(folders: Folders) -> None:
+def require_tracked(folders: Sequence[RunFolder]) -> None:
     """Raises a StoreError where the store lacks a finished run: its folder can be uploaded."""
-    if folders.errors:
-        raise StoreError(" ".join(folders.errors))
+    errors = [_untracked[one.path] for one in folders if one.path in _untracked]
+    if errors:
+        raise StoreError(" ".join(errors))
