@@ -144,7 +144,11 @@ def _create(client: Any, uri: str, folder: RunFolder, experiment_id: str | None)
         run_name=meta["run_name"],
     )
     name = client.get_experiment(experiment_id).name
-    _note(folder, uri, run.info.run_id, experiment_id, name)
+    try:
+        _note(folder, uri, run.info.run_id, experiment_id, name)
+    except SemsegError:  # a full disk: nobody else would end it
+        client.set_terminated(run.info.run_id, "FAILED")
+        raise
 
 
 def _note(folder: RunFolder, uri: str, run_id: str, experiment_id: str, experiment: str) -> None:
