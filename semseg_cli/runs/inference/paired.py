@@ -42,7 +42,7 @@ def flip_tests(
 def _flip_test(p: float, n_differ: int, units: str) -> Test:
     if n_differ >= MIN_DIFFER:
         return Test(p, "flip")
-    reason = f"a p value needs {MIN_DIFFER} {units} that differ: {n_differ}"
+    reason = f"identical on all but few {units}, of which it takes {MIN_DIFFER}: {n_differ}"
     return Test(None, "flip", reason)
 
 
