@@ -255,7 +255,7 @@ def test_a_bad_file_exits_1_with_one_sentence(
     damage: Damage, sentence: str, world: World, terminal: Terminal
 ) -> None:
     damage(world)
-    done = terminal.type("auto-feat", *options(world))
+    done = terminal.type("auto-feat", *options(world), "--quiet")
     assert (done.code, done.out) == (1, "")
     assert sentence in done.err
     assert len(done.err.strip().splitlines()) == 1

@@ -10,7 +10,7 @@ import torch
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.sae_statistics import cached_stats
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.experiment.place import find_place
+from semseg_cli.experiment.place import find_place, stat_sources
 from semseg_cli.files import cache_folder
 from semseg_cli.models import sae as saes
 from semseg_cli.models.cache_folders import residuals_folder
@@ -20,9 +20,9 @@ from semseg_cli.models.memory_budget import make_budget
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.sae import SparseAutoencoder
-from semseg_cli.models.sae.statistics import NAMES, check_stats, load_stat, own_scaling
+from semseg_cli.models.sae.statistics import check_stats, load_stat, own_scaling
 from semseg_cli.models.vit import Backbone, load_vit
-from semseg_cli.progress import Progress, silent
+from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks import group as ranks
 from semseg_cli.settings.inputs import Setup, TrainSetup
 from semseg_cli.settings.toml_files import INPUTS
@@ -105,7 +105,8 @@ def _own_gpu() -> torch.device:
 def read_backbone(setup: Setup | TrainSetup, device: torch.device) -> Backbone:
     """The ViT that the settings name, whatever they expect of it."""
     dtype = getattr(torch, setup.dtype)
-    vit = load_vit(str(setup.vit_ckpt), setup.vit_family, device, dtype, setup.image_hw)
+    with stage(f"Loading the ViT {setup.vit_ckpt}"):
+        vit = load_vit(str(setup.vit_ckpt), setup.vit_family, device, dtype, setup.image_hw)
     vit.budget = make_budget(setup.memory_budget, device)
     return vit
 
@@ -134,7 +135,9 @@ def check_expectations(setup: Setup | TrainSetup, vit: Backbone) -> None:
 
 def read_sae(setup: Setup, device: torch.device) -> SparseAutoencoder:
     """The autoencoder that the settings name; whether it centres its input may be undecided."""
-    sae = saes.load_undecided(str(setup.sae_ckpt), device, setup.sae_format, setup.sae_centre_input)
+    path, centring = str(setup.sae_ckpt), setup.sae_centre_input
+    with stage(f"Loading the SAE {path}"):
+        sae = saes.load_undecided(path, device, setup.sae_format, centring)
     sae.budget = make_budget(setup.memory_budget, device)
     return sae
 
@@ -142,15 +145,15 @@ def read_sae(setup: Setup, device: torch.device) -> SparseAutoencoder:
 def read_head(setup: Setup, device: torch.device) -> SegmentationHead:
     """The head that the settings name."""
     path = str(setup.seg_ckpt)
-    if is_address(path):
-        path = str(fetch_head(path, cache_folder(setup.cache_dir)))
-    return load_head(path, setup.background).to(device)
+    with stage(f"Loading the head {path}"):
+        if is_address(path):
+            path = str(fetch_head(path, cache_folder(setup.cache_dir)))
+        return load_head(path, setup.background).to(device)
 
 
 def load_stats(setup: Setup, sae: SparseAutoencoder) -> dict[str, torch.Tensor]:
     """The statistics that the settings name, checked against the autoencoder."""
-    sources = {name: getattr(setup, name) for name in NAMES}
-    given = {n: load_stat(n, source) for n, source in sources.items() if source is not None}
+    given = {name: load_stat(name, source) for name, source in stat_sources(setup).items()}
     return own_scaling(check_stats(given, sae.d_model, sae.d_sae), sae)
 
 

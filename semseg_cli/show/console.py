@@ -14,6 +14,7 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
@@ -23,6 +24,7 @@ from semseg_cli import interrupts
 from semseg_cli.errors import SemsegError, printable
 from semseg_cli.progress import Advance, Progress, silent
 from semseg_cli.ranks import group as ranks
+from semseg_cli.show.progress_lines import progress_lines
 from semseg_cli.show.tables import Table, render, render_all
 
 DEFAULT_WIDTH, LEAST_WIDTH = 80, 40
@@ -125,7 +127,7 @@ class Rate(ProgressColumn):
 
 @contextmanager
 def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
-    """Progress with rate and time left on a terminal; nothing elsewhere, or if quiet.
+    """Progress as bars on a terminal, as lines elsewhere, not at all if quiet.
 
     Either way tasks are logged by their start, and are where a Ctrl-C or the failure of another
     rank is noticed at the latest.
@@ -136,20 +138,23 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
         return
     if not console.is_terminal:
         with _showing_warnings():
-            yield _logged(silent)
+            yield _logged(progress_lines(_say_line))
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=14),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
         Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left", style="dim"),
         TimeRemainingColumn(),
     )
     with _showing_warnings(), Bars(*columns, console=console, transient=True) as bars:
         _live.append(console)
 
-        def start(description: str, total: int) -> Advance:
-            task = bars.add_task(description, total=total)
+        def start(description: str, total: int, unit: str = "images") -> Advance:
+            task = bars.add_task(description, total=total, unit=unit)
             return lambda n: bars.advance(task, n)
 
         try:
@@ -158,10 +163,14 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
             _live.pop()
 
 
+def _say_line(line: str) -> None:
+    print(printable(line), file=sys.stderr, flush=True)
+
+
 def _logged(progress: Progress) -> Progress:
-    def start(description: str, total: int) -> Advance:
-        log.info("%s: %d", description, total)
-        advance = progress(description, total)
+    def start(description: str, total: int, unit: str = "images") -> Advance:
+        log.info("%s: %d %s", description, total, unit)
+        advance = progress(description, total, unit)
 
         def checked(n: int) -> None:
             interrupts.check()

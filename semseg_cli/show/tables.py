@@ -29,7 +29,7 @@ class Column:
 
     `kind`: text; ratio (fixed decimals); count; setting (a number as the user would type it);
     estimate (a ratio with its interval from the keys `KEY_lo` and `KEY_hi`, and the mark
-    of `KEY_mark`); difference (an estimate with its sign); p (a p value).
+    of `KEY_mark`); difference (an estimate with its sign); p (a p value); mark (* or nothing).
     Where the width is short, columns that yield go, those with the largest `yields` first; elastic
     columns wrap and the others stay whole.
     """
@@ -107,6 +107,8 @@ def _as_text(row: Row) -> Row:
 
 def cell(value: Any, kind: str = "ratio", precision: int = 3) -> str:
     """A value as it is shown: never scientific, never minus zero; "-" for a missing one."""
+    if kind == "mark":
+        return "*" if value else ""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, str) or kind == "text":

@@ -25,7 +25,7 @@ COLUMNS = (
 # Beside the digests of the parts, the settings that decide what the checks see.
 DECIDING = (
     "imgs_root", "imgs_split", "lookup_split", "data_format", "background", "label_threshold",
-    "vit_layer", "vit_site", "image_size", "dtype", "act_mean", "act_norm", "sparsity",
+    "vit_layer", "vit_site", "image_size", "dtype", "stats", "act_mean", "act_norm", "sparsity",
 )  # fmt: skip
 
 
