@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from semseg_cli import __version__
+from semseg_cli.commands.stopped import ResumableCommand
 from semseg_cli.demo.seed import WORLD_SEED as SEED
 from semseg_cli.errors import UsageError
 from semseg_cli.interrupts import listen
@@ -21,7 +22,7 @@ from semseg_cli.settings.options import (
     warn_of_unknown_variables,
     with_settings,
 )
-from semseg_cli.settings.output import Checkup, Format, Output, Recorded, Shown, Ui
+from semseg_cli.settings.output import Checkup, Format, Output, Recorded, Resumable, Shown, Ui
 from semseg_cli.settings.suite import Suite
 from semseg_cli.settings.training import KeepStats, Training
 
@@ -86,14 +87,14 @@ def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
 def _add_method(kind: type[Method]) -> None:
     """Adds a method's command: its options and its help come from its settings."""
 
-    def run_method(method: Method, setup: Setup, output: Shown) -> None:
+    def run_method(method: Method, setup: Setup, output: Resumable) -> None:
         from semseg_cli.commands.intervene import intervene
 
         intervene(setup, method, output)
 
     run_method.__doc__ = kind.__doc__
     run_method.__annotations__["method"] = kind
-    app.command(kind.command, cls=SettingsCommand)(with_settings(run_method))
+    app.command(kind.command, cls=ResumableCommand)(with_settings(run_method))
 
 
 for _kind in METHODS:

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from semseg_cli.commands.journals import check_stopped, identity_of, keeping
 from semseg_cli.commands.method_runs import datasets_of, planned_runs, write_run
-from semseg_cli.commands.next_steps import compare_commands, print_where
+from semseg_cli.commands.next_steps import compare_commands, go_on, print_where
 from semseg_cli.commands.opening import open_parts, open_store, print_plan
 from semseg_cli.commands.recording import finish, recorded, shared_meta
 from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.commands.same_settings import require_same_settings
+from semseg_cli.commands.stopped import find_stopped
+from semseg_cli.errors import UsageError
 from semseg_cli.experiment.choose_latents import check_method
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
@@ -19,7 +22,7 @@ from semseg_cli.experiment.result_files import (
 from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.samples import image_groups, refuse_overlap, warn_of_seen, with_draws
 from semseg_cli.ranks.ending import together
-from semseg_cli.ranks.group import from_lead, is_lead
+from semseg_cli.ranks.group import from_lead, is_lead, n_ranks
 from semseg_cli.runs.choice import choice_notes
 from semseg_cli.runs.contents import is_chosen_on_evaluation
 from semseg_cli.runs.folder import RunFolder
@@ -27,7 +30,7 @@ from semseg_cli.runs.groups import sampling_notes
 from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.methods import Method
-from semseg_cli.settings.output import Output, Shown
+from semseg_cli.settings.output import Output, Resumable, Shown
 from semseg_cli.show import console
 from semseg_cli.show.run_pictures import add_all_pictures
 from semseg_cli.show.run_tables import (
@@ -40,9 +43,10 @@ from semseg_cli.show.run_tables import (
 
 
 @together()
-def intervene(setup: Setup, method: Method, output: Shown) -> None:
+def intervene(setup: Setup, method: Method, output: Resumable) -> None:
     """Runs one method at its scales: folders, tracking, tables."""
     require_same_settings(setup, method, output)
+    stopped = _stopped(output)
     store = open_store(output)
     reused = _reused(method, output)
     with console.progress_bars(quiet=output.quiet) as progress:
@@ -61,8 +65,13 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
             return
         shared = {**shared_meta(session, output, datasets), "protocol": setup.protocol}
         planned = planned_runs(session.setup, method, reused, output.run_name)
-        with recorded(planned, shared, output, store) as folders:
-            outcomes = run(session, [method], reused, progress)
+        identity = identity_of(session, planned, shared, reused)
+        check_stopped(stopped, identity)
+        with (
+            recorded(planned, shared, output, store, stopped, go_on) as folders,
+            keeping(folders, identity) as journal,
+        ):
+            outcomes = run(session, [method], reused, progress, journal)
             for folder, outcome in zip(folders, outcomes, strict=True):
                 write_run(folder, method, outcome)
             _draw(outcomes, folders, output)
@@ -70,6 +79,18 @@ def intervene(setup: Setup, method: Method, output: Shown) -> None:
     if store is not None:
         finish(folders)
     print_where(folders, store, output, compare_commands(store, folders))
+
+
+def _stopped(output: Resumable) -> list[RunFolder]:
+    """The folders of the runs to go on with; none where they are new."""
+    if output.resume is None:
+        return []
+    if n_ranks() > 1:
+        raise UsageError(
+            "--resume is work for one process, and runs of several ranks keep nothing to go on "
+            "from: leave out torchrun or --resume"
+        )
+    return find_stopped(output.resume, output.dump_to)
 
 
 def _draw(outcomes: Sequence[Outcome], folders: Sequence[RunFolder], output: Shown) -> None:

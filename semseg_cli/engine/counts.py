@@ -55,6 +55,16 @@ class Counts:
         self.n_classes = n_classes
         self.begin = begin
 
+    @property
+    def by_image(self) -> tuple[Tensor, ...]:
+        """What there is one row of per image."""
+        return (self.per_image, self.joined)
+
+    @property
+    def totals(self) -> tuple[Tensor, ...]:
+        """What is summed over images."""
+        return (self.per_draw, self.matrix)
+
     @typed
     def add_rows(
         self,

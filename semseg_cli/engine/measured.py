@@ -48,6 +48,16 @@ class Measured:
         """The intervention's first draw."""
         return self.intervention.first
 
+    @property
+    def by_image(self) -> tuple[Tensor, ...]:
+        """What there is one row of per image."""
+        return (*self.counts.by_image, *(self.outcomes.by_image if self.outcomes else ()))
+
+    @property
+    def totals(self) -> tuple[Tensor, ...]:
+        """What is summed over images."""
+        return (*self.counts.totals, *(self.outcomes.totals if self.outcomes else ()))
+
     def add_rows(
         self,
         images_p: Tensor,

@@ -67,6 +67,11 @@ class Reference:
         self.segmented = torch.zeros(n_classes, 3, dtype=torch.int64)
         self.margins = torch.zeros(3, dtype=torch.float64)
 
+    @property
+    def totals(self) -> tuple[Tensor, ...]:
+        """What is summed over images."""
+        return (self.segmented, self.margins)
+
     def add(self, clean: Clean) -> None:
         """Adds up the patches of a batch."""
         labels_n, classes_n = clean.labels_bt.flatten(), clean.prediction.classes_bt.flatten()
@@ -129,6 +134,16 @@ class Outcomes:
         self.reference = reference
         self.begin = begin
         self.is_placed = is_placed
+
+    @property
+    def by_image(self) -> tuple[Tensor, ...]:
+        """What there is one row of per image."""
+        return (self.per_image,)
+
+    @property
+    def totals(self) -> tuple[Tensor, ...]:
+        """What is summed over images."""
+        return (self.segmented,)
 
     @typed
     def add_rows(

@@ -25,6 +25,7 @@ from semseg_cli.experiment.samples import image_groups, overlap
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.group import is_lead
+from semseg_cli.runs.journal import Journal
 from semseg_cli.runs.lookup_csv import Reused, read_runners_up
 from semseg_cli.runs.report import Report
 from semseg_cli.settings.methods import AutoFeat, Method
@@ -146,10 +147,12 @@ def run(
     methods: Sequence[Method],
     reused: Mapping[str, Reused],
     progress: Progress = silent,
+    journal: Journal | None = None,
 ) -> list[Outcome]:
     """One outcome per method and scale, all from one pass over the evaluated images.
 
-    `reused` has every lookup that the methods name. Of several ranks only the lead has outcomes.
+    `reused` has every lookup that the methods name, `journal` what was counted before the run was
+    stopped. Of several ranks only the lead has outcomes.
     """
     setup, names = session.setup, session.dataset.class_names
     of_methods = [prepare(session, method, reused, progress) for method in methods]
@@ -165,6 +168,7 @@ def run(
         n_classes=len(names),
         class_ids=session.classes_of(session.dataset),
         manifold=manifold,
+        journal=journal,
         progress=progress,
         description=", ".join(method.command for method in methods),
     )

@@ -113,6 +113,18 @@ class Shown(Output):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resumable(Shown):
+    """Where the results of one method go, and which stopped run it goes on with."""
+
+    panel: ClassVar[str] = "Results"
+
+    resume: str | None = option(
+        None, "Go on with a run that was stopped (its folder, id or name below --dump-to): with "
+        "its settings, after the last image that it counted.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ui(Settings):
     """What to open, and where."""
 
