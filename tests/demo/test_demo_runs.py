@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from terminal import Done, Terminal, working_in
 
-from semseg_cli.cli import app
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.report_json import report_of
 
 README = Path(__file__).parents[2] / "README.md"
+TUTORIAL = README.parent / "docs" / "tutorial.md"
 # Another machine sums in another order: a few patches may differ.
 TOLERANCE = 0.01
 
@@ -114,9 +114,9 @@ def test_the_exported_world_gives_the_very_same_report(terminal: Terminal, tmp_p
     assert exported == preset
 
 
-def readme_output(name: str) -> str:
-    """The block below `<!-- output: NAME -->` in README."""
-    found = re.search(rf"<!-- output: {name} -->\n```\n(.*?)```", README.read_text(), re.S)
+def output(page: Path, name: str) -> str:
+    """The block below `<!-- output: NAME -->` of a page."""
+    found = re.search(rf"<!-- output: {name} -->\n```\n(.*?)```", page.read_text(), re.S)
     assert found, name
     return found[1]
 
@@ -126,8 +126,9 @@ def numbers(line: str) -> list[float]:
 
 
 @pytest.mark.slow
-def test_readme_shows_the_real_first_output(first: First) -> None:
-    shown, real = readme_output("auto-feat").splitlines(), first.done.out.splitlines()
+@pytest.mark.parametrize("page", [README, TUTORIAL])
+def test_the_first_output_is_shown_as_it_is(page: Path, first: First) -> None:
+    shown, real = output(page, "auto-feat").splitlines(), first.done.out.splitlines()
     assert [re.sub(r"[\d. -]", "", line) for line in shown[:4]] == [
         re.sub(r"[\d. -]", "", line) for line in real[:4]
     ]
@@ -135,18 +136,12 @@ def test_readme_shows_the_real_first_output(first: First) -> None:
 
 
 @pytest.mark.slow
-def test_readme_shows_the_real_comparison(main_job: MainJob) -> None:
+def test_the_comparison_is_shown_as_it_is(main_job: MainJob) -> None:
     shown, real = (
         [line for line in text.partition("All runs:")[0].splitlines() if numbers(line)]
-        for text in (readme_output("compare"), main_job.compared.out)
+        for text in (output(TUTORIAL, "compare"), main_job.compared.out)
     )
     assert len(shown) == len(real) == 3
     for ours, theirs in zip(shown, real, strict=True):
         assert ours.split()[0] == theirs.split()[0]
         assert numbers(ours) == pytest.approx(numbers(theirs), abs=TOLERANCE)
-
-
-def test_readme_names_every_command() -> None:
-    text = README.read_text()
-    for command in app.registered_commands:
-        assert f"`{command.name}" in text

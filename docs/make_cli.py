@@ -1,0 +1,113 @@
+"""Prints docs/cli.md, which is made of the commands themselves: `python docs/make_cli.py`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
+
+import typer.main
+
+from semseg_cli.cli import app
+from semseg_cli.settings.entries import Entry, item_type
+from semseg_cli.settings.toml_files import KNOWN
+
+HEAD = """\
+# Every command and option
+
+Made by `python docs/make_cli.py`. `semseg-cli COMMAND --help` says the same.
+
+Every option is also a key of `--config` files (dashes as underscores) and a variable `SEMSEG_NAME`
+(several values separated by commas). Options that may be given several times say so.
+"""
+ARGUMENTS = "Of this command"
+WORDS = {int: "whole number", float: "number", str: "text", Path: "path"}
+
+
+def page() -> str:
+    """The text of docs/cli.md: the commands, then the panels of options that several share."""
+    commands = dict(walk(typer.main.get_command(app), ""))
+    panels = {name: dict(panels_of(command)) for name, command in commands.items()}
+    shared = [rows for one in panels.values() for rows in one.items()]
+    common = {rows[0]: rows[1] for rows in shared if shared.count(rows) > 1}
+    lines = [HEAD, *index(commands)]
+    for name, command in commands.items():
+        lines += [f"## {name}", "", (command.help or ""), ""]
+        for panel, rows in panels[name].items():
+            lines += place(panel, rows, common)
+    lines += ["## Shared options", ""]
+    for panel, rows in common.items():
+        lines += [f"### {panel}", "", *table(rows)]
+    return "\n".join(lines)
+
+
+def walk(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        path = f"{prefix} {name}".strip()
+        yield from walk(command, path) if hasattr(command, "commands") else [(path, command)]
+
+
+def index(commands: dict[str, Any]) -> list[str]:
+    rows = [
+        f"| [`{name}`](#{name.replace(' ', '-')}) | {(command.help or '-').splitlines()[0]} |"
+        for name, command in commands.items()
+    ]
+    return ["| command | does |", "|---|---|", *rows, ""]
+
+
+def panels_of(command: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    rows: dict[str, list[str]] = {}
+    for param in command.params:
+        if param.name != "help":
+            panel = getattr(param, "rich_help_panel", None) or ARGUMENTS
+            rows.setdefault(panel, []).append(row(param))
+    yield from ((panel, tuple(found)) for panel, found in rows.items())
+
+
+def row(param: Any) -> str:
+    names = ", ".join([*param.opts, *param.secondary_opts])
+    is_argument = not names.startswith("-")
+    entry = KNOWN.get(names.split(",")[0].removeprefix("--").replace("-", "_"))
+    cells = (
+        f"`{names.upper() if is_argument else names}`" + (" ..." if is_repeated(param) else ""),
+        "" if entry is None else values(entry),
+        "" if is_argument else shown(param.default),
+        str(param.help or "").replace(r"\[", "["),
+    )
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in cells) + " |"
+
+
+def is_repeated(param: Any) -> bool:
+    return bool(getattr(param, "multiple", False)) or param.nargs == -1
+
+
+def values(entry: Entry) -> str:
+    kind, _ = item_type(entry.field)
+    kinds = get_args(kind) if get_origin(kind) is UnionType else (kind,)
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(kind))
+    return " or ".join(WORDS.get(one, "") for one in kinds if one in WORDS)
+
+
+def shown(default: Any) -> str:
+    if default in (None, False, (), []) or callable(default):
+        return ""
+    if default is True:
+        return "on"
+    found = default if isinstance(default, list | tuple) else [default]
+    return ", ".join(f"`{one}`" for one in found)
+
+
+def place(
+    panel: str, rows: tuple[str, ...], common: dict[str, tuple[str, ...]], title: str = "**{}**"
+) -> list[str]:
+    if common.get(panel) == rows:
+        return [f"[{panel}](#{panel.lower().replace(' ', '-')}): shared options.", ""]
+    return [title.format(panel), "", *table(rows)]
+
+
+def table(rows: tuple[str, ...]) -> list[str]:
+    return ["| option | value | default | what it does |", "|---|---|---|---|", *rows, ""]
+
+
+if __name__ == "__main__":
+    print(page(), end="")
