@@ -13,6 +13,7 @@ from semseg_cli.engine.manifold import fit_manifold
 from semseg_cli.engine.measured import Measured
 from semseg_cli.engine.random_edits import rand_vec
 from semseg_cli.experiment.session import Session
+from semseg_cli.progress import Advance, silent
 from semseg_cli.runs.journal import Journal
 from semseg_cli.settings.inputs import Protocol
 
@@ -94,6 +95,11 @@ def test_kept_images_are_not_run_again(session: Session, tmp_path: Path) -> None
     with Noting(tmp_path / "whole") as noting:
         whole = counted(session, journal=noting)
     told: list[int] = []
+
+    def noted(description: str, total: int) -> Advance:
+        told.append(total)
+        return silent(description, total)
+
     with Journal(tmp_path / "whole", RUN, is_new=False) as journal:
         found = evaluate(
             session.pipeline,
@@ -101,7 +107,7 @@ def test_kept_images_are_not_run_again(session: Session, tmp_path: Path) -> None
             session.loader(session.dataset),
             n_classes=5,
             journal=journal,
-            progress=lambda _description, total: told.append(total) or (lambda _n: None),
+            progress=noted,
         )
     assert told == [0]
     assert is_same(found, whole)
