@@ -19,6 +19,7 @@ class RandVec(Drawn):
     name: ClassVar[str] = "random-vector"
     command: ClassVar[str] = "rand-vec"
     told: ClassVar[tuple[str, ...]] = ("match",)
+    edits_latents: ClassVar[bool] = False
 
     scale: tuple[float, ...] = option(
         (-2.0,), "Length of the random vector in raw residual units (repeatable); with "

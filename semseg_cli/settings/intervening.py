@@ -20,6 +20,7 @@ class Intervening(LatentChoice):
     command: ClassVar[str]
     told: ClassVar[tuple[str, ...]] = ()  # fields that its runs are named by, where not the default
     measure: ClassVar[Measure] = ""  # what its counts are a measure of
+    edits_latents: ClassVar[bool] = True  # else directions, which owe an SAE their length at most
     protocols: ClassVar[tuple[str, ...]] = ("class", "label")  # under which it means something
 
     @property

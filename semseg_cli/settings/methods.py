@@ -92,6 +92,7 @@ class Directed(Dosed):
 
     panel: ClassVar[str] = "Intervention"
     told: ClassVar[tuple[str, ...]] = ("match",)
+    edits_latents: ClassVar[bool] = False
 
     match: Removal = option(
         "norm",

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from semseg_cli.commands.compare.artifacts import Artifacts
-from semseg_cli.commands.compare.like_with_like import SAME, Units, unlike
+from semseg_cli.commands.compare.dictionaries import dictionary_names
+from semseg_cli.commands.compare.like_with_like import SAME, Units, unpaired
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs.groups import sampling_notes
+from semseg_cli.runs.inference.paired import N_FLIPS
 from semseg_cli.runs.per_image import PerImage
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_notes import exclusions, interval_notes, listed, overlaps
@@ -17,6 +19,12 @@ from semseg_cli.show.tables import Column, cell
 from semseg_cli.tracking.tracked_run import TrackedRun
 
 COMPARED = "macro_selectivity"
+IN_WORDS = {
+    "flip": f"paired sign flips over {{}}, {N_FLIPS:,} drawn at random",
+    "swap": f"swaps of run and draw, class by class, {N_FLIPS:,} drawn at random",
+    "t: draws and images": "t test over the draws and {}",
+    "two-way t: classes and images": "t test over classes and {}",
+}
 
 
 def captions(
@@ -31,11 +39,12 @@ def captions(
     names = [row["run"] for row in rows]
     return [
         *_constants(chosen.shown, rows),
+        *dictionaries(chosen.shown, names),
         *_common(rows),
         *interval_notes(rows, [key for key in keys if not key.endswith("_difference")]),
         *_differences(chosen, rows, keys),
         *_orders(rows),
-        *warnings(chosen, names),
+        *warnings(chosen, names, artifacts),
         *excluded(chosen.shown, names, artifacts),
         *grouping(chosen.shown, artifacts, units),
         *artifacts.notes(),
@@ -76,6 +85,18 @@ def _common(rows: Sequence[Row]) -> list[str]:
     return [f"All numbers are over the {n_common} classes that all runs have: {listed(counts)}."]
 
 
+def dictionaries(runs: Sequence[TrackedRun], names: Sequence[str]) -> list[str]:
+    """Which dictionary each run is of, where there are several."""
+    called = dictionary_names(runs)
+    if not called:
+        return []
+    who: dict[str, list[str]] = {}
+    for run, name in zip(runs, names, strict=True):
+        who.setdefault(called[run.run_id], []).append(name)
+    said = "; ".join(f"{dictionary}: {', '.join(of)}" for dictionary, of in who.items())
+    return [f"SAEs: {said}."]
+
+
 def _differences(chosen: Candidates, rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
     """What is subtracted from what, which test, and where there is no p."""
     if not {f"{COMPARED}_difference", f"{COMPARED}_p_adjusted", f"{COMPARED}_p"} & set(keys):
@@ -83,16 +104,58 @@ def _differences(chosen: Candidates, rows: Sequence[Row], keys: Sequence[str]) -
     pairs: dict[str, list[str]] = {}
     for row in rows:
         if row.get(f"{COMPARED}_difference") is not None:
-            pairs.setdefault(row["baseline"], []).append(row["run"])
+            pairs.setdefault(row["baseline_run_id"], []).append(row["run"])
     if not pairs:
         return []
-    against = "; ".join(f"{listed(names)} minus {base}" for base, names in pairs.items())
-    methods = {row[f"{COMPARED}_p_method"] for row in rows if row.get(f"{COMPARED}_p") is not None}
-    tests = f"; p: {', '.join(sorted(methods))} test, Holm over runs" if methods else ""
+    runs = {run.run_id: run for run in (*chosen.shown, *chosen.baselines.values())}
+    against = "; ".join(f"{listed(who)} minus {_called(runs[one])}" for one, who in pairs.items())
     return [
-        f"vs {chosen.baseline}: macro selectivity of {against}, on the same images{tests}.",
+        f"vs {chosen.baseline}: macro selectivity of {against}, on the same images.",
+        *tests(rows, [COMPARED], _corrected(rows)),
+        *between(rows),
         *untested(rows, [f"{COMPARED}_p_reason"]),
     ]
+
+
+def _called(run: TrackedRun) -> str:
+    """A baseline by its name, the beginning of its id, and its seed."""
+    seed = run.params.get("seed")
+    return f"{run.name} (run {run.run_id[:8]}{f', seed {seed}' if seed is not None else ''})"
+
+
+def _corrected(rows: Sequence[Row]) -> str:
+    n_tests = sum(row.get(f"{COMPARED}_p") is not None for row in rows)
+    return f"corrected over the {n_tests} runs tested (Holm)" if n_tests > 1 else "one test"
+
+
+def tests(rows: Sequence[Row], keys: Sequence[str], corrected: str) -> list[str]:
+    """The tests that gave these differences their p, in words, and over how many."""
+    units = "groups" if any(row.get("unit") for row in rows) else "images"
+    found = dict.fromkeys(
+        row[f"{key}_p_method"] for key in keys for row in rows if row.get(f"{key}_p") is not None
+    )
+    if not found:
+        return []
+    return [f"p: {'; '.join(IN_WORDS.get(one, one).format(units) for one in found)}; {corrected}."]
+
+
+def between(rows: Sequence[Row]) -> list[str]:
+    """Which differences are between dictionaries or places, and which are of unlike lengths."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("between"):
+            found.setdefault(row["between"], []).append(row["run"])
+    notes = [
+        f"{listed(who)}: another {what} than the baseline's; the difference is between these "
+        f"{'places' if 'SAE' not in what else 'dictionaries'}, as they are, on other images."
+        for what, who in found.items()
+    ]
+    apart = [
+        f"{row['run']} {row['unmatched']}"
+        for row in rows
+        if row.get("unmatched") and row.get(f"{COMPARED}_p") is not None
+    ]
+    return notes + ([f"Another length is another dose: {listed(apart)}."] if apart else [])
 
 
 def untested(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
@@ -120,7 +183,7 @@ def _orders(rows: Sequence[Row]) -> list[str]:
     )
 
 
-def warnings(chosen: Candidates, names: Sequence[str]) -> list[str]:
+def warnings(chosen: Candidates, names: Sequence[str], artifacts: Artifacts) -> list[str]:
     """What keeps the numbers of these runs from meaning what they seem to."""
     runs = chosen.shown
 
@@ -133,20 +196,23 @@ def warnings(chosen: Candidates, names: Sequence[str]) -> list[str]:
     notes += overlaps([(name, run.metrics) for run, name in zip(runs, names, strict=True)])
     if seen := naming(lambda run: run.tag("latents_on_evaluation") == "true"):
         notes.append(f"{', '.join(seen)}: latents were chosen on the images evaluated.")
-    unpaired = [
-        name
-        for run, name in zip(runs, names, strict=True)
-        if (baseline := chosen.baselines.get(run.run_id)) and unlike(run, baseline)
-    ]
-    untested = f" No paired test for {listed(unpaired)}." if unpaired else ""
     if apart := [what for tag, what in SAME.items() if len({run.tag(tag) for run in runs}) > 1]:
-        notes.append(f"Not alike: the runs differ in {', '.join(apart)}.{untested}")
-        untested = ""
+        notes.append(f"Not alike: the runs differ in {', '.join(apart)}.")
     if len({run.tag("protocol") for run in runs}) > 1:
-        notes.append(
-            f"Not alike: the protocols count target and other in different ways.{untested}"
-        )
-    return notes
+        notes.append("Not alike: the protocols count target and other in different ways.")
+    return notes + _not_paired(chosen, names, artifacts)
+
+
+def _not_paired(chosen: Candidates, names: Sequence[str], artifacts: Artifacts) -> list[str]:
+    """Which runs are not compared with their baseline image by image, and why."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for run, name in zip(chosen.shown, names, strict=True):
+        baseline = chosen.baselines.get(run.run_id)
+        if baseline is None or baseline.run_id == run.run_id:
+            continue
+        if why := unpaired(run, baseline, artifacts):
+            found.setdefault((baseline.name, why), []).append(name)
+    return [f"Not paired with {base}: {listed(who)} ({why})." for (base, why), who in found.items()]
 
 
 def excluded(runs: Sequence[TrackedRun], names: Sequence[str], artifacts: Artifacts) -> list[str]:

@@ -82,7 +82,7 @@ def class_values(run: TrackedRun, chosen: Candidates, artifacts: Artifacts, unit
         entry.setdefault("n_orig_patches", int(units_bc4[:, c, 0].sum()) // n_draws(run))
         entry |= made[c]
     both = pair(run, chosen.baselines.get(run.run_id), artifacts, units)
-    compared = {} if both is None else differences_of(both, artifacts)
+    compared = {} if both is None else differences_of(both)
     for class_id, differences in compared.items():
         values[names.get(class_id, str(class_id))] |= differences
     return values
@@ -195,7 +195,7 @@ def _notes(
     return [
         *notes,
         *untested(rows, [k for row in rows for k in row if k.endswith("selectivity_p_reason")]),
-        *(note for note in warnings(chosen, names) if "by construction" not in note),
+        *(note for note in warnings(chosen, names, artifacts) if "by construction" not in note),
         *excluded(chosen.shown, names, artifacts),
         *artifacts.notes(),
         *chosen.notes,

@@ -34,11 +34,17 @@ from semseg_cli.runs.inference.paired import (
     pooled_differences,
 )
 from semseg_cli.runs.inference.rates import rate_intervals, rates_of, sum_groups
+from semseg_cli.runs.inference.sides import (
+    Side,
+    side_class_differences,
+    side_differences,
+)
 
 __all__ = [
     "MEASURES",
     "Difference",
     "Interval",
+    "Side",
     "Term",
     "Test",
     "benjamini_hochberg",
@@ -64,5 +70,7 @@ __all__ = [
     "pooled_intervals",
     "rate_intervals",
     "rates_of",
+    "side_class_differences",
+    "side_differences",
     "sum_groups",
 ]

@@ -54,6 +54,7 @@ def _ids(folders: dict[str, RunFolder], *names: str) -> list[str]:
 
 
 def test_the_table_is_pinned(store: tuple[str, dict[str, RunFolder]]) -> None:
+    (run_id,) = _ids(store[1], "feat")
     assert render(compare(Compare(tracking_uri=store[0]))) == (
         "4 runs of experiment semseg\n"
         "                       macro  macro        macro         vs    edit\n"
@@ -72,10 +73,11 @@ def test_the_table_is_pinned(store: tuple[str, dict[str, RunFolder]]) -> None:
         "No interval from fewer than 5 images, where few hold nearly all patches, or\n"
         "where all are alike: 2/3 img is a change in 2 of the 3 that have the class.\n"
         "vs rand-feat: macro selectivity of auto-feat x-5, auto-feat x-2, rand-vec x-2\n"
-        "minus rand-feat x-2, on the same images.\n"
+        f"minus rand-feat x-2 (run {run_id[:8]}, seed 42), on the same images.\n"
         "No p for auto-feat x-5, auto-feat x-2, rand-vec x-2: 4 images: an interval needs\n"
         "5.\n"
-        "5 runs, 4 shown: the newest of each method, settings (--last 5 shows all).\n"
+        "5 runs, 4 shown: the newest of each kind (method, its settings, SAE, images);\n"
+        "--last 5 shows all.\n"
         "2 unfinished runs left out (--unfinished shows them): auto-feat x-2 RUNNING,\n"
         "auto-feat x-2 FAILED.\n"
     )
@@ -89,7 +91,8 @@ def test_the_newest_finished_run_of_each_kind_is_taken(
     assert [row["run_id"] for row in table.rows] == _ids(folders, "strong", "auto", "vec", "feat")
     assert table.best == (0, "macro_selectivity")
     assert (
-        "5 runs, 4 shown: the newest of each method, settings (--last 5 shows all)."
+        "5 runs, 4 shown: the newest of each kind (method, its settings, SAE, images); --last 5 "
+        "shows all."
     ) in table.notes
 
 
@@ -227,7 +230,7 @@ def test_many_differing_settings_keep_80_columns() -> None:
     [
         ({"semseg.pooled_telling": "false"}, "b: pooled target and other are one number by"),
         ({"semseg.latents_on_evaluation": "true"}, "b: latents were chosen on the images eval"),
-        ({"semseg.digest.evaluation": "x", "semseg.digest.sae": "y"}, "differ in images, SAE"),
+        ({"semseg.digest.evaluation": "x", "semseg.digest.vit": "y"}, "differ in images, ViT"),
         ({"semseg.protocol": "label"}, "the protocols count target and other"),
     ],
 )

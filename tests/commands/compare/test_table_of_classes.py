@@ -240,6 +240,7 @@ def test_every_number_of_a_comparison_has_a_row_in_the_table_of_metrics(tmp_path
     auto = made(tmp_path, "auto-feat", AUTO)
     control = drawn(tmp_path)
     texts = {"run", "method", "protocol", "experiment", "status", "started", "run_id", "baseline"}
+    texts |= {"baseline_run_id", "between", "unmatched"}
     for row in compared(auto, control).rows:
         unknown = {key for key in row if find(RUNS, key) is None} - texts
         assert all(key.endswith(("_mark", "_p_method", "_p_reason")) for key in unknown)
