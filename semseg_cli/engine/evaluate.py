@@ -6,7 +6,8 @@ The ViT runs once up to the autoencoder's layer for each image; every edit re-ru
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Bool
+import torch
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from semseg_cli.data.batches import Batch
@@ -33,6 +34,7 @@ def evaluate(
     n_classes: int,
     class_ids: Sequence[int] | None = None,
     is_wanted: Sequence[Bool[Tensor, "n_images rows"]] | None = None,
+    weight_bc: Float64[Tensor, "n_images c"] | None = None,
     manifold: Manifold | None = None,
     has_outcomes: bool = True,
     journal: Journal | None = None,
@@ -53,6 +55,8 @@ def evaluate(
         class_ids: the classes counted where one edit serves all (default: all).
         is_wanted: of each intervention which rows to run on which images (class protocol; default:
             all). Outcomes are measured only where all are run.
+        weight_bc: of each class of the dataset how many images each one stands for, 0 for those
+            that are not run; of edits of one class at a time in the class protocol.
         manifold: of the clean residuals, for how far off it edits are.
         has_outcomes: whether outcomes are measured; without them an edit costs little but its tail.
         journal: what of these images was counted before, and where the rest is noted.
@@ -66,11 +70,12 @@ def evaluate(
         class_ids or range(1, n_classes + 1),
         n_classes,
         protocol,
+        weight_bc if protocol == "class" else None,
         manifold,
         has_outcomes and is_wanted is None,
     )
     whole, n_done = counting.new(loader.positions), 0
-    for part in kept(journal, interventions, counting.new) if journal else ():
+    for part in kept(journal, whole, counting.new) if journal else ():
         whole.add(part)
         n_done += len(part.images)
     loader = loader.after(n_done)
@@ -96,6 +101,7 @@ class _Counting:
     counted: Sequence[int]
     n_classes: int
     protocol: Protocol
+    weight_bc: Tensor | None
     manifold: Manifold | None
     has_outcomes: bool
 
@@ -113,12 +119,22 @@ class _Counting:
         reference: Reference | None,
     ) -> Measured:
         rows = self.counted if one.first.is_shared else one.first.class_ids
-        counts = Counts(rows, len(images), self.n_classes, len(one.draws), begin=images.start)
-        outcomes = None
+        weight_bk, outcomes = self._weights(one), None
+        factor_k = None if weight_bk is None else weight_bk.amax(dim=0)
+        is_wanted = is_wanted if weight_bk is None else weight_bk > 0
+        size = (rows, len(images))
+        counts = Counts(*size, self.n_classes, len(one.draws), images.start, factor_k)
         if reference:
             grid, is_placed = self.pipeline.vit.grid, self.manifold is not None
-            outcomes = Outcomes(rows, len(images), grid, reference, images.start, is_placed)
+            outcomes = Outcomes(*size, grid, reference, images.start, is_placed, factor_k)
         return Measured(one, counts, outcomes, is_wanted)
+
+    def _weights(self, one: Intervention) -> Tensor | None:
+        """How many images each one stands for, by row; None where all rows are run on all."""
+        if self.weight_bc is None or one.first.is_shared:
+            return None
+        weight_bk = self.weight_bc[:, torch.tensor(one.first.class_ids) - 1]
+        return None if bool((weight_bk == 1).all()) else weight_bk
 
     def count(self, batch: Batch, tokens_bnd: Tensor, advance: Advance) -> Tally:
         """What the images of a batch give."""

@@ -4,11 +4,11 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import torch
 from torch import Tensor
 
-from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.measured import Measured
 from semseg_cli.engine.outcomes import Reference
 from semseg_cli.runs.journal import Journal
@@ -74,18 +74,22 @@ def from_bytes(data: bytes, new: NewTally) -> Tally:
     return tally
 
 
-def kept(journal: Journal, interventions: Sequence[Intervention], new: NewTally) -> Iterator[Tally]:
-    """What a journal has of these interventions, part by part, in the order of the images.
+def kept(journal: Journal, whole: Tally, new: NewTally) -> Iterator[Tally]:
+    """What a journal has of a pass, part by part, in the order of the images.
 
     Nothing, where it has other edits: the latents that were chosen again are not the same.
     """
-    for record in journal.records(_said(interventions)):
+    for record in journal.records(_said(whole.measured)):
         yield from_bytes(record, new)
 
 
-def _said(interventions: Sequence[Intervention]) -> bytes:
-    """What decides which edits these are, beside the inputs of a run."""
-    edits = [edit for one in interventions for edit in one.draws]
-    return repr(
-        [(e.method, e.scale, e.class_ids, e.latents_by_class, e.seed, e.draw) for e in edits]
-    ).encode()
+def _said(measured: Sequence[Measured]) -> bytes:
+    """What decides which edits are made on which images, beside the inputs of a run."""
+    said = [
+        (e.method, e.scale, e.class_ids, e.latents_by_class, e.seed, e.draw)
+        for one in measured
+        for e in one.intervention.draws
+    ]
+    masks = [one.is_wanted for one in measured if one.is_wanted is not None]
+    wanted = [blake2b(mask.numpy().tobytes(), digest_size=8).hexdigest() for mask in masks]
+    return repr((said, wanted)).encode()
