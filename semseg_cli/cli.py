@@ -23,7 +23,7 @@ from semseg_cli.settings.options import (
     with_settings,
 )
 from semseg_cli.settings.output import Checkup, Format, Output, Recorded, Resumable, Shown, Ui
-from semseg_cli.settings.suite import Suite
+from semseg_cli.settings.suite import Suite, SuiteSetup
 from semseg_cli.settings.training import KeepStats, Training
 
 app = typer.Typer(
@@ -103,8 +103,11 @@ for _kind in METHODS:
 
 @app.command(Suite.command, cls=SettingsCommand)
 @with_settings
-def suite(settings: Suite, setup: Setup, output: Shown) -> None:
-    """Run every method, control and baseline, and say for which classes the latent is the cause."""
+def suite(settings: Suite, setup: SuiteSetup, output: Shown) -> None:
+    """Run every method, control and baseline, and say for which classes the latent is the cause.
+
+    Several SAEs, or layers, are put side by side.
+    """
     from semseg_cli.commands.suite.command import run_suite
 
     run_suite(setup, settings, output)

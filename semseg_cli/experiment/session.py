@@ -31,10 +31,13 @@ from semseg_cli.experiment.parts import (
     require_inputs,
 )
 from semseg_cli.experiment.place import is_site_open, warn_of_other_place
+from semseg_cli.models.head import SegmentationHead
 from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.centring import decide_centring
 from semseg_cli.models.sae.norm_choice import choose_site
 from semseg_cli.models.sae.statistics import NAMES, digest_of
+from semseg_cli.models.vit import Backbone
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.collectives import try_out
@@ -83,6 +86,13 @@ class Session:
         if ranks.is_joined():
             dataset.share_contents()
         return dataset
+
+    def with_images_of(self, other: "Session") -> "Session":
+        """This session, with the splits that another of the same images has opened."""
+        for split in ("dataset", "lookup_dataset"):
+            if split in vars(other):
+                vars(self)[split] = vars(other)[split]
+        return self
 
     def classes_of(self, dataset: Dataset) -> list[int]:
         """The ids of the classes to intervene on: those of the settings, else all.
@@ -172,13 +182,29 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     find_data(setup, [setup.imgs.split if needs_head else setup.lookup_split], progress)
     sae = read_sae(setup, device)
     head = read_head(setup, device) if needs_head else None
-    pipeline = assemble(setup, load_backbone(setup, device), sae, head)
+    session = session_of(setup, load_backbone(setup, device), sae, head, progress)
+    # Opened here, so that a bad split or class is told before a run begins.
+    session.classes_of(session.dataset if needs_head else session.lookup_dataset)
+    return session
+
+
+def session_of(
+    setup: Setup,
+    vit: Backbone,
+    sae: SparseAutoencoder,
+    head: SegmentationHead | None,
+    progress: Progress = silent,
+) -> Session:
+    """The session with these parts, once they are known to fit each other.
+
+    Raises:
+        SemsegError: they do not.
+    """
+    pipeline = assemble(setup, vit, sae, head)
     session = Session(setup, pipeline, load_stats(setup, sae), progress)
     _require_same_parts(session)
     session.decide()
     warn_of_other_place(setup, session.pipeline.layer, session.pipeline.site)
-    # Opened here, so that a bad split or class is told before a run begins.
-    session.classes_of(session.dataset if needs_head else session.lookup_dataset)
     return session
 
 

@@ -98,6 +98,10 @@ def _as_given(value: Any, param: Any) -> Any:
     """A value of a file as the command line would give it."""
     if getattr(param, "multiple", False):
         return [str(one) for one in (value if isinstance(value, list) else [value])]
+    if isinstance(value, list):
+        raise UsageError(
+            f"{param.opts[0]} has several values in the settings file: this command takes one."
+        )
     return value
 
 

@@ -11,11 +11,10 @@ from semseg_cli.errors import UsageError
 from semseg_cli.files import cache_folder
 from semseg_cli.readers import read_toml
 from semseg_cli.settings.entries import Entry, entries, item_type
-from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS
 from semseg_cli.settings.output import Checkup, Resumable
-from semseg_cli.settings.suite import Suite
+from semseg_cli.settings.suite import Suite, SuiteSetup
 from semseg_cli.settings.training import KeepStats, Training
 
 # Naming one of these says that the user brings their own parts.
@@ -25,7 +24,7 @@ _PRESETS = resources.files(__package__) / "presets"
 OPEN = "open"  # the table of a preset that holds what it leaves to the user
 KNOWN: dict[str, Entry] = {
     entry.key: entry
-    for cls in (Setup, Choose, *METHODS, Suite, KeepStats, Training, Resumable, Checkup)
+    for cls in (Choose, *METHODS, Suite, SuiteSetup, KeepStats, Training, Resumable, Checkup)
     for entry in entries(cls)
 }
 
@@ -146,6 +145,8 @@ def _allowed(kind: Any, entry: Entry) -> Collection[type]:
 
 
 def _beside(path: Path, key: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_beside(path, key, one) for one in value]
     if key in KNOWN and KNOWN[key].field.metadata.get("path") and isinstance(value, str):
         beside = path.expanduser().absolute().parent / value
         return str(beside) if beside.exists() else value

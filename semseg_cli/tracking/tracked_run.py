@@ -73,6 +73,12 @@ class TrackedRun:
         """The value of one of our own tags, given without its prefix `semseg.`."""
         return self.tags.get(f"semseg.{name}")
 
+    @property
+    def short_id(self) -> str:
+        """The beginning of a store's id; of a folder's name the end, which tells it from others."""
+        head, dash, end = self.run_id.rpartition("-")
+        return end if dash and head else self.run_id[:8]
+
 
 def from_folder(folder: RunFolder) -> TrackedRun:
     """The run of a folder, as it is or would be tracked."""

@@ -98,6 +98,7 @@ class Pair:
     other: Side
     between: tuple[str, ...] = ()
     unmatched: str = ""
+    groups: tuple[str, ...] | None = None  # of the images in the order of their names
 
     @property
     def apart(self) -> str:
@@ -147,15 +148,16 @@ def pair(
     one, other = on_same_images(one, other)
     common = [class_id for class_id in one.class_ids if class_id in other.class_ids]
     told = one if one.groups is not None else other
-    groups = dict(zip(told.images, units.groups(told) or told.images, strict=True))
-    images = sorted(one.images)
+    group_of = dict(zip(told.images, units.groups(told) or told.images, strict=True))
+    groups = tuple(group_of[image] for image in sorted(one.images))
     first, second = (
-        _side(of, sum_groups(counts.on(images, common), [groups[i] for i in images]), common,
-              artifacts)
+        _side(of, sum_groups(counts.on(sorted(counts.images), common), groups), common, artifacts)
         for of, counts in ((run, one), (baseline, other))
-    )  # fmt: skip
+    )
     between = tuple(dictionaries_apart(run, baseline))
-    return Pair(run, baseline, common, first, second, between, lengths_apart(run, baseline))
+    told_groups = None if units.groups(told) is None else groups
+    return Pair(run, baseline, common, first, second, between, lengths_apart(run, baseline),
+                told_groups)  # fmt: skip
 
 
 def _side(

@@ -7,24 +7,16 @@ import numpy as np
 
 from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.dictionaries import dictionary_names
+from semseg_cli.commands.compare.difference_notes import COMPARED, differences
 from semseg_cli.commands.compare.like_with_like import SAME, Units, unpaired
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs.groups import sampling_notes
-from semseg_cli.runs.inference.paired import N_FLIPS
 from semseg_cli.runs.per_image import PerImage
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_notes import exclusions, interval_notes, listed, overlaps
 from semseg_cli.show.run_tables import identical_note
 from semseg_cli.show.tables import Column, cell
 from semseg_cli.tracking.tracked_run import TrackedRun
-
-COMPARED = "macro_selectivity"
-IN_WORDS = {
-    "flip": f"paired sign flips over {{}}, {N_FLIPS:,} drawn at random",
-    "swap": f"swaps of run and draw, class by class, {N_FLIPS:,} drawn at random",
-    "t: draws and images": "t test over the draws and {}",
-    "two-way t: classes and images": "t test over classes and {}",
-}
 
 
 def captions(
@@ -42,7 +34,7 @@ def captions(
         *dictionaries(chosen.shown, names),
         *_common(rows),
         *interval_notes(rows, [key for key in keys if not key.endswith("_difference")]),
-        *_differences(chosen, rows, keys),
+        *differences(chosen, rows, keys),
         *_orders(rows),
         *warnings(chosen, names, artifacts),
         *excluded(chosen.shown, names, artifacts),
@@ -95,78 +87,6 @@ def dictionaries(runs: Sequence[TrackedRun], names: Sequence[str]) -> list[str]:
         who.setdefault(called[run.run_id], []).append(name)
     said = "; ".join(f"{dictionary}: {', '.join(of)}" for dictionary, of in who.items())
     return [f"SAEs: {said}."]
-
-
-def _differences(chosen: Candidates, rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
-    """What is subtracted from what, which test, and where there is no p."""
-    if not {f"{COMPARED}_difference", f"{COMPARED}_p_adjusted", f"{COMPARED}_p"} & set(keys):
-        return []
-    pairs: dict[str, list[str]] = {}
-    for row in rows:
-        if row.get(f"{COMPARED}_difference") is not None:
-            pairs.setdefault(row["baseline_run_id"], []).append(row["run"])
-    if not pairs:
-        return []
-    runs = {run.run_id: run for run in (*chosen.shown, *chosen.baselines.values())}
-    against = "; ".join(f"{listed(who)} minus {_called(runs[one])}" for one, who in pairs.items())
-    return [
-        f"vs {chosen.baseline}: macro selectivity of {against}, on the same images.",
-        *tests(rows, [COMPARED], _corrected(rows)),
-        *between(rows),
-        *untested(rows, [f"{COMPARED}_p_reason"]),
-    ]
-
-
-def _called(run: TrackedRun) -> str:
-    """A baseline by its name, the beginning of its id, and its seed."""
-    seed = run.params.get("seed")
-    return f"{run.name} (run {run.run_id[:8]}{f', seed {seed}' if seed is not None else ''})"
-
-
-def _corrected(rows: Sequence[Row]) -> str:
-    n_tests = sum(row.get(f"{COMPARED}_p") is not None for row in rows)
-    return f"corrected over the {n_tests} runs tested (Holm)" if n_tests > 1 else "one test"
-
-
-def tests(rows: Sequence[Row], keys: Sequence[str], corrected: str) -> list[str]:
-    """The tests that gave these differences their p, in words, and over how many."""
-    units = "groups" if any(row.get("unit") for row in rows) else "images"
-    found = dict.fromkeys(
-        row[f"{key}_p_method"] for key in keys for row in rows if row.get(f"{key}_p") is not None
-    )
-    if not found:
-        return []
-    return [f"p: {'; '.join(IN_WORDS.get(one, one).format(units) for one in found)}; {corrected}."]
-
-
-def between(rows: Sequence[Row]) -> list[str]:
-    """Which differences are between dictionaries or places, and which are of unlike lengths."""
-    found: dict[str, list[str]] = {}
-    for row in rows:
-        if row.get("between"):
-            found.setdefault(row["between"], []).append(row["run"])
-    notes = [
-        f"{listed(who)}: another {what} than the baseline's; the difference is between these "
-        f"{'places' if 'SAE' not in what else 'dictionaries'}, as they are, on other images."
-        for what, who in found.items()
-    ]
-    apart = [
-        f"{row['run']} {row['unmatched']}"
-        for row in rows
-        if row.get("unmatched") and row.get(f"{COMPARED}_p") is not None
-    ]
-    return notes + ([f"Another length is another dose: {listed(apart)}."] if apart else [])
-
-
-def untested(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
-    """Why differences have no p, each reason once; `keys` are those of the reasons."""
-    found: dict[str, list[str]] = {}
-    for key in dict.fromkeys(keys):
-        for row in rows:
-            if why := row.get(key):
-                name = row.get("run") or row["class_name"]
-                found.setdefault(why, []).append(name)
-    return [f"No p for {listed(list(dict.fromkeys(who)))}: {why}." for why, who in found.items()]
 
 
 def _orders(rows: Sequence[Row]) -> list[str]:

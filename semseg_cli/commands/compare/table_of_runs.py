@@ -86,10 +86,10 @@ def title(runs: Sequence[TrackedRun], n_rows: int) -> str:
 
 
 def row_names(runs: Sequence[TrackedRun]) -> list[str]:
-    """The names of the runs, told apart by the beginning of the id where two are alike."""
+    """The names of the runs, told apart by their ids where two are alike."""
     names = [run.name for run in runs]
     return [
-        f"{run.name} ({run.run_id[:8]})" if names.count(run.name) > 1 else run.name for run in runs
+        f"{run.name} ({run.short_id})" if names.count(run.name) > 1 else run.name for run in runs
     ]
 
 

@@ -10,6 +10,12 @@ from semseg_cli.runs.inference.answers import (
     bounds_text,
     mark,
 )
+from semseg_cli.runs.inference.calibrated import (
+    Calibrated,
+    calibrated_difference,
+    calibrated_score,
+    no_edit,
+)
 from semseg_cli.runs.inference.combined import Term, combined_interval, gap_intervals, mean_of
 from semseg_cli.runs.inference.controls import (
     control_class_differences,
@@ -42,6 +48,7 @@ from semseg_cli.runs.inference.sides import (
 
 __all__ = [
     "MEASURES",
+    "Calibrated",
     "Difference",
     "Interval",
     "Side",
@@ -49,6 +56,8 @@ __all__ = [
     "Test",
     "benjamini_hochberg",
     "bounds_text",
+    "calibrated_difference",
+    "calibrated_score",
     "class_differences",
     "class_intervals",
     "combined_interval",
@@ -65,6 +74,7 @@ __all__ = [
     "mean_intervals",
     "mean_of",
     "measure",
+    "no_edit",
     "pooled",
     "pooled_differences",
     "pooled_intervals",

@@ -54,7 +54,7 @@ def control_differences(
     """
     kept_c = macro_classes(method_bc4, min_patches) if scope == "macro" else slice(None)
     drawn = control_bc4.sum(axis=0, keepdims=True) if draws_rc4 is None else draws_rc4
-    gaps = _gaps(method_bc4[:, kept_c], control_bc4[:, kept_c], drawn[:, kept_c], scope)
+    gaps = gaps_of(method_bc4[:, kept_c], control_bc4[:, kept_c], drawn[:, kept_c], scope)
     found = {}
     for name, gap in gaps.items():
         reason = gap.images.reason or _too_few_draws(gap, is_shared, can_draw)
@@ -88,12 +88,13 @@ def control_class_differences(
     return {name: [of_class[name] for of_class in found] for name in MEASURES}
 
 
-def _gaps(
+def gaps_of(
     method_bc4: Real[np.ndarray, "b c 4"],
     control_bc4: Real[np.ndarray, "b c 4"],
     draws_rc4: Real[np.ndarray, "r c 4"],
     scope: Scope,
 ) -> dict[str, Gap]:
+    """Per measure how far a method lies from a control, and what that is made of."""
     sides = measure(method_bc4), measure(control_bc4)
     weights = [_weights(method_bc4[..., i], scope) for i in (0, 2)]
     drawn = [_ratio(draws_rc4[..., i + 1], draws_rc4[..., i]).T for i in (0, 2)]
@@ -125,17 +126,18 @@ def _gap(
     value_kc = np.array([one.value_c - two.value_c for one, two in both])
     score_kbc = np.array([one.score_bc - two.score_bc for one, two in both])
     drawn_kcr = np.array([drawn[which] for which, _, _ in parts])
-    terms = [
+    terms = tuple(
         Term(side, sign * coef_c)
         for coef_c, pair in zip(coef_kc, both, strict=True)
         for side, sign in zip(pair, (1.0, -1.0), strict=True)
-    ]
+    )
     return Gap(
         weight_kc.mean(axis=0),
         (coef_kc * value_kc).sum(axis=0),
         np.einsum("kc,kbc->bc", coef_kc, score_kbc),
         np.einsum("kc,kcr->cr", coef_kc, drawn_kcr),
         combined_interval(terms),
+        terms,
     )
 
 
@@ -168,11 +170,20 @@ def _too_few_draws(gap: Gap, is_shared: bool, can_draw: bool) -> str:
     if gap.n_draws >= n_needed:
         return ""
     draws = "one draw" if gap.n_draws == 1 else f"{gap.n_draws} draws"
-    of_what = "for all classes" if is_shared else f"over {gap.n_classes:.2g} equal classes"
-    why = f"{draws} {of_what} cannot tell skill from luck"
+    why = f"{draws} {_of_what(gap.n_classes, is_shared)} cannot tell skill from luck"
     if can_draw:
         return f"{why}: run the control with --draws {n_needed}"
     return f"{why}, and this control has no --draws: compare over more classes"
+
+
+def _of_what(n_classes: float, is_shared: bool) -> str:
+    if is_shared:
+        return "for all classes"
+    if n_classes == 1:
+        return "of one class"
+    if n_classes == int(n_classes):
+        return f"over {n_classes:.0f} classes"
+    return f"over classes as good as {n_classes:.2g} equal ones"
 
 
 def draws_needed(n_classes: float, is_shared: bool) -> int:

@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from scipy import stats
 
 from semseg_cli.runs.inference.answers import Interval, Test
+from semseg_cli.runs.inference.combined import Term
 from semseg_cli.runs.inference.paired import flip_tests
 from semseg_cli.runs.inference.rates import carriers
 
@@ -24,6 +25,7 @@ class Gap:
     score_bc: Float64[np.ndarray, "b c"]  # the same of each image
     drawn_cr: Float64[np.ndarray, "c r"]  # weighted values of the control, draw by draw
     images: Interval  # of the difference for these draws: other images, the same latents
+    terms: tuple[Term, ...] = ()  # the rates that `images` is made of
 
     @property
     def value(self) -> float:
@@ -48,7 +50,19 @@ def over_draws(gap: Gap, is_shared: bool, is_draw: bool) -> tuple[float, float, 
     up to 15%: there the images' own distances are joined with the draws'.
     """
     by_draw, df_draw = _of_draws(gap, is_shared)
-    by_draw *= 1 + gap.n_draws if is_draw else 1
+    return _over(gap, by_draw * (1 + gap.n_draws if is_draw else 1), df_draw)
+
+
+def over_both_draws(
+    gap: Gap, one: Float64[np.ndarray, "c r"], other: Float64[np.ndarray, "c r2"]
+) -> tuple[float, float, float]:
+    """The same of a difference between two gaps, each with draws of its own."""
+    parts = [_of_drawn(drawn_cr) for drawn_cr in (one, other)]
+    variances, dfs = zip(*parts, strict=True)
+    return _over(gap, sum(variances), satterthwaite(variances, dfs))
+
+
+def _over(gap: Gap, by_draw: float, df_draw: float) -> tuple[float, float, float]:
     if gap.n_classes < MIN_CLASSES:
         return _joined(gap, by_draw, df_draw)
     by_image, df_image = _of_images(gap)
@@ -103,9 +117,13 @@ def _of_images(gap: Gap) -> tuple[float, float]:
 def _of_draws(gap: Gap, is_shared: bool) -> tuple[float, float]:
     """The variance of the control's mean over its draws, and its degrees of freedom: classes that
     were drawn for by themselves add up."""
-    drawn = gap.drawn_cr.sum(axis=0, keepdims=True) if is_shared else gap.drawn_cr
-    part_c = drawn.var(axis=1, ddof=1) / gap.n_draws
-    df = satterthwaite(part_c.tolist(), [gap.n_draws - 1.0] * len(part_c))
+    return _of_drawn(gap.drawn_cr.sum(axis=0, keepdims=True) if is_shared else gap.drawn_cr)
+
+
+def _of_drawn(drawn_cr: Float64[np.ndarray, "c r"]) -> tuple[float, float]:
+    n_draws = drawn_cr.shape[1]
+    part_c = drawn_cr.var(axis=1, ddof=1) / n_draws
+    df = satterthwaite(part_c.tolist(), [n_draws - 1.0] * len(part_c))
     return float(part_c.sum()), df
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from run_folders import write_draws
 from scipy import stats
@@ -22,7 +24,7 @@ from semseg_cli.commands.compare.dictionaries import (
 from semseg_cli.commands.compare.like_with_like import lengths_apart, unlike, unpaired
 from semseg_cli.commands.compare.which_runs import _controls, kind
 from semseg_cli.runs.folder import RunFolder
-from semseg_cli.runs.inference import control_differences, macro_differences
+from semseg_cli.runs.inference import control_differences, holm, macro_differences
 from semseg_cli.settings.compare import Compare
 from semseg_cli.show.tables import render
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder
@@ -288,3 +290,61 @@ def test_saes_layers_and_images_are_kinds_of_their_own(tmp_path: Path) -> None:
     assert kind(base) != kind(run_of(tmp_path, "a", layer=9))
     other = replace(base, tags={**base.tags, "semseg.digest.evaluation": "other"})
     assert kind(base) != kind(other)
+
+
+# --- outcomes ------------------------------------------------------------------------------------
+
+
+def with_outcomes(folder: RunFolder, rate: float) -> RunFolder:
+    """The folder with damage and margins in its counts by image and its report."""
+    path = folder.path / "per_image.parquet"
+    columns = pq.read_table(path).to_pydict()
+    draw = np.random.default_rng(int(rate * 100))
+    others = np.array(columns["n_other_patches"])
+    columns["n_damaged"] = draw.binomial(others, rate).tolist()
+    columns["n_repaired"] = [0] * len(others)
+    drops = draw.normal(rate, 0.2, len(others))
+    columns["margin_drop_sum"] = (drops * np.array(columns["n_orig_patches"])).tolist()
+    pq.write_table(pa.table(columns), path)
+    report = folder.report()
+    damage = sum(columns["n_damaged"]) / sum(columns["n_other_patches"])
+    extra = {"damage": damage, "margin_drop": rate}
+    folder.write_json("report.json", replace(report, extra=extra).to_dict())
+    return folder
+
+
+def test_outcomes_of_two_runs_have_p_corrected_over_the_outcomes(tmp_path: Path) -> None:
+    folders = [
+        with_outcomes(of_sae(tmp_path, counts, sae), rate)
+        for counts, sae, rate in ((AUTO, "a", 0.3), (CONTROL, "b", 0.25))
+    ]
+    table = compare(Compare(), [str(folder.path) for folder in folders])
+    rows = {row["key"]: row for row in table.rows}
+    found = rows["damage"]
+    assert found["difference"] == pytest.approx(found["one"] - found["two"])
+    assert found["difference_lo"] < found["difference"] < found["difference_hi"]
+    outcomes = [rows["damage"], rows["margin_drop"]]
+    assert [row["p_adjusted"] for row in outcomes] == holm([row["p"] for row in outcomes])
+    notes = " ".join(table.notes)
+    assert "Outcomes, p: paired sign flips over images" in notes
+    assert "corrected over 2 outcomes (Holm)" in notes
+    assert max(map(len, render(table).splitlines())) <= 80
+
+
+def test_outcomes_of_a_drawn_control_have_no_p_and_say_why(tmp_path: Path) -> None:
+    auto = with_outcomes(of_sae(tmp_path, AUTO, "a"), 0.3)
+    control = with_outcomes(of_sae(tmp_path, CONTROL, "a", "rand-feat"), 0.2)
+    table = compare(Compare(), [str(auto.path), str(control.path)])
+    (row,) = [row for row in table.rows if row["key"] == "damage"]
+    assert row.get("p_adjusted") is None
+    assert any("not kept draw by draw" in note for note in table.notes)
+
+
+def test_long_settings_are_shown_by_their_ends_and_kept_whole(tmp_path: Path) -> None:
+    folders = [of_sae(tmp_path, AUTO, f"a/long/way/to/the/sae_{x}") for x in "ab"]
+    table = compare(Compare(), [str(folder.path) for folder in folders])
+    (row,) = [row for row in table.rows if row["key"] == "sae_ckpt"]
+    assert row["one_whole"] == "/data/a/long/way/to/the/sae_a.pt"
+    assert row["one"].startswith("...")
+    assert row["one"].endswith("sae_a.pt")
+    assert len(row["one"]) <= 20
