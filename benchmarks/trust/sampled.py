@@ -1,5 +1,6 @@
 """Other change from a sample of the images without the class: is it as sure as it says?"""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -104,7 +105,7 @@ def _one_kind(
     truths: dict[str, list[float]] = {}
     shares, ratios, macro_ratios, by_target = [], [], [], []
     for replicate in range(n_replicates):
-        presence_c = np.exp(draw.uniform(*np.log(PRESENCE), N_CLASSES))
+        presence_c = np.exp(draw.uniform(math.log(PRESENCE[0]), math.log(PRESENCE[1]), N_CLASSES))
         rate_c = draw.permutation(np.resize(worlds.LEVELS["mixed"], N_CLASSES))
         counts = run_counts(draw, patches_of(draw, N_IMAGES, presence_c), rate_c, spill, icc)
         sample = weighted(counts, replicate)
@@ -158,7 +159,7 @@ def false_alarms(seed: int, n_replicates: int) -> float:
     draw = np.random.default_rng(seed)
     n_found = 0
     for replicate in range(n_replicates):
-        presence_c = np.exp(draw.uniform(*np.log(PRESENCE), N_CLASSES))
+        presence_c = np.exp(draw.uniform(math.log(PRESENCE[0]), math.log(PRESENCE[1]), N_CLASSES))
         orig_bc = patches_of(draw, N_PAIRED, presence_c)
         rate_c = np.full(N_CLASSES, 0.3)
         sides = [

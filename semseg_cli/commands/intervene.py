@@ -6,7 +6,7 @@ from typing import Any
 from semseg_cli.commands.journals import check_stopped, identity_of, keeping
 from semseg_cli.commands.method_runs import datasets_of, planned_runs, write_run
 from semseg_cli.commands.next_steps import compare_commands, go_on, print_where
-from semseg_cli.commands.opening import open_parts, open_store, print_plan
+from semseg_cli.commands.opening import demo_notes, open_parts, open_store, print_plan
 from semseg_cli.commands.recording import finish, recorded, shared_meta
 from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.commands.same_settings import require_same_settings
@@ -75,7 +75,7 @@ def intervene(setup: Setup, method: Method, output: Resumable) -> None:
             for folder, outcome in zip(folders, outcomes, strict=True):
                 write_run(folder, method, outcome)
             _draw(outcomes, folders, output)
-    _print_outcomes(method, outcomes, folders, output, setup.dtype)
+    _print_outcomes(method, outcomes, folders, output, setup)
     if store is not None:
         finish(folders)
     print_where(folders, store, output, compare_commands(store, folders))
@@ -107,7 +107,8 @@ def _reused(method: Method, output: Output) -> dict[str, Reused]:
     source = method.lookup
     if not source:
         return {}
-    text = from_lead("lookup", lambda: read_reused(source, output.tracking_uri).to_json())
+    where = (output.tracking_uri, output.dump_to)
+    text = from_lead("lookup", lambda: read_reused(source, *where).to_json())
     return {source: Reused.from_json(text)}
 
 
@@ -116,26 +117,27 @@ def _print_outcomes(
     outcomes: Sequence[Outcome],
     folders: Sequence[RunFolder],
     output: Output,
-    dtype: str,
+    setup: Setup,
 ) -> None:
     """The summary and the extreme classes of the best run; for machines, all classes of all."""
     names = [folder.meta["run_name"] for folder in folders]
     if output.format != "table":
         rows = [
-            {"run": name, **row}
+            {"run": name, "scale": outcome.report.intervention_scale, **row}
             for name, outcome in zip(names, outcomes, strict=True)
             for row in class_rows(outcome)
         ]
-        console.show(class_table(rows), output.format)
+        console.show(class_table(rows, notes=demo_notes(setup)), output.format)
         return
     reports = {name: outcome.report for name, outcome in zip(names, outcomes, strict=True)}
-    notes = [ON_EVALUATION] if is_chosen_on_evaluation(folders[0]) else []
+    notes = [*demo_notes(setup)]
+    notes += [ON_EVALUATION] if is_chosen_on_evaluation(folders[0]) else []
     first = outcomes[0].report
     patches_bc = outcomes[0].counts.per_image[..., 0].numpy()
     notes += sampling_notes(outcomes[0].session.dataset.names, outcomes[0].groups, patches_bc)
     notes += [*_of_draws(method, first.n_draws), *measure_notes(first)]
     if FLIP_RATE in first.extra:
-        notes.append(flip_note(dtype, first.extra[FLIP_RATE], first.n_images))
+        notes.append(flip_note(setup.dtype, first.extra[FLIP_RATE], first.n_images))
     console.show(summary_table(reports, notes=notes))
     best = max(range(len(outcomes)), key=lambda i: outcomes[i].report.macro_selectivity)
     which = names[best] if len(outcomes) > 1 else ""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from semseg_cli.commands.next_steps import print_where
-from semseg_cli.commands.opening import open_parts, open_store, print_plan
+from semseg_cli.commands.opening import demo_notes, open_parts, open_store, print_plan
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
@@ -75,16 +75,18 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
                 add_all_pictures(folders)
     names = session.lookup_dataset.class_names
     asked = [names[i - 1] for i in session.classes_of(session.lookup_dataset)]
+    tables = []
     for folder, scale in zip(folders, scales, strict=True):
         rows = [row.to_row() for row in chosen[scale]]
         title = f"Latents by class: {folder.meta['run_name']}"
         table = lookup_table(rows, title, candidates=choice.top_k > 1, asked=asked)
-        console.show(replace(table, notes=(_over(session), *table.notes)), output.format)
-        if scale in groups and output.format == "table":
+        notes = (*demo_notes(setup), _over(session), *table.notes)
+        tables.append(replace(table, notes=notes))
+        if scale in groups:
             split = session.dataset.split
             is_choosing = split == session.lookup_dataset.split
-            made = groups_table(groups[scale], split, is_choosing=is_choosing)
-            console.show(made, output.format)
+            tables.append(groups_table(groups[scale], split, is_choosing=is_choosing))
+    console.show_all(tables, output.format)
     if store is not None:
         finish(folders)
     use = [f"Use:     semseg-cli auto-feat --lookup {folder.path}" for folder in folders]

@@ -58,7 +58,7 @@ def _planned(
     meta = {
         "kind": "intervention",
         "command": method.command,
-        "method": method.report_name(is_manual=by_hand),
+        "method": method.called(is_manual=by_hand),
         "scale": scale,
         "run_name": run_name,
     }

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from semseg_cli import tracking
-from semseg_cli.demo.world import world_folder
+from semseg_cli.demo.world import DEMO_CAPTION, world_folder
 from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.session import Session, open_session
 from semseg_cli.files import cache_folder
 from semseg_cli.progress import Progress
 from semseg_cli.ranks.group import is_lead, n_ranks
-from semseg_cli.settings.inputs import Setup, TrainSetup
+from semseg_cli.settings.inputs import Setup, StatsSetup, TrainSetup
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import Method
 from semseg_cli.settings.output import Recorded
@@ -37,9 +37,14 @@ def open_parts(
     return open_session(setup, progress, needs_head=needs_head)
 
 
-def is_demo(setup: Setup | TrainSetup) -> bool:
+def is_demo(setup: StatsSetup | TrainSetup) -> bool:
     """Whether the images are those of the demo world."""
     return setup.imgs.root == world_folder(cache_folder(setup.cache_dir))
+
+
+def demo_notes(setup: StatsSetup | TrainSetup) -> tuple[str, ...]:
+    """What captions say where the images are those of the demo world."""
+    return (DEMO_CAPTION,) if is_demo(setup) else ()
 
 
 def tell_of_demo(setup: Setup | TrainSetup, output: Recorded) -> None:

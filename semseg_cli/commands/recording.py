@@ -19,6 +19,7 @@ from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
 from semseg_cli.interrupts import Terminated, settle
+from semseg_cli.progress import stage
 from semseg_cli.ranks.ending import explained
 from semseg_cli.ranks.group import n_ranks
 from semseg_cli.runs.folder import (
@@ -224,7 +225,8 @@ def track(folders: Sequence[RunFolder]) -> list[str]:
     errors = []
     for folder in folders:
         try:
-            tracking.log_folder(folder)
+            with stage(f"Sending {folder.path.name} to the tracking store"):
+                tracking.log_folder(folder)
         except SemsegError as error:
             log.error("%s", error)
             errors.append(str(error))

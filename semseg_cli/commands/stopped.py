@@ -92,7 +92,8 @@ def _named(wanted: str, dump_to: Path) -> "RunFolder":
     """The newest run of that name, or the run of that id, among those in a folder; those that are
     not finished first."""
     from semseg_cli.runs.folder import RunFolder
-    from semseg_cli.tracking.tracked_run import TrackedRun, pick
+    from semseg_cli.tracking.named_run import pick
+    from semseg_cli.tracking.tracked_run import TrackedRun
 
     def tracked(folder: RunFolder, meta: dict[str, Any]) -> TrackedRun:
         run_id = meta["mlflow_run_id"] or folder.path.name

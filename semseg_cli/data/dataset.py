@@ -20,7 +20,7 @@ from semseg_cli.data.patch_labels import patch_modes, patch_pixels
 from semseg_cli.data.pictures import read_pair
 from semseg_cli.data.preprocessing import Preprocessing, class_tensor, image_tensor
 from semseg_cli.data.usable_files import Skipped, require_whole, sort_out, warn_of
-from semseg_cli.progress import Progress, silent
+from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks import group as ranks
 
 
@@ -92,7 +92,8 @@ class Dataset(TorchDataset[Sample | KeptSample]):
 
     def _contents_of(self, positions: Iterable[int]) -> tuple[str, ...]:
         pairs = ((self.images[i], self.masks[i]) for i in positions)
-        return tuple(_digest_of(*map(_version_of, pair)) for pair in pairs)
+        with stage(f"Hashing the {self.split} images"):
+            return tuple(_digest_of(*map(_version_of, pair)) for pair in pairs)
 
     @cached_property
     def digest(self) -> str:

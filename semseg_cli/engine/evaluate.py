@@ -81,7 +81,7 @@ def evaluate(
     loader = loader.after(n_done)
     left = loader.positions
     n_tails = sum(_n_tails(measured, left, protocol) for measured in whole.measured)
-    advance = progress(description, len(left) + n_tails)
+    advance = progress(description, len(left) + n_tails, "passes")
     for batch, tokens_bnd in pipeline.residuals(loader) if left else ():
         part = counting.count(batch, tokens_bnd, advance)
         whole.add(part)

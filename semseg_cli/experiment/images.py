@@ -14,7 +14,7 @@ from semseg_cli.files import cache_folder
 from semseg_cli.models.head import SegmentationHead
 from semseg_cli.models.vit import Backbone
 from semseg_cli.models.vit.sites import RESID_POST
-from semseg_cli.progress import Progress, silent
+from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks import group as ranks
 from semseg_cli.settings.inputs import Setup, TrainSetup
 
@@ -48,18 +48,19 @@ def open_split(
 ) -> Dataset:
     """A split of the settings' dataset, as the ViT sees it; without one no patch is cut yet."""
     assert setup.imgs.root is not None
-    dataset = open_dataset(
-        setup.imgs.root,
-        split,
-        vit.patch_size_px if vit else 1,
-        preprocessing=vit.preprocessing if vit else None,
-        n_images=n_images,
-        n_classes=n_classes,
-        data_format=setup.data_format,
-        background=setup.background,
-        skip_bad=setup.skip_bad,
-        progress=progress,
-    )
+    with stage(f"Listing the {split} images of {setup.imgs.root}"):
+        dataset = open_dataset(
+            setup.imgs.root,
+            split,
+            vit.patch_size_px if vit else 1,
+            preprocessing=vit.preprocessing if vit else None,
+            n_images=n_images,
+            n_classes=n_classes,
+            data_format=setup.data_format,
+            background=setup.background,
+            skip_bad=setup.skip_bad,
+            progress=progress,
+        )
     n_there = len(dataset) + len(dataset.skipped)
     for option in ("images", "lookup_images"):
         if n_images is not None and n_there < n_images == getattr(setup, option, None):

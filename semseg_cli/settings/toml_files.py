@@ -18,6 +18,7 @@ from semseg_cli.settings.suite import Suite, SuiteSetup
 from semseg_cli.settings.training import KeepStats, Training
 
 # Naming one of these says that the user brings their own parts.
+STATS = ("act_mean", "act_norm", "sparsity", "top_values")  # what a file of --stats holds
 INPUTS = ("vit_ckpt", "sae_ckpt", "seg_ckpt", "imgs_root")
 DEFAULT_PRESET = "demo"
 _PRESETS = resources.files(__package__) / "presets"
@@ -63,6 +64,10 @@ def layered(
     if missing:
         wanted = " and ".join(f"--{k.replace('_', '-')} ({v})" for k, v in missing.items())
         raise UsageError(f"The preset {preset} leaves a choice to you: add {wanted}.")
+    if named.get("stats") is not None:  # typed now: it wins over what files say of its parts
+        from_file = {key: value for key, value in from_file.items() if key not in STATS}
+    if named.get("stats") is not None or "stats" in from_file:
+        from_preset = {key: value for key, value in from_preset.items() if key not in STATS}
     return {**from_preset, **from_file}
 
 

@@ -5,6 +5,7 @@ The only package that imports mlflow, and only when a store is opened. Stores ar
 """
 
 from semseg_cli.tracking.client import probe
+from semseg_cli.tracking.named_run import find_folder, find_named, folder_of, folders_below
 from semseg_cli.tracking.read import (
     find_lookup,
     find_run,
@@ -20,9 +21,13 @@ from semseg_cli.tracking.write import log_folder, restart, run_link, start, uplo
 
 __all__ = [
     "TrackedRun",
+    "find_folder",
     "find_lookup",
+    "find_named",
     "find_run",
     "find_runs",
+    "folder_of",
+    "folders_below",
     "log_folder",
     "probe",
     "read_artifact",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from semseg_cli.errors import SemsegError, StoreError
+from semseg_cli.progress import stage
 from semseg_cli.tracking import store_address
 
 # MLflow's client would wait minutes for a dead server, print links, and report its use.
@@ -45,13 +46,14 @@ def open_client(uri: str, *, write: bool) -> Any:
     if any(host in uri for host in ("//localhost", "//127.0.0.1", "//[::1]")):
         _bypass_proxies()
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    from mlflow.tracking.client import MlflowClient
-
     path = store_address.sqlite_path(uri)
-    if path is None:
-        return MlflowClient(uri, registry_uri=uri)
-    with store_address.opening(path, write=write):
-        return MlflowClient(uri, registry_uri=uri)
+    with stage(f"Opening the tracking store {store_address.public(uri)}"):
+        from mlflow.tracking.client import MlflowClient
+
+        if path is None:
+            return MlflowClient(uri, registry_uri=uri)
+        with store_address.opening(path, write=write):
+            return MlflowClient(uri, registry_uri=uri)
 
 
 def _bypass_proxies() -> None:

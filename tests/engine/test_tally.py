@@ -96,9 +96,9 @@ def test_kept_images_are_not_run_again(session: Session, tmp_path: Path) -> None
         whole = counted(session, journal=noting)
     told: list[int] = []
 
-    def noted(description: str, total: int) -> Advance:
+    def noted(description: str, total: int, unit: str = "images") -> Advance:
         told.append(total)
-        return silent(description, total)
+        return silent(description, total, unit)
 
     with Journal(tmp_path / "whole", RUN, is_new=False) as journal:
         found = evaluate(

@@ -22,7 +22,7 @@ from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 # What must be the same for two runs to measure the same thing: tag, and how we call it.
 SAME = {"digest.evaluation": "images", "digest.vit": "ViT", "digest.head": "head"}
 LENGTH_APART = 0.1  # of the longer edit: more is another dose
-DRAWN = {method.name for method in METHODS if method().is_drawn_by_class}
+DRAWN = {method.command for method in METHODS if method().is_drawn_by_class}
 
 
 def unlike(one: TrackedRun, other: TrackedRun) -> list[str]:
@@ -56,7 +56,7 @@ def is_drawn(run: TrackedRun) -> bool:
 
 def can_draw(run: TrackedRun) -> bool:
     """Whether what is drawn for each class can be drawn more often in one run (`--draws`)."""
-    return run.tag("method") == RandFeat.name
+    return run.tag("method") == RandFeat.command
 
 
 @dataclass(frozen=True)

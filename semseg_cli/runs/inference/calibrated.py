@@ -54,7 +54,7 @@ def calibrated_score(one: Calibrated) -> Interval:
     """The mean over all classes of target minus other change, beyond that of their nulls."""
     gap, n_nulls = one.gap, len(one.draws_rc4)
     reason = _too_thin(gap, n_nulls)
-    ends = None if reason else over_draws(gap, is_shared=False, is_draw=False)
+    ends = None if reason else over_draws(gap, is_draw=False)
     return _tested(gap, ends, reason).interval
 
 
@@ -80,7 +80,7 @@ def _too_thin(gap: Gap, n_nulls: int) -> str:
     """Why there is no interval; else ""."""
     if gap.images.reason:
         return gap.images.reason
-    needed = max(2, draws_needed(gap.n_classes, is_shared=False))
+    needed = max(2, draws_needed(gap.n_classes))
     if n_nulls >= needed:
         return ""
     return f"{n_nulls} nulls per class: an interval needs {needed} (--matched-peers)"
