@@ -15,6 +15,7 @@ import torch
 from semseg_cli import __version__, tracking
 from semseg_cli.commands.doctor.findings import copy_findings
 from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.held import IN_MEMORY
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
@@ -40,6 +41,11 @@ log = logging.getLogger("semseg_cli")
 
 
 Advice = Callable[[Sequence[RunFolder]], str]
+
+
+def no_advice(_folders: Sequence[RunFolder]) -> str:
+    """Nothing to say of stopped runs."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def dataset_meta(dataset: Dataset, role: str) -> dict[str, Any]:
     return {
         "role": role,
         "name": dataset.title,
-        "root": str(dataset.root.absolute()),
+        "root": str(dataset.root if dataset.layout == IN_MEMORY else dataset.root.absolute()),
         "split": dataset.split,
         "digest": dataset.digest,
         "n_images": len(dataset),
@@ -105,7 +111,7 @@ def recorded(
     output: Recorded,
     store: str | None,
     stopped: Sequence[RunFolder] = (),
-    advice: Advice = lambda _folders: "",
+    advice: Advice = no_advice,
 ) -> Iterator[list[RunFolder]]:
     """Runs a block as these runs, in new folders: logs into them and marks how they end.
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from semseg_cli.data.dataset import Dataset, open_dataset
+from semseg_cli.data.held import Data
 from semseg_cli.data.layouts import Layout, check_layout
 from semseg_cli.data.loader import Loader
 from semseg_cli.demo.world import ensure_world, world_folder
@@ -45,11 +46,37 @@ def open_split(
     progress: Progress = silent,
     *,
     n_classes: int | None = None,
+    held: Data | None = None,
 ) -> Dataset:
-    """A split of the settings' dataset, as the ViT sees it; without one no patch is cut yet."""
+    """A split of the settings' dataset, as the ViT sees it; without one no patch is cut yet.
+
+    `held` is the data in memory that takes the place of the settings'.
+    """
+    if held is not None:
+        assert vit is not None
+        dataset = held.open(split, vit.patch_size_px, vit.preprocessing, n_images)
+    else:
+        dataset = _from_folder(setup, vit, split, n_images, progress, n_classes)
+    n_there = len(dataset) + len(dataset.skipped)
+    for option in ("images", "lookup_images"):
+        if n_images is not None and n_there < n_images == getattr(setup, option, None):
+            said = option.replace("_", "-")
+            log.warning("--%s is %d: %s has %d, all are used.", said, n_images, split, n_there)
+            break
+    return dataset
+
+
+def _from_folder(
+    setup: Setup | TrainSetup,
+    vit: Backbone | None,
+    split: str,
+    n_images: int | None,
+    progress: Progress,
+    n_classes: int | None,
+) -> Dataset:
     assert setup.imgs.root is not None
     with stage(f"Listing the {split} images of {setup.imgs.root}"):
-        dataset = open_dataset(
+        return open_dataset(
             setup.imgs.root,
             split,
             vit.patch_size_px if vit else 1,
@@ -61,13 +88,6 @@ def open_split(
             skip_bad=setup.skip_bad,
             progress=progress,
         )
-    n_there = len(dataset) + len(dataset.skipped)
-    for option in ("images", "lookup_images"):
-        if n_images is not None and n_there < n_images == getattr(setup, option, None):
-            said = option.replace("_", "-")
-            log.warning("--%s is %d: %s has %d, all are used.", said, n_images, split, n_there)
-            break
-    return dataset
 
 
 def make_loader(

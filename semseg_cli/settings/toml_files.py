@@ -124,7 +124,7 @@ def _check(key: str, value: Any, path: Path) -> None:
         raise UsageError(f"The settings file {path} has the unknown key {_short(key)}: {hint}")
     kind, is_repeated = item_type(KNOWN[key].field)
     values = value if is_repeated and isinstance(value, list) else [value]
-    allowed = _allowed(kind, KNOWN[key])
+    allowed = allowed_types(kind, KNOWN[key])
     for one in values:
         if type(one) not in allowed:
             names = " or ".join(sorted({t.__name__ for t in allowed}))
@@ -138,7 +138,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _allowed(kind: Any, entry: Entry) -> Collection[type]:
+def allowed_types(kind: Any, entry: Entry) -> Collection[type]:
+    """What one value of an option may be, where it is not typed but given as it is."""
     if kind is float:
         return (int, float)
     if kind in (int, bool):
