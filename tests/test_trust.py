@@ -63,7 +63,7 @@ def test_broken_promises_of_samples_are_seen() -> None:
     saved = Saved("steady", 0.16, 1.1, 1.02, 0.3)
     assert all(check.is_kept for check in accepted.of_samples([cell], [saved], 0.05))
     for worse in ({"run_share": 0.2}, {"width_ratio": 1.2}, {"other_by_target": 1.1}):
-        found = accepted.of_samples([cell], [replace(saved, **worse)], 0.05)
+        found = accepted.of_samples([cell], [replace(saved, **worse)], 0.05)  # type: ignore[arg-type]
         assert sum(not check.is_kept for check in found) == 1
     assert not accepted.of_samples([replace(cell, coverage=0.9)], [saved], 0.05)[0].is_kept
     assert not accepted.of_samples([cell], [saved], 0.1)[-1].is_kept

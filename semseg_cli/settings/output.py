@@ -118,10 +118,7 @@ class Resumable(Shown):
 
     panel: ClassVar[str] = "Results"
 
-    resume: str | None = option(
-        None, "Go on with a run that was stopped (its folder, id or name below --dump-to): with "
-        "its settings, after the last image that it counted.",
-    )  # fmt: skip
+    resume: str | None = option(None, "Go on with a stopped run: its folder, id or name.")
 
 
 @dataclass(frozen=True, kw_only=True)
