@@ -3,7 +3,7 @@
 import logging
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,14 @@ from semseg_cli.interrupts import Terminated, settle
 from semseg_cli.progress import stage
 from semseg_cli.ranks.ending import explained
 from semseg_cli.ranks.group import n_ranks
-from semseg_cli.runs.folder import LOG_FILE, SETTINGS_FILE, RunFolder, make_run_folder, now
+from semseg_cli.runs.folder import (
+    JOURNAL_FILE,
+    LOG_FILE,
+    SETTINGS_FILE,
+    RunFolder,
+    make_run_folder,
+    now,
+)
 from semseg_cli.settings.base import Settings
 from semseg_cli.settings.entries import flatten
 from semseg_cli.settings.output import Recorded, Shown
@@ -31,6 +38,14 @@ from semseg_cli.show.console import say
 from semseg_cli.tracking.store_address import public
 
 log = logging.getLogger("semseg_cli")
+
+
+Advice = Callable[[Sequence[RunFolder]], str]
+
+
+def no_advice(_folders: Sequence[RunFolder]) -> str:
+    """Nothing to say of stopped runs."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -91,9 +106,17 @@ def dataset_meta(dataset: Dataset, role: str) -> dict[str, Any]:
 
 @contextmanager
 def recorded(
-    planned: Sequence[Planned], shared: Mapping[str, Any], output: Recorded, store: str | None
+    planned: Sequence[Planned],
+    shared: Mapping[str, Any],
+    output: Recorded,
+    store: str | None,
+    stopped: Sequence[RunFolder] = (),
+    advice: Advice = no_advice,
 ) -> Iterator[list[RunFolder]]:
     """Runs a block as these runs, in new folders: logs into them and marks how they end.
+
+    Where `stopped` has their folders, they go on in these. `advice` says how to go on with what was
+    stopped.
 
     Ctrl-C and SIGTERM end them as KILLED, any other exception as FAILED, in the folder and in the
     store; it goes on its way. Finished runs are only marked: `finish` sends them to the store.
@@ -101,7 +124,11 @@ def recorded(
     folders: list[RunFolder] = []
     handlers: list[logging.Handler] = []
     try:
-        for one in planned:
+        for folder in stopped:
+            folders.append(folder)
+            handlers.append(_log_into(folder.path / LOG_FILE))
+            folder.update(status="RUNNING", reason=None, ended=None)
+        for one in () if stopped else planned:
             folders.append(make_run_folder(output.dump_to, {**shared, **one.meta}))
             folders[-1].write(SETTINGS_FILE, tomli_w.dumps(dict(one.settings)).encode())
             copy_findings(folders[-1], shared["digests"], one.settings)
@@ -114,7 +141,7 @@ def recorded(
             for bad in dataset.get("skipped", []):
                 log.info("skipped %s of %s: %s", bad["image"], dataset["split"], bad["reason"])
         if store is not None:
-            tracking.start(store, folders)
+            (tracking.restart if stopped else tracking.start)(store, folders)
         with _system_metrics(folders[0]):
             yield folders
     except BaseException as caught:
@@ -128,11 +155,14 @@ def recorded(
             track(folders)  # the error that ended the runs is the one to show
         if status == "KILLED" and folders:
             kept = "\n".join(str(folder.path) for folder in folders)
-            say(f"Stopped ({reason}): the run is marked as KILLED in\n{kept}", quiet=output.quiet)
+            said = f"Stopped ({reason}): the run is marked as KILLED in\n{kept}"
+            say(f"{said}\n{advice(folders)}".rstrip(), quiet=output.quiet)
         if error is not caught:
             raise error from caught
         raise
     _end(folders, "FINISHED", None, handlers)
+    for folder in folders:
+        folder.remove(JOURNAL_FILE)
 
 
 def _system_metrics(folder: RunFolder) -> AbstractContextManager[None]:

@@ -113,6 +113,15 @@ class Shown(Output):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resumable(Shown):
+    """Where the results of one method go, and which stopped run it goes on with."""
+
+    panel: ClassVar[str] = "Results"
+
+    resume: str | None = option(None, "Go on with a stopped run: its folder, id or name.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ui(Settings):
     """What to open, and where."""
 

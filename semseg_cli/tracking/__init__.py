@@ -17,7 +17,7 @@ from semseg_cli.tracking.saved_view import runs_page
 from semseg_cli.tracking.store_address import resolve_uri, ui_command
 from semseg_cli.tracking.system_metrics import system_metrics
 from semseg_cli.tracking.tracked_run import TrackedRun
-from semseg_cli.tracking.write import log_folder, run_link, start, upload
+from semseg_cli.tracking.write import log_folder, restart, run_link, start, upload
 
 __all__ = [
     "TrackedRun",
@@ -33,6 +33,7 @@ __all__ = [
     "read_artifact",
     "read_artifact_text",
     "resolve_uri",
+    "restart",
     "run_link",
     "runs_page",
     "start",

@@ -47,6 +47,32 @@ def start(uri: str, folders: Sequence[RunFolder]) -> None:
             _create(client, uri, folder, attached)
 
 
+def restart(uri: str, folders: Sequence[RunFolder]) -> None:
+    """Sets the MLflow runs of stopped folders running again; one that the store lacks is made.
+
+    Raises:
+        StoreError: the store refuses.
+    """
+    with reporting(uri):
+        client = open_client(uri, write=True)
+        for folder in folders:
+            run_id = _known(client, uri, folder)
+            if run_id is None:
+                _create(client, uri, folder, None)
+                continue
+            client.update_run(run_id, status="RUNNING")
+            if "semseg.reason" in client.get_run(run_id).data.tags:
+                client.delete_tag(run_id, "semseg.reason")
+            folder.update(uploaded=False)
+
+
+def _known(client: Any, uri: str, folder: RunFolder) -> str | None:
+    """The id of a folder's run in this store; None where it has none there."""
+    meta = folder.meta
+    run_id: str | None = meta["mlflow_run_id"] if meta["tracking_uri"] == uri else None
+    return run_id if run_id is not None and _is_active(client, run_id) else None
+
+
 def log_folder(folder: RunFolder) -> None:
     """Stores everything that a run folder holds, ends its MLflow run, and marks it uploaded.
 
@@ -79,8 +105,7 @@ def upload(folder: RunFolder, uri: str | None = None) -> None:
     probe(target)
     with reporting(target):
         client = open_client(target, write=True)
-        known = meta["mlflow_run_id"] if meta["tracking_uri"] == target else None
-        if known is None or not _is_active(client, known):
+        if _known(client, target, folder) is None:
             _create(client, target, folder, None)
     log_folder(folder)
 

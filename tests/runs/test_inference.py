@@ -119,7 +119,7 @@ def test_weights_are_as_good_as_images_seen_more_often() -> None:
     """A sampled image of weight 2 moves the rate as two like it would, but counts as one image."""
     changed, total = column(1, 3, 5, 2, 4, 6), column(*[8] * 6)
     weight = np.array([2.0, 1, 1, 1, 1, 1])[:, None]
-    weighted = rates_of(changed, total, weight)
+    weighted = rates_of(changed * weight, total * weight)
     repeated = rates_of(np.vstack([changed, changed[:1]]), np.vstack([total, total[:1]]))
     assert weighted.value_c == pytest.approx(repeated.value_c)
     assert weighted.n_images_c == 6
