@@ -23,6 +23,7 @@ from semseg_cli.settings.options import SettingsCommand, warn_of_unknown_variabl
 from semseg_cli.settings.output import Checkup, Output, Recorded, Resumable, Shown, Ui
 from semseg_cli.settings.suite import Suite, SuiteSetup
 from semseg_cli.settings.training import KeepStats, Training
+from semseg_cli.streams import guard
 
 app = typer.Typer(
     name="semseg-cli",
@@ -201,7 +202,8 @@ def upload(
     from semseg_cli.tracking.store_address import public
 
     for folder in [tracking.find_folder(run, dump_to) for run in runs]:
-        tracking.upload(folder, tracking_uri)
+        with console.showing_warnings():
+            tracking.upload(folder, tracking_uri)
         console.say(f"Uploaded: {folder.path} to {public(folder.meta['tracking_uri'])}")
 
 
@@ -221,6 +223,7 @@ def env(
 def run(args: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 known failure, 2 wrong usage, 130 interrupted."""
     listen()
+    guard()
     logging.getLogger("semseg_cli").addHandler(logging.NullHandler())
     logging.raiseExceptions = False  # a full disk must not print over the one sentence
     with quietly(False):

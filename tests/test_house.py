@@ -14,6 +14,7 @@ FLOORS = (
     {"models", "runs"},
     {"data", "settings"},
     {"ranks", "demo", "files", "readers"},
+    {"streams"},
     {"errors", "interrupts", "progress", "typed"},
 )
 

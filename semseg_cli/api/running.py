@@ -15,7 +15,7 @@ from semseg_cli.api.settings import made, values_of
 from semseg_cli.commands.lookup import look_up_recorded, tried
 from semseg_cli.commands.method_runs import Finished, run_recorded
 from semseg_cli.commands.opening import open_parts, open_store
-from semseg_cli.commands.recording import finish
+from semseg_cli.commands.recording import require_tracked
 from semseg_cli.commands.results import extremes_of, names_of, rows_of, summary_of
 from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.data.held import Data
@@ -101,7 +101,7 @@ def run(
             drawn = [with_draws(session, one) for one in methods]
             runs = run_recorded(session, drawn, reused, output, store, progress)
         if store is not None:
-            finish([one.folder for one in runs])
+            require_tracked([one.folder for one in runs])
         return _result(runs, temporary)
 
 
@@ -146,7 +146,7 @@ def lookup(
             )
             (found,) = look_up_recorded(session, base, choice, output, store, progress)
         if store is not None:
-            finish([found.folder])
+            require_tracked([found.folder])
         return Lookup(found, temporary)
 
 

@@ -3,7 +3,7 @@
 from semseg_cli.commands.method_runs import Finished, run_recorded
 from semseg_cli.commands.next_steps import compare_commands, go_on, print_where
 from semseg_cli.commands.opening import open_parts, open_store, print_plan
-from semseg_cli.commands.recording import finish
+from semseg_cli.commands.recording import require_tracked
 from semseg_cli.commands.results import classes_of, extremes_of, summary_of
 from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.commands.same_settings import require_same_settings
@@ -38,8 +38,7 @@ def intervene(setup: Setup, method: Method, output: Resumable) -> None:
         return
     _print(runs, output)
     folders = [one.folder for one in runs]
-    if store is not None:
-        finish(folders)
+    require_tracked(folders)
     print_where(folders, store, output, compare_commands(store, folders))
 
 

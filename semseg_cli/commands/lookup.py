@@ -9,8 +9,8 @@ from semseg_cli.commands.opening import demo_notes, open_parts, open_store, prin
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
-    finish,
     recorded,
+    require_tracked,
     settings_of,
     shared_meta,
 )
@@ -64,8 +64,7 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
     tables = [table for one in found for table in (one.table, one.groups) if table is not None]
     console.show_all(tables, output.format)
     folders = [one.folder for one in found]
-    if store is not None:
-        finish(folders)
+    require_tracked(folders)
     use = [f"Use:     semseg-cli auto-feat --lookup {folder.path}" for folder in folders]
     if found[0].groups is not None:
         use += [f"Groups:  semseg-cli auto-feat --lookup {f.path / GROUPS_FILE}" for f in folders]

@@ -13,8 +13,8 @@ from semseg_cli.commands.opening import demo_notes, open_parts, open_store
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
-    finish,
     recorded,
+    require_tracked,
     settings_of,
     shared_meta,
 )
@@ -94,8 +94,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
         *([spliced_class_table(splicing.class_rows)] if splicing.class_rows else []),
     ]
     console.show_all(tables, output.format)
-    if store is not None:
-        finish(folders)
+    require_tracked(folders)
     file = keep.save or folders[0].path / STATS_FILE
     print_where(folders, store, output, [f"Use:     {shlex.join(options_of(file))}"])
 

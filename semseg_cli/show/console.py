@@ -72,7 +72,8 @@ class _Warnings(logging.Handler):
 
 
 @contextmanager
-def _showing_warnings() -> Iterator[None]:
+def showing_warnings() -> Iterator[None]:
+    """Shows warnings of the library to the user."""
     handler = _Warnings(logging.WARNING)
     handler.addFilter(lambda record: record.levelno == logging.WARNING)
     log.addHandler(handler)
@@ -137,7 +138,7 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
         yield _logged(silent)
         return
     if not console.is_terminal:
-        with _showing_warnings():
+        with showing_warnings():
             yield _logged(progress_lines(_say_line))
         return
     columns = (
@@ -150,7 +151,7 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
         TextColumn("left", style="dim"),
         TimeRemainingColumn(),
     )
-    with _showing_warnings(), Bars(*columns, console=console, transient=True) as bars:
+    with showing_warnings(), Bars(*columns, console=console, transient=True) as bars:
         _live.append(console)
 
         def start(description: str, total: int, unit: str = "images") -> Advance:

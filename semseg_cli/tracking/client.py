@@ -8,7 +8,7 @@ from typing import Any
 
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.progress import stage
-from semseg_cli.tracking import store_address
+from semseg_cli.tracking import sqlite_file, store_address
 
 # MLflow's client would wait minutes for a dead server, print links, and report its use.
 _ENVIRONMENT = {
@@ -26,21 +26,27 @@ _OTHERWISE = "give another one with --tracking-uri, or leave tracking out with -
 
 
 def probe(uri: str) -> None:
-    """Raises a StoreError unless the store answers; makes a SQLite store that does not exist.
+    """Raises a StoreError unless the store answers, or could be made or brought up to date where it
+    is a SQLite file, which is left as it is.
 
-    Takes a second (the import of MLflow), and at most a few more for a silent server.
+    Takes at most a few seconds for a silent server.
     """
     path = store_address.sqlite_path(uri)
     if path is not None:
-        store_address.check_sqlite(path, write=True)
-    elif not uri.startswith("http"):
+        sqlite_file.check_sqlite(path, write=True)
+        return
+    if not uri.startswith("http"):
         store_address.check_reachable(uri)
     with reporting(uri), _environment(_PROBE):
         open_client(uri, write=True).search_experiments(max_results=1)
 
 
 def open_client(uri: str, *, write: bool) -> Any:
-    """MLflow's client of a store. Opening a SQLite store for writing makes it where it is new."""
+    """MLflow's client of a store.
+
+    A SQLite store is made, or brought up to date, before it is opened for writing; for reading it
+    is opened as it is, or not at all.
+    """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if any(host in uri for host in ("//localhost", "//127.0.0.1", "//[::1]")):
@@ -50,10 +56,9 @@ def open_client(uri: str, *, write: bool) -> Any:
     with stage(f"Opening the tracking store {store_address.public(uri)}"):
         from mlflow.tracking.client import MlflowClient
 
-        if path is None:
-            return MlflowClient(uri, registry_uri=uri)
-        with store_address.opening(path, write=write):
-            return MlflowClient(uri, registry_uri=uri)
+        if path is not None:
+            sqlite_file.prepare(path) if write else sqlite_file.require_current(path)
+        return MlflowClient(uri, registry_uri=uri)
 
 
 def _bypass_proxies() -> None:
@@ -105,5 +110,7 @@ def _sentence(uri: str, text: str) -> tuple[str, str]:
             f"The tracking store {uri} was made by another version of MLflow",
             f"back it up and run `mlflow db upgrade {uri}`, or {_OTHERWISE}",
         )
+    if sqlite_file.is_locked(text):
+        return sqlite_file.locked(uri), f"wait until that has ended and try again, or {_OTHERWISE}"
     first = text.strip().splitlines()[0][:300].rstrip(".")
     return f"The tracking store {uri} refuses ({first})", f"correct that, or {_OTHERWISE}"

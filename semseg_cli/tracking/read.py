@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError, StoreError
-from semseg_cli.tracking import sqlite_runs, store_address
+from semseg_cli.tracking import sqlite_file, sqlite_runs, store_address
 from semseg_cli.tracking.client import open_client, probe, reporting
 from semseg_cli.tracking.named_run import BELOW, NoSuchRunError, find_named, folder_of
 from semseg_cli.tracking.tracked_run import (
@@ -33,7 +33,7 @@ def find_runs(
     """
     check_exists(uri)
     path = store_address.sqlite_path(uri)
-    if path is not None and not store_address.has_schema(path):
+    if path is not None and not sqlite_file.has_schema(path):
         return []
     found = None
     if path is not None and not filter_string:
@@ -70,7 +70,7 @@ def check_exists(uri: str) -> None:
     elif not path.exists():
         raise SemsegError(f"There is no tracking store {path} and so no run: {NO_RUNS}.")
     else:
-        store_address.check_sqlite(path, write=False)
+        sqlite_file.check_sqlite(path, write=False)
 
 
 def find_run(uri: str, wanted: str, kind: str = "intervention") -> TrackedRun:

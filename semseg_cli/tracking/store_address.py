@@ -1,17 +1,13 @@
-"""Where runs are tracked: addresses of MLflow stores, SQLite files as such. No mlflow in here."""
+"""Where runs are tracked: addresses of MLflow stores. No mlflow in here."""
 
 import os
 import shlex
 import socket
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from semseg_cli.errors import StoreError
 
-LOCK_SECONDS = 60.0
 PROBE_SECONDS = 3.0
 _DATABASES = ("postgresql", "mysql", "mssql")
 
@@ -100,74 +96,6 @@ def _is_default(uri: str) -> bool:
 def ui_command(uri: str) -> str:
     """What to type to see the runs of a store in MLflow's UI, from this working directory."""
     return shlex.join(["semseg-cli", "ui", *store_option(uri)])
-
-
-def check_sqlite(path: Path, *, write: bool) -> None:
-    """Raises a StoreError unless `path` is an MLflow database, or one could be made there."""
-    if not path.parent.is_dir():
-        raise StoreError(
-            f"The folder {path.parent} of the tracking store does not exist: "
-            "make it, or give another store with --tracking-uri."
-        )
-    if path.exists():
-        _check_database(path)
-    for needed in (path.parent, path) if write else ():
-        if needed.exists() and not os.access(needed, os.W_OK):
-            raise StoreError(
-                f"The tracking store {path} cannot be written ({needed} is read-only): give "
-                "another store with --tracking-uri, or leave tracking out with --no-track."
-            )
-
-
-def _check_database(path: Path) -> None:
-    try:
-        tables = _tables(path)
-    except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"The tracking store {path} is no readable SQLite database ({error}): "
-            "give another file with --tracking-uri."
-        ) from error
-    if tables and "alembic_version" not in tables and "experiments" not in tables:
-        raise StoreError(
-            f"{path} is a database but no MLflow store: give another file with --tracking-uri."
-        )
-
-
-def _tables(path: Path) -> set[str]:
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=LOCK_SECONDS)
-    try:
-        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        return {name for (name,) in rows}
-    finally:
-        connection.close()
-
-
-def has_schema(path: Path) -> bool:
-    """Whether the database file exists and holds tables."""
-    return path.exists() and bool(_tables(path))
-
-
-@contextmanager
-def opening(path: Path, *, write: bool) -> Iterator[None]:
-    """Holds the lock beside the database while it is opened.
-
-    MLflow creates its tables on the first opening; two processes doing so at once corrupt the
-    store or fail. Readers take the lock only where a writer has left or is holding one.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = path.with_name(f"{path.name}.lock")
-    if not (write or (lock.exists() and os.access(lock, os.W_OK))):
-        yield
-        return
-    try:
-        with FileLock(lock, timeout=LOCK_SECONDS):
-            yield
-    except Timeout as error:
-        raise StoreError(
-            f"The tracking store {path} has been locked for {LOCK_SECONDS:g} s by another "
-            f"process: wait for it, or remove {lock} if none is running."
-        ) from error
 
 
 def check_reachable(uri: str) -> None:

@@ -138,9 +138,15 @@ def tags_of(folder: RunFolder) -> dict[str, str]:
     return {**meta["tags"], **kept}
 
 
+def is_inside(folder: RunFolder, path: Path) -> bool:
+    """Whether a file of a run's folder lies in it: a link may lead out of it."""
+    return path.resolve().is_relative_to(folder.path.resolve())
+
+
 def files_of(folder: RunFolder) -> list[tuple[Path, str]]:
     """The files of a run to store, each with the folder of the store that it goes to."""
     found = (path for path in sorted(folder.path.rglob("*")) if path.is_file())
+    found = (path for path in found if is_inside(folder, path))
     placed = ((path, path.relative_to(folder.path)) for path in found)
     return [
         (path, "results" if str(at) in RESULT_FILES else at.parent.as_posix().removeprefix("."))

@@ -2,14 +2,16 @@
 
 import getpass
 import json
+import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.errors import StoreError
+from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.runs.contents import metrics_of, params_of
 from semseg_cli.runs.folder import RUN_FILE, RunFolder
 from semseg_cli.tracking import store_address
@@ -21,11 +23,13 @@ from semseg_cli.tracking.tracked_run import (
     class_metrics_of,
     describe,
     files_of,
+    is_inside,
     milliseconds,
     table_for_ui,
     tags_of,
 )
 
+log = logging.getLogger("semseg_cli")
 _MAX_PARAM, _MAX_TAG, _MAX_DIGEST = 6000, 8000, 36
 _MAX_BATCH, _MAX_METRICS = 100, 800
 
@@ -90,7 +94,9 @@ def log_folder(folder: RunFolder) -> None:
     if run_id is None:
         raise StoreError(f"No run was started in a tracking store: {later}.")
     with reporting(uri, later):
-        _send(open_client(uri, write=True), run_id, folder)
+        client = open_client(uri, write=True)
+        with _ending(client, run_id, folder):
+            _send(client, run_id, folder)
     folder.update(uploaded=True)
 
 
@@ -101,6 +107,11 @@ def upload(folder: RunFolder, uri: str | None = None) -> None:
     those of the folder.
     """
     meta = folder.meta
+    if whose := folder.whose:
+        raise SemsegError(
+            f"The run in {folder.path} is still going on ({whose}): upload it when it has ended."
+        )
+    _require_inside(folder)
     target = store_address.resolve_uri(uri or meta["tracking_uri"])
     probe(target)
     with reporting(target):
@@ -108,6 +119,19 @@ def upload(folder: RunFolder, uri: str | None = None) -> None:
         if _known(client, target, folder) is None:
             _create(client, target, folder, None)
     log_folder(folder)
+
+
+def _require_inside(folder: RunFolder) -> None:
+    """Raises a SemsegError where a file of the run, which is read for what it says, lies elsewhere;
+    other links out of the folder are left out, with a warning."""
+    links = (path for path in folder.path.rglob("*") if not is_inside(folder, path))
+    for path in links:
+        if path.parent == folder.path and path.suffix in (".json", ".toml", ".csv", ".parquet"):
+            raise SemsegError(
+                f"{path} is a link to {path.resolve()}, outside of the run's folder: put the file "
+                "itself there, or remove the link."
+            )
+        log.warning("%s leads out of the run's folder and is left out.", path)
 
 
 def run_link(folder: RunFolder) -> str | None:
@@ -213,6 +237,19 @@ def _send(client: Any, run_id: str, folder: RunFolder) -> None:
     _log_values(client, run_id, metrics, params, tags, ended)
     _log_datasets(client, run_id, meta["datasets"])
     _log_files(client, run_id, folder, {TABLE: table} if table is not None else {})
+
+
+@contextmanager
+def _ending(client: Any, run_id: str, folder: RunFolder) -> Iterator[None]:
+    """Ends the MLflow run as the folder's has ended, also where not everything could be sent."""
+    meta = folder.meta
+    ended = milliseconds(meta["ended"] or meta["created"])
+    try:
+        yield
+    except Exception:
+        with suppress(Exception):  # the first failure says more
+            client.set_terminated(run_id, meta["status"], ended)
+        raise
     client.set_terminated(run_id, meta["status"], ended)
 
 

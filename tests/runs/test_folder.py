@@ -25,7 +25,7 @@ def test_a_new_folder_says_that_its_run_is_running(tmp_path: Path) -> None:
     assert (meta["status"], meta["ended"], meta["uploaded"]) == ("RUNNING", None, False)
     assert (meta["schema_version"], meta["a"]) == (SCHEMA_VERSION, 1)
     assert "auto-feat-x-2" in folder.path.name
-    assert [p.name for p in folder.path.iterdir()] == ["run.json"]
+    assert sorted(p.name for p in folder.path.iterdir()) == [".running", "run.json"]
 
 
 def test_runs_of_before_are_read_with_their_method_as_it_is_called_now(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from semseg_cli.commands.opening import open_parts, open_store, plan_lines
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
-    finish,
     recorded,
+    require_tracked,
     settings_of,
     shared_meta,
 )
@@ -88,7 +88,6 @@ def _run_one(setup: Setup, suite: Suite, output: Shown) -> None:
         finished = _run_all(work, done, progress)
         folder = _write_suite(work, finished)
     if store is not None:
-        finish([folder])
         upload_rest(finished_runs(output.dump_to, work.key), store)
     _print(finished, output)
     lines = [f"Page:    {folder.path / SUITE_PAGE_FILE}"] if not output.no_plots else []
@@ -191,7 +190,8 @@ def _write_suite(work: Work, finished: Finished) -> RunFolder:
     meta = {"kind": "suite", "command": "suite", "method": "suite", "run_name": name}
     shared = {**shared_meta(session, work.output, datasets), "protocol": work.setup.protocol}
     planned = [Planned(meta, settings_of(work.setup, work.suite))]
-    with recorded(planned, shared, work.output, work.store) as (folder,):
+    with recorded(planned, shared, work.output, work.store) as folders:
+        folder = folders[0]
         numbers = {key: finished.numbers[key] for key in ("n_causal", "n_judged")}
         folder.write_json(METRICS_FILE, numbers)
         folder.write(SUITE_FILE, csv_text(suite_table(finished).rows).encode())
@@ -204,6 +204,7 @@ def _write_suite(work: Work, finished: Finished) -> RunFolder:
                 draw_suite(finished, folder)
             with attempt(SUITE_PAGE_FILE):
                 folder.write(SUITE_PAGE_FILE, suite_page(finished, folder).encode())
+    require_tracked(folders)
     return folder
 
 

@@ -11,9 +11,9 @@ from semseg_cli.commands.opening import open_store, tell_of_demo
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
-    finish,
     meta_of,
     recorded,
+    require_tracked,
     settings_of,
 )
 from semseg_cli.commands.suite.steps import choose, lookup_of, run_group, upload_rest
@@ -83,7 +83,6 @@ def run_several(base: SuiteSetup, suite: Suite, output: Shown) -> None:
         found = _run_all(parts, progress)
         folder = _write(base, suite, parts, found, store)
     if store is not None:
-        finish([folder])
         for part in parts:
             upload_rest(finished_runs(output.dump_to, part.work.key), store)
     _print(found, output)
@@ -206,7 +205,8 @@ def _write(
     meta = {"kind": "suite", "command": "suite", "method": "suite", "run_name": name}
     planned = [Planned(meta, settings_of(base, suite))]
     table = ranking_table(found.ranking)
-    with recorded(planned, {**shared, "protocol": base.protocol}, output, store) as (folder,):
+    with recorded(planned, {**shared, "protocol": base.protocol}, output, store) as folders:
+        folder = folders[0]
         numbers = {"n_dictionaries": len(table.rows), "n_first": len(found.ranking.first)}
         folder.write_json(METRICS_FILE, {key: float(n) for key, n in numbers.items()})
         folder.write(DICTIONARIES_FILE, csv_text(table.rows).encode())
@@ -216,6 +216,7 @@ def _write(
                 draw_ranking(found.ranking, folder)
             with attempt(SUITE_PAGE_FILE):
                 folder.write(SUITE_PAGE_FILE, ranking_page(found, folder).encode())
+    require_tracked(folders)
     return folder
 
 

@@ -10,8 +10,8 @@ from semseg_cli.commands.method_runs import datasets_of, planned_runs, write_run
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
-    finish,
     recorded,
+    require_tracked,
     settings_of,
     shared_meta,
 )
@@ -66,8 +66,7 @@ def choose(work: Work, progress: Progress) -> RunFolder:
             n_most, at = choice.select_images, work.suite.at
             found = latent_groups(session, {at: rows}, choice.max_group, n_most, progress)
             folders[0].write(GROUPS_FILE, csv_text(found[at]).encode())
-    if work.store is not None:
-        finish(folders)
+    require_tracked(folders)
     return folders[0]
 
 
@@ -151,8 +150,7 @@ def _run_group(
             write_run(folder, method, made)
             if _is_claim(work, method, outcome) and method.null_sae == "none":
                 _add_examples(work, folder, outcome)
-    if work.store is not None:
-        finish(folders)
+    require_tracked(folders)
     return list(folders)
 
 

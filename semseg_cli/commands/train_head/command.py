@@ -16,9 +16,9 @@ from semseg_cli.commands.opening import demo_notes, is_demo, open_store, tell_of
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
-    finish,
     meta_of,
     recorded,
+    require_tracked,
     settings_of,
 )
 from semseg_cli.commands.train_head.checkpoint import load_checkpoint, save_checkpoint
@@ -110,8 +110,7 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
             _write_measures(folders[0], sweep, found, parts)
     notes = [*demo_notes(setup), *_notes(found, parts)]
     console.show(sweep_table(sweep_rows(sweep), notes), output.format)
-    if store is not None:
-        finish(folders)
+    require_tracked(folders)
     file = training.save or folders[0].path / HEAD_FILE
     preset = "--preset demo " if is_demo(setup) else ""
     print_where(folders, store, output, [f"Use:     {preset}--seg-ckpt {shlex.quote(str(file))}"])
