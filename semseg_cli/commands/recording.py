@@ -63,7 +63,9 @@ def meta_of(
 ) -> dict[str, Any]:
     """What run.json says of every run made of these datasets and models."""
     return {
-        "experiment": output.experiment,
+        "experiment": output.experiment_name,
+        "mlflow_experiment_id": output.experiment_id,
+        "artifact_root": output.artifact_root,
         "sweep_id": secrets.token_hex(6),
         "tags": dict(tag.split("=", 1) for tag in output.tags),
         "datasets": list(datasets),
@@ -197,9 +199,10 @@ def finish(folders: Sequence[RunFolder]) -> None:
 def track(folders: Sequence[RunFolder]) -> list[str]:
     """Sends folders to the store; one sentence for each that it did not take."""
     errors = []
+    patience = tracking.patience_for(folders)  # for all: a store that hangs is waited for once
     for folder in folders:
         try:
-            tracking.log_folder(folder)
+            tracking.log_folder(folder, patience)
         except SemsegError as error:
             log.error("%s", error)
             errors.append(str(error))

@@ -11,10 +11,11 @@ from typing import Any
 
 from semseg_cli.errors import StoreError
 from semseg_cli.runs.contents import metrics_of, params_of
-from semseg_cli.runs.folder import RUN_FILE, RunFolder
+from semseg_cli.runs.folder import RUN_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.tracking import store_address
-from semseg_cli.tracking.client import open_client, probe, reporting
-from semseg_cli.tracking.saved_view import experiment_tags
+from semseg_cli.tracking.client import not_mlflow, open_client, probe, reporting
+from semseg_cli.tracking.experiments import experiment_id_of, telling_of_artifacts
+from semseg_cli.tracking.patience import Patience
 from semseg_cli.tracking.tracked_run import (
     FINAL,
     TABLE,
@@ -44,13 +45,15 @@ def start(uri: str, folders: Sequence[RunFolder]) -> None:
         given = os.environ.pop("MLFLOW_RUN_ID", None)
         attached = _attach(client, uri, given, folders[0]) if given else None
         for folder in folders[1:] if given else folders:
-            _create(client, uri, folder, attached)
+            _create(client, uri, folder, attached or folder.meta.get("mlflow_experiment_id"))
+        _try_artifacts(client, folders[0])
 
 
-def log_folder(folder: RunFolder) -> None:
+def log_folder(folder: RunFolder, patience: Patience | None = None) -> None:
     """Stores everything that a run folder holds, ends its MLflow run, and marks it uploaded.
 
-    Works for runs that failed half-way, and can be repeated after a failure.
+    Works for runs that failed half-way, and can be repeated after a failure. The store is waited
+    for as long as `patience` lasts; by default as its files need.
 
     Raises:
         StoreError: the store did not take it; the folder is as it was and can be uploaded later.
@@ -64,8 +67,13 @@ def log_folder(folder: RunFolder) -> None:
     if run_id is None:
         raise StoreError(f"No run was started in a tracking store: {later}.")
     with reporting(uri, later):
-        _send(open_client(uri, write=True), run_id, folder)
+        _send(open_client(uri, write=True, patience=patience or patience_for([folder])), folder)
     folder.update(uploaded=True)
+
+
+def patience_for(folders: Sequence[RunFolder]) -> Patience:
+    """How long to wait for a store that is sent these folders."""
+    return Patience(sum(path.stat().st_size for one in folders for path, _ in files_of(one)))
 
 
 def upload(folder: RunFolder, uri: str | None = None) -> None:
@@ -79,7 +87,8 @@ def upload(folder: RunFolder, uri: str | None = None) -> None:
     probe(target)
     with reporting(target):
         client = open_client(target, write=True)
-        known = meta["mlflow_run_id"] if meta["tracking_uri"] == target else None
+        is_same = store_address.public(meta["tracking_uri"] or "") == target
+        known = meta["mlflow_run_id"] if is_same else None
         if known is None or not _is_active(client, known):
             _create(client, target, folder, None)
     log_folder(folder)
@@ -94,6 +103,17 @@ def run_link(folder: RunFolder) -> str | None:
     return f"{store_address.public(uri)}/#/experiments/{meta['mlflow_experiment_id']}/runs/{run_id}"
 
 
+def _try_artifacts(client: Any, folder: RunFolder) -> None:
+    """Stores the settings of the run, which are known: what cannot be stored is told in time."""
+    settings = folder.path / SETTINGS_FILE
+    if settings.exists():
+        run_id = folder.meta["mlflow_run_id"]
+        with telling_of_artifacts(
+            folder.meta["experiment"], client.get_run(run_id).info.artifact_uri
+        ):
+            client.log_artifact(run_id, str(settings))
+
+
 def _attach(client: Any, uri: str, run_id: str, folder: RunFolder) -> str:
     experiment_id = client.get_run(run_id).info.experiment_id
     name = client.get_experiment(experiment_id).name
@@ -105,7 +125,7 @@ def _attach(client: Any, uri: str, run_id: str, folder: RunFolder) -> str:
 def _create(client: Any, uri: str, folder: RunFolder, experiment_id: str | None) -> None:
     meta = folder.meta
     if experiment_id is None:
-        experiment_id = _experiment_id(client, uri, meta["experiment"])
+        experiment_id = experiment_id_of(client, uri, meta["experiment"], meta.get("artifact_root"))
     source = {
         "mlflow.source.name": f"semseg-cli {meta['command']}",
         "mlflow.source.type": "LOCAL",
@@ -119,6 +139,8 @@ def _create(client: Any, uri: str, folder: RunFolder, experiment_id: str | None)
         tags={name: value[:_MAX_TAG] for name, value in tags.items()},
         run_name=meta["run_name"],
     )
+    if not run.info.run_id:
+        raise not_mlflow(uri)
     name = client.get_experiment(experiment_id).name
     _note(folder, uri, run.info.run_id, experiment_id, name)
 
@@ -131,28 +153,6 @@ def _note(folder: RunFolder, uri: str, run_id: str, experiment_id: str, experime
         experiment=experiment,
         uploaded=False,
     )
-
-
-def _experiment_id(client: Any, uri: str, name: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        try:
-            location = store_address.artifact_location(uri, name)
-            return str(client.create_experiment(name, location, experiment_tags()))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            experiment = client.get_experiment_by_name(name)  # another process was quicker
-    if experiment.lifecycle_stage == "deleted":
-        raise StoreError(
-            f"The experiment {name!r} was deleted in the tracking store "
-            f"{store_address.public(uri)}: restore it with "
-            f"`mlflow experiments restore -x {experiment.experiment_id}` "
-            "(MLFLOW_TRACKING_URI set to the store), or give another one with --experiment."
-        )
-    return str(experiment.experiment_id)
 
 
 def _user() -> str | None:
@@ -173,8 +173,9 @@ def _is_active(client: Any, run_id: str) -> bool:
         return False
 
 
-def _send(client: Any, run_id: str, folder: RunFolder) -> None:
+def _send(client: Any, folder: RunFolder) -> None:
     meta = folder.meta
+    run_id = meta["mlflow_run_id"]
     ended = milliseconds(meta["ended"] or meta["created"])
     kept = client.get_run(run_id).data.params
     params, conflicts = _new_params(params_of(folder), kept)
