@@ -211,7 +211,7 @@ def test_probe_of_another_kind_of_server_says_what_it_answered() -> None:
     with HTTPServer(("127.0.0.1", 0), _NoMlflow) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         try:
-            with pytest.raises(StoreError, match="answers with status 404 .*HTML page"):
+            with pytest.raises(StoreError, match=r"answers with status 404 .*HTML page"):
                 tracking.probe(f"http://127.0.0.1:{other.server_port}")
         finally:
             other.shutdown()
