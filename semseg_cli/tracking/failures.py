@@ -47,7 +47,8 @@ def of_artifacts(error: BaseException) -> str:
     """Why artifacts cannot be stored, and what to install where that is the reason."""
     missing = [one.name for one in _causes(error) if isinstance(one, ModuleNotFoundError)]
     if missing:
-        return f"the Python module {missing[0]} is not installed: run `pip install {missing[0]}`"
+        name = "boto3" if missing[0] == "botocore" else missing[0]
+        return f"the Python module {name} is not installed: run `pip install {name}`"
     said, _ = sentence("", error)
     reason = re.search(r"refuses \((.*)\)$", said, re.DOTALL)
     return reason[1] if reason else said.replace("The tracking store  ", "its server ")
@@ -56,7 +57,7 @@ def of_artifacts(error: BaseException) -> str:
 def _said(uri: str, error: BaseException) -> tuple[str, str]:
     store = f"The tracking store {uri}"
     every = list(_causes(error))
-    text = " ".join(str(one) for one in every)
+    text = " ".join(dict.fromkeys(str(one) for one in every))
     for one in every:
         if isinstance(one, OutOfPatience):
             slow = "its answers are too slow, or come a few bytes at a time"

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 40.0  # with the program's own start, a command gives up within a minute
 BYTES_PER_SECOND = 100_000  # of a slow connection that sends the files of a run
 
 
