@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="`python -m benchmarks trust` measures intervals and tests with a known truth, "
         "`python -m benchmarks planted` rules of decision, "
         "`python -m benchmarks cause` how good the causal rules are, "
+        "`python -m benchmarks several` what SAEs cost side by side, "
         "`python -m benchmarks faults` reads damaged files.",
     )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
@@ -197,6 +198,10 @@ def main(arguments: Sequence[str]) -> None:
         from benchmarks.planted.command import planted
 
         sys.exit(not planted(arguments[1:]))
+    if arguments[:1] == ["several"]:
+        from benchmarks.several import several
+
+        sys.exit(not several(arguments[1:]))
     if arguments[:1] == ["cause"]:
         from benchmarks.cause import cause
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from worlds import make_known_world
 
-from benchmarks import faults, floors, naive, ours
+from benchmarks import faults, floors, naive, ours, several
 from benchmarks.__main__ import main
 from benchmarks.full import full_tables, jobs, measure_full
 from benchmarks.memory import can_reset, peak_of
@@ -28,6 +30,8 @@ from benchmarks.world import LABEL_THRESHOLD, Generated, World, make_world, resi
 from semseg_cli.data.batches import Sample
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.experiment.flip_rate import flipped_share
+from semseg_cli.models import sae as saes
+from semseg_cli.settings.entries import flatten
 
 REPOSITORY = Path(__file__).parents[1]
 ROWS = rows_of(TINY)
@@ -317,3 +321,18 @@ def test_a_damaged_file_is_another_and_the_same_for_its_seed() -> None:
     made = [faults.damaged(data, np.random.default_rng([0, n])) for n in range(50)]
     assert made == [faults.damaged(data, np.random.default_rng([0, n])) for n in range(50)]
     assert sum(one != data for one in made) >= 45
+
+
+def test_saes_side_by_side_edit_less_than_half_of_what_each_does_alone(tmp_path: Path) -> None:
+    """In edited images, which do not depend on the machine; more SAEs share more."""
+    world = make_known_world(tmp_path / "world")
+    config = tmp_path / "known.toml"
+    given = flatten(world.setup(min_patches=1, act_norm=2.0))
+    kept = {k: v for k, v in given.items() if k not in ("cache_dir", "no_cache")}
+    config.write_text(tomli_w.dumps({**kept, "max_freq": 1.0}), encoding="utf-8")
+    paths = several.disturbed(world.folder, 4)
+    assert saes.load(paths[0]).digest != saes.load(paths[1]).digest
+    few = ["--peers", "2", "--matched-peers", "2"]
+    together = several.cost(config, [paths], few, tmp_path / "together")
+    alone = several.cost(config, [paths[:1]], few, tmp_path / "alone")  # each has as many
+    assert 0 < together.n_edited < several.AT_MOST * len(paths) * alone.n_edited

@@ -20,7 +20,7 @@ from semseg_cli.engine.edits import Intervention
 from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import set_latents
 from semseg_cli.experiment.session import Session
-from semseg_cli.runs.folder import CLASSES_FILE
+from semseg_cli.runs.folder import CLASSES_FILE, GROUPS_FILE
 from semseg_cli.runs.lookup_csv import Member
 from semseg_cli.runs.rows import read_rows
 
@@ -191,3 +191,18 @@ def test_a_written_world_is_one_for_the_command_line(
     rows = {row["class_name"]: row for row in read_rows(folder / CLASSES_FILE)}
     assert rows["driver 1"]["target_change"] > 0.7
     assert rows["companion 1"]["target_change"] < 0.05
+
+
+def test_the_suite_finds_a_split_class_split(world: PlantedWorld, terminal: Terminal) -> None:
+    world.write_settings()
+    wanted = ("--class", "split 1", "--class", "driver 1", "--class", "companion 1")
+    few = ("--peers", "3", "--matched-peers", "3", "--images", "12", "--no-track", "--no-plots")
+    done = terminal.type(
+        "suite", "--config", str(world.folder / "planted.toml"), "--select", "cause", "--scale",
+        "0", "--top-k", "5", *wanted, *few,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    (lookup,) = (path for path in terminal.runs() if "lookup" in path.name)
+    kinds = {row["class_name"]: row["kind"] for row in read_rows(lookup / GROUPS_FILE)}
+    assert kinds == {"split 1": "split", "driver 1": "one", "companion 1": "absent"}
+    assert "Groups of latents" in done.out

@@ -90,8 +90,8 @@ def of_controls(errors: Sequence[ControlErrors]) -> list[Check]:
     """What is printed against a control."""
     one_draw = [one for one in errors if one.n_draws == 1 and one.test == "swap"]
     swaps = [one.by_p for one in one_draw if one.setting == "method is a draw"]
-    two_way = [one.by_interval or 0.0 for one in one_draw if one.setting == "method is a draw"]
-    others = [max(one.by_p, one.by_interval or 0.0) for one in errors if one.n_draws > 1]
+    two_way = [one.by_interval for one in one_draw if one.setting == "method is a draw"]
+    others = [max(one.by_p, one.by_interval) for one in errors if one.n_draws > 1]
     return [
         Check(
             "swap, a draw against a draw: .02 to .08 per cell",

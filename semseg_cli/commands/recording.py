@@ -15,10 +15,12 @@ import torch
 from semseg_cli import __version__, tracking
 from semseg_cli.commands.doctor.findings import copy_findings
 from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.held import IN_MEMORY
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
 from semseg_cli.interrupts import Terminated, settle
+from semseg_cli.progress import stage
 from semseg_cli.ranks.ending import explained
 from semseg_cli.ranks.group import n_ranks
 from semseg_cli.runs.folder import LOG_FILE, SETTINGS_FILE, RunFolder, make_run_folder, now
@@ -80,7 +82,7 @@ def dataset_meta(dataset: Dataset, role: str) -> dict[str, Any]:
     return {
         "role": role,
         "name": dataset.title,
-        "root": str(dataset.root.absolute()),
+        "root": str(dataset.root if dataset.layout == IN_MEMORY else dataset.root.absolute()),
         "split": dataset.split,
         "digest": dataset.digest,
         "n_images": len(dataset),
@@ -202,7 +204,8 @@ def track(folders: Sequence[RunFolder]) -> list[str]:
     patience = tracking.patience_for(folders)  # for all: a store that hangs is waited for once
     for folder in folders:
         try:
-            tracking.log_folder(folder, patience)
+            with stage(f"Sending {folder.path.name} to the tracking store"):
+                tracking.log_folder(folder, patience)
         except SemsegError as error:
             log.error("%s", error)
             errors.append(str(error))

@@ -2,7 +2,6 @@
 
 import io
 import shlex
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from semseg_cli.commands.next_steps import print_where
-from semseg_cli.commands.opening import open_parts, open_store
+from semseg_cli.commands.opening import demo_notes, open_parts, open_store
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
@@ -20,9 +19,9 @@ from semseg_cli.commands.recording import (
     shared_meta,
 )
 from semseg_cli.commands.same_settings import require_same_settings
+from semseg_cli.experiment.dictionary_facts import numbers_of, summary_of
 from semseg_cli.experiment.result_files import write_stats
-from semseg_cli.experiment.session import Session
-from semseg_cli.experiment.splicing import Splicing, spliced
+from semseg_cli.experiment.splicing import spliced
 from semseg_cli.files import make_folder, write_atomic
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae.statistics import NAMES, stats_bytes
@@ -82,18 +81,19 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
             whole["splices"] = splicing.rows
             write_stats(folders[0], session.pipeline)
             folders[0].write_json(STATS_MADE_FILE, whole)
-            folders[0].write_json(METRICS_FILE, metrics_of(row, splicing))
+            folders[0].write_json(METRICS_FILE, numbers_of(row, splicing))
             if splicing.class_rows:
                 folders[0].write(SPLICE_FILE, csv_text(splicing.class_rows).encode())
             save_copies(session.pipeline, keep)
     pipeline = session.pipeline
     notes = [f"Of the {dataset.split} split, {pipeline.site} of layer {pipeline.layer}."]
     notes += [f"Given, not computed: {', '.join(given)}."] if given else []
-    console.show(stats_table(row, notes), output.format)
-    if output.format == "table":
-        console.show(splice_table(splicing.rows, () if has_head else (NO_HEAD,)), output.format)
-        if splicing.class_rows:
-            console.show(spliced_class_table(splicing.class_rows), output.format)
+    tables = [
+        stats_table(row, [*demo_notes(base), *notes]),
+        splice_table(splicing.rows, () if has_head else (NO_HEAD,)),
+        *([spliced_class_table(splicing.class_rows)] if splicing.class_rows else []),
+    ]
+    console.show_all(tables, output.format)
     if store is not None:
         finish(folders)
     file = keep.save or folders[0].path / STATS_FILE
@@ -118,36 +118,6 @@ def _planned(base: StatsSetup, keep: KeepStats, output: Recorded) -> Planned:
     return Planned(meta, settings_of(base, keep, without=UNUSED))
 
 
-def summary_of(session: Session) -> dict[str, int | float]:
-    """What the statistics say of the autoencoder.
-
-    `l0` is the mean number of active latents per patch, `dead_share` the share of latents that are
-    never active.
-    """
-    stats, dataset = session.pipeline.latent_stats, session.lookup_dataset
-    n_alive = int((stats.sparsity > 0).sum())
-    d_sae = len(stats.sparsity)
-    return {
-        "l0": float(stats.sparsity.double().sum()),
-        "dead_share": 1 - n_alive / d_sae,
-        "n_alive": n_alive,
-        "d_sae": d_sae,
-        "act_norm": stats.act_norm,
-        "mean_norm": float(stats.act_mean.double().norm()),
-        "n_images": len(dataset),
-        "n_patches": len(dataset) * session.pipeline.vit.n_patches_per_img,
-    }
-
-
-def metrics_of(row: Mapping[str, float], splicing: Splicing) -> dict[str, float]:
-    """All numbers of the statistics, and of both reconstructions."""
-    metrics = {name: float(value) for name, value in row.items()}
-    for prefix, of_one in zip(("", "pca_"), splicing.rows, strict=True):
-        known = {k: v for k, v in of_one.items() if isinstance(v, int | float) and k != "rank"}
-        metrics |= {f"{prefix}{key}": float(value) for key, value in known.items()}
-    return metrics
-
-
 def save_copies(pipeline: Pipeline, keep: KeepStats) -> None:
     """Writes the statistics where the settings say, beside the run folder."""
     stats = pipeline.latent_stats
@@ -166,5 +136,5 @@ def _to_pt(tensor: Tensor) -> bytes:
 
 
 def options_of(file: Path) -> list[str]:
-    """The options that take all four statistics from one file."""
-    return [part for name in NAMES for part in (f"--{name.replace('_', '-')}", str(file))]
+    """The option that takes all four statistics from one file."""
+    return ["--stats", str(file)]

@@ -18,7 +18,9 @@ def dose_metrics(reports: Sequence[Report]) -> dict[str, float]:
     least two scales; without one nothing comes back.
 
     `half_effect_scale` is the magnitude at which the target change first reaches one half, by
-    linear interpolation; it is left out where the curve stays below, so beyond `curve_end`.
+    linear interpolation; it is left out where the curve stays below, so beyond `curve_end`. Its 95%
+    interval, `_lo` and `_hi`, is where the ends of the curve's own intervals first do, upper and
+    lower; either is left out likewise, and both where a scale has no interval.
     `curve_area` is the mean of target minus other change from 0 to `curve_end` (trapezoids), in
     [-1, 1].
     """
@@ -33,12 +35,23 @@ def _curve(reports: Sequence[Report], sign: float) -> dict[str, float]:
     doses = np.array([abs(report.intervention_scale) for report in reports])
     target = np.array([report.macro_target_change for report in reports])
     gap = np.array([report.macro_selectivity for report in reports])
+    ends = [
+        np.array([report.extra.get(f"macro_target_change_{end}", np.nan) for report in reports])
+        for end in ("hi", "lo")  # the upper end reaches one half first
+    ]
     if doses[0] > 0:
-        doses, target, gap = (np.concatenate([[0.0], values]) for values in (doses, target, gap))
+        doses, target, gap, *ends = (
+            np.concatenate([[0.0], values]) for values in (doses, target, gap, *ends)
+        )
     area = float(np.trapezoid(gap, doses) / doses[-1])
     found = {"curve_area": area, "curve_end": sign * float(doses[-1])}
-    half = half_effect(doses, target)
-    return found if half is None else {**found, "half_effect_scale": half}
+    curves = {"": target}
+    if not np.isnan(ends).any():
+        curves |= {"_lo": ends[0], "_hi": ends[1]}
+    reached = {
+        f"half_effect_scale{end}": half_effect(doses, curve) for end, curve in curves.items()
+    }
+    return found | {name: half for name, half in reached.items() if half is not None}
 
 
 def half_effect(doses: np.ndarray, target: np.ndarray) -> float | None:

@@ -65,7 +65,7 @@ def evaluate(
             outcomes = Outcomes(ids, len(own), grid, reference, own.start, manifold is not None)
         all_measured.append(Measured(one, counts, outcomes, wanted))
     n_tails = sum(_n_tails(measured, own, protocol) for measured in all_measured)
-    advance = progress(description, len(own) + n_tails)
+    advance = progress(description, len(own) + n_tails, "passes")
     for batch, tokens_bnd in pipeline.residuals(loader):
         state = clean_state(pipeline, batch, tokens_bnd, interventions, manifold)
         advance(len(batch))

@@ -37,7 +37,4 @@ def on_null_sae(session: Session, control: Control, progress: Progress = silent)
 def _on(session: Session, pipeline: Pipeline) -> Session:
     """A session that is complete as it is, on the same images."""
     made = replace(session, pipeline=pipeline, given_stats=pipeline.latent_stats.to_tensors())
-    for split in ("dataset", "lookup_dataset"):
-        if split in vars(session):
-            vars(made)[split] = vars(session)[split]
-    return made
+    return made.with_images_of(session)

@@ -58,10 +58,8 @@ def measure_nulls(
     own, ablated, of_peers = _run(session, whole.subset(shared), edits, progress)
     own_bk = n_own_bc[:, torch.tensor(class_ids) - 1]
     wanted_bk = sampled_images(own_bk, class_ids, nulls.matched_images, seed)
-    used = wanted_bk.any(dim=1)
-    sampled = whole.subset(torch.nonzero(used).flatten().tolist())
     draws = matched_edits(pipeline, scale, latents, nulls.matched, seed)
-    matched = _run_matched(session, sampled, draws, wanted_bk[used], progress)
+    matched_rk4, matched_bk4 = _run_matched(session, draws, wanted_bk, progress)
     return Evidence(
         class_ids=tuple(class_ids),
         latents=tuple(tuple(one.latent for one in latents[c]) for c in class_ids),
@@ -71,9 +69,10 @@ def measure_nulls(
         ablated_kc4=ablated.per_draw.numpy(),
         peers=tuple(peers),
         peers_rc4=of_peers.per_draw.numpy(),
-        matched_rk4=matched,
+        matched_rk4=matched_rk4,
         n_sampled_k=wanted_bk.sum(dim=0).numpy(),
         n_peers=nulls.peers,
+        matched_bk4=matched_bk4,
     )
 
 
@@ -96,23 +95,36 @@ def _run(
 
 def _run_matched(
     session: Session,
-    dataset: Dataset,
     edits: Iterator[Edit],
     wanted_bk: Bool[Tensor, "n_images k"],
     progress: Progress,
-) -> Int64[np.ndarray, "draws k 4"]:
-    """Counts of every draw; a part of them at a time, since each holds its own directions."""
-    found = []
-    while part := tuple(islice(edits, AT_ONCE)):
-        own = Intervention(tuple(replace(edit, draw=i) for i, edit in enumerate(part)))
-        (measured,) = evaluate(
+) -> tuple[Int64[np.ndarray, "draws k 4"], Int64[np.ndarray, "n_images k 4"]]:
+    """Counts of every draw, the first of which is the class's own; of all others by image.
+
+    A part of them at a time, since each holds its own directions.
+    """
+    used_b = wanted_bk.any(dim=1)
+    dataset = session.dataset.subset(torch.nonzero(used_b).flatten().tolist())
+    own: tuple[Edit, ...] = (next(edits),)
+    rest = tuple(islice(edits, AT_ONCE))
+    found, by_image = [], np.zeros((*wanted_bk.shape, 4), dtype=np.int64)
+    while own or rest:
+        given = [
+            Intervention(tuple(replace(edit, draw=i) for i, edit in enumerate(part)))
+            for part in (own, rest)
+            if part
+        ]
+        measured = evaluate(
             session.pipeline,
-            [own],
-            session.loader(dataset, n_latents_held([own])),
+            given,
+            session.loader(dataset, n_latents_held(given)),
             n_classes=len(dataset.class_names),
-            is_wanted=[wanted_bk],
+            is_wanted=[wanted_bk[used_b]] * len(given),
             progress=progress,
             description="matched peers",
         )
-        found.append(measured.counts.per_draw.numpy())
-    return np.concatenate(found)
+        found += [one.counts.per_draw.numpy() for one in measured]
+        if rest:
+            by_image[used_b.numpy()] += measured[-1].counts.per_image.numpy()
+        own, rest = (), tuple(islice(edits, AT_ONCE))
+    return np.concatenate(found), by_image

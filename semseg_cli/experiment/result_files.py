@@ -18,6 +18,7 @@ from semseg_cli.runs.folder import (
     CLASSES_FILE,
     DRAWS_FILE,
     LOOKUP_FILE,
+    MATCHED_FILE,
     NULLS_FILE,
     PER_IMAGE_FILE,
     REPORT_FILE,
@@ -53,9 +54,22 @@ def write_outcome(folder: RunFolder, outcome: Outcome, dataset: Dataset) -> None
         folder.write(DRAWS_FILE, csv_text(draw_rows(outcome)).encode())
 
 
-def write_evidence(folder: RunFolder, evidence: Evidence) -> None:
-    """nulls.parquet: the counts that claims rest on, a row per null and class."""
+def write_evidence(folder: RunFolder, evidence: Evidence, images: Sequence[str]) -> None:
+    """nulls.parquet: the counts that claims rest on, a row per null and class; and what matched
+    peers did together, a row per image and class."""
     folder.write(NULLS_FILE, evidence_frame(evidence).to_parquet())
+    folder.write(MATCHED_FILE, matched_frame(evidence, images).to_parquet())
+
+
+def matched_frame(evidence: Evidence, images: Sequence[str]) -> pd.DataFrame:
+    """Counts of matched peers, summed over them, in the form of per_image.parquet: one row for each
+    image that was sampled for a class."""
+    rows_n, columns_n = np.nonzero(evidence.matched_bk4[..., 0])
+    names = pd.Categorical([images[row] for row in rows_n.tolist()], categories=list(images))
+    counts_n4 = evidence.matched_bk4[rows_n, columns_n]
+    class_ids = np.array(evidence.class_ids, dtype=np.int64)[columns_n]
+    counted = dict(zip(COUNTED, counts_n4.T, strict=True))
+    return pd.DataFrame({"image": names, "class_id": class_ids, **counted})
 
 
 def evidence_frame(evidence: Evidence) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from semseg_cli.experiment.flip_rate import flip_metrics
 from semseg_cli.experiment.null_sae import on_null_sae
 from semseg_cli.experiment.samples import image_groups, overlap
 from semseg_cli.experiment.session import Session
-from semseg_cli.progress import Progress, silent
+from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks.group import is_lead
 from semseg_cli.runs.lookup_csv import Reused, read_runners_up
 from semseg_cli.runs.report import Report
@@ -76,7 +76,7 @@ def prepare(
         class_ids=session.classes_of(session.dataset),
         seed=session.setup.seed,
         differences=_differences(session, method, progress),
-        name=method.report_name(is_manual=is_manual(method, reused)),
+        name=method.called(is_manual=is_manual(method, reused)),
         runners_up=_runners_up(session, method, chosen),
     )
     if method.needs_pushes:
@@ -100,7 +100,7 @@ def _pushes(
 ) -> dict[float, Float[Tensor, "k d"]]:
     """Per scale what the automatic edit of each class does on average."""
     edits = [
-        set_latents(session.pipeline, AutoFeat.name, scale, ingredients.latents_at(scale))
+        set_latents(session.pipeline, AutoFeat.command, scale, ingredients.latents_at(scale))
         for scale in ingredients.latents
     ]
     loader = session.loader(session.lookup_dataset, n_latents_held([Intervention(tuple(edits))]))
@@ -177,7 +177,10 @@ def run(
     told = {"n_overlap": float(n_overlap)} if n_overlap else {}
     told |= {} if groups is None else {"n_groups": float(len(set(groups)))}
     measures = [method.measure for method in methods for _ in method.scale]
-    reports = [to_report(m, names, setup.protocol, setup.min_patches, groups) for m in all_measured]
+    with stage("Computing intervals"):
+        reports = [
+            to_report(m, names, setup.protocol, setup.min_patches, groups) for m in all_measured
+        ]
     reports = [
         replace(
             report,

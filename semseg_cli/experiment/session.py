@@ -13,6 +13,7 @@ from semseg_cli.data.dataset import Dataset, even_subset
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.manifold import N_IMAGES
 from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.given import NOTHING, Given, load_parts
 from semseg_cli.experiment.images import (
     classes_of,
     find_data,
@@ -24,17 +25,17 @@ from semseg_cli.experiment.parts import (
     assemble,
     completed,
     find_device,
-    load_backbone,
     load_stats,
-    read_head,
-    read_sae,
     require_inputs,
 )
 from semseg_cli.experiment.place import is_site_open, warn_of_other_place
+from semseg_cli.models.head import SegmentationHead
 from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.centring import decide_centring
 from semseg_cli.models.sae.norm_choice import choose_site
 from semseg_cli.models.sae.statistics import NAMES, digest_of
+from semseg_cli.models.vit import Backbone
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.collectives import try_out
@@ -54,6 +55,7 @@ class Session:
     pipeline: Pipeline
     given_stats: dict[str, torch.Tensor]
     progress: Progress = silent
+    given: Given = NOTHING
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -78,11 +80,22 @@ class Session:
     def _open(self, split: str, n_images: int | None) -> Dataset:
         head, vit = self.pipeline.head, self.pipeline.vit
         n_classes = head.n_classes if head else None
-        dataset = open_split(self.setup, vit, split, n_images, self.progress, n_classes=n_classes)
+        dataset = open_split(
+            *(self.setup, vit, split, n_images, self.progress),
+            n_classes=n_classes,
+            held=self.given.data,
+        )
         require_same_classes(head, dataset.class_names)
         if ranks.is_joined():
             dataset.share_contents()
         return dataset
+
+    def with_images_of(self, other: "Session") -> "Session":
+        """This session, with the splits that another of the same images has opened."""
+        for split in ("dataset", "lookup_dataset"):
+            if split in vars(other):
+                vars(self)[split] = vars(other)[split]
+        return self
 
     def classes_of(self, dataset: Dataset) -> list[int]:
         """The ids of the classes to intervene on: those of the settings, else all.
@@ -158,8 +171,12 @@ class Session:
         )
 
 
-def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool = True) -> Session:
+def open_session(
+    setup: Setup, progress: Progress = silent, *, needs_head: bool = True, given: Given = NOTHING
+) -> Session:
     """Loads and checks what the settings name; the lookup split is opened when it is used.
+
+    What is given is not loaded: the settings have a name for it.
 
     Raises:
         SemsegError: something is missing, unreadable, or does not fit the rest.
@@ -169,16 +186,36 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     versions = (__version__, str(torch.__version__))
     ranks.require_same("versions and kind of device", repr((*versions, device.type)))
     try_out(device)
-    find_data(setup, [setup.imgs.split if needs_head else setup.lookup_split], progress)
-    sae = read_sae(setup, device)
-    head = read_head(setup, device) if needs_head else None
-    pipeline = assemble(setup, load_backbone(setup, device), sae, head)
-    session = Session(setup, pipeline, load_stats(setup, sae), progress)
+    first_split = setup.imgs.split if needs_head else setup.lookup_split
+    if given.data is None:
+        find_data(setup, [first_split], progress)
+    else:
+        given.data.require_split(first_split)
+    vit, sae, head = load_parts(setup, device, given, needs_head=needs_head)
+    session = session_of(setup, vit, sae, head, progress, given)
+    # Opened here, so that a bad split or class is told before a run begins.
+    session.classes_of(session.dataset if needs_head else session.lookup_dataset)
+    return session
+
+
+def session_of(
+    setup: Setup,
+    vit: Backbone,
+    sae: SparseAutoencoder,
+    head: SegmentationHead | None,
+    progress: Progress = silent,
+    given: Given = NOTHING,
+) -> Session:
+    """The session with these parts, once they are known to fit each other.
+
+    Raises:
+        SemsegError: they do not.
+    """
+    pipeline = assemble(setup, vit, sae, head)
+    session = Session(setup, pipeline, load_stats(setup, sae), progress, given)
     _require_same_parts(session)
     session.decide()
     warn_of_other_place(setup, session.pipeline.layer, session.pipeline.site)
-    # Opened here, so that a bad split or class is told before a run begins.
-    session.classes_of(session.dataset if needs_head else session.lookup_dataset)
     return session
 
 

@@ -7,10 +7,10 @@ import numpy as np
 from semseg_cli.runs.folder import DRAWS_FILE, PER_IMAGE_FILE, RunFolder
 from semseg_cli.runs.inference import (
     Difference,
+    Side,
     bounds_text,
-    control_differences,
     macro_classes,
-    macro_differences,
+    side_differences,
     sum_groups,
 )
 from semseg_cli.runs.per_image import PerImage, read_draws, read_per_image
@@ -73,16 +73,14 @@ def _length(own: Report, other: Report) -> str:
 def gap(own: RunFolder, other: RunFolder) -> Difference:
     """Macro selectivity of one run minus that of another, over the classes that both have enough
     of, on the same images."""
-    one, two = (_counts(folder) for folder in (own, other))
-    class_ids = [class_id for class_id in one.class_ids if class_id in two.class_ids]
-    one_bc4, two_bc4 = (_units(counts, class_ids) for counts in (one, two))
+    counts = [_counts(folder) for folder in (own, other)]
+    class_ids = [class_id for class_id in counts[0].class_ids if class_id in counts[1].class_ids]
+    one_bc4, two_bc4 = (_units(of_one, class_ids) for of_one in counts)
     least = own.report().min_patches
     kept_c = macro_classes(one_bc4, least) & macro_classes(two_bc4, least)
-    if not _is_drawn(other):
-        return macro_differences(one_bc4[:, kept_c], two_bc4[:, kept_c])[SELECTIVITY]
-    draws_rc4 = _draws(other, [c for c, is_kept in zip(class_ids, kept_c, strict=True) if is_kept])
-    found = control_differences(one_bc4[:, kept_c], two_bc4[:, kept_c], draws_rc4)
-    return found[SELECTIVITY]
+    kept = np.flatnonzero(kept_c).tolist()
+    control = Side(two_bc4, _draws(other, class_ids), is_drawn=_is_drawn(other))
+    return side_differences(Side(one_bc4).of(kept), control.of(kept), "macro")[SELECTIVITY]
 
 
 def _counts(folder: RunFolder) -> PerImage:
@@ -90,8 +88,9 @@ def _counts(folder: RunFolder) -> PerImage:
 
 
 def _units(counts: PerImage, class_ids: Sequence[int]) -> np.ndarray:
-    counts_bc4 = counts.on(counts.images, class_ids)
-    return counts_bc4 if counts.groups is None else sum_groups(counts_bc4, counts.groups)
+    images = sorted(counts.images)  # runs are paired by name, not by place
+    group_of = dict(zip(counts.images, counts.groups or counts.images, strict=True))
+    return sum_groups(counts.on(images, class_ids), [group_of[image] for image in images])
 
 
 def _is_drawn(folder: RunFolder) -> bool:

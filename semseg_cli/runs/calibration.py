@@ -44,7 +44,8 @@ class Evidence:
     `own_kc4` has what the latents of each class with latents do to every class of the dataset,
     `ablated_kc4` what setting them to 0 does, `peers_rc4` what each peer, a latent, does.
     `matched_rk4` has the own edit of each class first, then its matched peers', on the images that
-    are sampled for it: `n_sampled_k` of them. `n_images_c` images have patches of a class.
+    are sampled for it: `n_sampled_k` of them; `matched_bk4` all of these peers by image, zeros
+    where an image was not sampled. `n_images_c` images have patches of a class.
     """
 
     class_ids: tuple[int, ...]
@@ -58,6 +59,7 @@ class Evidence:
     matched_rk4: Int64[np.ndarray, "r2 k 4"]
     n_sampled_k: Int64[np.ndarray, " k"]
     n_peers: int  # of each class, at most
+    matched_bk4: Int64[np.ndarray, "b k 4"]
 
     @property
     def n_matched(self) -> int:

@@ -43,6 +43,11 @@ def metrics_of(folder: RunFolder) -> dict[str, float]:
     return metrics
 
 
+def null_sae_of(folder: RunFolder) -> str:
+    """Which null SAE took the place of the given one; "none" where none did."""
+    return params_of(folder).get("control", "none")
+
+
 def is_chosen_on_evaluation(folder: RunFolder) -> bool:
     """Whether a run's latents were chosen on the split that they are evaluated on."""
     by_role = {one["role"]: (one["root"], one["split"]) for one in folder.meta["datasets"]}

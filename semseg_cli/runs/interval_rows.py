@@ -66,11 +66,14 @@ def class_entries(counts_bc4: Int64[np.ndarray, "b c 4"]) -> list[Entries]:
     }
     return [
         {
-            key: value
-            for name in MEASURES
-            for key, value in entries(
-                name, found[name][c], touched[name][c] if name in touched else None
-            ).items()
+            "n_class_images": found["target_change"][c].n_images,
+            **{
+                key: value
+                for name in MEASURES
+                for key, value in entries(
+                    name, found[name][c], touched[name][c] if name in touched else None
+                ).items()
+            },
         }
         for c in range(counts_bc4.shape[1])
     ]

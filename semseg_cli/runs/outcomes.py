@@ -48,12 +48,16 @@ class Fraction:
     less: str | None = None
     is_rate: bool = True
 
+    def sums(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
+        """Both sums [images, classes], the part without what is less."""
+        part_bc = table[self.part]
+        return part_bc - table[self.less] if self.less else part_bc, table[self.whole]
+
     def intervals(self, table: Table) -> list[Interval]:
         """Of every class the number with its interval over images."""
-        part_bc, whole_bc = table[self.part], table[self.whole]
+        part_bc, whole_bc = self.sums(table)
         if self.is_rate:
             return rate_intervals(rates_of(part_bc, whole_bc))
-        part_bc = part_bc - (table[self.less] if self.less else 0.0)
         return mean_intervals(part_bc / np.maximum(whole_bc, 1), whole_bc)
 
 
@@ -97,13 +101,18 @@ def pooled_fraction_intervals(
     table: Table, groups: Sequence[str] | None = None
 ) -> dict[str, Interval]:
     """The same over all patches of all classes together; `BY_CLASS` are not among them."""
-    units = _by_unit(table, groups)
-    full = {name: values.sum(axis=1, keepdims=True) for name, values in units.items()}
+    full = pooled_units(table, groups)
     return {
         name: fraction.intervals(full)[0]
         for name, fraction in FRACTIONS.items()
         if {fraction.part, fraction.whole} <= full.keys() and name not in BY_CLASS
     }
+
+
+def pooled_units(table: Table, groups: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """The columns of what was sampled [images or groups, 1], summed over the classes."""
+    units = _by_unit(table, groups)
+    return {name: values.sum(axis=1, keepdims=True) for name, values in units.items()}
 
 
 def _by_unit(table: Table, groups: Sequence[str] | None) -> Table:

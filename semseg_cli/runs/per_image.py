@@ -61,6 +61,40 @@ def read_per_image(data: bytes, file: str = "per_image.parquet") -> PerImage:
     return PerImage(images, tuple(class_ids.tolist()), counts_bc4, groups)
 
 
+def read_sums(
+    data: bytes, counts: PerImage, names: Sequence[str], file: str = "per_image.parquet"
+) -> dict[str, np.ndarray]:
+    """Other columns of a per_image.parquet, those of these that it has, as arrays [images, classes]
+    in the order of its counts.
+
+    Raises:
+        FileError: one of them holds no numbers.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    row_of = {image: row for row, image in enumerate(counts.images)}
+    column_of = {class_id: column for column, class_id in enumerate(counts.class_ids)}
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+        at = (
+            [row_of[image] for image in table["image"].to_pylist()],
+            [column_of[class_id] for class_id in table["class_id"].to_pylist()],
+        )
+        found = {}
+        for name in names:
+            if name not in table.column_names:
+                continue
+            values = table[name].to_numpy()
+            dtype = np.int64 if pa.types.is_integer(table[name].type) else np.float64
+            found[name] = np.zeros(counts.counts_bc4.shape[:2], dtype=dtype)
+            found[name][at] = values.astype(dtype)
+    # Damaged bytes: whatever they do to the reader of Parquet files.
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        raise unreadable(file, _first_line(error), EXPECTED) from error
+    return found
+
+
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
@@ -153,3 +187,28 @@ def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > MOST_DIGITS:
         raise ValueError(f"{shortened(text)} is no count")
     return int(text)
+
+
+def read_matched_draws(
+    data: bytes, class_ids: Sequence[int], file: str = "nulls.parquet"
+) -> np.ndarray:
+    """Counts [draws, classes, 4] of the matched peers of these classes; all of them must be there.
+
+    Raises:
+        FileError: it is no such file, or lacks a class of a draw.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        columns = ["null", "draw", "class_id", *COUNTED]
+        table = pq.read_table(pa.BufferReader(data), columns=columns)
+        is_peer_n = (table["null"].to_numpy() == "matched") & (table["draw"].to_numpy() > 0)
+        draw_n, class_n = (table[name].to_numpy()[is_peer_n] for name in ("draw", "class_id"))
+        counts_n4 = np.stack([table[name].to_numpy()[is_peer_n] for name in COUNTED], axis=1)
+        known = {(d, c): row for row, (d, c) in enumerate(zip(draw_n, class_n, strict=True))}
+        shaped = [[counts_n4[known[d, c]] for c in class_ids] for d in np.unique(draw_n)]
+    # Damaged bytes: whatever they do to the reader of Parquet files.
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        raise unreadable(file, _first_line(error), EXPECTED) from error
+    return np.array(shaped, dtype=np.int64).reshape(len(shaped), len(class_ids), 4)

@@ -75,7 +75,7 @@ def flatten(settings: Settings) -> dict[str, Any]:
 
 def _plain(value: Any, f: Field[Any]) -> Any:
     if isinstance(value, tuple):
-        return list(value)
+        return [_plain(one, f) for one in value]
     if f.metadata.get("path") and Path(str(value)).expanduser().exists():
         return str(Path(str(value)).expanduser().absolute())
     return str(value) if isinstance(value, Path) else value
@@ -86,10 +86,14 @@ def item_type(f: Field[Any]) -> tuple[Any, bool]:
 
     Unions with None lose it; unions with str are given as str.
     """
-    kind: Any = f.type
-    if get_origin(kind) in (types.UnionType, typing.Union):
-        members = [member for member in get_args(kind) if member is not type(None)]
-        kind = str if str in members else members[0]
+    kind: Any = _of_union(f.type)
     if get_origin(kind) is tuple:
-        return get_args(kind)[0], True
+        return _of_union(get_args(kind)[0]), True
     return kind, False
+
+
+def _of_union(kind: Any) -> Any:
+    if get_origin(kind) not in (types.UnionType, typing.Union):
+        return kind
+    members = [member for member in get_args(kind) if member is not type(None)]
+    return str if str in members else members[0]

@@ -21,13 +21,13 @@ PORT = 5000  # of MLflow's web pages
 
 def store_option() -> Any:
     """The option that names the MLflow store."""
-    return option(None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder.")
+    return option(None, "MLflow store. Else MLFLOW_TRACKING_URI, else mlflow.db in this folder.")
 
 
 def experiment_option() -> Any:
     """The option that names the experiment of a run."""
     return option(
-        None, f"MLflow experiment; else MLFLOW_EXPERIMENT_NAME or _ID, else {EXPERIMENT}."
+        None, f"MLflow experiment. Else MLFLOW_EXPERIMENT_NAME or _ID, else {EXPERIMENT}."
     )
 
 
@@ -37,11 +37,11 @@ class Places(Settings):
 
     panel: ClassVar[str] = "Results"
 
-    dump_to: Path = option(Path("semseg-runs"), "Folder that receives one folder per run.")
+    dump_to: Path = option(Path("semseg-runs"), "Folder that receives a folder per run.")
     tracking_uri: str | None = store_option()
     no_track: bool = option(False, "Write the local run folder only, without MLflow.")
-    format: Format = option("table", "Form of the printed results.")
-    quiet: bool = option(False, "No progress and no messages; the summary still prints.")
+    format: Format = option("table", f"Form of the printed results: {', '.join(FORMATS)}.")
+    quiet: bool = option(False, "No progress and no messages. The summary still prints.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +63,14 @@ class Recorded(Places):
 
     experiment: str | None = experiment_option()
     artifact_root: str | None = option(
-        None, "Where a new experiment keeps its files: a folder or s3://...; else the store says."
+        None, "Where a new experiment keeps its files: a folder or s3://... Else the store says."
     )
-    run_name: str | None = option(None, "Name of the run; else made from method and scale.")
+    run_name: str | None = option(None, "Name of the run. Else made from method and scale.")
     tags: tuple[str, ...] = option((), "Tag KEY=VALUE of the run (repeatable).", flag="tag")
     system_metrics: bool = option(
         False, "Track processor, memory, disk and GPU use as metrics system/... (needs psutil)."
     )
-    dry_run: bool = option(False, "Say what would run, its size and estimated time; then stop.")
+    dry_run: bool = option(False, "Say what would run and how long it takes, then stop.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,7 @@
 """The suite: which methods it runs, and which nulls a claim has to stand above."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 from semseg_cli.settings.base import Settings, narrow, option
 from semseg_cli.settings.controls import NextBest, OtherClass, Push, RandFeat, RandVec
@@ -10,8 +10,10 @@ from semseg_cli.settings.intervening import Control
 from semseg_cli.settings.latent_choice import Choose, LatentChoice, Scaled
 from semseg_cli.settings.methods import Ablate, AutoFeat, HeadDirection, Insert, MeanDiff, Method
 
+S = TypeVar("S", bound=Setup)
 QUICK_IMAGES = 100
-NULL_SAES: tuple[Control, ...] = ("pca", "random")
+MAX_GROUP = 8
+NULL_SAES: tuple[Control, ...] = ("pca", "random", "shuffled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class NullChoice(Settings):
     panel: ClassVar[str] = "Nulls"
 
     quick: bool = option(
-        False, f"A first look: {QUICK_IMAGES} images and few nulls; classes may have to stand "
+        False, f"A first look: {QUICK_IMAGES} images and few nulls. Classes may have to stand "
         "together to be claimed.",
     )  # fmt: skip
     full: bool = option(False, "Everything on all images; nulls on 32 images per class.")
@@ -79,7 +81,7 @@ class Suite(NullChoice, LatentChoice, Scaled):
     command: ClassVar[str] = "suite"
 
     scale: tuple[float, ...] = option(
-        (-2.0, -1.0, -4.0), "Set the latent to this many times its maximum (repeatable): the "
+        (-2.0, -1.0, -4.0), "Set the latent to this many times its maximum (repeatable). The "
         "first is what controls are matched to and claims are made at, the others make the curve.",
         ge=-10.0, le=10.0,
     )  # fmt: skip
@@ -87,6 +89,17 @@ class Suite(NullChoice, LatentChoice, Scaled):
         None, "Draws of rand-feat and rand-vec; else as many as an interval needs (--full 6).",
         ge=1,
     )  # fmt: skip
+
+    max_group: int | None = option(
+        None, "Find each class's smallest group of at most this many latents that does what its "
+        "best one does (groups.csv); 0: none. Else 8 with a causal rule, which it takes.", ge=0,
+    )  # fmt: skip
+
+    @property
+    def most_grouped(self) -> int | None:
+        """Latents of a group, at most; None where none are looked for."""
+        is_open = self.max_group is None and self.tries_edits and self.lookup is None
+        return MAX_GROUP if is_open else self.max_group or None
 
     @property
     def at(self) -> float:
@@ -96,12 +109,19 @@ class Suite(NullChoice, LatentChoice, Scaled):
     def choose(self) -> Choose:
         """The choice of latents, once for all methods."""
         top_k = max(self.top_k, 2 * self.top_k_group)  # next-best needs as many again
-        return narrow(self, Choose, scale=(self.at,), top_k=top_k)
+        return narrow(self, Choose, scale=(self.at,), top_k=top_k, max_group=self.most_grouped)
 
-    def on(self, setup: Setup) -> Setup:
+    def on(self, setup: S) -> S:
         """The setup of the suite: fewer images where it is quick."""
-        n_images = setup.images or (QUICK_IMAGES if self.quick else None)
-        return narrow(setup, Setup, images=n_images)
+        return replace(setup, images=setup.images or (QUICK_IMAGES if self.quick else None))
+
+    def claims(self, lookup: str) -> Method:
+        """The claims of the latents in `lookup`."""
+        return AutoFeat(lookup=lookup, scale=(self.at,))
+
+    def null_sae(self, control: Control) -> Method:
+        """The claims of a null SAE, whose latents are chosen as those of the given one."""
+        return narrow(self, AutoFeat, scale=(self.at,), lookup=None, control=control)
 
     def groups(self, lookup: str) -> dict[str, tuple[Method, ...]]:
         """The methods in the order in which they run, those of a group in one pass over the
@@ -121,12 +141,7 @@ class Suite(NullChoice, LatentChoice, Scaled):
                 OtherClass(**own),
                 NextBest(**own),
             ),
-            **{
-                f"null SAE {control}": (
-                    narrow(self, AutoFeat, scale=(self.at,), lookup=None, control=control),
-                )
-                for control in NULL_SAES
-            },
+            **{f"null SAE {control}": (self.null_sae(control),) for control in NULL_SAES},
             "directions": (
                 MeanDiff(**own),
                 MeanDiff(match="project"),
@@ -134,3 +149,26 @@ class Suite(NullChoice, LatentChoice, Scaled):
                 HeadDirection(**own),
             ),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteSetup(Setup):
+    """Everything a suite needs, of one autoencoder or of several side by side."""
+
+    panel: ClassVar[str] = "Model"
+
+    vit_layer: tuple[int, ...] = option(  # type: ignore[assignment]
+        (), "Block of the SAE, counted from 1 (repeatable). An SAE whose file says its block is "
+        "used there alone, others at each; else 11.", ge=1,
+    )  # fmt: skip
+    sae_ckpt: tuple[str, ...] = option(  # type: ignore[assignment]
+        (), "Sparse autoencoder: file, folder, hf:// path, or 'FOLDER/*' (repeatable). Several "
+        "are put side by side.", path=True,
+    )  # fmt: skip
+    act_mean: tuple[float | str, ...] = option(  # type: ignore[assignment]
+        (), "SAE input mean (file, or 0 for none; one per block that files are of); else computed.",
+        path=True,
+    )  # fmt: skip
+    act_norm: tuple[float | str, ...] = option(  # type: ignore[assignment]
+        (), "SAE input norm (number or file, likewise); else computed.", path=True
+    )

@@ -33,13 +33,25 @@ def save_figure(figure: Figure, path: Path, option: str = "--dump-to") -> None:
         raise SemsegError(
             f"{path} cannot be drawn: give a file name that ends in {', '.join(SUFFIXES)}."
         )
-    drawn = io.BytesIO()
+    data = _drawn(figure, path.suffix.lower()[1:])
+    make_folder(path.parent, option)
+    write_atomic(path, data, option)
+
+
+def _drawn(figure: Figure, format: str) -> bytes:
+    file = io.BytesIO()
     with warnings.catch_warnings():
         # A sign that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(drawn, format=path.suffix.lower()[1:], dpi=DPI)
-    make_folder(path.parent, option)
-    write_atomic(path, drawn.getvalue(), option)
+        figure.savefig(file, format=format, dpi=DPI)
+    return file.getvalue()
+
+
+class Picture(Figure):
+    """A figure that a notebook shows by itself, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return _drawn(self, "png")
 
 
 def short_name(name: Any, length: int = NAME_LENGTH) -> str:
@@ -50,7 +62,7 @@ def short_name(name: Any, length: int = NAME_LENGTH) -> str:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty white figure, in inches, that makes room for its labels."""
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    return Picture(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
 
 
 def tidy(axes: Axes, grid: Literal["x", "y", "both"]) -> None:

@@ -81,15 +81,25 @@ def half_effect_text(metrics: Mapping[str, float]) -> str | None:
     """The scale of half effect, `> 4` where the curve ends below; None without a curve."""
     if "curve_end" not in metrics:
         return None
-    if "half_effect_scale" in metrics:
-        return cell(metrics["half_effect_scale"], precision=2)
-    return f"> {plain_number(abs(metrics['curve_end']))}"
+    beyond = f"> {plain_number(abs(metrics['curve_end']))}"
+    value = metrics.get("half_effect_scale")
+    return beyond if value is None else cell(value, precision=2)
+
+
+def _half_effect_interval(metrics: Mapping[str, float]) -> str:
+    """` [1.52, > 4]`; ends that the curve does not reach lie beyond it."""
+    if "half_effect_scale_lo" not in metrics:
+        return ""
+    ends = [metrics.get(f"half_effect_scale_{end}") for end in ("lo", "hi")]
+    beyond = f"> {plain_number(abs(metrics['curve_end']))}"
+    return f" [{', '.join(beyond if end is None else cell(end, precision=2) for end in ends)}]"
 
 
 def curve_note(name: str, metrics: Mapping[str, float]) -> str:
     """A method's curve in a sentence."""
     return (
-        f"{name}: half effect at scale {half_effect_text(metrics)} (magnitude), mean macro "
+        f"{name}: half effect at scale {half_effect_text(metrics)}"
+        f"{_half_effect_interval(metrics)} (magnitude), mean macro "
         f"selectivity {cell(metrics['curve_area'])} from 0 to "
         f"{plain_number(metrics['curve_end'])}."
     )

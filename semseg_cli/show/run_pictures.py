@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from semseg_cli.progress import stage
 from semseg_cli.runs.folder import (
     CHANGES_FILE,
     CLASSES_FILE,
@@ -37,8 +38,9 @@ def add_all_pictures(folders: Sequence[RunFolder]) -> None:
     sweep: list[Row] = []
     with attempt("dose-response curve"):
         sweep = [dose_row(folder) for folder in folders if _has_report(folder)]
-    for folder in folders:
-        add_pictures(folder, sweep)
+    with stage("Drawing the pictures"):
+        for folder in folders:
+            add_pictures(folder, sweep)
 
 
 def add_pictures(folder: RunFolder, sweep: Sequence[Row] = ()) -> None:

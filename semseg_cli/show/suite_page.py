@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli import __version__
-from semseg_cli.runs.contents import params_of
+from semseg_cli.runs.contents import null_sae_of, params_of
 from semseg_cli.runs.folder import CLASSES_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show import html_parts as parts
+from semseg_cli.show.dictionary_ranking import ranking_table
 from semseg_cli.show.run_pictures import dose_row
 from semseg_cli.show.suite_tables import (
     QUESTION,
     Finished,
     claims,
     class_table,
+    group_tables,
     headline,
     missing_notes,
     suite_table,
@@ -49,7 +51,7 @@ def _curve(suite: Finished) -> list[RunFolder]:
     return [
         folder
         for folder in suite.runs.values()
-        if folder.meta["digests"] == own["digests"]
+        if null_sae_of(folder) == "none"
         and (folder.meta["method"] == own["method"] or folder.meta["command"] == "ablate")
     ]
 
@@ -65,6 +67,8 @@ def suite_page(suite: Finished, folder: RunFolder) -> str:
         parts.table(suite_table(suite)),
         *parts.pictures([pair for pair in plots if pair[0].exists()], "Classes and scales"),
         parts.table(class_table(suite)),
+        parts.table(ranking_table(suite.ranking)),
+        *map(parts.table, group_tables(suite)),
         *parts.pictures([(path, path.name) for path in examples], "Before and after"),
         f"<section><h2>What is missing</h2>{parts.notes(missing_notes(suite))}</section>",
         parts.pairs("Settings", params_of(folder), f"semseg-cli suite --config {SETTINGS_FILE}"),

@@ -3,14 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from semseg_cli.demo.world import DEMO_CAPTION, is_world
 from semseg_cli.runs.against import verdicts
 from semseg_cli.runs.claims import headline_of, reach_note
-from semseg_cli.runs.contents import is_chosen_on_evaluation
-from semseg_cli.runs.folder import CALIBRATION_FILE, PER_IMAGE_FILE, RunFolder
+from semseg_cli.runs.contents import is_chosen_on_evaluation, null_sae_of
+from semseg_cli.runs.dictionaries import Ranking, named, rank
+from semseg_cli.runs.folder import CALIBRATION_FILE, GROUPS_FILE, PER_IMAGE_FILE, RunFolder
 from semseg_cli.runs.groups import sampling_notes
 from semseg_cli.runs.metrics import CALIBRATION, RUNS, shown
 from semseg_cli.runs.per_image import read_per_image
 from semseg_cli.runs.rows import Row, read_rows
+from semseg_cli.show.dictionary_ranking import lost_classes
+from semseg_cli.show.dictionary_tables import groups_table
 from semseg_cli.show.run_notes import listed
 from semseg_cli.show.run_tables import (
     CLASS,
@@ -52,17 +56,25 @@ QUESTION = "Is the latent of each class really, and only, about this class?"
 @dataclass(frozen=True)
 class Finished:
     """A suite's runs by name, in order; `own` is the one that claims are about. `left_out` has
-    why a command was not run, `asked` how many nulls were asked for, by option."""
+    why a command was not run, `asked` how many nulls were asked for, by option, `lookup` the run
+    that chose the latents, where the suite did."""
 
     runs: Mapping[str, RunFolder]
     own: str
     left_out: Mapping[str, str]
     asked: Mapping[str, int]
+    lookup: RunFolder | None = None
 
     @property
     def own_folder(self) -> RunFolder:
         """The run that claims are about."""
         return self.runs[self.own]
+
+    @property
+    def ranking(self) -> Ranking:
+        """The latents among those of null SAEs."""
+        claimed = [f for f in self.runs.values() if (f.path / CALIBRATION_FILE).exists()]
+        return rank([named(folder) for folder in claimed])
 
     @property
     def classes(self) -> list[Row]:
@@ -95,8 +107,7 @@ def verdict_notes(suite: Finished) -> list[str]:
     others |= {
         name: folder
         for name, folder in suite.runs.items()
-        if folder.meta["method"] == own["method"]
-        and folder.meta["digests"].get("sae") != own["digests"].get("sae")
+        if folder.meta["method"] == own["method"] and null_sae_of(folder) != "none"
     }
     return verdicts(suite.own_folder, {n: others[n] for n in suite.runs if n in others})
 
@@ -108,6 +119,7 @@ def suite_table(suite: Finished, *, is_wide: bool = True) -> Table:
     measured = [note for report in reports.values() for note in measure_notes(report)]
     own = suite.own_folder
     notes = [
+        *_demo(own),
         *verdict_notes(suite),
         *_reach(suite),
         *measured,
@@ -122,6 +134,11 @@ def suite_table(suite: Finished, *, is_wide: bool = True) -> Table:
         notes=(headline(suite), *notes, *base.notes),
         best=best_row(base.rows),
     )
+
+
+def _demo(folder: RunFolder) -> list[str]:
+    """That the images are those of the demo world."""
+    return [DEMO_CAPTION] if any(is_world(one["root"]) for one in folder.meta["datasets"]) else []
 
 
 def _sampling(folder: RunFolder) -> list[str]:
@@ -144,7 +161,11 @@ def _reach(suite: Finished) -> list[str]:
 
 def class_table(suite: Finished) -> Table:
     """One row per class: where its latent stands, and whether it is claimed."""
-    rows = [{**row, "verdict": "yes" if row["claimed"] else row["doubt"]} for row in suite.classes]
+    lost = lost_classes(suite.own_folder)
+    rows = [
+        {**row, "verdict": f"{row['doubt'] or 'yes'}{', lost' * (row['class_name'] in lost)}"}
+        for row in suite.classes
+    ]
     rows.sort(key=lambda row: (-row["claimed"], row["value"] is None, -(row["value"] or 0.0)))
     judged = [row for row in rows if row["value"] is not None]
     own = suite.own_folder.report()
@@ -162,11 +183,26 @@ def class_table(suite: Finished) -> Table:
             "best other: what the latents of another class do to this one. p: against both nulls, "
             "corrected over the classes.",
         ]
+    if lost:
+        notes.append(
+            f"lost: the SAE's reconstruction keeps less than half of its patches, so no latent can "
+            f"explain it: {listed(lost)}."
+        )
     if few:
         notes.append(f"Too few predicted patches to judge: {listed(few)}.")
     if own.no_latent:
         notes.append(f"Without a latent: {listed(own.no_latent)}.")
     return Table("Classes among their nulls", CLASS_COLUMNS, tuple(rows), tuple(notes))
+
+
+def group_tables(suite: Finished) -> list[Table]:
+    """Each class's smallest group of latents; nothing where none were looked for."""
+    path = suite.lookup.path / GROUPS_FILE if suite.lookup else None
+    if path is None or not path.exists():
+        return []
+    own = suite.own_folder
+    split = next(d["split"] for d in own.meta["datasets"] if d["role"] == "evaluation")
+    return [groups_table(read_rows(path), split, is_choosing=is_chosen_on_evaluation(own))]
 
 
 def missing_notes(suite: Finished) -> list[str]:

@@ -6,6 +6,7 @@ The only package that imports mlflow, and only when a store is opened. Stores ar
 
 from semseg_cli.tracking.client import probe
 from semseg_cli.tracking.experiments import check_experiment
+from semseg_cli.tracking.named_run import find_folder, find_named, folder_of, folders_below
 from semseg_cli.tracking.read import (
     find_lookup,
     find_run,
@@ -22,9 +23,13 @@ from semseg_cli.tracking.write import log_folder, patience_for, run_link, start,
 __all__ = [
     "TrackedRun",
     "check_experiment",
+    "find_folder",
     "find_lookup",
+    "find_named",
     "find_run",
     "find_runs",
+    "folder_of",
+    "folders_below",
     "log_folder",
     "patience_for",
     "probe",

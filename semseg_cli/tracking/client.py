@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from semseg_cli.errors import SemsegError, StoreError
+from semseg_cli.progress import stage
 from semseg_cli.tracking import failures, store_address
 from semseg_cli.tracking.patience import OutOfPatience, Patience
 
@@ -69,12 +70,13 @@ def open_client(uri: str, *, write: bool, patience: Patience | None = None) -> A
     logging.getLogger("alembic").setLevel(logging.WARNING)
     path = store_address.sqlite_path(uri)
     patience = patience or _patience.setdefault(uri, Patience())
-    if path is None:
+    with stage(f"Opening the tracking store {store_address.public(uri)}"):
+        if path is not None:
+            with store_address.opening(path, write=write):
+                return Patient(_told(lambda: _client(uri)), patience, _FILES)
         if not uri.startswith("http"):
             _told(lambda: patience.wait_for(lambda: _connect(uri)))
         return Patient(_told(lambda: patience.wait_for(lambda: _client(uri))), patience)
-    with store_address.opening(path, write=write):
-        return Patient(_told(lambda: _client(uri)), patience, _FILES)
 
 
 def _client(uri: str) -> Any:

@@ -3,16 +3,14 @@
 `tracking.py` sends it to a store and reads it back; `compare` reads it from either side.
 """
 
-import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.errors import SemsegError
 from semseg_cli.readers import read_text
 from semseg_cli.runs.class_rows import read_class_rows
 from semseg_cli.runs.contents import is_chosen_on_evaluation, metrics_of, params_of, text_of
@@ -31,6 +29,7 @@ from semseg_cli.runs.folder import (
 from semseg_cli.runs.lookup_csv import read_lookup_rows
 from semseg_cli.runs.metrics import CLASSES, shown
 from semseg_cli.runs.rows import parse_number, read_rows
+from semseg_cli.settings.methods import called_now
 from semseg_cli.show.run_tables import (
     ON_EVALUATION,
     extremes_table,
@@ -70,7 +69,14 @@ class TrackedRun:
 
     def tag(self, name: str) -> str | None:
         """The value of one of our own tags, given without its prefix `semseg.`."""
-        return self.tags.get(f"semseg.{name}")
+        value = self.tags.get(f"semseg.{name}")
+        return called_now(value) if value and name == "method" else value
+
+    @property
+    def short_id(self) -> str:
+        """The beginning of a store's id; of a folder's name the end, which tells it from others."""
+        head, dash, end = self.run_id.rpartition("-")
+        return end if dash and head else self.run_id[:8]
 
 
 def from_folder(folder: RunFolder) -> TrackedRun:
@@ -193,27 +199,3 @@ def milliseconds(iso: str) -> int:
 def from_milliseconds(time: int) -> datetime:
     """A time of MLflow."""
     return datetime.fromtimestamp(time / 1000, UTC)
-
-
-def pick(runs: Sequence[TrackedRun], wanted: str) -> TrackedRun:
-    """The run of that id, unambiguous beginning of an id, or name (the newest finished one).
-
-    `runs` come newest first.
-
-    Raises:
-        SemsegError: no run, or more than one id, fits; close names are listed.
-    """
-    exact = [run for run in runs if wanted == run.run_id]
-    named = [run for run in runs if run.name == wanted]
-    named.sort(key=lambda run: run.status != "FINISHED")
-    begun = [run for run in runs if wanted and run.run_id.startswith(wanted.lower())]
-    if exact or named:
-        return (exact or named)[0]
-    if len(begun) == 1:
-        return begun[0]
-    if begun:
-        ids = ", ".join(f"{run.run_id[:12]} ({run.name})" for run in begun[:5])
-        raise SemsegError(f"{wanted!r} begins the ids of {len(begun)} runs ({ids}): give more.")
-    close = difflib.get_close_matches(wanted, list(dict.fromkeys(run.name for run in runs)))
-    hint = f"did you mean {', '.join(close)}?" if close else "`semseg-cli compare` lists the runs."
-    raise SemsegError(f"No run has the id, name or folder {wanted!r}: {hint}")

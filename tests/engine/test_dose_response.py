@@ -1,9 +1,12 @@
 """Dose-response metrics by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from semseg_cli.engine.dose_response import dose_metrics
 from semseg_cli.runs.report import ClassResults, Report
+from semseg_cli.show.run_notes import curve_note
 
 
 def report(scale: float, target: int, other: int) -> Report:
@@ -44,3 +47,28 @@ def test_the_negative_side_is_taken_where_it_is_a_curve() -> None:
     assert dose_metrics([report(s, 60, 0) for s in (-2.0, 1.0, 5.0)])["curve_end"] == 5.0
     assert dose_metrics([report(-2.0, 60, 0)]) == {}
     assert dose_metrics([]) == {}
+
+
+def with_ends(scale: float, target: int, lo: float, hi: float) -> Report:
+    made = report(scale, target, 0)
+    ends = {"macro_target_change_lo": lo, "macro_target_change_hi": hi}
+    return replace(made, extra=ends)
+
+
+def test_the_half_effect_lies_between_where_both_ends_of_the_curve_reach_one_half() -> None:
+    reports = [with_ends(-1.0, 20, 0.1, 0.3), with_ends(-2.0, 60, 0.4, 0.7)]
+    found = dose_metrics(reports)
+    # The upper end goes from .3 to .7 and passes .5 half-way; the lower end stays below.
+    assert found["half_effect_scale_lo"] == pytest.approx(1.5)
+    assert "half_effect_scale_hi" not in found
+    assert "half effect at scale 1.75 [1.50, > 2] (magnitude)" in curve_note("m", found)
+    found = dose_metrics([*reports, with_ends(-4.0, 100, 0.9, 1.0)])
+    assert found["half_effect_scale_hi"] == pytest.approx(2 + 2 * 0.1 / 0.5)
+    assert "half effect at scale 1.75 [1.50, 2.40]" in curve_note("m", found)
+
+
+def test_a_scale_without_an_interval_leaves_the_half_effect_without_one() -> None:
+    found = dose_metrics([with_ends(-1.0, 20, 0.1, 0.3), report(-2.0, 60, 0)])
+    assert "half_effect_scale" in found
+    assert not any(key.endswith(("_lo", "_hi")) for key in found)
+    assert "half effect at scale 1.75 (magnitude)" in curve_note("m", found)

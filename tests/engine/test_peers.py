@@ -145,6 +145,7 @@ def test_peers_may_have_fewer_images_and_matched_peers_any_number_of_parts(
     monkeypatch.setattr(nulls, "AT_ONCE", 2)
     again = measure_nulls(session, latents, SCALE, FEW)
     assert again.matched_rk4.tolist() == whole.matched_rk4.tolist()
+    assert again.matched_bk4.tolist() == whole.matched_bk4.tolist()
 
 
 def test_a_class_s_own_score_is_that_of_auto_feat(tiny_world: World) -> None:
@@ -185,3 +186,5 @@ def test_matched_peers_and_the_own_edit_are_counted_on_the_same_sampled_images(
     for edit, counts_k4 in zip(edits, found.matched_rk4, strict=True):
         expected = (alone(session, edit) * wanted[..., None]).sum(dim=0)
         assert counts_k4.tolist() == expected.tolist()
+    of_peers = sum(alone(session, edit) * wanted[..., None] for edit in edits[1:])
+    assert found.matched_bk4.tolist() == torch.as_tensor(of_peers).tolist()

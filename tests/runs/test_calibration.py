@@ -23,6 +23,7 @@ from semseg_cli.runs.claims import headline, reach_note
 N_CLASSES = 3
 NAMES = ("wall", "sky", "tree")
 OWN, OTHERS = 10, 20  # patches of each class, and all others
+NO_IMAGES = np.zeros((0, 0, 4), dtype=np.int64)  # claims rest on sums over images
 
 
 def counts(*changed: int) -> list[list[int]]:
@@ -51,6 +52,7 @@ def evidence(
         matched_rk4=np.array([[[OWN, n, OTHERS, 0] for n in line] for line in lines]),
         n_sampled_k=np.array([4] * N_CLASSES),
         n_peers=len(peers),
+        matched_bk4=NO_IMAGES,
     )
 
 
@@ -227,6 +229,7 @@ def test_so_many_classes_stand_together_as_the_note_says(n: int, n_nulls: int, n
         ),
         n_sampled_k=np.full(n, 5),
         n_peers=n_nulls,
+        matched_bk4=NO_IMAGES,
     )
     together = np.ceil(n / 0.05 / (1 + n_nulls) - 1e-9)
     assert n_causal(calibrate(made)) == (n_top if n_top >= together else 0)
@@ -257,6 +260,7 @@ def test_calibration_agrees_with_the_slow_version(seed: int) -> None:
         matched_rk4=drawn(1 + n_matched, 2),
         n_sampled_k=np.array([4, 4]),
         n_peers=n_peers,
+        matched_bk4=NO_IMAGES,
     )
     for k, found in enumerate(calibrate(made)):
         c = made.class_ids[k] - 1

@@ -102,8 +102,8 @@ def test_one_image_is_one_observation_until_others_are_seen() -> None:
     ("total", "reason"),
     [
         ((0, 0, 0), "0 of 0 patches"),
-        ((9, 0, 0, 0, 0, 0), "1 image: an interval needs 5"),
-        ((9, 9, 9, 9, 0), "4 images: an interval needs 5"),
+        ((9, 0, 0, 0, 0, 0), "an interval needs 5 images: 1"),
+        ((9, 9, 9, 9, 0), "an interval needs 5 images: 4"),
         ((900, 1, 1, 1, 1, 1), "as good as 1.0 equal ones"),
     ],
 )
@@ -322,7 +322,7 @@ def test_fewer_than_six_images_that_differ_give_no_p() -> None:
     unit[:5, 0] = unit[:6, 1] = 0.1
     thin, enough = flip_tests(unit)
     assert thin.p is None
-    assert thin.reason == "images that differ: 5, a p value needs 6"
+    assert thin.reason == "a p value needs 6 images that differ: 5"
     assert enough.p == pytest.approx(2 / 64, abs=0.01)
 
 

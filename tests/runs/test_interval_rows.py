@@ -49,7 +49,8 @@ def test_a_class_too_thin_for_an_interval_says_how_thin() -> None:
     assert thin["target_change_lo"] is None
     assert thin["target_change_n_images"] == 3
     assert thin["target_change_n_touched"] == int((made[:, 0, 1] > 0).sum())
-    assert "3 images" in thin["target_change_reason"]
+    assert thin["target_change_reason"] == "an interval needs 5 images: 3"
+    assert (thin["n_class_images"], sure["n_class_images"]) == (3, 20)
     assert sure["target_change_lo"] == class_intervals(made)["target_change"][1].lo
 
 

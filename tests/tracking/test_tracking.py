@@ -330,7 +330,7 @@ def test_a_run_has_everything_of_its_folder(uri: str, tmp_path: Path) -> None:
     assert seen["metrics"] == pytest.approx(make_report().metrics())
     assert seen["params"]["scale"] == "-2.0"
     assert seen["params"]["imgs_root"] == "/data/ade"
-    assert seen["tags"]["semseg.method"] == "automatic-feature"
+    assert seen["tags"]["semseg.method"] == "auto-feat"
     assert seen["tags"]["semseg.digest.sae"] == "5ae"
     assert seen["tags"]["semseg.latents_on_evaluation"] == "false"
     assert seen["tags"]["author"] == "me"

@@ -3,12 +3,22 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from semseg_cli import tracking
 from semseg_cli.errors import SemsegError
 from semseg_cli.readers import parse_json, text_of
 from semseg_cli.runs.class_rows import parse_class_rows
 from semseg_cli.runs.folder import CLASSES_FILE, DRAWS_FILE, PER_IMAGE_FILE, REPORT_FILE
-from semseg_cli.runs.per_image import Draws, PerImage, read_draws, read_per_image
+from semseg_cli.runs.outcomes import COLUMNS
+from semseg_cli.runs.per_image import (
+    COUNTED,
+    Draws,
+    PerImage,
+    read_draws,
+    read_per_image,
+    read_sums,
+)
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.report_json import report_of
 from semseg_cli.runs.rows import parse_number
@@ -35,6 +45,18 @@ class Artifacts:
         """The counts per image and class."""
         return self._get(run, PER_IMAGE_FILE, read_per_image)
 
+    def outcomes(self, run: TrackedRun) -> dict[str, np.ndarray] | None:
+        """The sums [images, classes] that outcomes are made of, and the counts, in their order."""
+        counts = self.per_image(run)
+        if counts is None:
+            return None
+
+        def parse(data: bytes) -> dict[str, np.ndarray]:
+            made = dict(zip(COUNTED, np.moveaxis(counts.counts_bc4, -1, 0), strict=True))
+            return made | read_sums(data, counts, COLUMNS)
+
+        return self._get(run, PER_IMAGE_FILE, parse, "outcomes")
+
     def classes(self, run: TrackedRun) -> list[dict[str, Any]]:
         """The rows of class_results.csv; none where it cannot be read."""
         return self._get(run, CLASSES_FILE, _read_classes) or []
@@ -49,8 +71,10 @@ class Artifacts:
         """The report."""
         return self._get(run, REPORT_FILE, _read_report)
 
-    def _get(self, run: TrackedRun, name: str, parse: Callable[[bytes], T]) -> T | None:
-        key = (run.run_id, name)
+    def _get(
+        self, run: TrackedRun, name: str, parse: Callable[[bytes], T], part: str = ""
+    ) -> T | None:
+        key = (run.run_id, name + part)
         if key not in self._read:
             path = f"results/{name}" if name in RESULT_FILES else name
             try:

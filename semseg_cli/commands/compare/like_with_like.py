@@ -1,13 +1,18 @@
 """Which runs measure the same thing, and on what they do. No torch, no mlflow."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from semseg_cli.commands.compare.artifacts import Artifacts, least_patches
+from semseg_cli.commands.compare.artifacts import Artifacts, least_patches, n_draws
+from semseg_cli.commands.compare.dictionaries import (
+    dictionaries_apart,
+    edits_latents,
+    places_apart,
+)
 from semseg_cli.runs.groups import group_names
-from semseg_cli.runs.inference import sum_groups
+from semseg_cli.runs.inference import Side, sum_groups
 from semseg_cli.runs.per_image import PerImage
 from semseg_cli.settings.controls import RandFeat
 from semseg_cli.settings.methods import METHODS
@@ -15,14 +20,9 @@ from semseg_cli.show.tables import cell
 from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 
 # What must be the same for two runs to measure the same thing: tag, and how we call it.
-SAME = {
-    "digest.evaluation": "images",
-    "digest.sae": "SAE",
-    "digest.vit": "ViT",
-    "digest.head": "head",
-}
+SAME = {"digest.evaluation": "images", "digest.vit": "ViT", "digest.head": "head"}
 LENGTH_APART = 0.1  # of the longer edit: more is another dose
-DRAWN = {method.name for method in METHODS if method().is_drawn_by_class}
+DRAWN = {method.command for method in METHODS if method().is_drawn_by_class}
 
 
 def unlike(one: TrackedRun, other: TrackedRun) -> list[str]:
@@ -32,12 +32,18 @@ def unlike(one: TrackedRun, other: TrackedRun) -> list[str]:
 
 
 def lengths_apart(one: TrackedRun, other: TrackedRun) -> str:
-    """Both edit lengths where they are too unlike for a test, or not known; else ''."""
-    lengths = [run.metrics.get("edit_norm") for run in (one, other)]
+    """Both edit lengths where they are too unlike for one dose, or not known; else ''.
+
+    At one place they are in units of its residuals; of two places each is taken by the length of
+    its own residuals.
+    """
+    key, what = ("edit_ratio", " by the residual's") if places_apart(one, other) else (
+        "edit_norm", "")  # fmt: skip
+    lengths = [run.metrics.get(key) for run in (one, other)]
     known = [length for length in lengths if length is not None]
     if len(known) == 2 and max(known) - min(known) <= LENGTH_APART * max(known):
         return ""
-    return f"edit length {cell(lengths[0])} against {cell(lengths[1])}"
+    return f"not matched in length{what} ({cell(lengths[0])} vs {cell(lengths[1])})"
 
 
 def is_drawn(run: TrackedRun) -> bool:
@@ -50,7 +56,7 @@ def is_drawn(run: TrackedRun) -> bool:
 
 def can_draw(run: TrackedRun) -> bool:
     """Whether what is drawn for each class can be drawn more often in one run (`--draws`)."""
-    return run.tag("method") == RandFeat.name
+    return run.tag("method") == RandFeat.command
 
 
 @dataclass(frozen=True)
@@ -78,46 +84,94 @@ class Units:
 
 @dataclass(frozen=True)
 class Pair:
-    """The counts [units, classes, 4] of a run and of its baseline, and the draws [draws, classes,
-    4] of the one that was drawn; on the same units and classes in the same order."""
+    """A run and its baseline, on the same units and classes in the same order.
+
+    `between`: in what their dictionaries differ. `unmatched` has both edit lengths where they are
+    unlike. Two dictionaries are tested nevertheless, since how far the scale goes is a dictionary's
+    own; else another length is another dose, and there is no p.
+    """
 
     run: TrackedRun
     baseline: TrackedRun
     class_ids: list[int]
-    one_bc4: np.ndarray
-    other_bc4: np.ndarray
-    apart: str = ""  # in edit length
+    one: Side
+    other: Side
+    between: tuple[str, ...] = ()
+    unmatched: str = ""
+    groups: tuple[str, ...] | None = None  # of the images in the order of their names
+
+    @property
+    def apart(self) -> str:
+        """Why the difference has no p; '' where it has one."""
+        is_of_dictionaries = self.between and edits_latents(self.run)
+        return "" if is_of_dictionaries and edits_latents(self.baseline) else self.unmatched
 
     @property
     def is_tested_c(self) -> np.ndarray:
         """Whether a class has enough patches in both runs."""
         enough = [
-            counts_bc4[..., 0].sum(axis=0) >= least_patches(run)
-            for run, counts_bc4 in ((self.run, self.one_bc4), (self.baseline, self.other_bc4))
+            side.counts_bc4[..., 0].sum(axis=0) >= least_patches(run)
+            for run, side in ((self.run, self.one), (self.baseline, self.other))
         ]
         return enough[0] & enough[1]
+
+    def of(self, class_ids: Sequence[int]) -> "Pair":
+        """The pair on those of its classes that are among these."""
+        kept = [k for k, class_id in enumerate(self.class_ids) if class_id in class_ids]
+        ids = [self.class_ids[k] for k in kept]
+        return replace(self, class_ids=ids, one=self.one.of(kept), other=self.other.of(kept))
+
+
+def unpaired(run: TrackedRun, baseline: TrackedRun, artifacts: Artifacts) -> str:
+    """Why two runs cannot be compared unit by unit; '' where they can."""
+    if found := unlike(run, baseline):
+        return ", ".join(
+            "other images" if what == "images" else f"another {what}" for what in found
+        )
+    one, other = artifacts.per_image(run), artifacts.per_image(baseline)
+    if one is None or other is None:
+        return "counts by image cannot be read"
+    if set(one.images) != set(other.images):
+        return "other images by name"
+    return "" if set(one.class_ids) & set(other.class_ids) else "no class in common"
 
 
 def pair(
     run: TrackedRun, baseline: TrackedRun | None, artifacts: Artifacts, units: Units
 ) -> Pair | None:
     """The two runs to compare unit by unit; None unless they measure the same thing."""
-    if baseline is None or run.run_id == baseline.run_id or unlike(run, baseline):
+    if baseline is None or run.run_id == baseline.run_id or unpaired(run, baseline, artifacts):
         return None
     one, other = artifacts.per_image(run), artifacts.per_image(baseline)
-    if one is None or other is None or set(one.images) != set(other.images):
-        return None
+    assert one is not None
+    assert other is not None
     common = [class_id for class_id in one.class_ids if class_id in other.class_ids]
-    if not common:
-        return None
     told = one if one.groups is not None else other
-    groups = dict(zip(told.images, units.groups(told) or told.images, strict=True))
-    images = sorted(one.images)
-    sides = [
-        sum_groups(counts.on(images, common), [groups[image] for image in images])
-        for counts in (one, other)
-    ]
-    return Pair(run, baseline, common, sides[0], sides[1], lengths_apart(run, baseline))
+    group_of = dict(zip(told.images, units.groups(told) or told.images, strict=True))
+    groups = tuple(group_of[image] for image in sorted(one.images))
+    first, second = (
+        _side(of, sum_groups(counts.on(sorted(counts.images), common), groups), common, artifacts)
+        for of, counts in ((run, one), (baseline, other))
+    )
+    between = tuple(dictionaries_apart(run, baseline))
+    told_groups = None if units.groups(told) is None else groups
+    return Pair(run, baseline, common, first, second, between, lengths_apart(run, baseline),
+                told_groups)  # fmt: skip
+
+
+def _side(
+    run: TrackedRun, counts_bc4: np.ndarray, class_ids: Sequence[int], artifacts: Artifacts
+) -> Side:
+    if not is_drawn(run):
+        return Side(counts_bc4)
+    draws = artifacts.draws(run)
+    return Side(
+        counts_bc4,
+        None if draws is None else draws.on(class_ids),
+        is_drawn=True,
+        can_draw=can_draw(run),
+        lacks_draws=n_draws(run) > 1 and draws is None,
+    )
 
 
 def common_classes(runs: Sequence[TrackedRun], artifacts: Artifacts) -> dict[str, list[int]]:

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 
 from semseg_cli.commands.compare.artifacts import Artifacts
-from semseg_cli.commands.compare.like_with_like import SAME, Units, unlike
+from semseg_cli.commands.compare.dictionaries import dictionary_names
+from semseg_cli.commands.compare.difference_notes import COMPARED, differences
+from semseg_cli.commands.compare.like_with_like import SAME, Units, unpaired
 from semseg_cli.commands.compare.which_runs import Candidates
+from semseg_cli.demo.world import DEMO_CAPTION, is_world
 from semseg_cli.runs.groups import sampling_notes
 from semseg_cli.runs.per_image import PerImage
 from semseg_cli.runs.rows import Row
@@ -15,8 +18,6 @@ from semseg_cli.show.run_notes import exclusions, interval_notes, listed, overla
 from semseg_cli.show.run_tables import identical_note
 from semseg_cli.show.tables import Column, cell
 from semseg_cli.tracking.tracked_run import TrackedRun
-
-COMPARED = "macro_selectivity"
 
 
 def captions(
@@ -30,18 +31,27 @@ def captions(
     keys = [column.key for column in columns]
     names = [row["run"] for row in rows]
     return [
+        *demo(chosen.shown),
         *_constants(chosen.shown, rows),
+        *dictionaries(chosen.shown, names),
         *_common(rows),
         *interval_notes(rows, [key for key in keys if not key.endswith("_difference")]),
-        *_differences(chosen, rows, keys),
+        *differences(chosen, rows, keys),
         *_orders(rows),
-        *warnings(chosen, names),
+        *warnings(chosen, names, artifacts),
         *excluded(chosen.shown, names, artifacts),
         *grouping(chosen.shown, artifacts, units),
         *artifacts.notes(),
         *chosen.notes,
         *omitted(chosen.left_out),
     ]
+
+
+def demo(runs: Sequence[TrackedRun]) -> list[str]:
+    """Whether some of the runs are of the demo world."""
+    of_demo = [run for run in runs if is_world(run.params.get("imgs_root"))]
+    which = "" if len(of_demo) == len(runs) else f" ({listed([run.name for run in of_demo])})"
+    return [DEMO_CAPTION.replace(" (", f"{which} (", 1)] if of_demo else []
 
 
 def _constants(runs: Sequence[TrackedRun], rows: Sequence[Row]) -> list[str]:
@@ -76,34 +86,16 @@ def _common(rows: Sequence[Row]) -> list[str]:
     return [f"All numbers are over the {n_common} classes that all runs have: {listed(counts)}."]
 
 
-def _differences(chosen: Candidates, rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
-    """What is subtracted from what, which test, and where there is no p."""
-    if not {f"{COMPARED}_difference", f"{COMPARED}_p_adjusted", f"{COMPARED}_p"} & set(keys):
+def dictionaries(runs: Sequence[TrackedRun], names: Sequence[str]) -> list[str]:
+    """Which dictionary each run is of, where there are several."""
+    called = dictionary_names(runs)
+    if not called:
         return []
-    pairs: dict[str, list[str]] = {}
-    for row in rows:
-        if row.get(f"{COMPARED}_difference") is not None:
-            pairs.setdefault(row["baseline"], []).append(row["run"])
-    if not pairs:
-        return []
-    against = "; ".join(f"{listed(names)} minus {base}" for base, names in pairs.items())
-    methods = {row[f"{COMPARED}_p_method"] for row in rows if row.get(f"{COMPARED}_p") is not None}
-    tests = f"; p: {', '.join(sorted(methods))} test, Holm over runs" if methods else ""
-    return [
-        f"vs {chosen.baseline}: macro selectivity of {against}, on the same images{tests}.",
-        *untested(rows, [f"{COMPARED}_p_reason"]),
-    ]
-
-
-def untested(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
-    """Why differences have no p, each reason once; `keys` are those of the reasons."""
-    found: dict[str, list[str]] = {}
-    for key in dict.fromkeys(keys):
-        for row in rows:
-            if why := row.get(key):
-                name = row.get("run") or row["class_name"]
-                found.setdefault(why, []).append(name)
-    return [f"No p for {listed(list(dict.fromkeys(who)))}: {why}." for why, who in found.items()]
+    who: dict[str, list[str]] = {}
+    for run, name in zip(runs, names, strict=True):
+        who.setdefault(called[run.run_id], []).append(name)
+    said = "; ".join(f"{dictionary}: {', '.join(of)}" for dictionary, of in who.items())
+    return [f"SAEs: {said}."]
 
 
 def _orders(rows: Sequence[Row]) -> list[str]:
@@ -120,7 +112,7 @@ def _orders(rows: Sequence[Row]) -> list[str]:
     )
 
 
-def warnings(chosen: Candidates, names: Sequence[str]) -> list[str]:
+def warnings(chosen: Candidates, names: Sequence[str], artifacts: Artifacts) -> list[str]:
     """What keeps the numbers of these runs from meaning what they seem to."""
     runs = chosen.shown
 
@@ -133,20 +125,23 @@ def warnings(chosen: Candidates, names: Sequence[str]) -> list[str]:
     notes += overlaps([(name, run.metrics) for run, name in zip(runs, names, strict=True)])
     if seen := naming(lambda run: run.tag("latents_on_evaluation") == "true"):
         notes.append(f"{', '.join(seen)}: latents were chosen on the images evaluated.")
-    unpaired = [
-        name
-        for run, name in zip(runs, names, strict=True)
-        if (baseline := chosen.baselines.get(run.run_id)) and unlike(run, baseline)
-    ]
-    untested = f" No paired test for {listed(unpaired)}." if unpaired else ""
     if apart := [what for tag, what in SAME.items() if len({run.tag(tag) for run in runs}) > 1]:
-        notes.append(f"Not alike: the runs differ in {', '.join(apart)}.{untested}")
-        untested = ""
+        notes.append(f"Not alike: the runs differ in {', '.join(apart)}.")
     if len({run.tag("protocol") for run in runs}) > 1:
-        notes.append(
-            f"Not alike: the protocols count target and other in different ways.{untested}"
-        )
-    return notes
+        notes.append("Not alike: the protocols count target and other in different ways.")
+    return notes + _not_paired(chosen, names, artifacts)
+
+
+def _not_paired(chosen: Candidates, names: Sequence[str], artifacts: Artifacts) -> list[str]:
+    """Which runs are not compared with their baseline image by image, and why."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for run, name in zip(chosen.shown, names, strict=True):
+        baseline = chosen.baselines.get(run.run_id)
+        if baseline is None or baseline.run_id == run.run_id:
+            continue
+        if why := unpaired(run, baseline, artifacts):
+            found.setdefault((baseline.name, why), []).append(name)
+    return [f"Not paired with {base}: {listed(who)} ({why})." for (base, why), who in found.items()]
 
 
 def excluded(runs: Sequence[TrackedRun], names: Sequence[str], artifacts: Artifacts) -> list[str]:

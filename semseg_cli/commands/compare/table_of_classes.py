@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from semseg_cli.commands.compare.artifacts import Artifacts, n_draws
+from semseg_cli.commands.compare.difference_notes import compared_with, untested
 from semseg_cli.commands.compare.like_with_like import Units, pair, unlike
-from semseg_cli.commands.compare.notes import excluded, omitted, untested, warnings
+from semseg_cli.commands.compare.notes import demo, dictionaries, excluded, omitted, warnings
 from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns, wanted_columns
 from semseg_cli.commands.compare.table_of_runs import is_beside, row_names, title
 from semseg_cli.commands.compare.uncertainty import class_values as differences_of
@@ -22,6 +23,7 @@ from semseg_cli.show.tables import Column, Table
 from semseg_cli.tracking.tracked_run import TrackedRun
 
 OF_CLASSES = {metric.key: metric for metric in CLASSES}
+OF_DATA = ("n_orig_patches", "n_class_images")  # the same in all runs
 Values = dict[str, dict[str, Any]]  # by class name
 
 
@@ -60,6 +62,12 @@ def class_comparison(chosen: Candidates, view: View, artifacts: Artifacts) -> Ta
     )
 
 
+def _untested(rows: Sequence[Row], prefix: str) -> list[str]:
+    """For which classes a run's difference to its baseline has no p, and why."""
+    key = f"{prefix}selectivity_p_reason"
+    return untested(rows, [key], CLASS.key, f"{prefix.removesuffix(': ')} in " if prefix else "")
+
+
 def _what(columns: Sequence[Column]) -> str:
     shown = [
         OF_CLASSES[name].header for name in MEASURES if any(c.key.endswith(name) for c in columns)
@@ -82,7 +90,7 @@ def class_values(run: TrackedRun, chosen: Candidates, artifacts: Artifacts, unit
         entry.setdefault("n_orig_patches", int(units_bc4[:, c, 0].sum()) // n_draws(run))
         entry |= made[c]
     both = pair(run, chosen.baselines.get(run.run_id), artifacts, units)
-    compared = {} if both is None else differences_of(both, artifacts)
+    compared = {} if both is None else differences_of(both)
     for class_id, differences in compared.items():
         values[names.get(class_id, str(class_id))] |= differences
     return values
@@ -110,7 +118,7 @@ def _rows(values: Sequence[Values], prefixes: Sequence[str]) -> list[dict[str, A
     for by_class, prefix in zip(values, prefixes, strict=True):
         for name, entry in by_class.items():
             general = {"class_name": name, "class_id": entry["class_id"]}
-            general["n_orig_patches"] = entry["n_orig_patches"]
+            general |= {key: entry[key] for key in OF_DATA if key in entry}
             row = rows.setdefault(name, general)
             row |= {f"{prefix}{k}": v for k, v in entry.items() if k not in general}
     return sorted(rows.values(), key=lambda row: row["class_id"])
@@ -158,7 +166,7 @@ def _wanted(keys: Sequence[str], view: View, *, is_one: bool) -> list[str]:
         check_columns(wanted, [CLASS.key, *keys, *plain], view)
         return [name for name in wanted if name != CLASS.key]
     own = [column.key for column in CLASS_COLUMNS if column.key in plain]
-    return own if is_one else ["n_orig_patches", "selectivity"]
+    return own if is_one else ["n_class_images", "n_orig_patches", "selectivity"]
 
 
 def _column(key: str, heads: Sequence[str]) -> Column:
@@ -192,10 +200,14 @@ def _notes(
             f"*: unlike {chosen.baseline} with p <= .05, corrected over classes "
             "(Benjamini-Hochberg), and 0 outside the interval of the difference; (*): p alone."
         )
+    prefixes = [f"{name}: " if len(names) > 1 else "" for name in names]
     return [
+        *demo(chosen.shown),
+        *dictionaries(chosen.shown, names),
+        *compared_with(chosen, names),
         *notes,
-        *untested(rows, [k for row in rows for k in row if k.endswith("selectivity_p_reason")]),
-        *(note for note in warnings(chosen, names) if "by construction" not in note),
+        *(note for prefix in prefixes for note in _untested(rows, prefix)),
+        *(note for note in warnings(chosen, names, artifacts) if "by construction" not in note),
         *excluded(chosen.shown, names, artifacts),
         *artifacts.notes(),
         *chosen.notes,

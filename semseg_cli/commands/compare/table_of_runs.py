@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from semseg_cli.commands.compare.artifacts import Artifacts
+from semseg_cli.commands.compare.dictionaries import dictionary_names
 from semseg_cli.commands.compare.like_with_like import Units
 from semseg_cli.commands.compare.notes import captions
 from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns, wanted_columns
@@ -22,6 +23,10 @@ from semseg_cli.show.tables import GAP, Column, Table, least_width, natural_widt
 from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 
 STATUS = Column("status", "status", "text")
+DICTIONARY = Column("dictionary", "SAE", "text", elastic=True)
+# What the column of the dictionary says in fewer words, or what follows from the SAE.
+OF_DICTIONARIES = frozenset({"sae_ckpt", "sae_format", "act_mean", "act_norm", "sparsity",
+                             "top_values", "vit_layer", "vit_site"})  # fmt: skip
 OF_RUNS = {metric.key: metric for metric in RUNS}
 
 
@@ -46,11 +51,13 @@ def comparison_rows(chosen: Candidates, view: View, artifacts: Artifacts) -> lis
     """Everything known of each run under the keys that CSV has."""
     runs, settings = chosen.shown, _settings(chosen.shown, view)
     values = run_values(chosen, artifacts, Units(view.group_by))
+    called = dictionary_names(runs)
     return [
         {
             "run": name,
             "method": run.tag("method"),
             "protocol": run.tag("protocol"),
+            **({DICTIONARY.key: called[run.run_id]} if called else {}),
             **{setting: setting_of(run, setting) for setting in settings},
             **{n: int(v) if n.startswith("n_") else v for n, v in run.metrics.items()},
             **values[run.run_id],
@@ -79,10 +86,10 @@ def title(runs: Sequence[TrackedRun], n_rows: int) -> str:
 
 
 def row_names(runs: Sequence[TrackedRun]) -> list[str]:
-    """The names of the runs, told apart by the beginning of the id where two are alike."""
+    """The names of the runs, told apart by their ids where two are alike."""
     names = [run.name for run in runs]
     return [
-        f"{run.name} ({run.run_id[:8]})" if names.count(run.name) > 1 else run.name for run in runs
+        f"{run.name} ({run.short_id})" if names.count(run.name) > 1 else run.name for run in runs
     ]
 
 
@@ -136,7 +143,7 @@ def _columns(
         return _staying([NAME, *named]), []
     if view.all_columns:
         return _staying([c for key, c in known.items() if not is_beside(key)]), []
-    settings = [known[name] for name in differing(chosen.shown)]
+    settings = _told_apart([known[name] for name in differing(chosen.shown)], rows)
     states = [STATUS] if len({row["status"] for row in rows}) > 1 else []
     metrics = present(_metrics(chosen), rows)
     levels = sorted({0, *(column.yields for column in metrics)})
@@ -145,10 +152,17 @@ def _columns(
     for group in (*([column] for column in settings), *yielding):
         if limit is None or _width([*kept, *group], rows, view) <= limit:
             kept += group
-        elif group not in yielding:
+        elif group not in yielding and group != [DICTIONARY]:  # its caption names it
             hidden += [column.key for column in group]
     order = [NAME, *states, *settings, *metrics]
     return _staying([column for column in order if column in kept]), hidden
+
+
+def _told_apart(settings: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+    """The columns of settings that differ; where dictionaries do, one column stands for theirs."""
+    if not any(DICTIONARY.key in row for row in rows):
+        return list(settings)
+    return [DICTIONARY, *(column for column in settings if column.key not in OF_DICTIONARIES)]
 
 
 def _staying(columns: Sequence[Column]) -> tuple[Column, ...]:
@@ -172,7 +186,7 @@ def _metrics(chosen: Candidates) -> list[Column]:
 
 def _known(chosen: Candidates, rows: Sequence[Row]) -> dict[str, Column]:
     """Every key of the rows as a column."""
-    named = {column.key: column for column in (NAME, *_metrics(chosen), STATUS)}
+    named = {column.key: column for column in (NAME, *_metrics(chosen), STATUS, DICTIONARY)}
     settings = {*_params(chosen.shown)} - set(named)
     keys = dict.fromkeys(key for row in rows for key in row)
     return {key: named.get(key) or _plain_column(key, rows, key in settings) for key in keys}

@@ -1,15 +1,18 @@
 """Two runs, one against the other: the difference of every metric and of every setting."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from semseg_cli.commands.compare.artifacts import Artifacts
-from semseg_cli.commands.compare.like_with_like import Units
+from semseg_cli.commands.compare.difference_notes import tests, untested
+from semseg_cli.commands.compare.like_with_like import Units, pair
 from semseg_cli.commands.compare.notes import captions
+from semseg_cli.commands.compare.outcomes_apart import outcome_values
 from semseg_cli.commands.compare.table_of_runs import comparison_rows, differing
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs.metrics import DETAILS, RUNS, Metric
+from semseg_cli.runs.outcome_differences import COMPARED
 from semseg_cli.settings.compare import View
 from semseg_cli.show.tables import Column, Table, cell
 from semseg_cli.tracking.tracked_run import setting_of
@@ -17,6 +20,11 @@ from semseg_cli.tracking.tracked_run import setting_of
 SIDES = ("one", "two")
 NOTED = ("macro_selectivity", "macro_selectivity_difference")
 NAME = Column("what", "", "text", elastic=True)
+LONGEST = 20  # setting that stands in a column of numbers
+UNTESTED = (
+    "No p for what is no sum over images (standard deviations, shares of the commonest class, "
+    "entropies, IoU, curves) and for what describes the edit itself."
+)
 
 
 def against_each_other(chosen: Candidates, view: View, artifacts: Artifacts) -> Table:
@@ -24,6 +32,11 @@ def against_each_other(chosen: Candidates, view: View, artifacts: Artifacts) -> 
     first, second = chosen.shown
     chosen = replace(chosen, baselines={first.run_id: second}, baseline=second.name)
     rows = comparison_rows(chosen, view, artifacts)
+    units = Units(view.group_by)
+    made = outcome_values(pair(first, second, artifacts, units), artifacts)
+    for row, values in zip(rows, made, strict=True):
+        # An outcome that says nothing of a run (absent classes in the label protocol) stays out.
+        row |= {k: v for k, v in values.items() if row.get(_outcome_of(k)) is not None}
     names = [row["run"] for row in rows]
     heads = [name.replace(" ", "\n") for name in names]
     columns = (
@@ -31,13 +44,33 @@ def against_each_other(chosen: Candidates, view: View, artifacts: Artifacts) -> 
         Column("one", heads[0], "estimate"),
         Column("two", heads[1], "estimate"),
         Column("difference", "difference", "difference"),
-        Column("p", "p", "p"),
+        Column("p_adjusted", "p", "p"),
     )
-    numbers = [made for metric in RUNS if (made := _of_metric(metric, rows[0], rows[1]))]
+    numbers = [found for metric in RUNS if (found := _of_metric(metric, rows[0], rows[1]))]
     shown = [*numbers, *_settings(chosen)]
     noted = [Column(key, key) for key in NOTED]
-    notes = captions(chosen, rows, noted, artifacts, Units(view.group_by))
-    return Table(f"{names[0]} minus {names[1]}", columns, tuple(shown), tuple(notes))
+    notes = captions(chosen, rows, noted, artifacts, units)
+    return Table(
+        f"{names[0]} minus {names[1]}", columns, tuple(shown), (*notes, *_of_outcomes(rows))
+    )
+
+
+def _outcome_of(key: str) -> str:
+    """The outcome that a key is of."""
+    return max((name for name in COMPARED if key.startswith(name)), key=len)
+
+
+def _of_outcomes(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Which tests the outcomes have, over how many, and which have none."""
+    n_tests = sum(row.get(f"{name}_p") is not None for row in rows for name in COMPARED)
+    reasons = [f"{name}_p_reason" for name in COMPARED]
+    corrected = (
+        f"corrected over {n_tests} outcomes (Holm); shares of change are not, of them macro "
+        "selectivity is what is compared"
+    )
+    said = [f"Outcomes, {note}" for note in tests(rows, COMPARED, corrected)]
+    missing = [f"Outcomes: {note}" for note in untested(rows, reasons)]
+    return [*said, *missing, UNTESTED] if said or missing else []
 
 
 def _of_metric(
@@ -61,7 +94,8 @@ def _of_metric(
         return row | {"difference": _minus(sides)}
     row |= {"difference": one[made]} | _details(one, made, "difference")
     row["difference_mark"] = one.get(f"{made}_mark")
-    return row | {"p": one.get(f"{key}_p"), "p_method": one.get(f"{key}_p_method")}
+    ends = ("p", "p_adjusted", "p_method", "p_reason")
+    return row | {end: one[f"{key}_{end}"] for end in ends if f"{key}_{end}" in one}
 
 
 def _details(values: Mapping[str, Any], key: str, side: str) -> dict[str, Any]:
@@ -69,7 +103,7 @@ def _details(values: Mapping[str, Any], key: str, side: str) -> dict[str, Any]:
     return {f"{side}_{end}": value for end, value in known.items()}
 
 
-def _minus(sides: list[Any]) -> float | None:
+def _minus(sides: Sequence[Any]) -> float | None:
     one, two = sides
     is_number = isinstance(one, int | float) and isinstance(two, int | float)
     return one - two if is_number else None
@@ -78,8 +112,16 @@ def _minus(sides: list[Any]) -> float | None:
 def _settings(chosen: Candidates) -> list[dict[str, Any]]:
     found = []
     for name in differing(chosen.shown):
-        values = [setting_of(run, name) for run in chosen.shown]
-        shown = [None if value is None else cell(value, "setting") for value in values]
-        found.append({"what": f"--{name.replace('_', '-')}", "key": name,
-                      "one": shown[0], "two": shown[1]})  # fmt: skip
+        row: dict[str, Any] = {"what": f"--{name.replace('_', '-')}", "key": name}
+        for side, run in zip(SIDES, chosen.shown, strict=True):
+            value = setting_of(run, name)
+            row |= {side: None} if value is None else _shortened(side, cell(value, "setting"))
+        found.append(row)
     return found
+
+
+def _shortened(side: str, text: str) -> dict[str, str]:
+    """A setting by its end, where it is a long path; the whole of it goes beside."""
+    if len(text) <= LONGEST:
+        return {side: text}
+    return {side: f"...{text[3 - LONGEST :]}", f"{side}_whole": text}

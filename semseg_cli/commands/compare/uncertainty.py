@@ -8,17 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from semseg_cli.commands.compare.artifacts import Artifacts, least_patches, n_draws
-from semseg_cli.commands.compare.like_with_like import (
-    Pair,
-    Units,
-    can_draw,
-    common_classes,
-    is_drawn,
-    pair,
-)
+from semseg_cli.commands.compare.artifacts import Artifacts, least_patches
+from semseg_cli.commands.compare.like_with_like import Pair, Units, common_classes, pair
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs.inference import (
     MEASURES,
@@ -26,20 +17,17 @@ from semseg_cli.runs.inference import (
     Interval,
     Test,
     benjamini_hochberg,
-    class_differences,
-    control_class_differences,
-    control_differences,
     holm,
     macro_classes,
-    macro_differences,
     mark,
-    pooled_differences,
+    side_class_differences,
+    side_differences,
 )
+from semseg_cli.runs.inference.controls import Scope
 from semseg_cli.runs.interval_rows import difference_entries, run_entries
 from semseg_cli.tracking.tracked_run import TrackedRun
 
 Values = dict[str, dict[str, Any]]  # by run id
-_NO_DRAWS = "the draws of the control cannot be read"
 _WHY = "no class has enough patches in both"
 NOTHING = Difference(Interval(None, None, None, None, 0, "", _WHY), Test(None, "", _WHY))
 
@@ -56,9 +44,8 @@ def run_values(chosen: Candidates, artifacts: Artifacts, units: Units) -> Values
     for run in chosen.shown:
         both = pair(run, chosen.baselines.get(run.run_id), artifacts, units)
         if both is not None:
-            kept = _of(both, classes[run.run_id])
-            found[run.run_id] = run_differences(kept, artifacts)
-            values[run.run_id]["baseline"] = both.baseline.name
+            found[run.run_id] = run_differences(both.of(classes[run.run_id]))
+            values[run.run_id] |= _against(both)
     for name in (f"{scope}{measure}" for scope in ("macro_", "") for measure in MEASURES):
         _add(values, {run_id: made[name] for run_id, made in found.items()}, name)
     return values
@@ -78,90 +65,36 @@ def _numbers(
     }
 
 
-def _of(both: Pair, class_ids: Sequence[int]) -> Pair:
-    """The pair on those of its classes that are compared."""
-    kept = [k for k, class_id in enumerate(both.class_ids) if class_id in class_ids]
-    return replace(
-        both,
-        class_ids=[both.class_ids[k] for k in kept],
-        one_bc4=both.one_bc4[:, kept],
-        other_bc4=both.other_bc4[:, kept],
-    )
+def _against(both: Pair) -> dict[str, Any]:
+    """What a run is compared with, and how that is another kind of thing."""
+    said = {"between": ", ".join(both.between), "unmatched": both.unmatched}
+    return {
+        "baseline": both.baseline.name,
+        "baseline_run_id": both.baseline.run_id,
+        **{key: text for key, text in said.items() if text},
+    }
 
 
-def run_differences(both: Pair, artifacts: Artifacts) -> dict[str, Difference]:
-    """The run minus its baseline by the keys of runs; no p where the edits are unlike in length."""
-    found: dict[str, Difference] = {}
-    for scope in ("macro", "pooled"):
-        is_kept_c = np.ones(len(both.class_ids), dtype=bool)
-        if scope == "macro":
-            counts = (both.one_bc4, both.other_bc4)
-            is_kept_c = both.is_tested_c & macro_classes(counts[0]) & macro_classes(counts[1])
-        prefix = "macro_" if scope == "macro" else ""
-        if not is_kept_c.any():
-            found |= {f"{prefix}{name}": NOTHING for name in MEASURES}
-            continue
-        kept = _of(both, [c for c, k in zip(both.class_ids, is_kept_c, strict=True) if k])
-        made = _differences(kept, artifacts, scope)
-        found |= {f"{prefix}{name}": _untested(made[name], both.apart) for name in MEASURES}
-    return found
+def run_differences(both: Pair) -> dict[str, Difference]:
+    """The run minus its baseline by the keys of runs."""
+    counts = both.one.counts_bc4, both.other.counts_bc4
+    is_kept_c = both.is_tested_c & macro_classes(counts[0]) & macro_classes(counts[1])
+    kept = [c for c, is_kept in zip(both.class_ids, is_kept_c, strict=True) if is_kept]
+    macro, pooled = _differences(both.of(kept), "macro"), _differences(both, "pooled")
+    found = {f"macro_{name}": made for name, made in macro.items()} | pooled
+    return {name: _untested(made, both.apart) for name, made in found.items()}
 
 
-def _differences(both: Pair, artifacts: Artifacts, scope: Any) -> dict[str, Difference]:
-    one_bc4, other_bc4 = both.one_bc4, both.other_bc4
-    if is_drawn(both.baseline):
-        found = control_differences(
-            one_bc4, other_bc4, _draws(both.baseline, both.class_ids, artifacts), scope=scope,
-            is_draw=is_drawn(both.run), can_draw=can_draw(both.baseline),
-        )  # fmt: skip
-        return {name: _known(made, both.baseline, artifacts) for name, made in found.items()}
-    if is_drawn(both.run):
-        found = control_differences(
-            other_bc4, one_bc4, _draws(both.run, both.class_ids, artifacts), scope=scope,
-            can_draw=can_draw(both.run),
-        )  # fmt: skip
-        return {
-            name: reversed_difference(_known(made, both.run, artifacts))
-            for name, made in found.items()
-        }
-    test = macro_differences if scope == "macro" else pooled_differences
-    return test(one_bc4, other_bc4)
+def _differences(both: Pair, scope: Scope) -> dict[str, Difference]:
+    if not both.class_ids:
+        return dict.fromkeys(MEASURES, NOTHING)
+    return side_differences(both.one, both.other, scope)
 
 
-def _known(found: Difference, drawn: TrackedRun, artifacts: Artifacts) -> Difference:
-    """Nothing but the value where the draws of a run that has several are not known."""
-    if n_draws(drawn) == 1 or artifacts.draws(drawn) is not None:
-        return found
-    bare = replace(found.interval, lo=None, hi=None, n_eff=None, reason=_NO_DRAWS)
-    return Difference(bare, Test(None, found.test.method, _NO_DRAWS))
-
-
-def _draws(run: TrackedRun, class_ids: Sequence[int], artifacts: Artifacts) -> np.ndarray | None:
-    draws = artifacts.draws(run)
-    return None if draws is None else draws.on(class_ids)
-
-
-def class_values(both: Pair, artifacts: Artifacts) -> dict[int, dict[str, Any]]:
+def class_values(both: Pair) -> dict[int, dict[str, Any]]:
     """By class id the differences to the baseline, corrected over the classes that have enough
     patches."""
-    if is_drawn(both.baseline):
-        draws = _draws(both.baseline, both.class_ids, artifacts)
-        drawn = control_class_differences(
-            both.one_bc4, both.other_bc4, draws, is_draw=is_drawn(both.run),
-            can_draw=can_draw(both.baseline),
-        )  # fmt: skip
-        made = {m: [_known(one, both.baseline, artifacts) for one in drawn[m]] for m in MEASURES}
-    elif is_drawn(both.run):
-        draws = _draws(both.run, both.class_ids, artifacts)
-        turned = control_class_differences(
-            both.other_bc4, both.one_bc4, draws, can_draw=can_draw(both.run)
-        )
-        made = {
-            m: [reversed_difference(_known(one, both.run, artifacts)) for one in turned[m]]
-            for m in MEASURES
-        }
-    else:
-        made = class_differences(both.one_bc4, both.other_bc4)
+    made = side_class_differences(both.one, both.other)
     values: dict[int, dict[str, Any]] = {class_id: {} for class_id in both.class_ids}
     for name in MEASURES:
         found = dict(zip(both.class_ids, made[name], strict=True))
@@ -193,16 +126,3 @@ def _add(values: Values, found: Mapping[str, Difference], name: str) -> None:
 
 def _untested(found: Difference, why: str) -> Difference:
     return replace(found, test=Test(None, found.test.method, why)) if why else found
-
-
-def reversed_difference(found: Difference) -> Difference:
-    """The other minus the one."""
-    i = found.interval
-    turned = Interval(
-        _minus(i.value), _minus(i.hi), _minus(i.lo), i.n_eff, i.n_images, i.method, i.reason
-    )
-    return Difference(turned, found.test)
-
-
-def _minus(value: float | None) -> float | None:
-    return None if value is None else -value

@@ -5,22 +5,21 @@ No mlflow until a store is opened.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from semseg_cli import tracking
-from semseg_cli.commands.compare.like_with_like import lengths_apart
+from semseg_cli.commands.compare.dictionaries import dictionaries_apart, dictionary_of
+from semseg_cli.commands.compare.like_with_like import SAME, lengths_apart, unlike
 from semseg_cli.errors import SemsegError, UsageError, VersionError
-from semseg_cli.runs.folder import RUN_FILE, RunFolder
 from semseg_cli.runs.report import SCHEMA_VERSION
 from semseg_cli.settings.compare import RunChoice
 from semseg_cli.settings.controls import RandFeat, RandVec
-from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat
+from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat, called_now
 from semseg_cli.show.run_notes import listed
-from semseg_cli.tracking.store_address import public
-from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick, setting_of
+from semseg_cli.tracking.store_address import public, sqlite_path
+from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 
-COMMANDS = {method.name: method.command for method in METHODS}
+CALLED = (*(method.command for method in METHODS), MANUAL)
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ class Candidates:
 def candidates(choice: RunChoice, wanted: Sequence[str] = ()) -> Candidates:
     """The runs that `wanted` names in their order, else the newest finished one of each kind.
 
-    A kind is a method with its own settings and the protocol; these go by falling macro
-    selectivity, and what is passed over is said.
+    A kind is a method with its own settings, the protocol, the images, and all parts of the model;
+    these go by falling macro selectivity, and what is passed over is said.
 
     Raises:
         UsageError: an unknown method.
@@ -57,8 +56,12 @@ def candidates(choice: RunChoice, wanted: Sequence[str] = ()) -> Candidates:
     shown = kept if wanted else _newest(kept, choice.last)
     notes += foreign
     if len(shown) < len(kept) and shown:
-        what = f"the newest {choice.last}" if choice.last else "the newest of each method, settings"
-        notes.append(f"{_count(kept)}, {len(shown)} shown: {what} (--last {len(kept)} shows all).")
+        what = (
+            str(choice.last) if choice.last else "of each kind (method, its settings, SAE, images)"
+        )
+        notes.append(
+            f"{_count(kept)}, {len(shown)} shown: the newest {what}; --last {len(kept)} shows all."
+        )
     if not shown:
         raise _nothing(choice, found, notes, wanted)
     left_out = tuple(run for run in found if run not in kept)
@@ -69,24 +72,22 @@ def candidates(choice: RunChoice, wanted: Sequence[str] = ()) -> Candidates:
 
 
 def method_name(name: str) -> str:
-    """The method that a user calls by its name or its command.
+    """The method that a user calls by its name of today or of before.
 
     Raises:
         UsageError: there is no such method.
     """
-    by_command = {command: method for method, command in COMMANDS.items()}
     if not _is_method(name):
-        choices = ", ".join([*by_command, MANUAL])
-        raise UsageError(f"--method is {name!r}: choose one of {choices}")
-    return by_command.get(name, name)
+        raise UsageError(f"--method is {name!r}: choose one of {', '.join(CALLED)}")
+    return called_now(name)
 
 
 def _is_method(name: str) -> bool:
-    return name in COMMANDS or name in COMMANDS.values() or name == MANUAL
+    return called_now(name) in CALLED
 
 
 def _is_folder(one: str) -> bool:
-    return (Path(one) / RUN_FILE).is_file()
+    return tracking.folder_of(one) is not None
 
 
 def _pool(choice: RunChoice, wanted: Sequence[str]) -> list[TrackedRun]:
@@ -95,8 +96,14 @@ def _pool(choice: RunChoice, wanted: Sequence[str]) -> list[TrackedRun]:
         return []
     uri = tracking.resolve_uri(choice.tracking_uri)
     if wanted:
-        return tracking.find_runs(uri)
+        return tracking.find_runs(uri) if _is_there(uri) else []
     return tracking.find_runs(uri, choice.experiments, choice.filter)
+
+
+def _is_there(uri: str) -> bool:
+    """Whether a store may have runs: a file that is not there has none, a folder may."""
+    path = sqlite_path(uri)
+    return path is None or path.exists() or not tracking.folders_below()
 
 
 def _named(pool: Sequence[TrackedRun], wanted: Sequence[str]) -> tuple[list[TrackedRun], list[str]]:
@@ -105,7 +112,7 @@ def _named(pool: Sequence[TrackedRun], wanted: Sequence[str]) -> tuple[list[Trac
     notes = []
     for one in wanted:
         try:
-            run = from_folder(RunFolder(Path(one))) if _is_folder(one) else pick(pool, one)
+            run = tracking.find_named(one, pool)
         except VersionError as error:
             notes.append(f"Left out: {error}")
             continue
@@ -147,9 +154,14 @@ def _newest(runs: Sequence[TrackedRun], last: int | None) -> list[TrackedRun]:
 def kind(run: TrackedRun) -> tuple[int | float | str | None, ...]:
     """What two runs must share for the newer one to stand for both."""
     own = {f.name for method in METHODS for f in fields(method)} - {"lookup"}
+    dictionary = dictionary_of(run)
     return (
         run.tag("method"),
         run.tag("protocol"),
+        *(run.tag(tag) for tag in SAME),
+        dictionary.digest,
+        dictionary.layer,
+        dictionary.site,
         *(setting_of(run, name) for name in sorted(own)),
     )
 
@@ -159,7 +171,7 @@ def _baselines(
 ) -> tuple[str, dict[str, TrackedRun]]:
     """What the baseline is called, and by run id the run that each one is compared with.
 
-    Of several runs of a method, it is the one at the same scale, else the first.
+    Of several runs of a method, it is the first of those that are most like the run.
     """
     if choice.baseline is not None and not _is_method(choice.baseline):
         run = _baseline_run(choice, choice.baseline, [*shown, *pool])
@@ -168,8 +180,8 @@ def _baselines(
         return _controls(shown)
     method = method_name(choice.baseline)
     fitting = [run for run in shown if run.tag("method") == method and has_ended(run, named=True)]
-    compared = _at_same_scale(shown, fitting or _all_of(method, choice, pool))
-    return COMMANDS.get(method, method), compared
+    fitting = fitting or _all_of(method, choice, pool)
+    return method, {run.run_id: _nearest(run, fitting) for run in shown}
 
 
 def _controls(shown: Sequence[TrackedRun]) -> tuple[str, dict[str, TrackedRun]]:
@@ -177,35 +189,45 @@ def _controls(shown: Sequence[TrackedRun]) -> tuple[str, dict[str, TrackedRun]]:
     vectors; where there is none, with one that is not, which gives no p."""
     ended = [run for run in shown if has_ended(run, named=True)]
     latents, vectors = (
-        [run for run in ended if run.tag("method") == method.name] for method in (RandFeat, RandVec)
+        [run for run in ended if run.tag("method") == method.command]
+        for method in (RandFeat, RandVec)
     )
     if not latents and not vectors:
         return "", {}
-    found = _at_same_scale(shown, latents or vectors)
-    for run in shown:
-        own = latents if run in vectors else [*latents, *vectors]
-        if run not in latents and (alike := [c for c in own if not lengths_apart(run, c)]):
-            found[run.run_id] = _at_same_scale([run], alike)[run.run_id]
+    found = {run.run_id: _control_of(run, latents, vectors) for run in shown}
     used = {found[run.run_id].tag("method") for run in shown if found[run.run_id] is not run}
-    return COMMANDS[str(used.pop())] if len(used) == 1 else "control", found
+    return str(used.pop()) if len(used) == 1 else "control", found
 
 
-def _at_same_scale(
-    shown: Sequence[TrackedRun], fitting: Sequence[TrackedRun]
-) -> dict[str, TrackedRun]:
-    """By run id the one of the same scale, else the first."""
-    by_scale = {run.metrics.get("scale"): run for run in reversed(fitting)}
-    return {run.run_id: by_scale.get(run.metrics.get("scale"), fitting[0]) for run in shown}
+def _control_of(
+    run: TrackedRun, latents: Sequence[TrackedRun], vectors: Sequence[TrackedRun]
+) -> TrackedRun:
+    own = latents if run in vectors else [*latents, *vectors]
+    if run not in latents:
+        as_long = [c for c in own if not unlike(run, c) and not lengths_apart(run, c)]
+        if as_long:
+            return _nearest(run, as_long)
+    return _nearest(run, latents or vectors)
+
+
+def _nearest(run: TrackedRun, fitting: Sequence[TrackedRun]) -> TrackedRun:
+    """The first of those that measure the same, of the same dictionary at the same place, at the
+    same scale, as far as there are such."""
+
+    def distance(one: TrackedRun) -> tuple[int, int, bool]:
+        is_same_scale = one.metrics.get("scale") == run.metrics.get("scale")
+        return len(unlike(run, one)), len(dictionaries_apart(run, one)), not is_same_scale
+
+    return min(fitting, key=distance)
 
 
 def _baseline_run(choice: RunChoice, name: str, known: Sequence[TrackedRun]) -> TrackedRun:
-    if _is_folder(name):
-        return from_folder(RunFolder(Path(name)))
     try:
-        return pick(known, name)
+        return tracking.find_named(name, known)
     except SemsegError:
         # It may lie in another experiment, or the runs may be folders.
-        return pick(tracking.find_runs(tracking.resolve_uri(choice.tracking_uri)), name)
+        pool = tracking.find_runs(tracking.resolve_uri(choice.tracking_uri))
+        return tracking.find_named(name, pool)
 
 
 def _all_of(method: str, choice: RunChoice, pool: Sequence[TrackedRun]) -> list[TrackedRun]:
@@ -214,7 +236,7 @@ def _all_of(method: str, choice: RunChoice, pool: Sequence[TrackedRun]) -> list[
     if not found:
         raise SemsegError(
             f"--baseline {choice.baseline} has no finished run in the store to compare with: make "
-            f"one with `semseg-cli {COMMANDS.get(method, AutoFeat.command)}`."
+            f"one with `semseg-cli {AutoFeat.command if method == MANUAL else method}`."
         )
     return found
 

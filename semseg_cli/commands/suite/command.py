@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
-from semseg_cli import tracking
 from semseg_cli.commands.next_steps import print_where
 from semseg_cli.commands.opening import open_parts, open_store, plan_lines
 from semseg_cli.commands.recording import (
@@ -15,15 +14,25 @@ from semseg_cli.commands.recording import (
     settings_of,
     shared_meta,
 )
-from semseg_cli.commands.suite.steps import choose, impossible, lookup_of, run_group
-from semseg_cli.commands.suite.work import TAG, Work, finished_runs, missing, names_of, suite_key
+from semseg_cli.commands.suite.several import run_several
+from semseg_cli.commands.suite.steps import choose, impossible, lookup_of, run_group, upload_rest
+from semseg_cli.commands.suite.work import (
+    TAG,
+    Work,
+    finished_runs,
+    lookup_in,
+    make_work,
+    missing,
+    names_of,
+)
 from semseg_cli.errors import UsageError
+from semseg_cli.experiment.pairing import is_one, setup_of_one
 from semseg_cli.experiment.samples import image_groups, warn_of_seen
 from semseg_cli.progress import Progress
-from semseg_cli.runs.calibration import alone
 from semseg_cli.runs.folder import (
     CALIBRATION_FILE,
     CARD_FILE,
+    DICTIONARIES_FILE,
     METRICS_FILE,
     SUITE_FILE,
     SUITE_PAGE_FILE,
@@ -34,24 +43,42 @@ from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.methods import Method
 from semseg_cli.settings.output import Shown
-from semseg_cli.settings.suite import Suite
+from semseg_cli.settings.suite import Suite, SuiteSetup
 from semseg_cli.show import console
+from semseg_cli.show.dictionary_ranking import ranking_table
 from semseg_cli.show.run_pictures import attempt
 from semseg_cli.show.suite_page import card, draw_suite, suite_page
-from semseg_cli.show.suite_tables import Finished, class_table, headline, suite_table
+from semseg_cli.show.suite_tables import (
+    Finished,
+    class_table,
+    group_tables,
+    headline,
+    suite_table,
+)
 from semseg_cli.tracking.store_address import store_option
 
 LATER = "LOOKUP"  # stands for the lookup of a suite in a plan
 
 
-def run_suite(base: Setup, suite: Suite, output: Shown) -> None:
-    """Runs what is missing of a suite, then shows all of it."""
-    setup = suite.on(base)
-    if setup.protocol != "class":
+def run_suite(base: SuiteSetup, suite: Suite, output: Shown) -> None:
+    """Runs what is missing of a suite, then shows all of it; several SAEs are put side by side."""
+    if base.protocol != "class":
         raise UsageError(
-            f"suite has no --protocol {setup.protocol}: claims are about one class's latent at a "
+            f"suite has no --protocol {base.protocol}: claims are about one class's latent at a "
             "time, which the class protocol sets; leave it out"
         )
+    if suite.max_group and (suite.lookup is not None or not suite.tries_edits):
+        raise UsageError(
+            "--max-group is given: groups grow by what edits do while latents are chosen, give "
+            "--select cause or causal, and no --lookup"
+        )
+    if is_one(base):
+        _run_one(suite.on(setup_of_one(base)), suite, output)
+    else:
+        run_several(suite.on(base), suite, output)
+
+
+def _run_one(setup: Setup, suite: Suite, output: Shown) -> None:
     store = open_store(output)
     with console.progress_bars(quiet=output.quiet) as progress:
         work = _work(setup, suite, output, store, progress)
@@ -62,9 +89,7 @@ def run_suite(base: Setup, suite: Suite, output: Shown) -> None:
         folder = _write_suite(work, finished)
     if store is not None:
         finish([folder])
-        for one in finished_runs(output.dump_to, work.key).values():
-            if not one.meta["uploaded"]:  # of a suite that did not track, or whose store failed
-                tracking.upload(one, store)
+        upload_rest(finished_runs(output.dump_to, work.key), store)
     _print(finished, output)
     lines = [f"Page:    {folder.path / SUITE_PAGE_FILE}"] if not output.no_plots else []
     lines += [f"Card:    {folder.path / CARD_FILE}"]
@@ -82,21 +107,16 @@ def _compare(work: Work) -> list[str]:
 def _work(setup: Setup, suite: Suite, output: Shown, store: str | None, progress: Progress) -> Work:
     given = {suite.lookup: lookup_of(suite.lookup, output.tracking_uri)} if suite.lookup else {}
     session = open_parts(setup, output, progress)
-    setup = session.setup
-    session.complete(progress)
     image_groups(session)
     warn_of_seen(session)
-    nulls = suite.nulls(alone(len(session.classes_of(session.dataset))))
-    key = suite_key(setup, suite, nulls, session, given)
-    tagged = replace(output, tags=(*output.tags, f"{TAG}={key}"))
-    return Work(suite, setup, tagged, store, session, nulls, key, given)
+    return make_work(session, suite, output, store, given, progress)
 
 
 def _tell_plan(work: Work, done: Mapping[str, RunFolder]) -> bool:
     """Says what the suite is going to do; whether that is all that was asked for."""
     left = _left(work, done)
     n_saes = sum(m.command == "auto-feat" for m in left)
-    choice = [work.suite.choose()] if _lookup_of(work, done) is None else []
+    choice = [work.suite.choose()] if lookup_in(work, done) is None else []
     methods = [*choice, *left]
     nulls = work.nulls
     lines = [f"Suite {work.key}: {len(done)} runs are there; to run: {_names(left) or 'nothing'}"]
@@ -116,7 +136,7 @@ def _tell_plan(work: Work, done: Mapping[str, RunFolder]) -> bool:
 
 def _left(work: Work, done: Mapping[str, RunFolder]) -> list[Method]:
     """The methods that are still to run, as far as it is known before latents are chosen."""
-    lookup = _lookup_of(work, done)
+    lookup = lookup_in(work, done)
     reused = {LATER: Reused("")} if lookup is None else _reused(work, lookup)
     groups = work.suite.groups(lookup or LATER)
     every = [method for group in groups.values() for method in group]
@@ -132,15 +152,9 @@ def _names(methods: list[Method]) -> str:
     return ", ".join(dict.fromkeys(method.run_name(is_manual=False) for method in methods))
 
 
-def _lookup_of(work: Work, done: Mapping[str, RunFolder]) -> str | None:
-    """The lookup that the suite uses, where there is one already."""
-    chosen = done.get(f"lookup {work.suite.select}")
-    return work.suite.lookup or (str(chosen.path) if chosen else None)
-
-
 def _run_all(work: Work, done: Mapping[str, RunFolder], progress: Progress) -> Finished:
     """Runs what is missing, group by group; finished runs are on the disk whatever comes next."""
-    lookup = _lookup_of(work, done) or str(choose(work, progress).path)
+    lookup = lookup_in(work, done) or str(choose(work, progress).path)
     reused = _reused(work, lookup)
     groups = work.suite.groups(lookup)
     left_out = impossible(work, [m for group in groups.values() for m in group], reused)
@@ -161,7 +175,9 @@ def _run_all(work: Work, done: Mapping[str, RunFolder], progress: Progress) -> F
         and found[name].report().intervention_scale == work.suite.at
     )
     asked = {"--peers": work.nulls.peers, "--matched-peers": work.nulls.matched}
-    return Finished({name: found[name] for name in order if name in found}, own, left_out, asked)
+    runs = {name: found[name] for name in order if name in found}
+    chosen = finished_runs(work.output.dump_to, work.key).get(f"lookup {work.suite.select}")
+    return Finished(runs, own, left_out, asked, chosen)
 
 
 def _write_suite(work: Work, finished: Finished) -> RunFolder:
@@ -181,6 +197,7 @@ def _write_suite(work: Work, finished: Finished) -> RunFolder:
         folder.write(SUITE_FILE, csv_text(suite_table(finished).rows).encode())
         claims = (finished.own_folder.path / CALIBRATION_FILE).read_bytes()
         folder.write(CALIBRATION_FILE, claims)
+        folder.write(DICTIONARIES_FILE, csv_text(finished.ranking.rows).encode())
         folder.write(CARD_FILE, card(finished, work.key).encode())
         if not work.output.no_plots:
             with attempt("pictures"):
@@ -202,3 +219,8 @@ def _print(finished: Finished, output: Shown) -> None:
     console.show(replace(table, title="", columns=(), notes=table.notes[1:], rows=()))
     out.print()
     console.show(class_table(finished), precision=2)
+    out.print()
+    console.show(ranking_table(finished.ranking))
+    for shown in group_tables(finished):
+        out.print()
+        console.show(shown)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from semseg_cli import tracking
 from semseg_cli.commands.method_runs import datasets_of, planned_runs, write_run
 from semseg_cli.commands.recording import (
     Planned,
@@ -19,16 +20,26 @@ from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.random_edits import other_classes
 from semseg_cli.errors import NoLatents, SemsegError
 from semseg_cli.experiment.choose_latents import check_method, choose_latents
+from semseg_cli.experiment.dictionary_facts import facts_of
 from semseg_cli.experiment.examples import add_examples
+from semseg_cli.experiment.latent_groups import latent_groups
 from semseg_cli.experiment.nulls import measure_nulls
 from semseg_cli.experiment.result_files import write_evidence, write_stats
 from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.samples import refuse_overlap
+from semseg_cli.experiment.splicing import spliced
 from semseg_cli.progress import Progress
 from semseg_cli.runs.calibration import calibrate, n_causal, n_judged
 from semseg_cli.runs.claims import calibration_text
-from semseg_cli.runs.folder import CALIBRATION_FILE, LOOKUP_FILE, RunFolder
+from semseg_cli.runs.folder import (
+    CALIBRATION_FILE,
+    GROUPS_FILE,
+    LOOKUP_FILE,
+    SPLICE_FILE,
+    RunFolder,
+)
 from semseg_cli.runs.lookup_csv import Reused, lookup_text, read_lookup, read_runners_up
+from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.controls import NextBest, OtherClass
 from semseg_cli.settings.methods import AutoFeat, Method
 
@@ -50,6 +61,10 @@ def choose(work: Work, progress: Progress) -> RunFolder:
         rows = choose_latents(session, choice, progress)[work.suite.at]
         folders[0].write(LOOKUP_FILE, lookup_text(rows).encode())
         write_stats(folders[0], session.pipeline)
+        if choice.max_group is not None:
+            n_most, at = choice.select_images, work.suite.at
+            found = latent_groups(session, {at: rows}, choice.max_group, n_most, progress)
+            folders[0].write(GROUPS_FILE, csv_text(found[at]).encode())
     if work.store is not None:
         finish(folders)
     return folders[0]
@@ -58,6 +73,13 @@ def choose(work: Work, progress: Progress) -> RunFolder:
 def lookup_of(source: str, tracking_uri: str | None) -> Reused:
     """The latents that a suite uses, from a run of its own or the user's."""
     return read_reused(source, tracking_uri)
+
+
+def upload_rest(done: Mapping[str, RunFolder], store: str) -> None:
+    """Tracks the runs of a suite that did not track, or whose store failed."""
+    for one in done.values():
+        if not one.meta["uploaded"]:
+            tracking.upload(one, store)
 
 
 def impossible(
@@ -120,7 +142,7 @@ def _run_group(
         for folder, method, outcome in zip(folders, owners, outcomes, strict=True):
             made = _calibrated(work, folder, method, outcome, progress)
             write_run(folder, method, made)
-            if _is_claim(work, method, outcome) and not method.has_other_latents:
+            if _is_claim(work, method, outcome) and method.null_sae == "none":
                 _add_examples(work, folder, outcome)
     if work.store is not None:
         finish(folders)
@@ -130,8 +152,8 @@ def _run_group(
 def _calibrated(
     work: Work, folder: RunFolder, method: Method, outcome: Outcome, progress: Progress
 ) -> Outcome:
-    """The outcome with how many classes it is claimed for, where the latents are the class's own
-    at the scale of claims; the evidence goes into the folder."""
+    """The outcome with how many classes it is claimed for, and what its SAE is by itself, where the
+    latents are the class's own at the scale of claims; the evidence goes into the folder."""
     if not _is_claim(work, method, outcome):
         return outcome
     assert outcome.lookup_csv is not None
@@ -139,8 +161,11 @@ def _calibrated(
     evidence = measure_nulls(outcome.session, latents, work.suite.at, work.nulls, progress)
     standings = calibrate(evidence, work.setup.min_patches)
     folder.write(CALIBRATION_FILE, calibration_text(standings).encode())
-    write_evidence(folder, evidence)
+    write_evidence(folder, evidence, outcome.session.dataset.names)
+    splicing = spliced(outcome.session, progress)
+    folder.write(SPLICE_FILE, csv_text(splicing.class_rows).encode())
     numbers = {"n_causal": float(n_causal(standings)), "n_judged": float(n_judged(standings))}
+    numbers |= facts_of(outcome.session, splicing)
     report = replace(outcome.report, extra={**outcome.report.extra, **numbers})
     return replace(outcome, report=report)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.samples import with_draws
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.sae.statistics import digest_of
+from semseg_cli.progress import Progress
+from semseg_cli.runs.calibration import alone
 from semseg_cli.runs.folder import RUN_FILE, RunFolder
 from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.settings.entries import entries
@@ -54,6 +56,22 @@ class Work:
         return n_saes * (n_shared + n_classes * n_each * (self.nulls.matched + 1))
 
 
+def make_work(
+    session: Session,
+    suite: Suite,
+    output: Shown,
+    store: str | None,
+    given: Mapping[str, Reused],
+    progress: Progress,
+) -> Work:
+    """The work of one autoencoder, with its statistics complete."""
+    session.complete(progress)
+    nulls = suite.nulls(alone(len(session.classes_of(session.dataset))))
+    key = suite_key(session.setup, suite, nulls, session, given)
+    tagged = replace(output, tags=(*output.tags, f"{TAG}={key}"))
+    return Work(suite, session.setup, tagged, store, session, nulls, key, given)
+
+
 def suite_key(
     setup: Setup, suite: Suite, nulls: Nulls, session: Session, given: Mapping[str, Reused]
 ) -> str:
@@ -86,6 +104,12 @@ def finished_runs(dump_to: Path, key: str) -> dict[str, RunFolder]:
         if meta["tags"].get(TAG) == key and meta["status"] == "FINISHED":
             found[meta["run_name"]] = folder
     return found
+
+
+def lookup_in(work: Work, done: Mapping[str, RunFolder]) -> str | None:
+    """The lookup that the suite uses, where there is one already."""
+    chosen = done.get(f"lookup {work.suite.select}")
+    return work.suite.lookup or (str(chosen.path) if chosen else None)
 
 
 def names_of(work: Work, method: Method, reused: Mapping[str, Reused]) -> list[str]:

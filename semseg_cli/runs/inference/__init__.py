@@ -10,6 +10,12 @@ from semseg_cli.runs.inference.answers import (
     bounds_text,
     mark,
 )
+from semseg_cli.runs.inference.calibrated import (
+    Calibrated,
+    calibrated_difference,
+    calibrated_score,
+    no_edit,
+)
 from semseg_cli.runs.inference.combined import Term, combined_interval, gap_intervals, mean_of
 from semseg_cli.runs.inference.controls import (
     control_class_differences,
@@ -34,15 +40,24 @@ from semseg_cli.runs.inference.paired import (
     pooled_differences,
 )
 from semseg_cli.runs.inference.rates import rate_intervals, rates_of, sum_groups
+from semseg_cli.runs.inference.sides import (
+    Side,
+    side_class_differences,
+    side_differences,
+)
 
 __all__ = [
     "MEASURES",
+    "Calibrated",
     "Difference",
     "Interval",
+    "Side",
     "Term",
     "Test",
     "benjamini_hochberg",
     "bounds_text",
+    "calibrated_difference",
+    "calibrated_score",
     "class_differences",
     "class_intervals",
     "combined_interval",
@@ -59,10 +74,13 @@ __all__ = [
     "mean_intervals",
     "mean_of",
     "measure",
+    "no_edit",
     "pooled",
     "pooled_differences",
     "pooled_intervals",
     "rate_intervals",
     "rates_of",
+    "side_class_differences",
+    "side_differences",
     "sum_groups",
 ]

@@ -102,15 +102,14 @@ def _short(share: float, digits: int) -> str:
 
 
 def too_few(n_images: int, kish: float) -> str:
-    """Why so many images (`kish`: discounted for unequal shares) give no interval; else ''."""
+    """Why so many images (`kish`: discounted for unequal shares) give no interval; else ''.
+
+    The rule comes first, after a colon by how much it is missed, as in all reasons.
+    """
     if n_images == 0:
         return "0 of 0 patches"
     if n_images < MIN_IMAGES:
-        images = "1 image" if n_images == 1 else f"{n_images} images"
-        return f"{images}: an interval needs {MIN_IMAGES}"
+        return f"an interval needs {MIN_IMAGES} images: {n_images}"
     if kish < MIN_KISH:
-        return (
-            f"few images hold nearly all patches, as good as {kish:.1f} equal ones: "
-            f"an interval needs {MIN_KISH:g}"
-        )
+        return f"few images hold nearly all patches: as good as {kish:.1f} equal ones"
     return ""

@@ -1,8 +1,7 @@
 """A method against a control that was drawn at random: the luck of the draw belongs to the error.
 
-Counts of a control's images are summed over its draws. A control draws for each class (a random
-latent) or once for all of them (a random vector); the latter says nothing of the draw's luck unless
-it was drawn often.
+Counts of a control's images are summed over its draws, each of them for a class by itself (a random
+latent). A random vector is drawn for every image, and compared as any other run is.
 """
 
 import math
@@ -19,15 +18,12 @@ from semseg_cli.runs.inference.luck import (
     Gap,
     over_classes,
     over_draws,
-    rank_test,
     swap_test,
 )
 from semseg_cli.runs.inference.measured import MEASURES, Measured, macro_classes, measure
 from semseg_cli.typed import typed
 
 Scope = Literal["macro", "pooled"]
-MIN_DRAWS_RANK = 19  # 1 / (1 + 19) = .05
-MIN_DRAWS_SHARED = 20
 MIN_DF = 5.0  # of draws per class
 
 
@@ -39,7 +35,6 @@ def control_differences(
     *,
     scope: Scope = "macro",
     min_patches: int = 1,
-    is_shared: bool = False,
     is_draw: bool = False,
     can_draw: bool = True,
     seed: int = 0,
@@ -48,17 +43,16 @@ def control_differences(
 
     Args:
         draws_rc4: the control's counts per draw; None for one draw.
-        is_shared: whether one draw serves all classes.
         is_draw: whether the run is itself one draw of the same kind, compared with its like.
         can_draw: whether the control can be drawn more often (`--draws`).
     """
     kept_c = macro_classes(method_bc4, min_patches) if scope == "macro" else slice(None)
     drawn = control_bc4.sum(axis=0, keepdims=True) if draws_rc4 is None else draws_rc4
-    gaps = _gaps(method_bc4[:, kept_c], control_bc4[:, kept_c], drawn[:, kept_c], scope)
+    gaps = gaps_of(method_bc4[:, kept_c], control_bc4[:, kept_c], drawn[:, kept_c], scope)
     found = {}
     for name, gap in gaps.items():
-        reason = gap.images.reason or _too_few_draws(gap, is_shared, can_draw)
-        found[name] = _difference(gap, name, reason, is_shared, is_draw, seed)
+        reason = gap.images.reason or _too_few_draws(gap, can_draw)
+        found[name] = _difference(gap, reason, is_draw, seed)
     return found
 
 
@@ -88,12 +82,13 @@ def control_class_differences(
     return {name: [of_class[name] for of_class in found] for name in MEASURES}
 
 
-def _gaps(
+def gaps_of(
     method_bc4: Int64[np.ndarray, "b c 4"],
     control_bc4: Int64[np.ndarray, "b c 4"],
     draws_rc4: Int64[np.ndarray, "r c 4"],
     scope: Scope,
 ) -> dict[str, Gap]:
+    """Per measure how far a method lies from a control, and what that is made of."""
     sides = measure(method_bc4), measure(control_bc4)
     weights = [_weights(method_bc4[..., i], scope) for i in (0, 2)]
     drawn = [_ratio(draws_rc4[..., i + 1], draws_rc4[..., i]).T for i in (0, 2)]
@@ -125,28 +120,27 @@ def _gap(
     value_kc = np.array([one.value_c - two.value_c for one, two in both])
     score_kbc = np.array([one.score_bc - two.score_bc for one, two in both])
     drawn_kcr = np.array([drawn[which] for which, _, _ in parts])
-    terms = [
+    terms = tuple(
         Term(side, sign * coef_c)
         for coef_c, pair in zip(coef_kc, both, strict=True)
         for side, sign in zip(pair, (1.0, -1.0), strict=True)
-    ]
+    )
     return Gap(
         weight_kc.mean(axis=0),
         (coef_kc * value_kc).sum(axis=0),
         np.einsum("kc,kbc->bc", coef_kc, score_kbc),
         np.einsum("kc,kcr->cr", coef_kc, drawn_kcr),
         combined_interval(terms),
+        terms,
     )
 
 
-def _difference(
-    gap: Gap, measure: str, reason: str, is_shared: bool, is_draw: bool, seed: int
-) -> Difference:
+def _difference(gap: Gap, reason: str, is_draw: bool, seed: int) -> Difference:
     is_one = gap.n_draws == 1
     method = "two-way t: classes and images" if is_one else "t: draws and images"
     lo = hi = p = None
     if not reason:
-        lo, hi, p = over_classes(gap) if is_one else over_draws(gap, is_shared, is_draw)
+        lo, hi, p = over_classes(gap) if is_one else over_draws(gap, is_draw)
         reason = (
             ""
             if hi - lo >= LEAST_WIDTH
@@ -157,26 +151,29 @@ def _difference(
     n_eff = None if reason else gap.images.n_eff
     interval = replace(gap.images, lo=lo, hi=hi, n_eff=n_eff, method=method, reason=reason)
     test = swap_test(gap, seed) if is_one and not reason else Test(p, method, reason)
-    if is_shared and not is_draw and gap.n_draws >= MIN_DRAWS_RANK and gap.images.is_printed:
-        test = rank_test(gap, measure)
     return Difference(interval, test)
 
 
-def _too_few_draws(gap: Gap, is_shared: bool, can_draw: bool) -> str:
+def _too_few_draws(gap: Gap, can_draw: bool) -> str:
     """Why so few draws say nothing of the luck of the draw, and how many would; else ''."""
-    n_needed = draws_needed(gap.n_classes, is_shared)
+    n_needed = draws_needed(gap.n_classes)
     if gap.n_draws >= n_needed:
         return ""
     draws = "one draw" if gap.n_draws == 1 else f"{gap.n_draws} draws"
-    of_what = "for all classes" if is_shared else f"over {gap.n_classes:.2g} equal classes"
-    why = f"{draws} {of_what} cannot tell skill from luck"
+    why = f"{draws} {_of_what(gap.n_classes)} cannot tell skill from luck"
     if can_draw:
         return f"{why}: run the control with --draws {n_needed}"
     return f"{why}, and this control has no --draws: compare over more classes"
 
 
-def draws_needed(n_classes: float, is_shared: bool) -> int:
+def _of_what(n_classes: float) -> str:
+    if n_classes == 1:
+        return "of one class"
+    if n_classes == int(n_classes):
+        return f"over {n_classes:.0f} classes"
+    return f"over classes as good as {n_classes:.2g} equal ones"
+
+
+def draws_needed(n_classes: float) -> int:
     """How many draws of a control an interval of a mean over so many equal classes needs."""
-    if is_shared:
-        return MIN_DRAWS_SHARED
     return 1 if n_classes >= MIN_CLASSES else 1 + math.ceil(MIN_DF / n_classes)

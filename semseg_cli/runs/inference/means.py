@@ -56,7 +56,7 @@ def _degrees_of_freedom(share_bc: Float64[np.ndarray, "b c"]) -> Float64[np.ndar
 def _interval(mean: float, half: float, df: float, n_images: int, kish: float) -> Interval:
     reason = too_few(n_images, kish)
     if not reason and df < MIN_DF:
-        reason = f"{df:.1f} degrees of freedom: an interval needs {MIN_DF:g}"
+        reason = f"an interval needs {MIN_DF:g} degrees of freedom: {df:.1f}"
     if not reason and half <= ROUNDING * abs(mean):
         reason = "all images have the same value: nothing shows how far others lie"
     if not math.isfinite(half):

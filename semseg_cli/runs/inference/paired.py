@@ -42,7 +42,7 @@ def flip_tests(
 def _flip_test(p: float, n_differ: int, units: str) -> Test:
     if n_differ >= MIN_DIFFER:
         return Test(p, "flip")
-    reason = f"{units} that differ: {n_differ}, a p value needs {MIN_DIFFER}"
+    reason = f"a p value needs {MIN_DIFFER} {units} that differ: {n_differ}"
     return Test(None, "flip", reason)
 
 

@@ -7,6 +7,7 @@ and docs/metrics.md are read off it. Standard library only.
 from semseg_cli.runs.metrics.metric import DETAILS, Metric, Place
 from semseg_cli.runs.metrics.of_calibration import CALIBRATION
 from semseg_cli.runs.metrics.of_classes import CLASSES
+from semseg_cli.runs.metrics.of_dictionaries import DICTIONARIES, OF_DICTIONARIES
 from semseg_cli.runs.metrics.of_parts import (
     GROUPS,
     HEADS,
@@ -21,6 +22,7 @@ TABLES: dict[str, tuple[Metric, ...]] = {
     "runs": RUNS,
     "classes": CLASSES,
     "calibration": CALIBRATION,
+    "dictionaries": DICTIONARIES,
     "latents": LATENTS,
     "heads": HEADS,
     "statistics": STATISTICS,
@@ -38,9 +40,11 @@ __all__ = [
     "CALIBRATION",
     "CLASSES",
     "DETAILS",
+    "DICTIONARIES",
     "GROUPS",
     "HEADS",
     "LATENTS",
+    "OF_DICTIONARIES",
     "RUNS",
     "SHORT",
     "SHORT_OF_CLASSES",

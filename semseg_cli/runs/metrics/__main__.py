@@ -29,6 +29,10 @@ TITLES = {
         "Of a class among its nulls",
         "In `calibration.csv` of a suite, and of those of its runs that choose latents.",
     ),
+    "dictionaries": (
+        "Of an SAE beside others",
+        "In `dictionaries.csv` of a suite; those of an SAE alone also in the report of its run.",
+    ),
     "latents": ("Of a latent, for a class", "In `lookup.csv`."),
     "heads": ("Of a trained head", "In `sweep.csv`, `classes.csv` and as MLflow's metrics."),
     "statistics": ("Of an autoencoder on a dataset", "In `stats.json` and as MLflow's metrics."),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "ratio", "count", "setting", "estimate", "difference", "p"]
+Kind = Literal["text", "ratio", "count", "setting", "estimate", "difference", "p", "mark"]
 # table: printed for runs, classes, ...; tiles: of report.html; view: of MLflow's list of runs;
 # plots: target and other change drawn against each other, or selectivity.
 Place = Literal["table", "tiles", "view", "plots"]

@@ -44,6 +44,15 @@ CLASSES = (
         has_interval=True,
     ),
     Metric(
+        "n_class_images",
+        "Images (or groups) with patches predicted as the class: its numbers are over these.",
+        "images",
+        unit="images",
+        digits=0,
+        shown=("table",),
+        short="images",
+    ),
+    Metric(
         "n_orig_patches",
         "Patches predicted as the class before the edit, over all draws in `class_results.csv`, "
         "of one draw in `compare`.",

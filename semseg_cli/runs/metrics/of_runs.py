@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from semseg_cli.runs.metrics.metric import Metric, against_baseline
+from semseg_cli.runs.metrics.of_dictionaries import OF_DICTIONARIES
 from semseg_cli.runs.metrics.of_outcomes import OF_RUNS
 
 _HOLM = "the runs of the table (Holm)"
@@ -112,8 +113,10 @@ RUNS = (
         "Magnitude of the scale at which the macro target change first reaches one half, by linear "
         "interpolation between the scales of the command and 0 (the clean image, or the ablation "
         "where scale 0 was run); none where the curve stays below one half up to `curve_end`, "
-        "which tables show as > that scale.",
+        "which tables show as > that scale. Its interval is where the upper and the lower end of "
+        "the curve's intervals reach one half; an end beyond `curve_end` is left out.",
         unit="scale",
+        has_interval=True,
     ),
     Metric(
         "curve_area",
@@ -134,6 +137,7 @@ RUNS = (
         "that in float32; none for a run in float32.",
     ),
     *OF_RUNS,
+    *OF_DICTIONARIES,
     Metric(
         "n_causal",
         "Of a suite: classes whose latents do what no control does (see `claimed` in "

@@ -39,13 +39,13 @@ def both(tmp_path: Path) -> list[RunFolder]:
 def test_the_table_of_one_run_is_pinned(both: list[RunFolder]) -> None:
     assert render(by_class(both[0])) == (
         "Target, other, selectivity by class, auto-feat x-2\n"
-        "class    latent     target      other  selectivity  patches\n"
-        "───────────────────────────────────────────────────────────\n"
-        "class 3      10      0.808      0.115        0.693      765\n"
+        "class    latent     target      other  selectivity  images  patches\n"
+        "───────────────────────────────────────────────────────────────────\n"
+        "class 3      10      0.808      0.115        0.693      39      765\n"
         "                 [.69,.89]  [.08,.16]    [.57,.78]\n"
-        "class 1       8      0.771      0.096        0.675      802\n"
+        "class 1       8      0.771      0.096        0.675      37      802\n"
         "                 [.64,.87]  [.06,.15]    [.54,.77]\n"
-        "class 2       9      0.749      0.093        0.656      993\n"
+        "class 2       9      0.749      0.093        0.656      40      993\n"
         "                 [.63,.84]  [.05,.16]    [.51,.76]\n"
         "[ ], >=, <=: 95% interval over other images like these, for the same latents.\n"
     )
@@ -54,15 +54,16 @@ def test_the_table_of_one_run_is_pinned(both: list[RunFolder]) -> None:
 def test_the_table_of_several_runs_is_pinned(both: list[RunFolder]) -> None:
     assert render(by_class(*both)) == (
         "Selectivity by class, 2 runs of experiment semseg\n"
-        "                   auto-feat  mean-diff\n"
-        "class    patches         x-2        x-2\n"
-        "───────────────────────────────────────\n"
-        "class 3      765      0.693*      0.169\n"
-        "                   [.57,.78]  [.03,.33]\n"
-        "class 1      802      0.675*      0.177\n"
-        "                   [.54,.77]  [.07,.30]\n"
-        "class 2      993      0.656*      0.155\n"
-        "                   [.51,.76]  [.05,.27]\n"
+        "                           auto-feat  mean-diff\n"
+        "class    images  patches         x-2        x-2\n"
+        "───────────────────────────────────────────────\n"
+        "class 3      39      765      0.693*      0.169\n"
+        "                           [.57,.78]  [.03,.33]\n"
+        "class 1      37      802      0.675*      0.177\n"
+        "                           [.54,.77]  [.07,.30]\n"
+        "class 2      40      993      0.656*      0.155\n"
+        "                           [.51,.76]  [.05,.27]\n"
+        f"Compared: auto-feat x-2 to mean-diff x-2 (run {both[1].path.name[-4:]}, seed 42).\n"
         "[ ], >=, <=: 95% interval over other images like these, for the same latents.\n"
         "*: unlike mean-diff with p <= .05, corrected over classes (Benjamini-Hochberg),\n"
         "and 0 outside the interval of the difference; (*): p alone.\n"
@@ -240,6 +241,7 @@ def test_every_number_of_a_comparison_has_a_row_in_the_table_of_metrics(tmp_path
     auto = made(tmp_path, "auto-feat", AUTO)
     control = drawn(tmp_path)
     texts = {"run", "method", "protocol", "experiment", "status", "started", "run_id", "baseline"}
+    texts |= {"baseline_run_id", "between", "unmatched"}
     for row in compared(auto, control).rows:
         unknown = {key for key in row if find(RUNS, key) is None} - texts
         assert all(key.endswith(("_mark", "_p_method", "_p_reason")) for key in unknown)
@@ -247,3 +249,20 @@ def test_every_number_of_a_comparison_has_a_row_in_the_table_of_metrics(tmp_path
     assert "selectivity_p_adjusted" in keys
     unknown = {key for key in keys if find(CLASSES, key) is None} - {"class_name"}
     assert all(key.endswith(("_mark", "_p_method", "_p_reason")) for key in unknown)
+
+
+def test_why_classes_have_no_p_is_said_of_each_run_once_a_rule(tmp_path: Path) -> None:
+    thin, control = AUTO.copy(), CONTROL.copy()
+    thin[4:, 0, :2] = control[4:, 0, :2] = 0
+    control[:-3, 1] = thin[:-3, 1]
+    paired = by_class(made(tmp_path, "auto-feat", thin), made(tmp_path, "mean-diff", control))
+    said = [note for note in paired.notes if note.startswith("No p")]
+    assert set(said) == {
+        "No p for auto-feat x-2 in class 2: a p value needs 6 images that differ: 3.",
+        "No p for auto-feat x-2 in class 1: an interval needs 5 images: 4.",
+    }
+    drawn_once = by_class(made(tmp_path, "auto-feat", AUTO), made(tmp_path, "rand-feat", CONTROL))
+    assert (
+        "No p for auto-feat x-2 in class 3, class 1, class 2: one draw of one class cannot tell "
+        "skill from luck: run the control with --draws 6."
+    ) in drawn_once.notes

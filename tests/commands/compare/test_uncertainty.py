@@ -165,7 +165,7 @@ def test_an_edit_of_another_length_gets_no_p(tmp_path: Path) -> None:
         row = table.rows[0]
         assert (row["macro_selectivity_p"] is not None) == is_tested
         assert row["macro_selectivity_difference_lo"] is not None
-        why = f"No p for auto-feat x-2: edit length 12.500 against {length:.3f}."
+        why = f"No p for auto-feat x-2: not matched in length (12.500 vs {length:.3f})."
         assert (why in table.notes) != is_tested
 
 
@@ -215,14 +215,18 @@ def test_unlike_runs_get_no_paired_test_and_the_caption_says_so(tmp_path: Path, 
     assert pair(runs[0], runs[1], Artifacts(), Units()) is None
     values = run_values(Candidates(tuple(runs), baselines=baselines), Artifacts(), Units())
     assert not any("difference" in key for key in values[runs[0].run_id])
-    notes = warnings(Candidates(tuple(runs), baselines=baselines), ["a", "b"])
-    assert any("No paired test for a." in note for note in notes)
+    notes = warnings(Candidates(tuple(runs), baselines=baselines), ["a", "b"], Artifacts())
+    why = {"digest.evaluation": "other images", "protocol": "another protocol"}
+    expected = why.get(tag, f"another {SAME.get(tag)}")
+    assert f"Not paired with rand-feat x-2: a ({expected})." in notes
 
 
 def test_runs_on_other_images_are_not_paired_even_if_their_tags_agree(tmp_path: Path) -> None:
     auto = made(tmp_path, "auto-feat", AUTO)
     control = made(tmp_path, "rand-feat", CONTROL, [f"other_{i}" for i in range(len(IMAGES))])
-    assert "selectivity_difference" not in compared(auto, control).rows[0]
+    table = compared(auto, control)
+    assert "selectivity_difference" not in table.rows[0]
+    assert "Not paired with rand-feat x-2: auto-feat x-2 (other images by name)." in table.notes
 
 
 @pytest.mark.parametrize("damage", ["missing", "broken"])

@@ -1,0 +1,111 @@
+"""What is said of differences: what is subtracted from what, which test, why there is none."""
+
+from collections.abc import Sequence
+
+from semseg_cli.commands.compare.which_runs import Candidates
+from semseg_cli.runs.inference.paired import N_FLIPS
+from semseg_cli.runs.rows import Row
+from semseg_cli.show.run_notes import listed
+from semseg_cli.tracking.tracked_run import TrackedRun
+
+COMPARED = "macro_selectivity"
+MARKS = " *: p <= .05, and 0 outside the interval; (*): p alone."
+IN_WORDS = {
+    "flip": f"paired sign flips over {{}}, {N_FLIPS:,} drawn at random",
+    "swap": f"swaps of run and draw, class by class, {N_FLIPS:,} drawn at random",
+    "t: draws and images": "t test over the draws and {}",
+    "two-way t: classes and images": "t test over classes and {}",
+}
+
+
+def differences(chosen: Candidates, rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
+    """What is subtracted from what, which test, and where there is no p."""
+    if not {f"{COMPARED}_difference", f"{COMPARED}_p_adjusted", f"{COMPARED}_p"} & set(keys):
+        return []
+    pairs: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get(f"{COMPARED}_difference") is not None:
+            pairs.setdefault(row["baseline_run_id"], []).append(row["run"])
+    if not pairs:
+        return []
+    runs = {run.run_id: run for run in (*chosen.shown, *chosen.baselines.values())}
+    against = "; ".join(f"{listed(who)} minus {_called(runs[one])}" for one, who in pairs.items())
+    return [
+        f"vs {chosen.baseline}: macro selectivity of {against}, on the same images.",
+        *tests(rows, [COMPARED], _corrected(rows)),
+        *between(rows),
+        *untested(rows, [f"{COMPARED}_p_reason"]),
+    ]
+
+
+def compared_with(chosen: Candidates, names: Sequence[str]) -> list[str]:
+    """Which baseline each run has, where it is another run than itself."""
+    found: dict[str, list[str]] = {}
+    for run, name in zip(chosen.shown, names, strict=True):
+        baseline = chosen.baselines.get(run.run_id)
+        if baseline is not None and baseline.run_id != run.run_id:
+            found.setdefault(_called(baseline), []).append(name)
+    said = "; ".join(f"{listed(who)} to {baseline}" for baseline, who in found.items())
+    return [f"Compared: {said}."] if said else []
+
+
+def _called(run: TrackedRun) -> str:
+    """A baseline by its name, the beginning of its id, and its seed."""
+    seed = run.params.get("seed")
+    return f"{run.name} (run {run.short_id}{f', seed {seed}' if seed is not None else ''})"
+
+
+def _corrected(rows: Sequence[Row]) -> str:
+    n_tests = sum(row.get(f"{COMPARED}_p") is not None for row in rows)
+    return f"corrected over the {n_tests} runs tested (Holm)" if n_tests > 1 else "one test"
+
+
+def tests(rows: Sequence[Row], keys: Sequence[str], corrected: str) -> list[str]:
+    """The tests that gave these differences their p, in words, and over how many."""
+    units = "groups" if any(row.get("unit") for row in rows) else "images"
+    found = dict.fromkeys(
+        row[f"{key}_p_method"] for key in keys for row in rows if row.get(f"{key}_p") is not None
+    )
+    if not found:
+        return []
+    said = "; ".join(IN_WORDS.get(one, one).format(units) for one in found)
+    is_marked = any(row.get(f"{key}_difference_mark") for key in keys for row in rows)
+    return [f"p: {said}; {corrected}.{MARKS if is_marked else ''}"]
+
+
+def between(rows: Sequence[Row]) -> list[str]:
+    """Which differences are between dictionaries or places, and which are of unlike lengths."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("between"):
+            found.setdefault(row["between"], []).append(row["run"])
+    notes = [
+        f"{listed(who)}: another {what} than the baseline's; the difference is between these "
+        f"{'places' if 'SAE' not in what else 'dictionaries'}, as they are, on other images."
+        for what, who in found.items()
+    ]
+    apart = [
+        f"{row['run']} {row['unmatched']}"
+        for row in rows
+        if row.get("unmatched") and row.get(f"{COMPARED}_p") is not None
+    ]
+    return notes + ([f"Another length is another dose: {listed(apart)}."] if apart else [])
+
+
+def untested(
+    rows: Sequence[Row], keys: Sequence[str], first: str = "run", what: str = ""
+) -> list[str]:
+    """Why differences have no p, each rule once; `keys` are those of the reasons, `first` that of
+    the rows' names, of which `what` says what they are of."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for key in dict.fromkeys(keys):
+        for row in rows:
+            if why := row.get(key):
+                rule = str(why).split(": ")[0]
+                found.setdefault(rule, {}).setdefault(str(why), []).append(row[first])
+    notes = []
+    for rule, reasons in found.items():
+        who = list(dict.fromkeys(name for names in reasons.values() for name in names))
+        why = next(iter(reasons)) if len(reasons) == 1 else rule
+        notes.append(f"No p for {what}{listed(who)}: {why}.")
+    return notes
