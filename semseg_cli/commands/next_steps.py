@@ -6,7 +6,7 @@ from pathlib import Path
 
 from semseg_cli import tracking
 from semseg_cli.runs.folder import JOURNAL_FILE, RunFolder
-from semseg_cli.settings.output import Output, Recorded
+from semseg_cli.settings.output import EXPERIMENT, Recorded
 from semseg_cli.show import console
 from semseg_cli.tracking.store_address import store_option, ui_command
 
@@ -21,7 +21,7 @@ def compare_commands(store: str | None, folders: Sequence[RunFolder]) -> list[st
         ]
     experiment = folders[0].meta["experiment"]
     words = ["semseg-cli", "compare"]
-    words += [] if experiment == Output().experiment else _option("--experiment", experiment)
+    words += [] if experiment == EXPERIMENT else _option("--experiment", experiment)
     return [f"Compare: {shlex.join([*words, *store_option(store)])}"]
 
 

@@ -82,7 +82,9 @@ def meta_of(
 ) -> dict[str, Any]:
     """What run.json says of every run made of these datasets and models."""
     return {
-        "experiment": output.experiment,
+        "experiment": output.experiment_name,
+        "mlflow_experiment_id": output.experiment_id,
+        "artifact_root": output.artifact_root,
         "sweep_id": secrets.token_hex(6),
         "tags": dict(tag.split("=", 1) for tag in output.tags),
         "datasets": list(datasets),
@@ -272,10 +274,11 @@ def _end(
 def track(folders: Sequence[RunFolder]) -> dict[Path, str]:
     """Sends folders to the store; a sentence for each that it did not take."""
     errors = {}
+    patience = tracking.patience_for(folders)  # for all: a store that hangs is waited for once
     for folder in folders:
         try:
             with stage(f"Sending {folder.path.name} to the tracking store"):
-                tracking.log_folder(folder)
+                tracking.log_folder(folder, patience)
         except SemsegError as error:
             log.error("%s", error)
             errors[folder.path] = str(error)
