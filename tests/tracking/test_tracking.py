@@ -697,11 +697,12 @@ def test_filter_and_experiments_narrow_the_search(uri: str, tmp_path: Path) -> N
 
 
 def test_a_run_is_found_by_id_beginning_name_and_folder(uri: str, tmp_path: Path) -> None:
-    older, newer = (stores.stored(uri, make_folder(tmp_path / "runs")) for _ in range(2))
+    older, _ = (stores.stored(uri, make_folder(tmp_path / "runs")) for _ in range(2))
     run_id = older.meta["mlflow_run_id"]
     assert tracking.find_run(uri, run_id).run_id == run_id
     assert tracking.find_run(uri, run_id[:12]).run_id == run_id
-    assert tracking.find_run(uri, "auto-feat x-2").run_id == newer.meta["mlflow_run_id"]
+    with pytest.raises(SemsegError, match=f"2 runs are called 'auto-feat x-2' .*{run_id[:12]}"):
+        tracking.find_run(uri, "auto-feat x-2")
     assert tracking.find_run("sqlite:////none.db", str(older.path)).run_id == run_id
     with pytest.raises(SemsegError, match="did you mean auto-feat x-2"):
         tracking.find_run(uri, "auto-feat x2")
