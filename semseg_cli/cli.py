@@ -8,6 +8,7 @@ import typer
 
 from semseg_cli import __version__
 from semseg_cli.commands.groups import CacheDir, TableFormat, cache, demo, presets
+from semseg_cli.commands.stopped import ResumableCommand
 from semseg_cli.errors import UsageError
 from semseg_cli.interrupts import listen
 from semseg_cli.progress import quietly, stage
@@ -19,7 +20,7 @@ from semseg_cli.settings.inputs import LookupSetup, Setup, StatsSetup, TrainSetu
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS, Method
 from semseg_cli.settings.options import SettingsCommand, warn_of_unknown_variables, with_settings
-from semseg_cli.settings.output import Checkup, Output, Recorded, Shown, Ui
+from semseg_cli.settings.output import Checkup, Output, Recorded, Resumable, Shown, Ui
 from semseg_cli.settings.suite import Suite, SuiteSetup
 from semseg_cli.settings.training import KeepStats, Training
 from semseg_cli.streams import guard
@@ -90,7 +91,7 @@ def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
 def _add_method(kind: type[Method]) -> None:
     """Adds a method's command: its options and its help come from its settings."""
 
-    def run_method(method: Method, setup: Setup, output: Shown) -> None:
+    def run_method(method: Method, setup: Setup, output: Resumable) -> None:
         with stage(IMPORTS):
             from semseg_cli.commands.intervene import intervene
 
@@ -98,7 +99,7 @@ def _add_method(kind: type[Method]) -> None:
 
     run_method.__doc__ = kind.__doc__
     run_method.__annotations__["method"] = kind
-    app.command(kind.command, cls=SettingsCommand)(with_settings(run_method))
+    app.command(kind.command, cls=ResumableCommand)(with_settings(run_method))
 
 
 for _kind in METHODS:

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from semseg_cli.commands.journals import check_stopped, identity_of, keeping
 from semseg_cli.commands.recording import (
+    Advice,
     Planned,
     dataset_meta,
+    no_advice,
     recorded,
     settings_of,
     shared_meta,
@@ -52,10 +55,13 @@ def run_recorded(
     output: Shown,
     store: str | None,
     progress: Progress,
+    stopped: Sequence[RunFolder] = (),
+    advice: Advice = no_advice,
 ) -> list[Finished]:
     """Runs methods in one pass over the images, each scale in a folder of its own.
 
-    Of several ranks only the lead has them. `reused` has every lookup that the methods name.
+    Of several ranks only the lead has them. `reused` has every lookup that the methods name,
+    `stopped` the folders of the same runs where they go on; for `advice` see `recorded`.
 
     Raises:
         SemsegError: a method does not fit the rest (found first), or an input is bad.
@@ -77,8 +83,13 @@ def run_recorded(
         for one in planned_runs(session.setup, method, reused, output.run_name)
     ]
     owners = [method for method in methods for _ in method.scale]
-    with recorded(planned, shared, output, store) as folders:
-        outcomes = run(session, methods, reused, progress)
+    identity = identity_of(session, planned, shared, reused)
+    check_stopped(stopped, identity)
+    with (
+        recorded(planned, shared, output, store, stopped, advice) as folders,
+        keeping(folders, identity) as journal,
+    ):
+        outcomes = run(session, methods, reused, progress, journal)
         made = [Finished(*one) for one in zip(folders, owners, outcomes, strict=True)]
         for one in made:
             write_run(one.folder, one.method, one.outcome)

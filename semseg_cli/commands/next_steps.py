@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semseg_cli import tracking
-from semseg_cli.runs.folder import RunFolder
-from semseg_cli.settings.output import Output, Recorded
+from semseg_cli.runs.folder import JOURNAL_FILE, RunFolder
+from semseg_cli.settings.output import EXPERIMENT, Recorded
 from semseg_cli.show import console
 from semseg_cli.tracking.store_address import store_option, ui_command
 
@@ -21,7 +21,7 @@ def compare_commands(store: str | None, folders: Sequence[RunFolder]) -> list[st
         ]
     experiment = folders[0].meta["experiment"]
     words = ["semseg-cli", "compare"]
-    words += [] if experiment == Output().experiment else _option("--experiment", experiment)
+    words += [] if experiment == EXPERIMENT else _option("--experiment", experiment)
     return [f"Compare: {shlex.join([*words, *store_option(store)])}"]
 
 
@@ -46,3 +46,11 @@ def print_where(
         lines += [f"Run:     {link}" for link in links if link]
     for line in lines:
         console.say(line, quiet=output.quiet)
+
+
+def go_on(folders: Sequence[RunFolder]) -> str:
+    """The command that goes on with stopped runs; nothing where they keep no counts."""
+    if not (folders[0].path / JOURNAL_FILE).exists():
+        return ""
+    command = ["semseg-cli", folders[0].meta["command"], "--resume", argument(folders[0].path)]
+    return f"Go on: {shlex.join(command)}"

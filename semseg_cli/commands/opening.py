@@ -28,6 +28,11 @@ def open_store(output: Recorded) -> str | None:
         return None
     uri = resolve_uri(output.tracking_uri)
     tracking.probe(uri)
+    where = tracking.check_experiment(
+        uri, output.experiment_name, output.experiment_id, output.artifact_root
+    )
+    if where is not None:
+        console.say(where, quiet=output.quiet)
     return uri
 
 

@@ -4,7 +4,7 @@ import logging
 import secrets
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,13 @@ from semseg_cli.interrupts import Terminated, held, released, settle, was_asked
 from semseg_cli.progress import stage
 from semseg_cli.ranks.ending import explained
 from semseg_cli.ranks.group import n_ranks
-from semseg_cli.runs.folder import LOG_FILE, SETTINGS_FILE, RunFolder, make_run_folder
+from semseg_cli.runs.folder import (
+    JOURNAL_FILE,
+    LOG_FILE,
+    SETTINGS_FILE,
+    RunFolder,
+    make_run_folder,
+)
 from semseg_cli.settings.base import Settings
 from semseg_cli.settings.entries import flatten
 from semseg_cli.settings.output import Recorded, Shown
@@ -34,6 +40,14 @@ from semseg_cli.tracking.store_address import public
 
 log = logging.getLogger("semseg_cli")
 _untracked: dict[Path, str] = {}  # why a store lacks finished runs of this process
+
+
+Advice = Callable[[Sequence[RunFolder]], str]
+
+
+def no_advice(_folders: Sequence[RunFolder]) -> str:
+    """Nothing to say of stopped runs."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,9 @@ def meta_of(
 ) -> dict[str, Any]:
     """What run.json says of every run made of these datasets and models."""
     return {
-        "experiment": output.experiment,
+        "experiment": output.experiment_name,
+        "mlflow_experiment_id": output.experiment_id,
+        "artifact_root": output.artifact_root,
         "sweep_id": secrets.token_hex(6),
         "tags": dict(tag.split("=", 1) for tag in output.tags),
         "datasets": list(datasets),
@@ -94,9 +110,17 @@ def dataset_meta(dataset: Dataset, role: str) -> dict[str, Any]:
 
 @contextmanager
 def recorded(
-    planned: Sequence[Planned], shared: Mapping[str, Any], output: Recorded, store: str | None
+    planned: Sequence[Planned],
+    shared: Mapping[str, Any],
+    output: Recorded,
+    store: str | None,
+    stopped: Sequence[RunFolder] = (),
+    advice: Advice = no_advice,
 ) -> Iterator[list[RunFolder]]:
     """Runs a block as these runs, in new folders: logs into them, marks how they end, tracks them.
+
+    Where `stopped` has their folders, they go on in these. `advice` says how to go on with what was
+    stopped.
 
     Ctrl-C and SIGTERM end them as KILLED, any other exception as FAILED, in the folder and in the
     store; it goes on its way. A signal interrupts the block, but not what is noted of it. What the
@@ -106,14 +130,20 @@ def recorded(
     handlers: list[logging.Handler] = []
     with held():
         try:
-            _begin(folders, handlers, planned, shared, output)
+            if stopped:
+                _resume(folders, handlers, stopped)
+            else:
+                _begin(folders, handlers, planned, shared, output)
+            _log_heading(shared)
             if store is not None:
-                tracking.start(store, folders)
+                (tracking.restart if stopped else tracking.start)(store, folders)
             with _system_metrics(folders[0]), released():
                 yield folders
             _end(folders, "FINISHED", None, handlers)
+            for folder in folders:
+                folder.remove(JOURNAL_FILE)
         except BaseException as caught:
-            error = _stop(caught, folders, handlers, store, quiet=output.quiet)
+            error = _stop(caught, folders, handlers, store, advice, quiet=output.quiet)
             if error is not caught:
                 raise error from caught
             raise
@@ -134,6 +164,19 @@ def _begin(
         folders[-1].write(SETTINGS_FILE, tomli_w.dumps(dict(one.settings)).encode())
         copy_findings(folders[-1], shared["digests"], one.settings)
         handlers.append(_log_into(folders[-1].path / LOG_FILE))
+
+
+def _resume(
+    folders: list[RunFolder], handlers: list[logging.Handler], stopped: Sequence[RunFolder]
+) -> None:
+    """Takes up the folders of stopped runs."""
+    for folder in stopped:
+        folders.append(folder)
+        handlers.append(_log_into(folder.path / LOG_FILE))
+        folder.update(status="RUNNING", reason=None, ended=None)
+
+
+def _log_heading(shared: Mapping[str, Any]) -> None:
     typed = " ".join(public(word) for word in sys.argv[1:])
     log.info("semseg-cli %s, torch %s: %s", __version__, torch.__version__, typed)
     if n_ranks() > 1:
@@ -148,6 +191,7 @@ def _stop(
     folders: Sequence[RunFolder],
     handlers: Sequence[logging.Handler],
     store: str | None,
+    advice: Advice,
     *,
     quiet: bool,
 ) -> BaseException:
@@ -165,7 +209,8 @@ def _stop(
         track(folders)  # the error that ended the runs is the one to show
     if status == "KILLED" and folders:
         kept = "\n".join(str(folder.path) for folder in folders)
-        say(f"Stopped ({reason}): the run is marked as KILLED in\n{kept}", quiet=quiet)
+        said = f"Stopped ({reason}): the run is marked as KILLED in\n{kept}"
+        say(f"{said}\n{advice(folders)}".rstrip(), quiet=quiet)
     return error
 
 
@@ -229,10 +274,11 @@ def _end(
 def track(folders: Sequence[RunFolder]) -> dict[Path, str]:
     """Sends folders to the store; a sentence for each that it did not take."""
     errors = {}
+    patience = tracking.patience_for(folders)  # for all: a store that hangs is waited for once
     for folder in folders:
         try:
             with stage(f"Sending {folder.path.name} to the tracking store"):
-                tracking.log_folder(folder)
+                tracking.log_folder(folder, patience)
         except SemsegError as error:
             log.error("%s", error)
             errors[folder.path] = str(error)

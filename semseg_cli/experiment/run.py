@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from semseg_cli.engine.counts import Counts
@@ -17,6 +17,8 @@ from semseg_cli.engine.mean_differences import Differences, mean_differences
 from semseg_cli.engine.measured import Measured, to_report
 from semseg_cli.engine.measures import measured_by
 from semseg_cli.engine.methods import Ingredients, make_interventions
+from semseg_cli.engine.other_images import image_weights, may_sample
+from semseg_cli.engine.peers import predicted_patches
 from semseg_cli.engine.pushes import mean_pushes
 from semseg_cli.experiment.choose_latents import Chosen, check_method, is_manual, latents_of
 from semseg_cli.experiment.flip_rate import flip_metrics
@@ -25,6 +27,7 @@ from semseg_cli.experiment.samples import image_groups, overlap
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks.group import is_lead
+from semseg_cli.runs.journal import Journal
 from semseg_cli.runs.lookup_csv import Reused, read_runners_up
 from semseg_cli.runs.report import Report
 from semseg_cli.settings.methods import AutoFeat, Method
@@ -123,6 +126,20 @@ def _manifold(session: Session, progress: Progress) -> Manifold | None:
     return fit_manifold(session.pipeline, session.loader(dataset), progress)
 
 
+def _weights(
+    session: Session, methods: Sequence[Method], progress: Progress
+) -> Float64[Tensor, "n_images c"] | None:
+    """How many images each one stands for, by class; None where every class is run on all."""
+    setup, dataset = session.setup, session.dataset
+    asked = setup.n_other_images
+    is_by_class = setup.protocol == "class" and not all(method.is_shared for method in methods)
+    if not (is_by_class and may_sample(len(dataset), asked)):
+        return None
+    loader, n_classes = session.loader(dataset), len(dataset.class_names)
+    n_own_bc = predicted_patches(session.pipeline, loader, n_classes, progress)
+    return image_weights(n_own_bc, dataset.indices, asked, setup.seed)
+
+
 def _with_curves(reports: list[Report], n_scales: Sequence[int]) -> list[Report]:
     """The reports, those of a method with several scales with its dose-response metrics."""
     found, begin = [], 0
@@ -146,10 +163,12 @@ def run(
     methods: Sequence[Method],
     reused: Mapping[str, Reused],
     progress: Progress = silent,
+    journal: Journal | None = None,
 ) -> list[Outcome]:
     """One outcome per method and scale, all from one pass over the evaluated images.
 
-    `reused` has every lookup that the methods name. Of several ranks only the lead has outcomes.
+    `reused` has every lookup that the methods name, `journal` what was counted before the run was
+    stopped. Of several ranks only the lead has outcomes.
     """
     setup, names = session.setup, session.dataset.class_names
     of_methods = [prepare(session, method, reused, progress) for method in methods]
@@ -164,7 +183,9 @@ def run(
         setup.protocol,
         n_classes=len(names),
         class_ids=session.classes_of(session.dataset),
+        weight_bc=_weights(session, methods, progress),
         manifold=manifold,
+        journal=journal,
         progress=progress,
         description=", ".join(method.command for method in methods),
     )

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ CLASSES_FILE = "class_results.csv"
 PER_IMAGE_FILE = "per_image.parquet"
 CHANGES_FILE = "change_matrix.parquet"
 DRAWS_FILE = "draws.csv"
+JOURNAL_FILE = "counts.journal"  # what a run has counted so far; gone when it is finished
 LOOKUP_FILE = "lookup.csv"
 GROUPS_FILE = "groups.csv"  # each class's smallest group of latents
 STATS_FILE = "stats.safetensors"
@@ -118,6 +120,11 @@ class RunFolder:
     def write_json(self, name: str, data: Any) -> None:
         """Writes one JSON file of the run, atomically."""
         self.write(name, _json(data))
+
+    def remove(self, name: str) -> None:
+        """Removes one file of the run, where it is."""
+        with suppress(OSError):
+            (self.path / name).unlink()
 
     def read_json(self, name: str) -> Any:
         """One JSON file of the run."""

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import Settings, option
 from semseg_cli.settings.controls import RandFeat, RandVec
-from semseg_cli.settings.output import FORMATS, Format, Output, store_option
+from semseg_cli.settings.output import FORMATS, Format, named_experiment, store_option
 
 SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
 
@@ -59,7 +59,7 @@ class RunChoice(Settings):
     panel: ClassVar[str] = "Runs"
 
     experiment: tuple[str, ...] = option(
-        (Output.experiment,), "Experiment to take runs from (repeatable)."
+        (), "Experiment to take runs from (repeatable); else as runs go to."
     )
     method: tuple[str, ...] = option((), "Only runs of this method (repeatable): auto-feat, ...")
     filter: str = option("", "Only runs that fit, in MLflow's syntax: metrics.other_change < 0.1")
@@ -74,6 +74,11 @@ class RunChoice(Settings):
         f"{RandVec.command}, with an edit as long, if present.",
     )
     tracking_uri: str | None = store_option()
+
+    @property
+    def experiments(self) -> tuple[str, ...]:
+        """The names of the experiments: those given, else the one that runs go to."""
+        return self.experiment or (named_experiment(None),)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,9 @@ DataFormat = Literal[
 ]
 
 
+LEAST_SAMPLE = 3  # images without the class: fewer show no spread
+
+
 @dataclass(frozen=True, kw_only=True)
 class Imgs(Settings):
     """A dataset: a folder in a known layout and one of its splits."""
@@ -201,6 +204,11 @@ class Measure(Settings):
         "class only. "
         "label: edit each patch with its own label's latent, count all classes at once.",
     )
+    other_images: int | str = option(
+        "auto",
+        "Images without the class that each class of the class protocol is run on, beside all with "
+        "it: a number, all, or auto (as many as have it, at least 100).",
+    )
     min_patches: int = option(
         50, "Classes with fewer predicted patches stay out of macro means.", ge=0
     )
@@ -211,6 +219,24 @@ class Measure(Settings):
         None, "Images of one drive, patient or scene count as one sample: a regular expression "
         "that finds its name in theirs, or FILE.csv:COLUMN.",
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.n_other_images
+
+    @property
+    def n_other_images(self) -> int | Literal["auto", "all"]:
+        """`other_images` as a number, where it is one."""
+        text = str(self.other_images)
+        if text == "auto":
+            return "auto"
+        if text == "all":
+            return "all"
+        if text.isdecimal() and len(text) <= 9 and int(text) >= LEAST_SAMPLE:
+            return int(text)
+        raise ValueError(
+            f"other_images is {text!r}: give auto, all, or a number, at least {LEAST_SAMPLE}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from semseg_cli.readers import read_toml
 from semseg_cli.settings.entries import Entry, entries, item_type
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS
-from semseg_cli.settings.output import Checkup, Output
+from semseg_cli.settings.output import Checkup, Resumable
 from semseg_cli.settings.suite import Suite, SuiteSetup
 from semseg_cli.settings.training import KeepStats, Training
 
@@ -25,7 +25,7 @@ _PRESETS = resources.files(__package__) / "presets"
 OPEN = "open"  # the table of a preset that holds what it leaves to the user
 KNOWN: dict[str, Entry] = {
     entry.key: entry
-    for cls in (Choose, *METHODS, Suite, SuiteSetup, KeepStats, Training, Output, Checkup)
+    for cls in (Choose, *METHODS, Suite, SuiteSetup, KeepStats, Training, Resumable, Checkup)
     for entry in entries(cls)
 }
 

@@ -125,8 +125,20 @@ def _shared(reports: Sequence[Report]) -> list[str]:
     return [
         f"Protocol {protocols}, {first.n_images} images, {n_classes} "
         f"class{'es' if n_classes != 1 else ''}. macro: mean over classes; pooled: over patches.",
+        *_sample(reports),
         *([ABSENT] if "label" in protocols else []),
         *([LENGTHS] if any("off_manifold" in report.extra for report in reports) else []),
+    ]
+
+
+def _sample(reports: Sequence[Report]) -> list[str]:
+    """That classes were run on a sample of the images without them."""
+    shares = [report.extra["run_share"] for report in reports if "run_share" in report.extra]
+    if not shares:
+        return []
+    return [
+        "Each class was run on all images with it and on a sample of the others (--other-images), "
+        f"{max(shares):.0%} in all; [ ] knows."
     ]
 
 

@@ -1,7 +1,7 @@
 """Runs out of a store: found, and their artifacts read. Nothing in here makes a store or a run."""
 
 import tempfile
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def _ask_mlflow(
         _check_known(set(names.values()), experiments)
         chosen = [id for id, name in names.items() if not experiments or name in experiments]
         runs = pages(client.search_runs, chosen, whole) if chosen else []
-        return [_tracked(uri, run, names[run.info.experiment_id]) for run in runs]
+        return [_tracked(uri, run, names) for run in runs]
 
 
 def check_exists(uri: str) -> None:
@@ -146,11 +146,13 @@ def _check_known(names: Set[str], experiments: Sequence[str]) -> None:
             )
 
 
-def _tracked(uri: str, run: Any, experiment: str) -> TrackedRun:
+def _tracked(uri: str, run: Any, names: Mapping[str, str]) -> TrackedRun:
+    if run.info is None or not run.info.run_id or not run.info.start_time:
+        raise StoreError(f"The tracking store {uri} answers with what is not an MLflow run.")
     return TrackedRun(
         run_id=run.info.run_id,
         name=run.info.run_name,
-        experiment=experiment,
+        experiment=names.get(run.info.experiment_id, run.info.experiment_id),
         status=run.info.status,
         started=from_milliseconds(run.info.start_time),
         source=uri,

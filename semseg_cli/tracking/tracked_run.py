@@ -19,6 +19,7 @@ from semseg_cli.runs.folder import (
     CHANGES_FILE,
     CLASSES_FILE,
     DRAWS_FILE,
+    JOURNAL_FILE,
     LOOKUP_FILE,
     PER_IMAGE_FILE,
     REPORT_FILE,
@@ -150,7 +151,8 @@ def files_of(folder: RunFolder) -> list[tuple[Path, str]]:
     return [
         (path, "results" if str(at) in RESULT_FILES else at.parent.as_posix().removeprefix("."))
         for path, at in placed
-        if str(at) != RUN_FILE and not any(part.startswith(".") for part in at.parts)
+        if str(at) not in (RUN_FILE, JOURNAL_FILE)
+        and not any(part.startswith(".") for part in at.parts)
     ]
 
 

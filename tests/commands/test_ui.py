@@ -237,6 +237,27 @@ def test_a_silent_server_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         time.sleep(0.01)
 
 
+def test_a_killed_command_takes_its_server_with_it(tmp_path: Path) -> None:
+    # The server ends when it is asked to; its child does not.
+    server = (
+        "import os, pathlib, signal, sys, time; child = os.fork() == 0;"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN if child else signal.SIG_DFL);"
+        f"pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(); time.sleep(600)"
+    )
+    command = (
+        "import sys, threading; from semseg_cli.tracking import ui_server;"
+        f"ui_server.STOP_SECONDS = 0.2; ui_server.COMMAND = (sys.executable, '-c', {server!r});"
+        "ui_server._start('sqlite:///x.db', 1, sys.stdout.fileno()); threading.Event().wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", command]) as process:
+        while len(paths := list(tmp_path.iterdir())) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    while any(is_running(int(path.name)) for path in paths):
+        time.sleep(0.01)
+
+
 def is_running(number: int) -> bool:
     try:
         state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]

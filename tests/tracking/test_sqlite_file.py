@@ -12,7 +12,7 @@ import mlflow_store as stores
 import pytest
 
 from semseg_cli.errors import StoreError
-from semseg_cli.tracking import sqlite_file
+from semseg_cli.tracking import sqlite_file, sqlite_making
 
 # Spills pages of an open transaction into the database and dies: the journal is hot.
 _DIES = """
@@ -55,9 +55,9 @@ def test_a_store_whose_making_fails_is_absent(
         raise KeyboardInterrupt
 
     stores.empty_store()
-    monkeypatch.setattr(sqlite_file, "_fill", fail)
+    monkeypatch.setattr(sqlite_making, "_fill", fail)
     with pytest.raises(KeyboardInterrupt):
-        sqlite_file.prepare(tmp_path / "m.db")
+        sqlite_making.prepare(tmp_path / "m.db")
     assert [one.name for one in tmp_path.iterdir()] == ["m.db.lock"]
 
 
@@ -73,7 +73,7 @@ def test_writing_keeps_a_copy_and_says_so(path: Path, caplog: pytest.LogCaptureF
     with closing(sqlite3.connect(path)) as store:
         store.execute("DROP TABLE alembic_version")
     before = path.read_bytes()
-    sqlite_file.prepare(path)
+    sqlite_making.prepare(path)
     assert sqlite_file.look(path).is_current
     (kept,) = path.parent.glob("mlflow.db.*.bak")
     assert not sqlite_file.look(kept).is_current
@@ -84,7 +84,7 @@ def test_writing_keeps_a_copy_and_says_so(path: Path, caplog: pytest.LogCaptureF
 def test_a_store_of_a_newer_version_is_left_alone(path: Path) -> None:
     set_version(path, "fff000fff000")
     before = path.read_bytes()
-    for refuse in (sqlite_file.prepare, lambda at: sqlite_file.check_sqlite(at, write=True)):
+    for refuse in (sqlite_making.prepare, lambda at: sqlite_file.check_sqlite(at, write=True)):
         with pytest.raises(StoreError, match="another version of MLflow"):
             refuse(path)
     assert path.read_bytes() == before

@@ -13,7 +13,7 @@ from semseg_cli.commands.compare.dictionaries import (
 )
 from semseg_cli.runs.groups import group_names
 from semseg_cli.runs.inference import Side, sum_groups
-from semseg_cli.runs.per_image import PerImage
+from semseg_cli.runs.per_image import PerImage, on_same_images
 from semseg_cli.settings.controls import RandFeat
 from semseg_cli.settings.methods import METHODS
 from semseg_cli.show.tables import cell
@@ -145,6 +145,7 @@ def pair(
     one, other = artifacts.per_image(run), artifacts.per_image(baseline)
     assert one is not None
     assert other is not None
+    one, other = on_same_images(one, other)
     common = [class_id for class_id in one.class_ids if class_id in other.class_ids]
     told = one if one.groups is not None else other
     group_of = dict(zip(told.images, units.groups(told) or told.images, strict=True))

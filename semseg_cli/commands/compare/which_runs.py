@@ -97,7 +97,7 @@ def _pool(choice: RunChoice, wanted: Sequence[str]) -> list[TrackedRun]:
     uri = tracking.resolve_uri(choice.tracking_uri)
     if wanted:
         return tracking.find_runs(uri) if _is_there(uri) else []
-    return tracking.find_runs(uri, choice.experiment, choice.filter)
+    return tracking.find_runs(uri, choice.experiments, choice.filter)
 
 
 def _is_there(uri: str) -> bool:
@@ -258,7 +258,7 @@ def _nothing(
     fitting = f" that fits {', '.join(limits)}" if limits else ""
     place = ""
     if not wanted:
-        names = " or ".join(repr(name) for name in choice.experiment) or "any"
+        names = " or ".join(repr(name) for name in choice.experiments) or "any"
         place = f" in experiment {names} of {public(tracking.resolve_uri(choice.tracking_uri))}"
     return SemsegError(
         f"There is no run to compare{fitting}{place}: make one with `semseg-cli auto-feat`."

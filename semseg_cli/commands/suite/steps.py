@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from semseg_cli import tracking
+from semseg_cli.commands.journals import identity_of, keeping, stopped_runs
 from semseg_cli.commands.method_runs import datasets_of, planned_runs, write_run
 from semseg_cli.commands.recording import (
     Planned,
@@ -15,7 +16,7 @@ from semseg_cli.commands.recording import (
     shared_meta,
 )
 from semseg_cli.commands.reused_lookup import read_reused
-from semseg_cli.commands.suite.work import Work
+from semseg_cli.commands.suite.work import TAG, Work
 from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.random_edits import other_classes
 from semseg_cli.errors import NoLatents, SemsegError
@@ -136,8 +137,14 @@ def _run_group(
         **shared_meta(work.session, work.output, datasets_of(work.session, methods, reused)),
         "protocol": work.setup.protocol,
     }
-    with recorded(planned, shared, work.output, work.store) as folders:
-        outcomes = run(work.session, methods, reused, progress)
+    identity = identity_of(work.session, planned, shared, reused)
+    names = [one.meta["run_name"] for one in planned]
+    stopped = stopped_runs(work.output.dump_to, TAG, work.key, names, identity)
+    with (
+        recorded(planned, shared, work.output, work.store, stopped, _go_on) as folders,
+        keeping(folders, identity) as journal,
+    ):
+        outcomes = run(work.session, methods, reused, progress, journal)
         for folder, method, outcome in zip(folders, owners, outcomes, strict=True):
             made = _calibrated(work, folder, method, outcome, progress)
             write_run(folder, method, made)
@@ -145,6 +152,10 @@ def _run_group(
                 _add_examples(work, folder, outcome)
     require_tracked(folders)
     return list(folders)
+
+
+def _go_on(_folders: Sequence[RunFolder]) -> str:
+    return "Type the same command again: the suite goes on where it was stopped."
 
 
 def _calibrated(

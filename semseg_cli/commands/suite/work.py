@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli import __version__
+from semseg_cli.commands.journals import NO_RESULT
 from semseg_cli.commands.method_runs import planned_runs
 from semseg_cli.commands.recording import settings_of
 from semseg_cli.errors import SemsegError
@@ -18,14 +19,12 @@ from semseg_cli.progress import Progress
 from semseg_cli.runs.calibration import alone
 from semseg_cli.runs.folder import RUN_FILE, RunFolder
 from semseg_cli.runs.lookup_csv import Reused
-from semseg_cli.settings.entries import entries
-from semseg_cli.settings.inputs import Compute, Setup
+from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.methods import Method
 from semseg_cli.settings.output import Shown
 from semseg_cli.settings.suite import Nulls, Suite
 
 TAG = "suite"
-NO_RESULT = {entry.key for entry in entries(Compute)} - {"dtype"}  # settings that change none
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Real
 
 from semseg_cli.runs.inference.answers import LEAST_WIDTH, Difference, Test
 from semseg_cli.runs.inference.combined import Term, combined_interval
@@ -29,9 +29,9 @@ MIN_DF = 5.0  # of draws per class
 
 @typed
 def control_differences(
-    method_bc4: Int64[np.ndarray, "b c 4"],
-    control_bc4: Int64[np.ndarray, "b c 4"],
-    draws_rc4: Int64[np.ndarray, "r c 4"] | None = None,
+    method_bc4: Real[np.ndarray, "b c 4"],
+    control_bc4: Real[np.ndarray, "b c 4"],
+    draws_rc4: Real[np.ndarray, "r c 4"] | None = None,
     *,
     scope: Scope = "macro",
     min_patches: int = 1,
@@ -58,9 +58,9 @@ def control_differences(
 
 @typed
 def control_class_differences(
-    method_bc4: Int64[np.ndarray, "b c 4"],
-    control_bc4: Int64[np.ndarray, "b c 4"],
-    draws_rc4: Int64[np.ndarray, "r c 4"] | None = None,
+    method_bc4: Real[np.ndarray, "b c 4"],
+    control_bc4: Real[np.ndarray, "b c 4"],
+    draws_rc4: Real[np.ndarray, "r c 4"] | None = None,
     *,
     is_draw: bool = False,
     can_draw: bool = True,
@@ -83,9 +83,9 @@ def control_class_differences(
 
 
 def gaps_of(
-    method_bc4: Int64[np.ndarray, "b c 4"],
-    control_bc4: Int64[np.ndarray, "b c 4"],
-    draws_rc4: Int64[np.ndarray, "r c 4"],
+    method_bc4: Real[np.ndarray, "b c 4"],
+    control_bc4: Real[np.ndarray, "b c 4"],
+    draws_rc4: Real[np.ndarray, "r c 4"],
     scope: Scope,
 ) -> dict[str, Gap]:
     """Per measure how far a method lies from a control, and what that is made of."""
@@ -99,12 +99,12 @@ def gaps_of(
     }
 
 
-def _weights(total_bc: Int64[np.ndarray, "b c"], scope: Scope) -> Float64[np.ndarray, " c"]:
+def _weights(total_bc: Real[np.ndarray, "b c"], scope: Scope) -> Float64[np.ndarray, " c"]:
     total_c = total_bc.sum(axis=0) if scope == "pooled" else np.ones(total_bc.shape[1])
     return total_c / max(total_c.sum(), 1)
 
 
-def _ratio(part: Int64[np.ndarray, "..."], whole: Int64[np.ndarray, "..."]) -> np.ndarray:
+def _ratio(part: Real[np.ndarray, "..."], whole: Real[np.ndarray, "..."]) -> np.ndarray:
     return part / np.maximum(whole, 1)
 
 

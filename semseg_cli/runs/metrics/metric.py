@@ -70,7 +70,7 @@ def against_baseline(key: str, of: str, corrected_over: str) -> tuple[Metric, Me
     p_value = Metric(
         f"{key}_p",
         f"Two-sided p of that difference in {of}, not corrected; `{key}_p_method` says which test. "
-        "None against a baseline of another edit length.",
+        "None against a control of another edit length.",
         unit="p",
     )
     corrected = Metric(f"{key}_p_adjusted", f"`{key}_p` corrected over {corrected_over}.", unit="p")

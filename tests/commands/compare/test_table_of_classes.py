@@ -258,7 +258,8 @@ def test_why_classes_have_no_p_is_said_of_each_run_once_a_rule(tmp_path: Path) -
     paired = by_class(made(tmp_path, "auto-feat", thin), made(tmp_path, "mean-diff", control))
     said = [note for note in paired.notes if note.startswith("No p")]
     assert set(said) == {
-        "No p for auto-feat x-2 in class 2: a p value needs 6 images that differ: 3.",
+        "No p for auto-feat x-2 in class 2: identical on all but few images, of which it takes "
+        "6: 3.",
         "No p for auto-feat x-2 in class 1: an interval needs 5 images: 4.",
     }
     drawn_once = by_class(made(tmp_path, "auto-feat", AUTO), made(tmp_path, "rand-feat", CONTROL))
