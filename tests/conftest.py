@@ -1,5 +1,6 @@
 """Fixtures that many tests share: two small worlds, made once."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from semseg_cli.experiment.session import Session
 hypothesis.settings.register_profile("loaded machine", deadline=None)
 hypothesis.settings.load_profile("loaded machine")
 progress.LONG = 3600.0  # what commands print must not depend on how loaded the machine is
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup commands would rightly ignore it
 torch.set_num_threads(1)  # the worlds are tiny: more threads only get in each other's way
 
 
