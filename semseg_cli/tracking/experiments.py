@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,15 @@ def _try(client: Patient, uri: str, name: str, location: str) -> None:
 
 
 def _try_folder(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()
+    """Raises an OSError where files cannot be stored; folders that were not there go again."""
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    finally:
+        for one in new:
+            with suppress(OSError):  # another run has come to use it
+                one.rmdir()
 
 
 @contextmanager

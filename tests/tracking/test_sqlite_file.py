@@ -13,6 +13,7 @@ import pytest
 
 from semseg_cli.errors import StoreError
 from semseg_cli.tracking import sqlite_file, sqlite_making
+from semseg_cli.tracking.experiments import check_experiment
 
 # Spills pages of an open transaction into the database and dies: the journal is hot.
 _DIES = """
@@ -106,3 +107,9 @@ def test_a_locked_store_is_told_as_such(
 def test_nothing_is_made_by_asking(tmp_path: Path) -> None:
     sqlite_file.check_sqlite(tmp_path / "m.db", write=True)
     assert os.listdir(tmp_path) == []
+
+
+def test_trying_where_artifacts_would_go_leaves_nothing(tmp_path: Path) -> None:
+    for root in (None, str(tmp_path / "a" / "b")):
+        check_experiment(f"sqlite:///{tmp_path}/m.db", "new", root=root)
+        assert list(tmp_path.iterdir()) == []
