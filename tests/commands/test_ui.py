@@ -287,6 +287,8 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[signal.Si
     started = {}
     with ExitStack() as alive:
         for number, port in ports.items():
+            if signal.getsignal(number) == signal.SIG_IGN:  # a command that was stopped in here
+                signal.signal(number, signal.SIG_DFL)
             terminal = alive.enter_context(working_in(tmp_path_factory.mktemp(number.name)))
             uri = f"sqlite:///{terminal.folder}/mlflow.db"
             experiment = store_run(uri)
@@ -294,8 +296,8 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[signal.Si
                 [sys.executable, "-m", "semseg_cli", "ui", *port], cwd=terminal.folder, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )  # fmt: skip
-            alive.callback(process.terminate)
             started[number] = Serving(alive.enter_context(process), uri, experiment)
+            alive.callback(process.terminate)  # else it is waited for: a test may run elsewhere
         yield started
 
 
