@@ -10,7 +10,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -280,33 +280,34 @@ class Serving:
     experiment: str
 
 
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[signal.Signals, Serving]]:
-    """A command per signal; both load MLflow at the same time."""
-    ports = {signal.SIGINT: [], signal.SIGHUP: ["--port", str(stores.free_port())]}
-    started = {}
-    with ExitStack() as alive:
-        for number, port in ports.items():
-            if signal.getsignal(number) == signal.SIG_IGN:  # a command that was stopped in here
-                signal.signal(number, signal.SIG_DFL)
-            terminal = alive.enter_context(working_in(tmp_path_factory.mktemp(number.name)))
-            uri = f"sqlite:///{terminal.folder}/mlflow.db"
-            experiment = store_run(uri)
-            process = subprocess.Popen(
-                [sys.executable, "-m", "semseg_cli", "ui", *port], cwd=terminal.folder, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )  # fmt: skip
-            started[number] = Serving(alive.enter_context(process), uri, experiment)
-            alive.callback(process.terminate)  # else it is waited for: a test may run elsewhere
-        yield started
+@contextmanager
+def serving(folder: Path, *port: str) -> Iterator[Serving]:
+    with working_in(folder) as terminal:
+        uri = f"sqlite:///{terminal.folder}/mlflow.db"
+        experiment = store_run(uri)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # a command that was stopped in here
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with subprocess.Popen(
+            [sys.executable, "-m", "semseg_cli", "ui", *port], cwd=terminal.folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            try:
+                yield Serving(process, uri, experiment)
+            finally:
+                process.terminate()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_the_command_serves_the_store_until_it_is_stopped(
-    serving: dict[signal.Signals, Serving], terminal: Terminal, number: signal.Signals
+    tmp_path: Path, terminal: Terminal, number: signal.Signals
 ) -> None:
-    process, uri, experiment = vars(serving[number]).values()
+    with serving(tmp_path, "--port", str(stores.free_port())) as served:
+        serve_until_stopped(served, terminal, number)
+
+
+def serve_until_stopped(served: Serving, terminal: Terminal, number: signal.Signals) -> None:
+    process, uri, experiment = vars(served).values()
     assert process.stdout is not None
     address = process.stdout.readline().strip()
     host = re.match(r"(http://127\.0\.0\.1:\d+)/#/experiments/(\d+)/runs\?", address)
@@ -339,6 +340,6 @@ def test_a_server_that_is_killed_ends_the_command_with_a_sentence(
     started: list[Any] = []
     monkeypatch.setattr(ui_server, "_start", start_and_remember)
     monkeypatch.setattr(ui_module, "_show", lambda *_: os.killpg(started[0].pid, signal.SIGKILL))
-    done = terminal.type("ui")
+    done = terminal.type("ui", "--port", str(stores.free_port()))
     assert done.code == 1
     assert "has ended by itself" in done.err
