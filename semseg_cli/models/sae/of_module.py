@@ -56,7 +56,7 @@ class OwnEncoder(Pursuit):
         return self
 
 
-@torch.inference_mode()
+@torch.no_grad()  # no inference mode: its tensors could not be moved later
 def sae_of(given: nn.Module, d_model: int) -> SparseAutoencoder:
     """A copy of a module of the user's as an autoencoder, in float32 on the CPU.
 
