@@ -10,7 +10,7 @@ from typing import Any
 from semseg_cli import __version__
 from semseg_cli.commands.journals import NO_RESULT
 from semseg_cli.commands.method_runs import planned_runs
-from semseg_cli.commands.recording import settings_of
+from semseg_cli.commands.recording import dataset_meta, settings_of
 from semseg_cli.experiment.samples import with_draws
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.sae.statistics import digest_of
@@ -24,6 +24,7 @@ from semseg_cli.settings.output import Shown
 from semseg_cli.settings.suite import Nulls, Suite
 
 TAG = "suite"
+LATER = "LOOKUP"  # stands for the lookup of a suite in a plan
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,20 @@ def suite_key(
     return blake2b(
         json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=6
     ).hexdigest()
+
+
+def meta_of_suite(output: Shown) -> dict[str, Any]:
+    """What run.json says of the suite's own run."""
+    name = output.run_name or "suite"
+    return {"kind": "suite", "command": "suite", "method": "suite", "run_name": name}
+
+
+def datasets_of_suite(session: Session) -> list[dict[str, Any]]:
+    """The images that a suite judges and chooses on, as run.json has them."""
+    return [
+        dataset_meta(session.dataset, "evaluation"),
+        dataset_meta(session.lookup_dataset, "lookup"),
+    ]
 
 
 def finished_runs(dump_to: Path, key: str) -> dict[str, RunFolder]:
