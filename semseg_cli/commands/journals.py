@@ -13,17 +13,14 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.sae.statistics import digest_of
 from semseg_cli.ranks.group import n_ranks
-from semseg_cli.runs.folder import JOURNAL_FILE, RUN_FILE, RunFolder
+from semseg_cli.runs.folder import JOURNAL_FILE, RunFolder, run_folders
 from semseg_cli.runs.journal import Identity, Journal
 from semseg_cli.runs.lookup_csv import Reused
-from semseg_cli.settings.entries import Entry, entries
-from semseg_cli.settings.inputs import Compute, Setup
-from semseg_cli.settings.methods import METHODS
+from semseg_cli.settings.entries import entries
+from semseg_cli.settings.inputs import Compute
+from semseg_cli.settings.toml_files import KNOWN
 
 NO_RESULT = {entry.key for entry in entries(Compute)} - {"dtype"}  # settings that change none
-_ENTRIES: dict[str, Entry] = {
-    entry.key: entry for cls in (Setup, *METHODS) for entry in entries(cls)
-}
 
 
 def identity_of(
@@ -39,9 +36,9 @@ def identity_of(
     every = [one.settings for one in planned]
     keys = {key for settings in every for key in settings} - NO_RESULT
     found: dict[str, Any] = {
-        _ENTRIES[key].flag: [settings.get(key) for settings in every]
+        KNOWN[key].flag: [settings.get(key) for settings in every]
         for key in keys
-        if not _ENTRIES[key].field.metadata.get("path")
+        if not KNOWN[key].field.metadata.get("path")
     }
     found |= {f"the {name}": digest for name, digest in shared["digests"].items()}
     found |= {f"{one['role']} images": one["digest"] for one in shared["datasets"]}
@@ -78,12 +75,7 @@ def stopped_runs(
 ) -> list[RunFolder]:
     """The newest runs of these names, tagged so, that were stopped and can go on; else none."""
     sweeps: dict[str, list[tuple[str, RunFolder]]] = {}
-    for path in sorted(dump_to.glob(f"*/{RUN_FILE}")):
-        folder = RunFolder(path.parent)
-        try:
-            meta = folder.meta
-        except SemsegError:  # another version's, or none of ours
-            continue
+    for folder, meta in run_folders(dump_to):
         if meta["tags"].get(tag) == key and meta["kind"] == "intervention":
             sweeps.setdefault(meta["sweep_id"], []).append((meta["created"], folder))
     for of_sweep in sorted(sweeps.values(), key=lambda one: min(one)[0], reverse=True):

@@ -77,6 +77,13 @@ def plan_lines(
 
 def print_plan(session: Session, methods: Sequence[Method | Choose]) -> None:
     """What a command would do, for `--dry-run`."""
-    out = console.stdout()
-    for line in plan_lines(session, methods):
-        out.print(line, markup=False)
+    tell_plan(plan_lines(session, methods), is_all=True)
+
+
+def tell_plan(lines: Sequence[str], *, is_all: bool, quiet: bool = False) -> None:
+    """Says what is to be done: as the result where that is all that was asked for."""
+    for line in lines:
+        if is_all:
+            console.stdout().print(line, markup=False)
+        else:
+            console.say(line, quiet=quiet)

@@ -74,17 +74,9 @@ def find_stopped(wanted: str, dump_to: Path) -> "list[RunFolder]":
 
 def _known(dump_to: Path) -> "list[tuple[RunFolder, dict[str, Any]]]":
     """The runs of interventions in a folder, newest first, and what run.json says of them."""
-    from semseg_cli.runs.folder import RUN_FILE, RunFolder
+    from semseg_cli.runs.folder import run_folders
 
-    found = []
-    for path in dump_to.glob(f"*/{RUN_FILE}"):
-        folder = RunFolder(path.parent)
-        try:
-            meta = folder.meta
-        except SemsegError:  # another version's, or none of ours
-            continue
-        if meta["kind"] == "intervention":
-            found.append((folder, meta))
+    found = [one for one in run_folders(dump_to) if one[1]["kind"] == "intervention"]
     return sorted(found, key=lambda one: str(one[1]["created"]), reverse=True)
 
 

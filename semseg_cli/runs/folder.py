@@ -136,6 +136,19 @@ class RunFolder:
         return report_of(self.read_json(REPORT_FILE), str(self.path / REPORT_FILE))
 
 
+def run_folders(below: Path) -> list[tuple[RunFolder, dict[str, Any]]]:
+    """The runs in a folder, by the names of their folders, and what run.json says of each.
+
+    What another version wrote, or nobody of ours, is passed over.
+    """
+    found = []
+    for path in sorted(below.glob(f"*/{RUN_FILE}")):
+        folder = RunFolder(path.parent)
+        with suppress(SemsegError):
+            found.append((folder, folder.meta))
+    return found
+
+
 def _json(data: Any) -> bytes:
     return json.dumps(data, indent=2, ensure_ascii=False).encode()
 

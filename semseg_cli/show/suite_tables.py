@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from semseg_cli.demo.world import DEMO_CAPTION, is_world
 from semseg_cli.runs.against import verdicts
@@ -70,7 +71,7 @@ class Finished:
         """The run that claims are about."""
         return self.runs[self.own]
 
-    @property
+    @cached_property
     def ranking(self) -> Ranking:
         """The latents among those of null SAEs."""
         claimed = [f for f in self.runs.values() if (f.path / CALIBRATION_FILE).exists()]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semseg_cli.errors import SemsegError
-from semseg_cli.runs.folder import RUN_FILE, RunFolder
+from semseg_cli.runs.folder import RUN_FILE, RunFolder, run_folders
 from semseg_cli.settings.output import Places
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder
 
@@ -51,13 +51,7 @@ def find_folder(wanted: str, below: Path = BELOW) -> RunFolder:
 
 def folders_below(below: Path = BELOW) -> list[RunFolder]:
     """The run folders below a folder, newest first; those of other versions are passed over."""
-    found = []
-    for path in below.glob(f"*/{RUN_FILE}"):
-        folder = RunFolder(path.parent)
-        try:
-            found.append((folder.meta["created"], folder.path.name, folder))
-        except SemsegError:
-            continue
+    found = [(meta["created"], folder.path.name, folder) for folder, meta in run_folders(below)]
     return [folder for *_, folder in sorted(found, key=lambda one: one[:2], reverse=True)]
 
 
