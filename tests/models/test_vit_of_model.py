@@ -1,4 +1,4 @@
-"""A transformers model in memory: its family, its preprocessing, the vision part of a larger model."""
+"""A transformers model in memory: its family, preprocessing, the vision part of a larger one."""
 
 import logging
 from pathlib import Path
