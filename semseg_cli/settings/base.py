@@ -58,13 +58,13 @@ def _check_number(setting: Field[Any], value: float) -> None:
     low, high = setting.metadata.get("ge"), setting.metadata.get("le")
     above = setting.metadata.get("gt")
     if low is not None and high is not None and not low <= value <= high:
-        raise ValueError(f"{setting.name} is {value}: give a number from {low:g} to {high:g}")
+        raise ValueError(f"{setting.name} is {value}: give a number from {low:.10g} to {high:.10g}")
     if low is not None and value < low:
-        raise ValueError(f"{setting.name} is {value}: give a number of at least {low:g}")
+        raise ValueError(f"{setting.name} is {value}: give a number of at least {low:.10g}")
     if above is not None and value <= above:
-        raise ValueError(f"{setting.name} is {value}: give a number above {above:g}")
+        raise ValueError(f"{setting.name} is {value}: give a number above {above:.10g}")
     if high is not None and value > high:
-        raise ValueError(f"{setting.name} is {value}: give a number of at most {high:g}")
+        raise ValueError(f"{setting.name} is {value}: give a number of at most {high:.10g}")
 
 
 def to_size(name: str, value: int | str | None) -> tuple[int, int] | None:

@@ -53,7 +53,7 @@ class HelpedCommand(_Helped, TyperCommand):
 
 def _own_words(error: typer.BadParameter) -> str:
     """What is wrong with a value, and what was expected."""
-    found = getattr(error.__cause__, "errors", list)()  # pydantic's
+    found: list[Any] = getattr(error.__cause__, "errors", list)()  # pydantic's
     first = found[0] if found else {"type": "", "input": ""}
     kind = EXPECTED.get(first["type"].partition("_")[0])
     if kind is None:

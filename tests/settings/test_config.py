@@ -110,7 +110,7 @@ def test_every_option_has_a_help_text_and_a_panel(cls: type[Settings]) -> None:
         (RandVec, {"scale": (50.0,), "match": "norm"}, r"scale is 50\.0"),
         (Selection, {"max_freq": 0.0}, r"max_freq is 0\.0: give a number above 0"),
         (Selection, {"max_freq": 1.5}, r"max_freq is 1\.5: give a number of at most 1"),
-        (Selection, {"top_k": 0}, "top_k is 0: give a number of at least 1"),
+        (Selection, {"top_k": 0}, "top_k is 0: give a number from 1 to 1000000"),
         (Data, {"label_threshold": 1.1}, r"label_threshold is 1\.1: give a number from 0 to 1"),
         (Setup, {"protocol": "both"}, "protocol is 'both': choose one of class, label"),
         (

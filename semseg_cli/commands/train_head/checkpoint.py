@@ -29,7 +29,7 @@ def save_checkpoint(folder: RunFolder, sweep: Sweep, settings: Mapping[str, Any]
     folder.write(CHECKPOINT, to_safetensors(tensors, {STATE: _signed(tensors, text)}))
 
 
-def _signed(tensors: Mapping[str, Tensor], text: str) -> str:
+def _signed(tensors: dict[str, Tensor], text: str) -> str:
     """The state behind a checksum of all that is kept."""
     return f"{digest_of(tensors, text)} {text}"
 
