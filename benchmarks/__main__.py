@@ -36,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
         "`python -m benchmarks planted` rules of decision, "
         "`python -m benchmarks cause` how good the causal rules are, "
         "`python -m benchmarks several` what SAEs cost side by side, "
-        "`python -m benchmarks faults` reads damaged files.",
+        "`python -m benchmarks faults` reads damaged files, "
+        "`python -m benchmarks kills` kills commands and fills disks.",
     )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
     made.add_argument("--rows", default="*", help="only rows whose name has this in it, or matches")
@@ -190,6 +191,10 @@ def main(arguments: Sequence[str]) -> None:
         from benchmarks import faults
 
         sys.exit(faults.main(arguments[1:]))
+    if arguments[:1] == ["kills"]:
+        from benchmarks import kills
+
+        sys.exit(kills.main(arguments[1:]))
     if arguments[:1] == ["trust"]:
         from benchmarks.trust.command import trust  # scipy
 

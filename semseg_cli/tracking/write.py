@@ -224,7 +224,7 @@ def _ending(client: Any, run_id: str, folder: RunFolder) -> Iterator[None]:
     ended = milliseconds(meta["ended"] or meta["created"])
     try:
         yield
-    except Exception:
+    except BaseException:  # a signal too
         with suppress(Exception):  # the first failure says more
             client.set_terminated(run_id, meta["status"], ended)
         raise
