@@ -138,16 +138,17 @@ def disturbed(trial: Trial, started: Started, moment: float, number: int) -> End
 
 
 def stopped_early(trial: Trial, words: list[str], hand: Hand) -> list[str]:
-    """Begins a run and kills it as soon as it has kept some counts; the words to go on with it."""
+    """Begins a run and stops it as soon as it has kept some counts; the words to go on with it."""
     started = hand.start(words, trial.place)
     end = time.monotonic() + 10 * LONGEST
     while started.wait(0.02) is None and time.monotonic() < end:
         if any(path.stat().st_size > 1000 for path in journals(trial.place)):
-            tell(started, signal.SIGKILL)
+            tell(started, signal.SIGTERM)
             started.wait(LONGEST)
             break
     (folder,) = trial.runs
-    return ["auto-feat", "--resume", str(folder.path)] if journals(trial.place) else words
+    is_stopped = folder.meta["status"] == "KILLED"
+    return ["auto-feat", "--resume", str(folder.path)] if is_stopped else words
 
 
 def journals(place: Path) -> list[Path]:

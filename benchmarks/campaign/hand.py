@@ -26,6 +26,7 @@ LOADED = (
     "semseg_cli.commands.intervene", "semseg_cli.commands.lookup", "semseg_cli.commands.stats",
     "semseg_cli.commands.suite.command", "semseg_cli.commands.compare.command",
 )  # fmt: skip
+QUIET = {"MLFLOW_LOGGING_LEVEL": "CRITICAL"}  # as the program sets it before mlflow loads
 OUT, ERR = "out.txt", "err.txt"
 MOST_SECONDS = 600.0  # of a command that nothing disturbs, on a busy machine
 
@@ -55,7 +56,7 @@ class Hand:
         self.environment = dict(environment)
         self._rest = b""
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.campaign.hand"], env=self.environment,
+            [sys.executable, "-m", "benchmarks.campaign.hand"], env=_finding(environment) | QUIET,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         self._line(MOST_SECONDS)  # it is ready
@@ -63,8 +64,10 @@ class Hand:
     def close(self) -> None:
         """Starts nothing more."""
         assert self._server.stdin is not None
+        assert self._server.stdout is not None
         self._server.stdin.close()
         self._server.wait()
+        self._server.stdout.close()
 
     def start(
         self, words: Sequence[str], folder: Path, *, cold: bool = False, most: int = 0
@@ -119,11 +122,9 @@ class _Warm:
 class _Cold:
     def __init__(self, job: Mapping[str, object], environment: Mapping[str, str]) -> None:
         code = f"from benchmarks.campaign.hand import become; become({job!r})"
-        path = os.pathsep.join([str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")])
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code], env={**environment, "PYTHONPATH": path},
-            start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-c", code], env=_finding(environment), start_new_session=True
+        )
         self.pid = self._process.pid
 
     def wait(self, seconds: float) -> int | None:
@@ -131,6 +132,12 @@ class _Cold:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
+
+
+def _finding(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment, in which Python finds this module from any folder."""
+    own = str(Path(__file__).parents[2])
+    return {**environment, "PYTHONPATH": os.pathsep.join([own, environment.get("PYTHONPATH", "")])}
 
 
 def tell(started: Started, number: int) -> None:
@@ -153,6 +160,9 @@ def become(job: Mapping[str, object]) -> None:
         opened = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         os.dup2(opened, number)
         os.close(opened)
+    for number in (signal.SIGHUP, signal.SIGTERM):  # under nohup it would rightly be ignored
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     if most := int(str(job["most"])):

@@ -2,11 +2,10 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.campaign.hand import Hand
 from semseg_cli.tracking import sqlite_making
 
 IMAGES, TRAINING = 8, 12
@@ -15,9 +14,10 @@ OF_OTHERS = ("MLFLOW_", "SEMSEG_", "WORLD_SIZE", "RANK")
 
 @dataclass(frozen=True)
 class World:
-    """A folder with all of it."""
+    """A folder with all of it; `given` are the options that name models and data."""
 
     folder: Path
+    given: tuple[str, ...] = ()
 
     @property
     def spare(self) -> Path:
@@ -39,8 +39,7 @@ class World:
 
     def words(self, command: str, *more: str) -> list[str]:
         """A command on the demo's models and the few images."""
-        given = {"--config": self.folder / "demo/demo.toml", "--imgs-root": self.folder / "data"}
-        return [command, *(str(part) for pair in given.items() for part in pair), *more]
+        return [command, *self.given, *more]
 
     def place(self, name: str) -> Path:
         """A new folder to work in, with a copy of the spare run."""
@@ -49,30 +48,40 @@ class World:
         shutil.copytree(self.spare, made / "spare")
         return made
 
-    def give_store(self, place: Path) -> None:
-        """Puts an empty store where commands look for it."""
-        shutil.copy(self.store, place / "mlflow.db")
+    def give_store(self, place: Path, name: str = "mlflow.db") -> None:
+        """Puts an empty store into a place, by default where commands look for it."""
+        shutil.copy(self.store, place / name)
 
 
 def make_world(folder: Path) -> World:
-    """Exports the demo world, and runs a command on it once."""
-    world = World(folder)
-    _type(world, "demo", "export", "demo")
+    """Exports the demo world, takes few of its images, and furnishes it."""
+    data = folder / "data"
+    given = ("--config", str(folder / "demo/demo.toml"), "--imgs-root", str(data))
+    world = World(folder, given)
+    hand = Hand(world.environment)
+    _do(hand, ["demo", "export", "demo"], folder)
     for part in ("images", "annotations"):
         for split, most in (("validation", IMAGES), ("training", TRAINING)):
-            to = folder / "data" / part / split
+            to = data / part / split
             to.mkdir(parents=True)
             for path in sorted((folder / "demo/ade20k" / part / split).iterdir())[:most]:
                 shutil.copy(path, to)
-    shutil.copy(folder / "demo/ade20k/objectInfo150.txt", folder / "data")
-    _type(world, *world.words("rand-vec", "--no-track", "--no-plots", "--dump-to", "made"))
-    next((folder / "made").iterdir()).rename(world.spare)
-    sqlite_making.prepare(world.store)
+    shutil.copy(folder / "demo/ade20k/objectInfo150.txt", data)
+    furnish(world, hand)
+    hand.close()
     return world
 
 
-def _type(world: World, *words: str) -> None:
-    command = [sys.executable, "-m", "semseg_cli", *words]
-    subprocess.run(
-        command, cwd=world.folder, env=world.environment, check=True, capture_output=True
-    )
+def furnish(world: World, hand: Hand) -> None:
+    """Makes the spare run, and the empty store where there is none."""
+    words = world.words("rand-vec", "--no-track", "--no-plots", "--dump-to", "made")
+    _do(hand, words, world.folder)
+    next((world.folder / "made").iterdir()).rename(world.spare)
+    if not world.store.exists():
+        sqlite_making.prepare(world.store)
+
+
+def _do(hand: Hand, words: list[str], folder: Path) -> None:
+    done = hand.run(words, folder)
+    if done.code:
+        raise RuntimeError(f"{words[0]} fails undisturbed: {done.err}")
