@@ -25,7 +25,7 @@ class Shown:
     def __repr__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=WIDTH, color_system=None)
+        console = Console(width=WIDTH, color_system=None, force_jupyter=False)
         return "\n".join(render(table, console=console) for table in self.tables()).rstrip()
 
 

@@ -42,7 +42,8 @@ def check_value(setting: Field[Any], value: Any) -> None:
     """Refuses a value that its field does not allow, with a ValueError."""
     if value is None or isinstance(value, Settings):
         return
-    choices = get_args(setting.type) if get_origin(setting.type) is Literal else ()
+    kinds = (setting.type, *get_args(setting.type))  # a choice may be left open: Literal | None
+    choices = [one for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
     if choices and value not in choices:
         raise ValueError(f"{setting.name} is {value!r}: choose one of {', '.join(choices)}")
     for one in value if isinstance(value, tuple) else (value,):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.runs.rows import Row
-from semseg_cli.show.tables import Column, Table, cell, interval
+from semseg_cli.show.tables import Column, Table, cell, interval, mark_of
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -78,7 +78,7 @@ def table(shown: Table, more: Sequence[str] = ()) -> str:
 def _cell(row: Row, column: Column) -> str:
     kind = ' class="text"' if column.kind == "text" else ""
     below = text(interval(row, column))
-    shown = text(cell(row.get(column.key), column.kind))
+    shown = text(cell(row.get(column.key), column.kind) + mark_of(row, column))
     return f"<td{kind}>{shown}{f' <small>{below}</small>' if below else ''}</td>"
 
 

@@ -10,6 +10,7 @@ from semseg_cli import Result
 from semseg_cli.commands.compare.command import compare
 from semseg_cli.errors import UsageError
 from semseg_cli.settings.compare import Compare
+from semseg_cli.show.tables import Column, Table
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,14 @@ def test_a_comparison_is_that_of_the_command(result: Result) -> None:
     assert "<table>" in by_class._repr_html_()
     with pytest.raises(UsageError, match="no option 'basline'"):
         result.compare(basline="mean-diff")
+
+
+def test_marks_stand_beside_their_numbers() -> None:
+    column = Column("gain", "gain", "difference")
+    row = {"gain": 0.5, "gain_lo": 0.25, "gain_hi": 0.75, "gain_mark": "*"}
+    made = semseg_cli.Comparison(Table("Runs", (column,), (row,), ("*: p <= .05",)))
+    assert "<td>+0.500* <small>[.25,.75]</small></td>" in made._repr_html_()
+    assert made.to_frame().to_dict("records") == [row]
 
 
 def test_one_run_alone_is_not_compared(tiny_world: World) -> None:

@@ -74,9 +74,10 @@ def test_a_module_of_ones_own_flips_planted_classes_and_nothing_else(known_world
     assert latents == {**PLANTED, **{c: v for c, v in latents.items() if c not in PLANTED}}
 
 
-def test_a_module_counts_as_its_file_does(tiny_world: World) -> None:
+@pytest.mark.parametrize("select", ["f1", "cause"])
+def test_a_module_counts_as_its_file_does(select: str, tiny_world: World) -> None:
     """The file's input scaling is said; all counts and edits are those of the file."""
-    given = {**named(tiny_world), "act_mean": 0.0, "act_norm": 1.0}
+    given = {**named(tiny_world), "act_mean": 0.0, "act_norm": 1.0, "select": select}
     of_file = semseg_cli.run(["auto-feat", "ablate"], **given)
     of_module = semseg_cli.run(["auto-feat", "ablate"], **{**given, "sae": OwnSae(tiny_world)})
     for one, other in zip(of_file, of_module, strict=True):

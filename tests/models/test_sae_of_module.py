@@ -75,6 +75,28 @@ def test_the_module_of_the_user_stays_as_it_is() -> None:
     assert all(parameter.requires_grad for parameter in module.parameters())
 
 
+def test_weights_are_moved_with_the_autoencoder() -> None:
+    module = Plain()
+    sae = sae_of(module, D).double()
+    x_nd = torch.randn(3, D).double()
+    assert torch.equal(sae.encode(x_nd), module.double().encode(x_nd))
+
+
+def test_a_tensor_that_stays_behind_is_told_from_other_failures() -> None:
+    sae = sae_of(Plain(), D)
+    nonlinearity: Any = sae.nonlinearity
+
+    def fail(_x: Tensor) -> Tensor:
+        raise RuntimeError("Expected all tensors to be on the same device, but found two")
+
+    nonlinearity.module.encode = fail
+    with pytest.raises(SemsegError, match="keep its tensors as parameters, buffers or modules"):
+        sae.encode(torch.zeros(1, D))
+    nonlinearity.module.encode = lambda x: x @ x
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        sae.encode(torch.zeros(2, D))
+
+
 def test_our_own_autoencoders_come_as_copies() -> None:
     own = make_sae()
     found = sae_of(own, own.d_model)

@@ -34,8 +34,21 @@ class OwnEncoder(Pursuit):
         return f"OwnEncoder({self.told})"
 
     def encode(self, z_nd: Tensor, W_dec: Tensor) -> Tensor:
-        """Latents [n, s] of the input."""
-        return self.module.encode(z_nd)
+        """Latents [n, s] of the input.
+
+        Raises:
+            SemsegError: some tensor of the module stayed behind when it was moved to a GPU.
+        """
+        try:
+            return self.module.encode(z_nd)
+        except RuntimeError as error:
+            if "device" not in str(error) or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise SemsegError(
+                f"The SAE {type(self.module).__name__} does not encode on {z_nd.device} "
+                f"({str(error).splitlines()[0]}): keep its tensors as parameters, buffers or "
+                "modules, so that they are moved with it."
+            ) from error
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
         """The same, with the module's weights moved in place: it is a copy that nobody else has."""
@@ -43,7 +56,7 @@ class OwnEncoder(Pursuit):
         return self
 
 
-@torch.inference_mode()
+@torch.no_grad()  # no inference mode: its tensors could not be moved later
 def sae_of(given: nn.Module, d_model: int) -> SparseAutoencoder:
     """A copy of a module of the user's as an autoencoder, in float32 on the CPU.
 
