@@ -190,6 +190,17 @@ Method = (
 )
 METHODS: tuple[type[Method], ...] = get_args(Method)
 
+DRAWN = {method.command for method in METHODS if method().is_drawn_by_class}
+
+
+def is_drawn(command: str, control: str) -> bool:
+    """Whether a run of this command, on this null SAE, drew something at random for each class.
+
+    A random vector is drawn for every image, so that its luck is among that of the images.
+    """
+    return command in DRAWN or control == "shuffled"
+
+
 # What methods were called in the files and tags of earlier runs.
 FORMER = {
     "random-vector": RandVec.command,

@@ -15,14 +15,13 @@ from semseg_cli.runs.groups import group_names
 from semseg_cli.runs.inference import Side, sum_groups
 from semseg_cli.runs.outcomes import are_as_long
 from semseg_cli.runs.per_image import PerImage, on_same_images
+from semseg_cli.settings import methods
 from semseg_cli.settings.controls import RandFeat
-from semseg_cli.settings.methods import METHODS
 from semseg_cli.show.tables import cell
 from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 
 # What must be the same for two runs to measure the same thing: tag, and how we call it.
 SAME = {"digest.evaluation": "images", "digest.vit": "ViT", "digest.head": "head"}
-DRAWN = {method.command for method in METHODS if method().is_drawn_by_class}
 
 
 def unlike(one: TrackedRun, other: TrackedRun) -> list[str]:
@@ -47,11 +46,8 @@ def lengths_apart(one: TrackedRun, other: TrackedRun) -> str:
 
 
 def is_drawn(run: TrackedRun) -> bool:
-    """Whether the run drew something at random for each class.
-
-    A random vector is drawn for every image, so that its luck is among that of the images.
-    """
-    return run.tag("method") in DRAWN or setting_of(run, "control") == "shuffled"
+    """Whether the run drew something at random for each class."""
+    return methods.is_drawn(run.tag("method") or "", str(setting_of(run, "control")))
 
 
 def can_draw(run: TrackedRun) -> bool:

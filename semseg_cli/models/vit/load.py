@@ -1,12 +1,13 @@
 """A vision transformer from an alias, a Hugging Face id or a local folder."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from semseg_cli.data.preprocessing import Size, fitted
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import SemsegError, library_error
 from semseg_cli.models.vit import open_clip, timm_models
 from semseg_cli.models.vit.backbone import Backbone
 from semseg_cli.models.vit.config_file import CONFIG, check_config, check_folder
@@ -54,7 +55,9 @@ def load_vit(
     except SemsegError:
         raise
     except Exception as error:  # transformers, safetensors and the hub client each have their own
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if (failure := library_error(error)) is not None:
+            raise failure from error
+        first = _reason(error)
         aliases = f"an alias ({', '.join(FAMILIES[family].aliases)}), "
         raise SemsegError(
             f"The ViT {ckpt} cannot be loaded ({first}): give "
@@ -63,6 +66,13 @@ def load_vit(
         ) from error
     preprocessing = fitted(preprocessing, image_size, patch_size_px)
     return Backbone(model.to(device), family, preprocessing, unused)
+
+
+def _reason(error: Exception) -> str:
+    """Why a model cannot be loaded, without advice for programmers that is not ours."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "its weights are cut, damaged, or hold more than tensors, which is not run"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _find(ckpt: str, family: str) -> str:
