@@ -70,7 +70,7 @@ def test_a_run_is_tracked_and_found_by_everybody(
     assert tracking.read_artifact(run, "report.json") == (folder.path / "report.json").read_bytes()
     if is_direct:
         assert run.artifacts.startswith((root / "team").as_uri())
-    compared = terminal.type("compare", *at, "--output-format", "json")
+    compared = terminal.type("compare", *at, "--format", "json")
     assert compared.code == 0, compared.err
     assert folder.meta["run_name"] in compared.out
     for said in (done, compared):
@@ -132,13 +132,18 @@ def test_four_writers_at_once_lose_nothing(
     writers = [_writer(tmp_path, folders) for folders in each]
     for one in writers:
         _tell(one, " ".join(uris))
-    for _ in uris:
-        assert [one.stdout.readline() for one in writers] == ["ready\n"] * 4  # type: ignore[union-attr]
+    try:
+        for _ in uris:
+            said = [one.stdout.readline() for one in writers]  # type: ignore[union-attr]
+            assert said == ["ready\n"] * 4, [one.communicate() for one in writers]
+            for one in writers:
+                _tell(one, "go")
+        ends = [(one.communicate(), one.returncode) for one in writers]
+        assert ends == [(("", ""), 0)] * 4
+    finally:
         for one in writers:
-            _tell(one, "go")
-    for one in writers:
-        said = one.communicate()
-        assert (one.returncode, said) == (0, ("", ""))
+            one.kill()
+            one.communicate()
     for at, uri in enumerate(uris):
         found = tracking.find_runs(tracking.resolve_uri(uri), ["new"])
         assert {run.run_id for run in found} == {f[at].meta["mlflow_run_id"] for f in each}
