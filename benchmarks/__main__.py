@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         "`python -m benchmarks planted` rules of decision, "
         "`python -m benchmarks cause` how good the causal rules are, "
         "`python -m benchmarks several` what SAEs cost side by side, "
+        "`python -m benchmarks heads` the choice of a head, "
         "`python -m benchmarks faults` reads damaged files.",
     )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
@@ -202,6 +203,10 @@ def main(arguments: Sequence[str]) -> None:
         from benchmarks.several import several
 
         sys.exit(not several(arguments[1:]))
+    if arguments[:1] == ["heads"]:
+        from benchmarks.heads import heads
+
+        sys.exit(not heads(arguments[1:]))
     if arguments[:1] == ["cause"]:
         from benchmarks.cause import cause
 
