@@ -23,7 +23,7 @@ from semseg_cli.progress import Progress, silent
 from semseg_cli.typed import typed
 
 log = logging.getLogger("semseg_cli")
-N_FINALISTS = 3  # epochs of each head that are scored by pixels (benchmarks/NOTES.md)
+N_FINALISTS = 2  # epochs of each head that are scored by pixels (benchmarks/NOTES.md)
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of one parameter
 
 
