@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
         "`python -m benchmarks cause-planted` the same where the truth is known, "
         "`python -m benchmarks several` what SAEs cost side by side, "
         "`python -m benchmarks heads` the choice of a head, "
+        "`python -m benchmarks many` comparing many runs, "
         "`python -m benchmarks faults` reads damaged files.",
     )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
@@ -204,6 +205,10 @@ def main(arguments: Sequence[str]) -> None:
         from benchmarks.several import several
 
         sys.exit(not several(arguments[1:]))
+    if arguments[:1] == ["many"]:
+        from benchmarks.many_runs import many
+
+        sys.exit(not many(arguments[1:]))
     if arguments[:1] == ["heads"]:
         from benchmarks.heads import heads
 

@@ -89,9 +89,7 @@ def title(runs: Sequence[TrackedRun], n_rows: int) -> str:
 def row_names(runs: Sequence[TrackedRun]) -> list[str]:
     """The names of the runs, told apart by their ids where two are alike."""
     times = Counter(run.name for run in runs)
-    return [
-        f"{run.name} ({run.short_id})" if times[run.name] > 1 else run.name for run in runs
-    ]
+    return [f"{run.name} ({run.short_id})" if times[run.name] > 1 else run.name for run in runs]
 
 
 def differing(runs: Sequence[TrackedRun]) -> list[str]:
