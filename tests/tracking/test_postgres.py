@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
@@ -102,10 +104,10 @@ def test_where_artifacts_go_is_said_before_the_run(
 ) -> None:
     at = ("--tracking-uri", database.new_store())
     done = terminal.type("auto-feat", *options(tiny_world, vit_ckpt="none"), *at)
-    assert done.code == 2
+    assert done.code == 1
     said = f"go to {terminal.folder / 'mlruns'} on this machine"
     assert said in done.err
-    assert done.err.index(said) < done.err.index("none")
+    assert done.err.index(said) < done.err.index("The ViT none")
 
 
 WRITER = """
@@ -129,42 +131,50 @@ def test_four_writers_at_once_lose_nothing(
     """The database is empty: the four find neither tables nor the experiment."""
     uris = [database.new_store(whole=False), served]
     each = [[make_folder(tmp_path / str(n), experiment="new") for _ in uris] for n in range(4)]
-    writers = [_writer(tmp_path, folders) for folders in each]
-    for one in writers:
-        _tell(one, " ".join(uris))
-    try:
-        for _ in uris:
-            said = [one.stdout.readline() for one in writers]  # type: ignore[union-attr]
-            assert said == ["ready\n"] * 4, [one.communicate() for one in writers]
-            for one in writers:
-                _tell(one, "go")
-        ends = [(one.communicate(), one.returncode) for one in writers]
-        assert ends == [(("", ""), 0)] * 4
-    finally:
+    with ExitStack() as ending:
+        writers = [ending.enter_context(_writer(tmp_path, folders)) for folders in each]
         for one in writers:
-            one.kill()
-            one.communicate()
+            one.say(" ".join(uris))
+        for _ in uris:
+            assert [one.heard() for one in writers] == ["ready\n"] * 4
+            for one in writers:
+                one.say("go")
+        for one in writers:
+            assert one.process.communicate() == ("", "")
     for at, uri in enumerate(uris):
         found = tracking.find_runs(tracking.resolve_uri(uri), ["new"])
         assert {run.run_id for run in found} == {f[at].meta["mlflow_run_id"] for f in each}
         assert {run.status for run in found} == {"FINISHED"}
-        assert {run.metrics["selectivity"] for run in found} == {
-            each[0][0].report().selectivity
-        }
+        assert {run.metrics["selectivity"] for run in found} == {each[0][0].report().selectivity}
 
 
-def _writer(folder: Path, folders: list[RunFolder]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+@dataclass(frozen=True)
+class Writer:
+    """A process that sends folders to stores, each when it is told to."""
+
+    process: "subprocess.Popen[str]"
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def heard(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline() or self.process.communicate()[1]
+
+
+@contextmanager
+def _writer(folder: Path, folders: Sequence[RunFolder]) -> Iterator[Writer]:
+    with subprocess.Popen(
         [sys.executable, "-c", WRITER, *(str(one.path) for one in folders)], cwd=folder,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-
-
-def _tell(writer: "subprocess.Popen[str]", line: str) -> None:
-    assert writer.stdin is not None
-    writer.stdin.write(f"{line}\n")
-    writer.stdin.flush()
+    ) as process:  # fmt: skip
+        try:
+            yield Writer(process)
+        finally:
+            process.kill()
 
 
 def test_a_database_that_stops_in_the_middle_loses_nothing(
