@@ -18,6 +18,7 @@ from semseg_cli.experiment.result_files import (
 )
 from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.samples import image_groups, refuse_overlap, warn_of_seen, with_draws
+from semseg_cli.experiment.top_images import add_latents
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import from_lead, is_lead
 from semseg_cli.runs.choice import choice_notes
@@ -78,6 +79,7 @@ def _draw(outcomes: Sequence[Outcome], folders: Sequence[RunFolder], output: Sho
     if output.examples:
         for folder, outcome in zip(folders, outcomes, strict=True):
             add_examples(folder, outcome.session, outcome, output.examples)
+    add_latents(folders, outcomes)
     add_all_pictures(folders)
 
 

@@ -20,6 +20,7 @@ from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.latent_groups import latent_groups
 from semseg_cli.experiment.result_files import write_stats
 from semseg_cli.experiment.session import Session
+from semseg_cli.experiment.top_images import add_top_images
 from semseg_cli.progress import Progress
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import is_lead
@@ -72,6 +73,8 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
                 if scale in groups:
                     folder.write(GROUPS_FILE, csv_text(groups[scale]).encode())
             if not output.no_plots:
+                for folder, scale in zip(folders, scales, strict=True):
+                    add_top_images([folder], session, _latents(chosen[scale]))
                 add_all_pictures(folders)
     names = session.lookup_dataset.class_names
     asked = [names[i - 1] for i in session.classes_of(session.lookup_dataset)]
@@ -91,6 +94,11 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
     if groups:
         use += [f"Groups:  semseg-cli auto-feat --lookup {f.path / GROUPS_FILE}" for f in folders]
     print_where(folders, store, output, use)
+
+
+def _latents(rows: Sequence[LookupRow]) -> dict[int, int]:
+    """Class id -> its best chosen latent."""
+    return {row.class_id: row.latent for row in reversed(rows) if row.chosen}
 
 
 def _over(session: Session) -> str:

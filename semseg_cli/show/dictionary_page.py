@@ -62,7 +62,7 @@ class SideBySide:
 
 
 def draw_ranking(ranking: Ranking, folder: RunFolder) -> None:
-    """plots/*.png of autoencoders side by side."""
+    """plots/*.png and *.svg of autoencoders side by side."""
     from semseg_cli.show.dictionary_chart import score_figures
 
     score_figures(ranking.rows, folder.path / "plots")
@@ -71,7 +71,7 @@ def draw_ranking(ranking: Ranking, folder: RunFolder) -> None:
 def ranking_page(found: SideBySide, folder: RunFolder) -> str:
     """The page, with the pictures that the folder has."""
     said = verdict(found.ranking)
-    plots = [(folder.path / "plots" / f"{name}.png", text) for name, text in CAPTIONS.items()]
+    plots = [(folder.path / "plots" / f"{name}.svg", text) for name, text in CAPTIONS.items()]
     body = [
         parts.header(QUESTION, ", ".join(f"{k}: {v}" for k, v in _subjects(found).items())),
         f"<section><h2>{parts.text(said)}</h2></section>",
