@@ -34,7 +34,7 @@ class Stopwatch:
         self.world = world
         self.marks: list[tuple[float, int]] = []
 
-    def __call__(self, description: str, total: int) -> Advance:
+    def __call__(self, description: str, total: int, unit: str = "images") -> Advance:
         """Starts; what was noted before is forgotten."""
         self.marks = []
         return self._mark
@@ -118,8 +118,8 @@ class _Joined:
         self._progress = progress
         self._advance: Advance | None = None
 
-    def __call__(self, description: str, total: int) -> Advance:
-        self._advance = self._advance or self._progress(description, total)
+    def __call__(self, description: str, total: int, unit: str = "images") -> Advance:
+        self._advance = self._advance or self._progress(description, total, unit)
         return self._advance
 
 

@@ -9,12 +9,15 @@ import typer.main
 
 from semseg_cli.cli import app
 from semseg_cli.settings.entries import Entry, item_type
+from semseg_cli.settings.examples import example_lines
 from semseg_cli.settings.toml_files import KNOWN
 
 HEAD = """\
 # Every command and option
 
-Made by `python docs/make_cli.py`. `semseg-cli COMMAND --help` says the same.
+Made by `python docs/make_cli.py`. `semseg-cli COMMAND --help` shows examples and the common
+options, `--help-all` all of them. `semseg-cli --install-completion` makes the shell complete them,
+and presets, classes and runs.
 
 Every option is also a key of `--config` files (dashes as underscores) and a variable `SEMSEG_NAME`
 (several values separated by commas). Options that may be given several times say so.
@@ -32,6 +35,7 @@ def page() -> str:
     lines = [HEAD, *index(commands)]
     for name, command in commands.items():
         lines += [f"## {name}", "", (command.help or ""), ""]
+        lines += ["```", *example_lines(name), "```", ""]
         for panel, rows in panels[name].items():
             lines += place(panel, rows, common)
     lines += ["## Shared options", ""]
@@ -57,7 +61,7 @@ def index(commands: dict[str, Any]) -> list[str]:
 def panels_of(command: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
     rows: dict[str, list[str]] = {}
     for param in command.params:
-        if param.name != "help":
+        if param.name not in ("help", "help_all"):
             panel = getattr(param, "rich_help_panel", None) or ARGUMENTS
             rows.setdefault(panel, []).append(row(param))
     yield from ((panel, tuple(found)) for panel, found in rows.items())

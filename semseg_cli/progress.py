@@ -1,17 +1,65 @@
-"""What long loops report: a task is started with its size, then told how much is done."""
+"""What long work reports: loops how far they are, other stages what they do once it takes long."""
 
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 Advance = Callable[[int], None]
+LONG = 1.0  # seconds after which a stage says what it does
+_is_quiet = ContextVar("is_quiet", default=True)  # only the command line speaks
 
 
 class Progress(Protocol):
     """Starts a task of `total` units; the returned function counts finished ones."""
 
-    def __call__(self, description: str, total: int) -> Advance: ...
+    def __call__(self, description: str, total: int, unit: str = "images") -> Advance: ...
 
 
-def silent(description: str, total: int) -> Advance:
+def silent(description: str, total: int, unit: str = "images") -> Advance:
     """Reports nothing."""
     return lambda _n: None
+
+
+class Timer(Protocol):
+    """Calls a function after some seconds, unless it is cancelled before."""
+
+    def start(self) -> None:
+        """Begins to wait."""
+
+    def cancel(self) -> None:
+        """Nothing will be called."""
+
+
+def _timer(seconds: float, say: Callable[[], None]) -> Timer:
+    timer = threading.Timer(seconds, say)
+    timer.daemon = True
+    return timer
+
+
+@contextmanager
+def quietly(is_quiet: bool) -> Iterator[None]:
+    """Runs a block whose stages say nothing, or what they do."""
+    before = _is_quiet.set(is_quiet)
+    try:
+        yield
+    finally:
+        _is_quiet.reset(before)
+
+
+@contextmanager
+def stage(
+    doing: str, make_timer: Callable[[float, Callable[[], None]], Timer] = _timer
+) -> Iterator[None]:
+    """Runs a block without a count; a command line says on stderr what it does if it takes long."""
+    if _is_quiet.get():
+        yield
+        return
+    timer = make_timer(LONG, lambda: print(f"{doing} ...", file=sys.stderr, flush=True))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,5 +1,6 @@
 """The reference API, under the names that users of the reference module know."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from semseg_cli.settings.base import narrow
 from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.entries import build, entries, flatten
 from semseg_cli.settings.inputs import Imgs
-from semseg_cli.settings.methods import AutoFeat, Method
+from semseg_cli.settings.methods import FORMER, AutoFeat, Method
 from semseg_cli.settings.reference import Quantitative
 from semseg_cli.settings.toml_files import layered
 from semseg_cli.typed import typed
@@ -124,7 +125,13 @@ def _evaluate(
     session = Session(setup, pipeline, load_stats(setup, sae))
     session.dataset = dataset
     chosen = _settings(cfg, method)
-    return run(session, [chosen], _reused(cfg))[0].report
+    return _as_reference(run(session, [chosen], _reused(cfg))[0].report)
+
+
+def _as_reference(report: Report) -> Report:
+    """The report with its method called as the reference calls it."""
+    names = {now: former for former, now in FORMER.items()}
+    return replace(report, method=names[report.method])
 
 
 def _settings(cfg: Quantitative, method: type[Method]) -> Method:
@@ -173,4 +180,7 @@ def main(cfg: Quantitative) -> None:
     make_folder(Path(cfg.dump_to))
     methods = [_settings(cfg, method) for method in REFERENCE_METHODS]
     outcomes = run(open_session(cfg), methods, _reused(cfg))
-    save([outcome.report for outcome in outcomes], str(Path(cfg.dump_to) / "results.csv"))
+    save(
+        [_as_reference(outcome.report) for outcome in outcomes],
+        str(Path(cfg.dump_to) / "results.csv"),
+    )

@@ -1,5 +1,6 @@
 """Fixtures that many tests share: two small worlds, made once."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import torch
 from terminal import Terminal, working_in
 from worlds import SHARED, World, make_known_world, make_tiny_world
 
+from semseg_cli import progress
 from semseg_cli.experiment.session import Session
 
 hypothesis.settings.register_profile("loaded machine", deadline=None)
 hypothesis.settings.load_profile("loaded machine")
+progress.LONG = 3600.0  # what commands print must not depend on how loaded the machine is
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup commands would rightly ignore it
 torch.set_num_threads(1)  # the worlds are tiny: more threads only get in each other's way
 
 

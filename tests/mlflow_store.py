@@ -16,6 +16,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from semseg_cli import tracking
 from semseg_cli.runs.folder import RunFolder
+from semseg_cli.tracking import sqlite_making
 
 Snapshot = dict[str, Any]
 
@@ -24,7 +25,7 @@ Snapshot = dict[str, Any]
 def empty_store() -> bytes:
     """A database with MLflow's tables and nothing in them: making one takes seconds."""
     with TemporaryDirectory() as folder:
-        tracking.probe(f"sqlite:///{folder}/template.db")
+        sqlite_making.prepare(Path(folder, "template.db"))
         return Path(folder, "template.db").read_bytes()
 
 

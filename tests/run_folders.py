@@ -25,13 +25,6 @@ seed = 42
 batch_size = 32
 experiment = "semseg"
 """
-METHODS = {
-    "auto-feat": "automatic-feature",
-    "rand-feat": "random-feature",
-    "rand-vec": "random-vector",
-    "mean-diff": "mean-difference",
-    "other-class": "other-class-feature",
-}
 
 
 def make_report(command: str = "auto-feat", scale: float = -2.0, changed: int = 90) -> Report:
@@ -39,7 +32,7 @@ def make_report(command: str = "auto-feat", scale: float = -2.0, changed: int = 
     sand = ClassResults(1, "sand", 100, changed, 300, 12, {2: changed} if changed else {})
     sea = ClassResults(2, "sea [b t d]", 60, 30, 340, 17, {1: 30})
     return Report(
-        METHODS[command], [sand, sea], scale, n_images=4, n_patches=400, edit_norm=12.5,
+        command, [sand, sea], scale, n_images=4, n_patches=400, edit_norm=12.5,
         min_patches=50, shared_edit=command == "rand-vec",
     )  # fmt: skip
 
@@ -131,7 +124,7 @@ def _meta(command: str, scale: float) -> dict[str, Any]:
     return {
         "kind": "intervention",
         "command": command,
-        "method": METHODS[command],
+        "method": command,
         "protocol": "class",
         "scale": scale,
         "run_name": f"{command} x{scale:g}",

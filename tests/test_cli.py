@@ -59,7 +59,7 @@ def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
     expected |= {"draws.csv"} if n_draws > 1 else set()
     assert {path.name for path in folder.iterdir()} == expected
     report = report_of(folder)
-    assert (report.method, report.protocol) == (method.name, protocol)
+    assert (report.method, report.protocol) == (method.command, protocol)
 
     (run,) = stored_runs(terminal, "semseg")
     assert run.info.status == "FINISHED"
@@ -205,13 +205,13 @@ def test_a_table_written_by_hand_is_the_manual_feature(
     assert_done(terminal.type("auto-feat", *options(known_world), "--lookup", "mine.csv"))
     (folder,) = terminal.runs()
     report = report_of(folder)
-    assert report.method == "manual-feature"
+    assert report.method == "manual"
     assert [result.class_name for result in report.class_results] == ["wall", "sky"]
     assert "4+9" in (folder / "class_results.csv").read_text()
     assert json.loads((folder / "run.json").read_text())["run_name"] == "manual x-2"
     assert "select" not in tomllib.loads((folder / "settings.toml").read_text())
     (run,) = stored_runs(terminal, "semseg")
-    assert run.data.tags["semseg.method"] == "manual-feature"
+    assert run.data.tags["semseg.method"] == "manual"
     assert_done(terminal.type("compare"))
 
 

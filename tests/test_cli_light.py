@@ -40,6 +40,7 @@ COMMANDS = (
     "compare",
     "ui",
     "upload",
+    "env",
     "demo",
     "cache",
     "presets",
@@ -147,7 +148,7 @@ def test_every_command_is_listed(capsys: CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_setting_is_an_option(method: type[Method], capsys: CaptureFixture[str]) -> None:
-    assert call(method.command, "--help") == 0
+    assert call(method.command, "--help-all") == 0
     out = capsys.readouterr().out
     for cls in (method, Setup, Shown):
         for entry in entries(cls):
@@ -155,7 +156,7 @@ def test_every_setting_is_an_option(method: type[Method], capsys: CaptureFixture
 
 
 def test_lookup_has_the_options_of_a_choice(capsys: CaptureFixture[str]) -> None:
-    assert call("lookup", "--help") == 0
+    assert call("lookup", "--help-all") == 0
     out = capsys.readouterr().out
     assert all(f"{entry.flag} " in out for entry in entries(Choose))
 
@@ -163,7 +164,7 @@ def test_lookup_has_the_options_of_a_choice(capsys: CaptureFixture[str]) -> None
 def test_train_head_has_the_options_of_a_training_and_none_of_an_autoencoder(
     capsys: CaptureFixture[str],
 ) -> None:
-    assert call("train-head", "--help") == 0
+    assert call("train-head", "--help-all") == 0
     out = capsys.readouterr().out
     assert all(f"{entry.flag} " in out for entry in entries(Training))
     assert not any(name in out for name in ("--sae-ckpt", "--seg-ckpt", "--act-mean", "--class"))
@@ -171,8 +172,8 @@ def test_train_head_has_the_options_of_a_training_and_none_of_an_autoencoder(
 
 def test_many_choices_are_listed_in_the_help_text(capsys: CaptureFixture[str]) -> None:
     """Beside the option they would leave no room for the names of other options."""
-    assert call("auto-feat", "--help") == 0
-    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert call("auto-feat", "--help-all") == 0
+    out = " ".join(capsys.readouterr().out.split())
     assert "--vit-family NAME" in out
     for family in get_args(VitFamily):
         assert family in out.split("--vit-family")[1].split("--vit-ckpt")[0]

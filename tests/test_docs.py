@@ -91,13 +91,14 @@ def test_the_readme_is_read_in_minutes() -> None:
     assert len(README.read_text("utf-8").split()) <= 1000
 
 
-def test_the_page_of_commands_is_what_the_commands_are() -> None:
-    made = importlib.util.spec_from_file_location("make_cli", DOCS / "make_cli.py")
+@pytest.mark.parametrize("page", ["cli", "troubleshooting"])
+def test_pages_that_are_made_of_the_code_are_what_it_says(page: str) -> None:
+    made = importlib.util.spec_from_file_location(f"make_{page}", DOCS / f"make_{page}.py")
     assert made
     assert made.loader
     module = importlib.util.module_from_spec(made)
     made.loader.exec_module(module)
-    assert (DOCS / "cli.md").read_text("utf-8") == module.page()
+    assert (DOCS / f"{page}.md").read_text("utf-8") == module.page()
 
 
 @pytest.mark.slow

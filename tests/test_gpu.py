@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+from held import OwnSae, held
 from worlds import World
 
+import semseg_cli
 from semseg_cli.experiment.run import run
 from semseg_cli.settings.inputs import Protocol
 from semseg_cli.settings.methods import METHODS, AutoFeat
@@ -38,6 +41,15 @@ def test_a_gpu_counts_what_a_cpu_counts(
     on_cpu, on_gpu = counts
     assert torch.equal(on_cpu.per_image, on_gpu.per_image)
     assert torch.equal(on_cpu.matrix, on_gpu.matrix)
+
+
+def test_objects_on_a_gpu_count_what_they_count_on_a_cpu(known_world: World) -> None:
+    parts = {**held(known_world), "sae": OwnSae(known_world)}
+    on_cpu = semseg_cli.run("auto-feat", **parts)
+    on_gpu = semseg_cli.run("auto-feat", **{**parts, "vit": parts["vit"].cuda()})
+    pd.testing.assert_frame_equal(on_gpu.to_frame(), on_cpu.to_frame(), rtol=1e-4)
+    assert parts["vit"].device.type == "cuda"
+    assert next(parts["sae"].parameters()).device.type == "cpu"
 
 
 def test_kept_residuals_of_a_gpu_are_read_from_pinned_memory(

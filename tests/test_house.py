@@ -5,8 +5,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "semseg_cli"
 FLOORS = (
-    {"__main__"},
-    {"cli", "quantitative"},
+    {"__main__", "__init__"},
+    {"cli", "quantitative", "api"},
     {"commands"},
     {"experiment"},
     {"engine", "tracking"},
@@ -14,7 +14,8 @@ FLOORS = (
     {"models", "runs"},
     {"data", "settings"},
     {"ranks", "demo", "files", "readers"},
-    {"errors", "interrupts", "progress", "typed", "__init__"},
+    {"streams"},
+    {"errors", "interrupts", "progress", "typed"},
 )
 
 

@@ -53,6 +53,11 @@ WRONG_OPTIONS = {
     ),
     "unknown preset": ({"preset": "demon"}, "There is no preset 'demon': choose one of "),
     "missing input": ({"sae_ckpt": ""}, "Missing --sae-ckpt: name them all, or take --preset demo"),
+    "missing input beside a bad path": (
+        {"sae_ckpt": "", "seg_ckpt": "/none/head.pt"},
+        "There is no --seg-ckpt /none/head.pt. Missing --sae-ckpt: name them all",
+    ),
+    "unknown choice": ({"protocol": "foo"}, "'foo' is not one of"),
     "too many workers": ({"workers": "100000"}, "--workers is 100000: give a number from 0 to 256"),
     "batch beyond all memory": ({"batch_size": str(10**12)}, "--batch-size is 1000000000000: give"),
     "memory beyond all": ({"memory_budget": "1e300"}, "--memory-budget is 1e+300: give a number"),
@@ -250,7 +255,7 @@ def test_a_bad_file_exits_1_with_one_sentence(
     damage: Damage, sentence: str, world: World, terminal: Terminal
 ) -> None:
     damage(world)
-    done = terminal.type("auto-feat", *options(world))
+    done = terminal.type("auto-feat", *options(world), "--quiet")
     assert (done.code, done.out) == (1, "")
     assert sentence in done.err
     assert len(done.err.strip().splitlines()) == 1

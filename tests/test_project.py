@@ -76,7 +76,7 @@ def test_mlflow_run_fills_the_run_that_it_made(tiny_world: World, terminal: Term
     (run,) = stores.client(uri).search_runs(["0"])
     assert run.info.status == "FINISHED"
     assert run.data.metrics["scale"] == -3
-    assert run.data.tags["semseg.method"] == "automatic-feature"
+    assert run.data.tags["semseg.method"] == "auto-feat"
     assert run.data.tags["mlflow.project.entryPoint"] == "auto-feat"
     assert "semseg.param_conflicts" not in run.data.tags
     assert run.data.params["select"] == "causal"

@@ -11,6 +11,7 @@ from benchmarks.trust.coverage import Cell, cell_of
 from benchmarks.trust.draws import ControlErrors
 from benchmarks.trust.images_needed import PAIRS, relative_widths, widths
 from benchmarks.trust.pairs import Errors, inverted
+from benchmarks.trust.sampled import Saved, patches_of, run_counts, true_other, weighted
 from semseg_cli.runs.inference import Interval, flip_tests
 
 GOOD = Cell("rate", 200, 0.3, 0.96, 0.1, 900, 0.05, "rate 0.5", 0.08)
@@ -55,6 +56,30 @@ def test_broken_promises_of_tests_are_seen() -> None:
     for worse_one in (replace(one, by_p=0.09), replace(more, by_interval=0.1)):
         rows = [worse_one, more] if worse_one.n_draws == 1 else [one, worse_one]
         assert not all(check.is_kept for check in accepted.of_controls(rows))
+
+
+def test_broken_promises_of_samples_are_seen() -> None:
+    cell = replace(GOOD, what="sampled: selectivity")
+    saved = Saved("steady", 0.16, 1.1, 1.02, 0.3)
+    assert all(check.is_kept for check in accepted.of_samples([cell], [saved], 0.05))
+    for worse in ({"run_share": 0.2}, {"width_ratio": 1.2}, {"other_by_target": 1.1}):
+        found = accepted.of_samples([cell], [replace(saved, **worse)], 0.05)  # type: ignore[arg-type]
+        assert sum(not check.is_kept for check in found) == 1
+    assert not accepted.of_samples([replace(cell, coverage=0.9)], [saved], 0.05)[0].is_kept
+    assert not accepted.of_samples([cell], [saved], 0.1)[-1].is_kept
+
+
+def test_a_simulated_sample_has_all_images_with_the_class_and_the_true_total() -> None:
+    draw = default_rng(3)
+    orig_bc = patches_of(draw, 500, np.array([0.05, 0.3]))
+    counts = run_counts(draw, orig_bc, np.array([0.3, 0.6]), 5.0, 0.5)
+    found = weighted(counts, 1)
+    assert (found[..., :2] == counts[..., :2]).all()
+    assert found[..., 2].sum(axis=0) == pytest.approx(counts[..., 2].sum(axis=0))
+    truth_c = true_other(np.array([0.05, 0.3]), np.array([0.3, 0.6]), 5.0)
+    many = run_counts(draw, patches_of(draw, 20000, np.array([0.05, 0.3])), np.array([0.3, 0.6]),
+                      5.0, 0.5)  # fmt: skip
+    assert many[..., 3].sum(axis=0) / many[..., 2].sum(axis=0) == pytest.approx(truth_c, rel=0.1)
 
 
 def test_the_flip_test_rejects_exactly_what_its_inversion_leaves_out() -> None:

@@ -189,6 +189,7 @@ def make_tiny_world(folder: Path, nonlinearity: Threshold | TopK | None = None) 
 COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], dtype=np.uint8)
 AMPLITUDES = torch.tensor([3.0, 4.0, 5.0, 6.0])
 PLANTED = {1: 4, 2: 9, 3: 2, 4: 7}  # class id -> its latent
+TWIN, MUTE = 13, PLANTED[3]  # of `split_sae`
 KNOWN_D, KNOWN_S = 16, 15
 
 
@@ -261,6 +262,17 @@ def known_head() -> SegmentationHead:
         weight[class_id] = directions()[latent]
     head.load_state_dict({"weight": weight, "bias": bias})
     return head
+
+
+def split_sae() -> SparseAutoencoder:
+    """Class 1 is shared by two latents, each half; class 3's latent writes nothing."""
+    sae = known_sae()
+    w_enc, w_dec = sae.W_enc.clone(), sae.W_dec.clone()
+    w_enc[:, PLANTED[1]] *= 0.5
+    w_enc[:, TWIN] = w_enc[:, PLANTED[1]]
+    w_dec[TWIN] = w_dec[PLANTED[1]]
+    w_dec[MUTE] = 0
+    return SparseAutoencoder(w_enc, sae.b_enc, w_dec, sae.b_dec, Threshold(0.01))
 
 
 def make_known_world(folder: Path, sae: SparseAutoencoder | None = None) -> World:

@@ -12,6 +12,7 @@ from benchmarks.trust import worlds
 from benchmarks.trust.coverage import Cell
 from benchmarks.trust.draws import ControlErrors
 from benchmarks.trust.pairs import Errors
+from benchmarks.trust.sampled import Saved
 from semseg_cli.runs.inference import (
     Difference,
     class_intervals,
@@ -90,8 +91,8 @@ def of_controls(errors: Sequence[ControlErrors]) -> list[Check]:
     """What is printed against a control."""
     one_draw = [one for one in errors if one.n_draws == 1 and one.test == "swap"]
     swaps = [one.by_p for one in one_draw if one.setting == "method is a draw"]
-    two_way = [one.by_interval or 0.0 for one in one_draw if one.setting == "method is a draw"]
-    others = [max(one.by_p, one.by_interval or 0.0) for one in errors if one.n_draws > 1]
+    two_way = [one.by_interval for one in one_draw if one.setting == "method is a draw"]
+    others = [max(one.by_p, one.by_interval) for one in errors if one.n_draws > 1]
     return [
         Check(
             "swap, a draw against a draw: .02 to .08 per cell",
@@ -106,6 +107,20 @@ def of_controls(errors: Sequence[ControlErrors]) -> list[Check]:
         _at_most("two-way t, a draw against a draw: at most .07", max(two_way), 0.07),
         _at_most("several draws: p and interval at most .08", max(others), 0.08),
     ]
+
+
+def of_samples(cells: Sequence[Cell], saved: Sequence[Saved], n_alarms: float) -> list[Check]:
+    """Other change from a sample: as sure as it says, and what it saves."""
+    return [
+        _least("a sample of other images: at least .92", cells, 0.92),
+        _at_most("its share of all images and classes: at most a sixth",
+                 float(np.mean([one.run_share for one in saved])), 1 / 6),
+        _at_most("its intervals of selectivity, by those of all images: at most 1.15",
+                 max(one.width_ratio for one in saved), 1.15),
+        _at_most("its other change's width by target change's, median: at most 1",
+                 max(one.other_by_target for one in saved), 1.0),
+        _at_most("equal runs with one sample: flip rejects at most .07", n_alarms, 0.07),
+    ]  # fmt: skip
 
 
 def of_demo(pairs: Sequence[tuple[str, Difference, Difference]]) -> list[Check]:

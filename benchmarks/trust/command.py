@@ -26,6 +26,8 @@ N = {
     "difference": 500,
     "flip": 1500,
     "draw": 400,
+    "sampled": 120,
+    "sampled flip": 300,
 }
 T = TypeVar("T")
 
@@ -107,8 +109,15 @@ def simulated(
         *measured("flip test of means", pairs.macro_flip_errors(seed + 7, n["draw"])),
     ]
     controls = measured("controls", draws.control_errors(seed + 8, n["draw"]))
+    from benchmarks.trust import sampled  # loads torch
+
+    made = measured("samples of other images", sampled.sampled_cells(seed + 9, n["sampled"]))
+    of_samples = [cell for found, _ in made for cell in found]
+    n_alarms = sampled.false_alarms(seed + 10, n["sampled flip"])
+    cells += of_samples
     checks = accepted.of_rates(rates) + accepted.of_intervals(cells)
     checks += accepted.of_flips(flips) + accepted.of_controls(controls)
+    checks += accepted.of_samples(of_samples, [saved for _, saved in made], n_alarms)
     return cells, flips, controls, checks
 
 

@@ -21,12 +21,12 @@ class ControlErrors:
     n_draws: int
     n_images: int
     by_p: float
-    by_interval: float | None  # None where the null is not what it is about
+    by_interval: float
     n_printed: int
 
 
 def control_errors(seed: int, n_replicates: int) -> Iterator[ControlErrors]:
-    """All that is printed against a control: one draw per class, several, one for all classes."""
+    """All that is printed against a control: one draw per class, several."""
     draw = np.random.default_rng(seed)
     for n in N_IMAGES:
         for n_classes in (10, 30, 150):
@@ -35,9 +35,6 @@ def control_errors(seed: int, n_replicates: int) -> Iterator[ControlErrors]:
             for n_classes, n_draws in ((10, 2), (10, 5), (1, 6), (3, 6)):
                 yield _errors(draw, n, n_classes, n_draws, kind, n_replicates)
         yield _errors(draw, n, 30, 1, "expectation", n_replicates)
-    for n_draws in (20, 50):
-        for kind in ("shared", "shared draw"):
-            yield _errors(draw, N_IMAGES[0], 10, n_draws, kind, n_replicates)
 
 
 def _errors(
@@ -49,20 +46,16 @@ def _errors(
     ]
     tests = [one.test for one in found if one.test.p is not None]
     apart = [one.interval.excludes_zero for one in found if one.interval.is_printed]
-    # The rank asks for a better one than a draw, its interval for the distance to their mean.
-    is_ranked = kind == "shared draw"
     return ControlErrors(
         _SETTINGS[kind], " ".join({test.method for test in tests}), n_classes, n_draws, n,
         float(np.mean([test.p is not None and test.p <= 0.05 for test in tests])),
-        None if is_ranked else float(np.mean(apart)), len(tests),
+        float(np.mean(apart)), len(tests),
     )  # fmt: skip
 
 
 _SETTINGS = {
     "draw": "method is a draw",
     "expectation": "method at the mean of the draws",
-    "shared": "one draw for all, method at their mean",
-    "shared draw": "one draw for all, method is a draw",
 }
 
 
@@ -77,7 +70,6 @@ def _selectivity(
         ]
     return control_differences(
         *counts,
-        is_shared=kind.startswith("shared"),
         is_draw=kind == "draw" and n_draws > 1,
         seed=seed,
     )["selectivity"]

@@ -137,16 +137,16 @@ def control(
     """Counts of a method, and of each draw of a control whose effects are as skewed as latents'.
 
     kind: `draw`, the method is a draw, too; `expectation`, it has the draws' mean effect on every
-    class; `shared`, the same where one draw serves all classes; `shared draw`, it is one of those.
+    class.
     """
     shape = n_images, n_classes
     presence_c = np.exp(draw.uniform(np.log(0.08), 0, n_classes))
     orig = patches(draw, shape) * (draw.random(shape) < presence_c)
     orig[:3] = np.maximum(orig[:3], 1)
     level_c = np.exp(0.4 * draw.normal(size=(n_classes, 1)))
-    lots = (1 if kind.startswith("shared") else n_classes), n_draws + 1
+    lots = n_classes, n_draws + 1
     effect = np.minimum(draw.beta(0.25, 2.25, lots) * level_c, 0.6)
-    if not kind.endswith("draw"):
+    if kind != "draw":
         effect[:, 0] = np.minimum(draw.beta(0.25, 2.25, (1, 4000)) * level_c, 0.6).mean(axis=1)
     fragile = draw.uniform(0.5, 1.5, (n_images, 1, 1))  # up to 0.9: the mean stays exact
     mean = np.broadcast_to(effect * fragile, (n_images, n_classes, n_draws + 1))

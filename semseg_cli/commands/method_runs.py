@@ -1,20 +1,113 @@
 """The runs of methods: what is known before they begin, and what they leave in their folders."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from semseg_cli.commands.recording import Planned, dataset_meta, settings_of
-from semseg_cli.experiment.choose_latents import is_manual
+from semseg_cli.commands.journals import check_stopped, identity_of, keeping
+from semseg_cli.commands.recording import (
+    Advice,
+    Planned,
+    dataset_meta,
+    no_advice,
+    recorded,
+    settings_of,
+    shared_meta,
+)
+from semseg_cli.experiment.choose_latents import check_method, is_manual
+from semseg_cli.experiment.examples import add_examples
 from semseg_cli.experiment.result_files import write_outcome, write_stats
-from semseg_cli.experiment.run import Outcome
+from semseg_cli.experiment.run import Outcome, run
+from semseg_cli.experiment.samples import image_groups, refuse_overlap, warn_of_seen
 from semseg_cli.experiment.session import Session
+from semseg_cli.experiment.top_images import add_latents
+from semseg_cli.progress import Progress
+from semseg_cli.ranks.group import is_lead
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.latent_choice import LatentChoice, Selection
 from semseg_cli.settings.methods import Method
+from semseg_cli.settings.output import Shown
+from semseg_cli.show.run_pictures import add_all_pictures
 from semseg_cli.show.tables import plain_number
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is whole on the disk: its folder, its method, its outcome."""
+
+    folder: RunFolder
+    method: Method
+    outcome: Outcome
+
+    @property
+    def name(self) -> str:
+        """What the run is called."""
+        return str(self.folder.meta["run_name"])
+
+
+def run_recorded(
+    session: Session,
+    methods: Sequence[Method],
+    reused: Mapping[str, Reused],
+    output: Shown,
+    store: str | None,
+    progress: Progress,
+    stopped: Sequence[RunFolder] = (),
+    advice: Advice = no_advice,
+) -> list[Finished]:
+    """Runs methods in one pass over the images, each scale in a folder of its own.
+
+    Of several ranks only the lead has them. `reused` has every lookup that the methods name,
+    `stopped` the folders of the same runs where they go on; for `advice` see `recorded`.
+
+    Raises:
+        SemsegError: a method does not fit the rest (found first), or an input is bad.
+    """
+    for method in methods:
+        check_method(session, method, reused)
+    image_groups(session)
+    datasets = datasets_of(session, methods, reused)
+    for method in methods:
+        refuse_overlap(session, method)
+    warn_of_seen(session)
+    if not is_lead():
+        run(session, methods, reused, progress)
+        return []
+    shared = {**shared_meta(session, output, datasets), "protocol": session.setup.protocol}
+    planned = [
+        one
+        for method in methods
+        for one in planned_runs(session.setup, method, reused, output.run_name)
+    ]
+    owners = [method for method in methods for _ in method.scale]
+    identity = identity_of(session, planned, shared, reused)
+    check_stopped(stopped, identity)
+    with (
+        recorded(planned, shared, output, store, stopped, advice) as folders,
+        keeping(folders, identity) as journal,
+    ):
+        outcomes = run(session, methods, reused, progress, journal)
+        made = [Finished(*one) for one in zip(folders, owners, outcomes, strict=True)]
+        for one in made:
+            write_run(one.folder, one.method, one.outcome)
+        _draw(made, output)
+    return made
+
+
+def _draw(runs: Sequence[Finished], output: Shown) -> None:
+    if output.no_plots:
+        return
+    if output.examples:
+        for one in runs:
+            add_examples(one.folder, one.outcome.session, one.outcome, output.examples)
+    for _, of_method in groupby(runs, key=lambda one: id(one.method)):
+        own = list(of_method)
+        add_latents([one.folder for one in own], [one.outcome for one in own])
+        add_all_pictures([one.folder for one in own])
 
 
 def datasets_of(
@@ -58,7 +151,7 @@ def _planned(
     meta = {
         "kind": "intervention",
         "command": method.command,
-        "method": method.report_name(is_manual=by_hand),
+        "method": method.called(is_manual=by_hand),
         "scale": scale,
         "run_name": run_name,
     }

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semseg_cli import tracking
-from semseg_cli.runs.folder import RunFolder
-from semseg_cli.settings.output import Output, Recorded
+from semseg_cli.runs.folder import JOURNAL_FILE, RunFolder
+from semseg_cli.settings.output import EXPERIMENT, Recorded
 from semseg_cli.show import console
 from semseg_cli.tracking.store_address import store_option, ui_command
 
@@ -14,14 +14,14 @@ from semseg_cli.tracking.store_address import store_option, ui_command
 def compare_commands(store: str | None, folders: Sequence[RunFolder]) -> list[str]:
     """The command that compares these runs, from this working directory."""
     if store is None:
-        paths = [_argument(folder.path) for folder in folders]
+        paths = [argument(folder.path) for folder in folders]
         return [
             f"Compare: {shlex.join(['semseg-cli', 'compare', *paths])}",
             f"Track:   {shlex.join(['semseg-cli', 'upload', *paths])}",
         ]
     experiment = folders[0].meta["experiment"]
     words = ["semseg-cli", "compare"]
-    words += [] if experiment == Output().experiment else _option("--experiment", experiment)
+    words += [] if experiment == EXPERIMENT else _option("--experiment", experiment)
     return [f"Compare: {shlex.join([*words, *store_option(store)])}"]
 
 
@@ -30,7 +30,8 @@ def _option(name: str, value: str) -> list[str]:
     return [f"{name}={value}"] if value.startswith("-") else [name, value]
 
 
-def _argument(path: Path) -> str:
+def argument(path: Path) -> str:
+    """A path as typed; one that begins with a dash would pass for an option."""
     return f"./{path}" if str(path).startswith("-") else str(path)
 
 
@@ -45,3 +46,11 @@ def print_where(
         lines += [f"Run:     {link}" for link in links if link]
     for line in lines:
         console.say(line, quiet=output.quiet)
+
+
+def go_on(folders: Sequence[RunFolder]) -> str:
+    """The command that goes on with stopped runs; nothing where they keep no counts."""
+    if not (folders[0].path / JOURNAL_FILE).exists():
+        return ""
+    command = ["semseg-cli", folders[0].meta["command"], "--resume", argument(folders[0].path)]
+    return f"Go on: {shlex.join(command)}"

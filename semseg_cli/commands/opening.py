@@ -3,19 +3,21 @@
 from collections.abc import Sequence
 
 from semseg_cli import tracking
-from semseg_cli.demo.world import world_folder
+from semseg_cli.demo.world import DEMO_CAPTION, world_folder
 from semseg_cli.experiment.estimate import make_plan
+from semseg_cli.experiment.given import NOTHING, Given
 from semseg_cli.experiment.session import Session, open_session
 from semseg_cli.files import cache_folder
 from semseg_cli.progress import Progress
 from semseg_cli.ranks.group import is_lead, n_ranks
-from semseg_cli.settings.inputs import Setup, TrainSetup
+from semseg_cli.settings.inputs import LookupSetup, Setup, StatsSetup, TrainSetup
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import Method
 from semseg_cli.settings.output import Recorded
 from semseg_cli.show import console
 from semseg_cli.tracking.store_address import resolve_uri
 
+WithImages = Setup | LookupSetup | StatsSetup | TrainSetup
 DEMO_NOTE = """This is the embedded demo world (drawn scenes, a tiny ViT): it shows the tool,
 not DINOv2. Bring your own: --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."""
 
@@ -26,23 +28,38 @@ def open_store(output: Recorded) -> str | None:
         return None
     uri = resolve_uri(output.tracking_uri)
     tracking.probe(uri)
+    where = tracking.check_experiment(
+        uri, output.experiment_name, output.experiment_id, output.artifact_root
+    )
+    if where is not None:
+        console.say(where, quiet=output.quiet)
     return uri
 
 
 def open_parts(
-    setup: Setup, output: Recorded, progress: Progress, *, needs_head: bool = True
+    setup: Setup,
+    output: Recorded,
+    progress: Progress,
+    *,
+    needs_head: bool = True,
+    given: Given = NOTHING,
 ) -> Session:
     """The session of a command; in the demo world the user is told so."""
     tell_of_demo(setup, output)
-    return open_session(setup, progress, needs_head=needs_head)
+    return open_session(setup, progress, needs_head=needs_head, given=given)
 
 
-def is_demo(setup: Setup | TrainSetup) -> bool:
+def is_demo(setup: WithImages) -> bool:
     """Whether the images are those of the demo world."""
     return setup.imgs.root == world_folder(cache_folder(setup.cache_dir))
 
 
-def tell_of_demo(setup: Setup | TrainSetup, output: Recorded) -> None:
+def demo_notes(setup: WithImages) -> tuple[str, ...]:
+    """What captions say where the images are those of the demo world."""
+    return (DEMO_CAPTION,) if is_demo(setup) else ()
+
+
+def tell_of_demo(setup: WithImages, output: Recorded) -> None:
     """Says so where the images are those of the demo world."""
     if is_demo(setup):
         console.say(DEMO_NOTE, quiet=output.quiet)
@@ -60,6 +77,13 @@ def plan_lines(
 
 def print_plan(session: Session, methods: Sequence[Method | Choose]) -> None:
     """What a command would do, for `--dry-run`."""
-    out = console.stdout()
-    for line in plan_lines(session, methods):
-        out.print(line, markup=False)
+    tell_plan(plan_lines(session, methods), is_all=True)
+
+
+def tell_plan(lines: Sequence[str], *, is_all: bool, quiet: bool = False) -> None:
+    """Says what is to be done: as the result where that is all that was asked for."""
+    for line in lines:
+        if is_all:
+            console.stdout().print(line, markup=False)
+        else:
+            console.say(line, quiet=quiet)

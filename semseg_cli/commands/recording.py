@@ -2,8 +2,9 @@
 
 import logging
 import secrets
+import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,23 @@ import torch
 
 from semseg_cli import __version__, tracking
 from semseg_cli.commands.doctor.findings import copy_findings
+from semseg_cli.commands.next_steps import argument
 from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.held import IN_MEMORY
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
-from semseg_cli.interrupts import Terminated, settle
+from semseg_cli.interrupts import Terminated, held, released, settle, was_asked
+from semseg_cli.progress import stage
 from semseg_cli.ranks.ending import explained
 from semseg_cli.ranks.group import n_ranks
-from semseg_cli.runs.folder import LOG_FILE, SETTINGS_FILE, RunFolder, make_run_folder, now
+from semseg_cli.runs.folder import (
+    JOURNAL_FILE,
+    LOG_FILE,
+    SETTINGS_FILE,
+    RunFolder,
+    make_run_folder,
+)
 from semseg_cli.settings.base import Settings
 from semseg_cli.settings.entries import flatten
 from semseg_cli.settings.output import Recorded, Shown
@@ -29,6 +39,15 @@ from semseg_cli.show.console import say
 from semseg_cli.tracking.store_address import public
 
 log = logging.getLogger("semseg_cli")
+_untracked: dict[Path, str] = {}  # why a store lacks finished runs of this process
+
+
+Advice = Callable[[Sequence[RunFolder]], str]
+
+
+def no_advice(_folders: Sequence[RunFolder]) -> str:
+    """Nothing to say of stopped runs."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +82,9 @@ def meta_of(
 ) -> dict[str, Any]:
     """What run.json says of every run made of these datasets and models."""
     return {
-        "experiment": output.experiment,
+        "experiment": output.experiment_name,
+        "mlflow_experiment_id": output.experiment_id,
+        "artifact_root": output.artifact_root,
         "sweep_id": secrets.token_hex(6),
         "tags": dict(tag.split("=", 1) for tag in output.tags),
         "datasets": list(datasets),
@@ -78,7 +99,7 @@ def dataset_meta(dataset: Dataset, role: str) -> dict[str, Any]:
     return {
         "role": role,
         "name": dataset.title,
-        "root": str(dataset.root.absolute()),
+        "root": str(dataset.root if dataset.layout == IN_MEMORY else dataset.root.absolute()),
         "split": dataset.split,
         "digest": dataset.digest,
         "n_images": len(dataset),
@@ -89,48 +110,120 @@ def dataset_meta(dataset: Dataset, role: str) -> dict[str, Any]:
 
 @contextmanager
 def recorded(
-    planned: Sequence[Planned], shared: Mapping[str, Any], output: Recorded, store: str | None
+    planned: Sequence[Planned],
+    shared: Mapping[str, Any],
+    output: Recorded,
+    store: str | None,
+    stopped: Sequence[RunFolder] = (),
+    advice: Advice = no_advice,
 ) -> Iterator[list[RunFolder]]:
-    """Runs a block as these runs, in new folders: logs into them and marks how they end.
+    """Runs a block as these runs, in new folders: logs into them, marks how they end, tracks them.
+
+    Where `stopped` has their folders, they go on in these. `advice` says how to go on with what was
+    stopped.
 
     Ctrl-C and SIGTERM end them as KILLED, any other exception as FAILED, in the folder and in the
-    store; it goes on its way. Finished runs are only marked: `finish` sends them to the store.
+    store; it goes on its way. A signal interrupts the block, but not what is noted of it. What the
+    store does not take is no failure of the block: `require_tracked` tells it.
     """
     folders: list[RunFolder] = []
     handlers: list[logging.Handler] = []
+    with held():
+        try:
+            if stopped:
+                _resume(folders, handlers, stopped)
+            else:
+                _begin(folders, handlers, planned, shared, output)
+            _log_heading(shared)
+            if store is not None:
+                (tracking.restart if stopped else tracking.start)(store, folders)
+            with _system_metrics(folders[0]), released():
+                yield folders
+            _end(folders, "FINISHED", None, handlers)
+            for folder in folders:
+                folder.remove(JOURNAL_FILE)
+        except BaseException as caught:
+            error = _stop(caught, folders, handlers, store, advice, quiet=output.quiet)
+            if error is not caught:
+                raise error from caught
+            raise
+        if store is not None:
+            _finish(folders)
+
+
+def _begin(
+    folders: list[RunFolder],
+    handlers: list[logging.Handler],
+    planned: Sequence[Planned],
+    shared: Mapping[str, Any],
+    output: Recorded,
+) -> None:
+    """Makes the folders, with what is known before anything is computed."""
+    for one in planned:
+        folders.append(make_run_folder(output.dump_to, {**shared, **one.meta}))
+        folders[-1].write(SETTINGS_FILE, tomli_w.dumps(dict(one.settings)).encode())
+        copy_findings(folders[-1], shared["digests"], one.settings)
+        handlers.append(_log_into(folders[-1].path / LOG_FILE))
+
+
+def _resume(
+    folders: list[RunFolder], handlers: list[logging.Handler], stopped: Sequence[RunFolder]
+) -> None:
+    """Takes up the folders of stopped runs."""
+    for folder in stopped:
+        folders.append(folder)
+        handlers.append(_log_into(folder.path / LOG_FILE))
+        folder.update(status="RUNNING", reason=None, ended=None)
+
+
+def _log_heading(shared: Mapping[str, Any]) -> None:
+    typed = " ".join(public(word) for word in sys.argv[1:])
+    log.info("semseg-cli %s, torch %s: %s", __version__, torch.__version__, typed)
+    if n_ranks() > 1:
+        log.info("rank 0 of %d: what follows counts its own images", n_ranks())
+    for dataset in shared["datasets"]:
+        for bad in dataset.get("skipped", []):
+            log.info("skipped %s of %s: %s", bad["image"], dataset["split"], bad["reason"])
+
+
+def _stop(
+    caught: BaseException,
+    folders: Sequence[RunFolder],
+    handlers: Sequence[logging.Handler],
+    store: str | None,
+    advice: Advice,
+    *,
+    quiet: bool,
+) -> BaseException:
+    """Marks runs that have not finished, in the store too; the error that is the reason."""
+    kind = was_asked()  # what a signal interrupts may make another error of it
+    settle(is_final=n_ranks() > 1)
+    error = explained(caught)
+    if kind is not None and not isinstance(error, SemsegError | KeyboardInterrupt):
+        error = kind()
+    reason = _reason(error)
+    status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+    log.error("%s: %s", status, reason)
+    _end(folders, status, reason, handlers)
+    if store is not None:
+        track(folders)  # the error that ended the runs is the one to show
+    if status == "KILLED" and folders:
+        kept = "\n".join(str(folder.path) for folder in folders)
+        said = f"Stopped ({reason}): the run is marked as KILLED in\n{kept}"
+        say(f"{said}\n{advice(folders)}".rstrip(), quiet=quiet)
+    return error
+
+
+def _finish(folders: Sequence[RunFolder]) -> None:
+    """Sends finished runs to the store; a user may have enough of waiting for it."""
     try:
-        for one in planned:
-            folders.append(make_run_folder(output.dump_to, {**shared, **one.meta}))
-            folders[-1].write(SETTINGS_FILE, tomli_w.dumps(dict(one.settings)).encode())
-            copy_findings(folders[-1], shared["digests"], one.settings)
-            handlers.append(_log_into(folders[-1].path / LOG_FILE))
-        typed = " ".join(public(word) for word in sys.argv[1:])
-        log.info("semseg-cli %s, torch %s: %s", __version__, torch.__version__, typed)
-        if n_ranks() > 1:
-            log.info("rank 0 of %d: what follows counts its own images", n_ranks())
-        for dataset in shared["datasets"]:
-            for bad in dataset.get("skipped", []):
-                log.info("skipped %s of %s: %s", bad["image"], dataset["split"], bad["reason"])
-        if store is not None:
-            tracking.start(store, folders)
-        with _system_metrics(folders[0]):
-            yield folders
-    except BaseException as caught:
-        settle(is_final=n_ranks() > 1)
-        error = explained(caught)
-        reason = _reason(error)
-        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-        log.error("%s: %s", status, reason)
-        _end(folders, status, reason, handlers)
-        if store is not None:
-            track(folders)  # the error that ended the runs is the one to show
-        if status == "KILLED" and folders:
-            kept = "\n".join(str(folder.path) for folder in folders)
-            say(f"Stopped ({reason}): the run is marked as KILLED in\n{kept}", quiet=output.quiet)
-        if error is not caught:
-            raise error from caught
+        _untracked.update(track(folders))
+    except KeyboardInterrupt:
+        settle()
+        paths = [argument(folder.path) for folder in folders if not folder.meta["uploaded"]]
+        command = shlex.join(["semseg-cli", "upload", *paths])
+        say(f"Stopped: the results are whole; finish tracking with `{command}`.")
         raise
-    _end(folders, "FINISHED", None, handlers)
 
 
 def _system_metrics(folder: RunFolder) -> AbstractContextManager[None]:
@@ -162,6 +255,7 @@ def _end(
     reason: str | None,
     handlers: Sequence[logging.Handler],
 ) -> None:
+    """Marks how runs have ended; those that have finished stay so."""
     log.info("ended: %s", status)
     for handler in handlers:
         log.removeHandler(handler)
@@ -169,38 +263,30 @@ def _end(
             handler.close()
     for folder in folders:
         try:
-            folder.update(status=status, reason=reason, ended=now())
+            if folder.meta["status"] != "FINISHED":
+                folder.mark(status, reason)
         except SemsegError:
             if status == "FINISHED":
                 raise
             log.error("%s could not be marked as %s", folder.path, status)
 
 
-def finish(folders: Sequence[RunFolder]) -> None:
-    """Sends finished runs to the store.
-
-    Raises:
-        StoreError: the store did not take all of them; the folders are kept and can be uploaded.
-        KeyboardInterrupt: a user had enough of waiting; the same holds.
-    """
-    try:
-        errors = track(folders)
-    except KeyboardInterrupt:
-        settle()
-        paths = " ".join(str(folder.path) for folder in folders if not folder.meta["uploaded"])
-        say(f"Stopped: the results are whole; finish tracking with `semseg-cli upload {paths}`.")
-        raise
-    if errors:
-        raise StoreError(" ".join(errors))
-
-
-def track(folders: Sequence[RunFolder]) -> list[str]:
-    """Sends folders to the store; one sentence for each that it did not take."""
-    errors = []
+def track(folders: Sequence[RunFolder]) -> dict[Path, str]:
+    """Sends folders to the store; a sentence for each that it did not take."""
+    errors = {}
+    patience = tracking.patience_for(folders)  # for all: a store that hangs is waited for once
     for folder in folders:
         try:
-            tracking.log_folder(folder)
+            with stage(f"Sending {folder.path.name} to the tracking store"):
+                tracking.log_folder(folder, patience)
         except SemsegError as error:
             log.error("%s", error)
-            errors.append(str(error))
+            errors[folder.path] = str(error)
     return errors
+
+
+def require_tracked(folders: Sequence[RunFolder]) -> None:
+    """Raises a StoreError where the store lacks a finished run: its folder can be uploaded."""
+    errors = [_untracked[one.path] for one in folders if one.path in _untracked]
+    if errors:
+        raise StoreError(" ".join(errors))

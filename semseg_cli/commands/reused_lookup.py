@@ -6,11 +6,14 @@ from typing import Any
 from semseg_cli import tracking
 from semseg_cli.runs.folder import LOOKUP_FILE, RUN_FILE, RunFolder
 from semseg_cli.runs.lookup_csv import Reused, lookup_from_path
+from semseg_cli.settings.output import Output
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder
 
 
-def read_reused(source: str, tracking_uri: str | None) -> Reused:
-    """The lookup that a user names by a file, a run folder, or a run's id or name in the store.
+def read_reused(source: str, tracking_uri: str | None, dump_to: Path = Output.dump_to) -> Reused:
+    """The lookup that a user names by a file, a run folder, or a run's id or name.
+
+    Runs are those of the store and the folders in `dump_to`.
 
     Raises:
         SemsegError: it is none of them, or cannot be read.
@@ -24,7 +27,7 @@ def read_reused(source: str, tracking_uri: str | None) -> Reused:
             return Reused(text, is_manual=True)
         run = from_folder(RunFolder(folder))
         return Reused(text, _dataset(run), run.tag("digest.sae"))
-    run = tracking.find_lookup(tracking.resolve_uri(tracking_uri), source)
+    run = tracking.find_lookup(tracking.resolve_uri(tracking_uri), source, dump_to)
     text = tracking.read_artifact_text(run, LOOKUP_FILE)
     return Reused(text, _dataset(run), run.tag("digest.sae"))
 

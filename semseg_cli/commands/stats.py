@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from semseg_cli.commands.next_steps import print_where
-from semseg_cli.commands.opening import open_parts, open_store
+from semseg_cli.commands.opening import demo_notes, open_parts, open_store
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
-    finish,
     recorded,
+    require_tracked,
     settings_of,
     shared_meta,
 )
@@ -88,13 +88,13 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
     pipeline = session.pipeline
     notes = [f"Of the {dataset.split} split, {pipeline.site} of layer {pipeline.layer}."]
     notes += [f"Given, not computed: {', '.join(given)}."] if given else []
-    console.show(stats_table(row, notes), output.format)
-    if output.format == "table":
-        console.show(splice_table(splicing.rows, () if has_head else (NO_HEAD,)), output.format)
-        if splicing.class_rows:
-            console.show(spliced_class_table(splicing.class_rows), output.format)
-    if store is not None:
-        finish(folders)
+    tables = [
+        stats_table(row, [*demo_notes(base), *notes]),
+        splice_table(splicing.rows, () if has_head else (NO_HEAD,)),
+        *([spliced_class_table(splicing.class_rows)] if splicing.class_rows else []),
+    ]
+    console.show_all(tables, output.format)
+    require_tracked(folders)
     file = keep.save or folders[0].path / STATS_FILE
     print_where(folders, store, output, [f"Use:     {shlex.join(options_of(file))}"])
 
@@ -135,5 +135,5 @@ def _to_pt(tensor: Tensor) -> bytes:
 
 
 def options_of(file: Path) -> list[str]:
-    """The options that take all four statistics from one file."""
-    return [part for name in NAMES for part in (f"--{name.replace('_', '-')}", str(file))]
+    """The option that takes all four statistics from one file."""
+    return ["--stats", str(file)]

@@ -13,14 +13,15 @@ from pathlib import Path
 from torch.utils.data import Dataset as TorchDataset
 
 from semseg_cli.data.batches import KeptSample, Sample
+from semseg_cli.data.held_picture import HeldPicture
 from semseg_cli.data.label_map import LabelMap
 from semseg_cli.data.layouts import check_layout, read_split, setting_of
-from semseg_cli.data.parquet_files import StoredFile
+from semseg_cli.data.parquet_files import ParquetPicture, StoredFile
 from semseg_cli.data.patch_labels import patch_modes, patch_pixels
 from semseg_cli.data.pictures import read_pair
 from semseg_cli.data.preprocessing import Preprocessing, class_tensor, image_tensor
 from semseg_cli.data.usable_files import Skipped, require_whole, sort_out, warn_of
-from semseg_cli.progress import Progress, silent
+from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks import group as ranks
 
 
@@ -92,7 +93,8 @@ class Dataset(TorchDataset[Sample | KeptSample]):
 
     def _contents_of(self, positions: Iterable[int]) -> tuple[str, ...]:
         pairs = ((self.images[i], self.masks[i]) for i in positions)
-        return tuple(_digest_of(*map(_version_of, pair)) for pair in pairs)
+        with stage(f"Hashing the {self.split} images"):
+            return tuple(_contents(image, mask) for image, mask in pairs)
 
     @cached_property
     def digest(self) -> str:
@@ -105,18 +107,31 @@ class Dataset(TorchDataset[Sample | KeptSample]):
         return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
-def _version_of(path: StoredFile) -> tuple[StoredFile, int, int]:
+OnDisk = Path | ParquetPicture
+
+
+def _contents(image: StoredFile, mask: StoredFile) -> str:
+    if isinstance(image, HeldPicture) or isinstance(mask, HeldPicture):
+        return _digest_of(image, mask)
+    return _digest_of_versions(_version_of(image), _version_of(mask))
+
+
+def _version_of(path: OnDisk) -> tuple[OnDisk, int, int]:
     """A file as it is now: path, bytes, time of its last change."""
     found = path.stat()
     return path, found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=2**17)
-def _digest_of(*versions: tuple[StoredFile, int, int]) -> str:
+def _digest_of_versions(*versions: tuple[OnDisk, int, int]) -> str:
     """A digest of the bytes of these files, read once per process."""
+    return _digest_of(*(path for path, _, _ in versions))
+
+
+def _digest_of(*stored: StoredFile) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for path, _, _ in versions:
-        data = path.read_bytes()
+    for one in stored:
+        data = one.read_bytes()
         digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()
 

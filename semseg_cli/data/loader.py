@@ -36,6 +36,14 @@ class Loader:
         self.n_workers = n_workers
         self.pin_memory = pin_memory
 
+    def after(self, n_images: int) -> "Loader":
+        """The same without the first so many of its images."""
+        positions = self.positions[n_images:]
+        size, pin_memory = self.batch_size, self.pin_memory
+        return Loader(
+            self.dataset, size, self.n_workers, pin_memory=pin_memory, positions=positions
+        )
+
     def __iter__(self) -> Iterator[Batch]:
         return self.batches(self.dataset)
 

@@ -16,6 +16,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from semseg_cli.data.held_picture import HeldPicture
 from semseg_cli.errors import SemsegError
 from semseg_cli.readers import open_file
 
@@ -64,7 +65,7 @@ class ParquetPicture:
         return BytesIO(self.read_bytes())
 
 
-StoredFile = Path | ParquetPicture
+StoredFile = Path | ParquetPicture | HeldPicture
 
 
 def opened(stored: StoredFile, file: str, expected: str) -> BinaryIO:

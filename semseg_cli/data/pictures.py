@@ -88,7 +88,7 @@ def read_pair(
     with _reading(image_path, "image") as image:
         shape = _shape(image)
         image.load()
-        picture = _to_rgb(image)
+        picture = to_rgb(image)
     with _reading(mask_path, "mask") as mask:
         _check_mask(mask, mask_path, shape, labels)
         factor = _check_stored(mask, mask_path)
@@ -103,15 +103,23 @@ def read_pair(
     return picture.transpose(turn), mask.transpose(turn) if mask.size == shape.size else mask
 
 
+def orientation_of(picture: Image.Image) -> int:
+    """How a picture's stored pixels are to be turned; 1: they are upright."""
+    return int(picture.getexif().get(_ORIENTATION, 1))
+
+
 def _shape(picture: Image.Image) -> Shape:
-    orientation = picture.getexif().get(_ORIENTATION, 1)
+    orientation = orientation_of(picture)
     if picture.format == "TIFF" and orientation != 1:  # Pillow 13 turns these by itself, and wrong
         raise ValueError("a TIFF with an orientation is not supported, save it upright")
     return Shape(picture.size, orientation)
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    """Transparency is dropped; of 16 bits the upper 8 are kept, as Pillow does for colours."""
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """The picture as RGB.
+
+    Transparency is dropped; of 16 bits the upper 8 are kept, as Pillow does for colours.
+    """
     if picture.mode.startswith("I"):
         values = np.asarray(picture).clip(0, 2**16 - 1) >> 8
         picture = Image.fromarray(values.astype(np.uint8))

@@ -73,7 +73,7 @@ def _generate(folder: Path, request: Request, n_workers: int | None, progress: P
         for split in SPLITS:
             (part / "images" / split).mkdir(parents=True)
             (part / "annotations" / split).mkdir(parents=True)
-        advance = progress("drawing the demo scenes", len(request.scenes()))
+        advance = progress("drawing the demo scenes", len(request.scenes()), "scenes")
         shown = 0
         for done in _write_all(part, request, n_workers or _n_cores()):
             advance(done - shown)

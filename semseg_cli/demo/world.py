@@ -17,6 +17,7 @@ from semseg_cli.progress import Progress, silent
 GENERATOR_VERSION = 1
 N_TRAIN = 250
 N_VAL = 100
+DEMO_CAPTION = "The demo world (drawn scenes, a tiny ViT): it shows the tool, not DINOv2."
 
 _PACKAGE = Path(__file__).parent
 _PRESET = _PACKAGE.parent / "settings" / "presets" / "demo.toml"
@@ -54,6 +55,11 @@ def world_folder(cache_dir: Path) -> Path:
     """Where the scenes are, or will be; every parameter of the generator is in the name."""
     parameters = f"{GENERATOR_VERSION}-{N_TRAIN}-{N_VAL}-{WORLD_SEED}"
     return cache_dir / f"demo-{hashlib.sha256(parameters.encode()).hexdigest()[:12]}"
+
+
+def is_world(root: Path | str | None) -> bool:
+    """Whether images come from the demo world, by the name of their folder."""
+    return root is not None and Path(root).name == world_folder(Path()).name
 
 
 def ensure_world(

@@ -151,7 +151,7 @@ def judge_groups(
     rows = [(one.class_id, [Member(latent) for latent in one.smallest]) for one in groups]
     (found,) = evaluate(
         pipeline,
-        [Intervention((set_rows(pipeline, AutoFeat.name, scale, rows),))],
+        [Intervention((set_rows(pipeline, AutoFeat.command, scale, rows),))],
         loader,
         n_classes=len(loader.dataset.class_names),
         progress=progress,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Int, Int64
+from jaxtyping import Float64, Int, Int64
 from torch import Tensor
 
 from semseg_cli.ranks.collectives import all_sum, gather_counts
@@ -34,9 +34,11 @@ class Counts:
     `per_image` [n_images, rows, 4] holds original, changed, other and other-changed patches,
     `joined` [n_images, rows] the other patches that became the row's class, `matrix`
     [rows, classes] where the changed patches of the row's class went. All add up all draws of the
-    edit; `per_draw` [draws, rows, 4] has each by itself, summed over images. On one of several
-    ranks, `per_image` and `joined` have its own images only, the first at position `begin`, until
-    `gather_images`.
+    edit; `per_draw` [draws, rows, 4] has each by itself, summed over images, `of_absent` that part
+    of it (in the class protocol) that comes from images without the row's class. Where a row is run
+    on a sample of these, each of them stands for `factor_k` images: what is called weighted says so
+    much of all images. On one of several ranks, `per_image` and `joined` have its own images only,
+    the first at position `begin`, until `gather_images`.
     """
 
     def __init__(
@@ -46,14 +48,55 @@ class Counts:
         n_classes: int,
         n_draws: int = 1,
         begin: int = 0,
+        factor_k: Float64[Tensor, " k"] | None = None,
     ) -> None:
         self.per_draw = torch.zeros(n_draws, len(class_ids), 4, dtype=torch.int64)
+        self.of_absent = torch.zeros_like(self.per_draw)
         self.class_ids = torch.tensor(class_ids, dtype=torch.int64)
         self.per_image = torch.zeros(n_images, len(class_ids), 4, dtype=torch.int64)
         self.joined = torch.zeros(n_images, len(class_ids), dtype=torch.int64)
         self.matrix = torch.zeros(len(class_ids), n_classes, dtype=torch.int64)
         self.n_classes = n_classes
         self.begin = begin
+        self.factor_k = factor_k
+
+    @property
+    def by_image(self) -> tuple[Tensor, ...]:
+        """What there is one row of per image."""
+        return (self.per_image, self.joined)
+
+    @property
+    def totals(self) -> tuple[Tensor, ...]:
+        """What is summed over images."""
+        return (self.per_draw, self.of_absent, self.matrix)
+
+    @property
+    def weight_bk(self) -> Float64[Tensor, "n_images k"] | None:
+        """How many images each one stands for, 0 where the row was not run; None: all were run."""
+        if self.factor_k is None:
+            return None
+        n_own_bk, n_other_bk = self.per_image[..., 0], self.per_image[..., 2]
+        return torch.where(n_own_bk > 0, 1.0, (n_other_bk > 0) * self.factor_k)
+
+    @property
+    def weighted_bk4(self) -> Int64[Tensor, "n_images k 4"] | Float64[Tensor, "n_images k 4"]:
+        """The counts per image times what each image stands for."""
+        weight_bk = self.weight_bk
+        return self.per_image if weight_bk is None else self.per_image * weight_bk[..., None]
+
+    @property
+    def weighted_joined(self) -> Int64[Tensor, "n_images k"] | Float64[Tensor, "n_images k"]:
+        """The same of `joined`."""
+        weight_bk = self.weight_bk
+        return self.joined if weight_bk is None else self.joined * weight_bk
+
+    @property
+    def weighted_rk4(self) -> Int64[Tensor, "draws k 4"]:
+        """The counts per draw over all images that there are, to the nearest patch."""
+        if self.factor_k is None:
+            return self.per_draw
+        rest_rk4 = self.of_absent * (self.factor_k[:, None] - 1)
+        return self.per_draw + rest_rk4.round().long()
 
     @typed
     def add_rows(
@@ -81,6 +124,8 @@ class Counts:
         n_joined = (~is_own & (mod_pt == own_p1)).sum(dim=1).cpu()
         self.joined.index_put_(cells, n_joined, accumulate=True)
         self.per_draw[draw].index_put_((rows,), found, accumulate=True)
+        absent = found * (found[:, :1] == 0)
+        self.of_absent[draw].index_put_((rows,), absent, accumulate=True)
         went = (rows_p[:, None] * self.n_classes + mod_pt - 1)[is_own & is_changed]
         flow = torch.bincount(went, minlength=self.matrix.numel())
         self.matrix += flow.view_as(self.matrix).cpu()
@@ -109,7 +154,7 @@ class Counts:
 
     def add_ranks(self) -> None:
         """Adds the totals of the other ranks' images; `per_image` stays this rank's own."""
-        all_sum(self.per_draw, self.matrix)
+        all_sum(*self.totals)
 
     def gather_images(self, n_images: int) -> None:
         """Lets `per_image` and `joined` have all `n_images` on the lead; reports need it."""
@@ -131,7 +176,7 @@ class Counts:
             )
             for class_id, (n_orig, n_changed, n_other, n_other_changed), flow in zip(
                 self.class_ids.tolist(),
-                self.per_draw.sum(dim=0).tolist(),
+                self.weighted_rk4.sum(dim=0).tolist(),
                 self.matrix.tolist(),
                 strict=True,
             )

@@ -199,7 +199,10 @@ def _run_round(
     loader = loader_of(used[images].tolist())
     all_measured = evaluate(
         pipeline,
-        [Intervention((set_rows(pipeline, AutoFeat.name, scale, candidates),)) for scale in tried],
+        [
+            Intervention((set_rows(pipeline, AutoFeat.command, scale, candidates),))
+            for scale in tried
+        ],
         loader,
         n_classes=len(loader.dataset.class_names),
         is_wanted=[mask_ur[images] for mask_ur in masks],

@@ -48,6 +48,16 @@ class Measured:
         """The intervention's first draw."""
         return self.intervention.first
 
+    @property
+    def by_image(self) -> tuple[Tensor, ...]:
+        """What there is one row of per image."""
+        return (*self.counts.by_image, *(self.outcomes.by_image if self.outcomes else ()))
+
+    @property
+    def totals(self) -> tuple[Tensor, ...]:
+        """What is summed over images."""
+        return (*self.counts.totals, *(self.outcomes.totals if self.outcomes else ()))
+
     def add_rows(
         self,
         images_p: Tensor,
@@ -97,6 +107,14 @@ def table_of(measured: Measured) -> Table:
     return table if measured.outcomes is None else {**table, **measured.outcomes.to_table()}
 
 
+def weighted_table(measured: Measured) -> Table:
+    """The same, times what each image stands for."""
+    table, weight_bk = table_of(measured), measured.counts.weight_bk
+    if weight_bk is None:
+        return table
+    return {name: values * weight_bk.numpy() for name, values in table.items()}
+
+
 def to_report(
     measured: Measured,
     class_names: Sequence[str],
@@ -107,10 +125,13 @@ def to_report(
     """The report of what an edit did; `groups` names the group of each image, else all differ."""
     counts, first = measured.counts, measured.first
     n_draws = len(measured.intervention.draws)
-    counts_bc4 = counts.per_image.numpy()
+    counts_bc4 = counts.weighted_bk4.numpy()
     units_bc4 = counts_bc4 if groups is None else sum_groups(counts_bc4, groups)
     results, edit_norm = counts.to_class_results(class_names), None
     extra = interval_metrics(run_entries(units_bc4, max(1, min_patches) * n_draws))
+    if counts.weight_bk is not None:
+        results = _with_sample(counts, results)
+        extra["run_share"] = rounded(float((counts.weight_bk > 0).double().mean()))
     if measured.outcomes is not None:
         results = _with_outcomes(measured, results, protocol, groups)
         found = _pooled(measured, results, protocol, groups)
@@ -122,7 +143,7 @@ def to_report(
         intervention_scale=float(first.scale),
         protocol=protocol,
         n_images=len(counts.per_image),
-        n_patches=int(counts.per_draw[0, :1, [0, 2]].sum()),
+        n_patches=int(counts.weighted_rk4[0, :1, [0, 2]].sum()),
         edit_norm=edit_norm,
         min_patches=min_patches,
         shared_edit=protocol == "label" or first.is_shared,
@@ -130,6 +151,14 @@ def to_report(
         few_images=counts.class_ids[is_in_few_images(units_bc4)].tolist(),
         extra=extra,
     )
+
+
+def _with_sample(counts: Counts, results: Sequence[ClassResults]) -> list[ClassResults]:
+    """The results with the number of images without the class that each was run on."""
+    is_with_bk, is_run_bk = (counts.per_image[..., column] > 0 for column in (0, 2))
+    n_other_k = (is_run_bk & ~is_with_bk).sum(dim=0).tolist()
+    pairs = zip(results, n_other_k, strict=True)
+    return [replace(one, outcomes={"n_other_images": float(n)}) for one, n in pairs]
 
 
 def is_told(name: str, measured: Measured, protocol: Protocol) -> bool:
@@ -148,16 +177,19 @@ def _with_outcomes(
 ) -> list[ClassResults]:
     outcomes = measured.outcomes
     assert outcomes is not None
-    found = fraction_intervals(table_of(measured), groups)
+    found = fraction_intervals(weighted_table(measured), groups)
     numbers = [
         as_numbers({k: of_k[c] for k, of_k in found.items() if is_told(k, measured, protocol)})
         for c in range(len(results))
     ]
-    mious = outcomes.other_miou()
+    mious = outcomes.other_miou(len(measured.intervention.draws))
     for of_class, *pair in zip(numbers, *(miou_r.tolist() for miou_r in mious), strict=True):
         known = zip(("other_miou_before", "other_miou_after"), pair, strict=True)
         of_class.update({name: rounded(miou) for name, miou in known if not math.isnan(miou)})
-    return [replace(one, outcomes=of_one) for one, of_one in zip(results, numbers, strict=True)]
+    return [
+        replace(one, outcomes={**one.outcomes, **of_one})
+        for one, of_one in zip(results, numbers, strict=True)
+    ]
 
 
 def _pooled(
@@ -168,7 +200,7 @@ def _pooled(
 ) -> dict[str, float]:
     """Numbers over all patches of all classes; mIoU are means over the classes that have one."""
     assert measured.outcomes is not None
-    pooled = pooled_fraction_intervals(table_of(measured), groups)
+    pooled = pooled_fraction_intervals(weighted_table(measured), groups)
     found = as_numbers({k: one for k, one in pooled.items() if is_told(k, measured, protocol)})
     changed = [one for one in results if one.n_changed_patches]
     n_changed = sum(one.n_changed_patches for one in changed)

@@ -22,13 +22,14 @@ def measured_by(
     """
     if not measure:
         return {}
-    original, changed, others, _ = counts.per_image.unbind(dim=2)
-    whole, part = (original, changed) if measure == "necessity" else (others, counts.joined)
+    original, changed, others, _ = counts.weighted_bk4.unbind(dim=2)
+    joined = counts.weighted_joined
+    whole, part = (original, changed) if measure == "necessity" else (others, joined)
     if not int(whole.sum()):
         return {}
     rest = torch.zeros_like(whole)
     shares_bc4 = torch.stack([whole, part, rest, rest], dim=2).numpy()
     units_bc4 = shares_bc4 if groups is None else sum_groups(shares_bc4, groups)
     found = pooled_intervals(units_bc4)["target_change"]
-    value = ratio(int(part.sum()), int(whole.sum()))
+    value = ratio(float(part.sum()), float(whole.sum()))
     return {measure: value, **interval_metrics(entries(measure, found))}

@@ -65,7 +65,7 @@ def edits_of(
 def _auto_feat(
     method: AutoFeat, pipeline: Pipeline, scale: float, ingredients: Ingredients
 ) -> tuple[Edit, ...]:
-    name = ingredients.name or method.name
+    name = ingredients.name or method.command
     return (set_latents(pipeline, name, scale, ingredients.latents_at(scale)),)
 
 
@@ -76,7 +76,7 @@ def _rand_vec(
     seed, draws = ingredients.seed, range(method.n_draws)
     if method.match == "none":
         return tuple(rand_vec(pipeline, scale, seed, draw) for draw in draws)
-    auto = set_latents(pipeline, RandVec.name, scale, ingredients.latents_at(scale))
+    auto = set_latents(pipeline, RandVec.command, scale, ingredients.latents_at(scale))
     return tuple(replace(auto, towards="random", seed=seed, draw=draw) for draw in draws)
 
 
@@ -95,14 +95,14 @@ def _rand_feat(
 def _ablate(
     method: Ablate, pipeline: Pipeline, scale: float, ingredients: Ingredients
 ) -> tuple[Edit, ...]:
-    return (set_latents(pipeline, method.name, scale, ingredients.latents_at(scale)),)
+    return (set_latents(pipeline, method.command, scale, ingredients.latents_at(scale)),)
 
 
 @edits_of.register
 def _insert(
     method: Insert, pipeline: Pipeline, scale: float, ingredients: Ingredients
 ) -> tuple[Edit, ...]:
-    edit = set_latents(pipeline, method.name, scale, ingredients.latents_at(scale))
+    edit = set_latents(pipeline, method.command, scale, ingredients.latents_at(scale))
     return (replace(edit, spares_own=True),)
 
 
@@ -111,7 +111,7 @@ def _push(
     method: Push, pipeline: Pipeline, scale: float, ingredients: Ingredients
 ) -> tuple[Edit, ...]:
     latents = ingredients.latents_at(scale)
-    return (constant_push(method.name, scale, latents, ingredients.pushes[scale]),)
+    return (constant_push(method.command, scale, latents, ingredients.pushes[scale]),)
 
 
 @edits_of.register
@@ -140,8 +140,8 @@ def _in_place(
 ) -> Edit:
     """The edit of others in place of a class's latents."""
     if method.match == "norm":
-        return exchanged(pipeline, method.name, scale, latents, others)
-    return set_latents(pipeline, method.name, scale, others)
+        return exchanged(pipeline, method.command, scale, latents, others)
+    return set_latents(pipeline, method.command, scale, others)
 
 
 @edits_of.register
@@ -169,7 +169,7 @@ def _directed(
 ) -> Edit:
     """One direction per class, moved along or projected out."""
     if method.match == "norm":
-        return move_along(pipeline, method.name, scale, ingredients.latents_at(scale), units_cd)
+        return move_along(pipeline, method.command, scale, ingredients.latents_at(scale), units_cd)
     differences = ingredients.differences
     assert differences is not None, "means of other classes are used without being taken"
-    return project(pipeline, method.name, ingredients.class_ids, units_cd, differences.others_cd)
+    return project(pipeline, method.command, ingredients.class_ids, units_cd, differences.others_cd)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
 from semseg_cli.engine.neighbours import is_near
@@ -67,6 +67,11 @@ class Reference:
         self.segmented = torch.zeros(n_classes, 3, dtype=torch.int64)
         self.margins = torch.zeros(3, dtype=torch.float64)
 
+    @property
+    def totals(self) -> tuple[Tensor, ...]:
+        """What is summed over images."""
+        return (self.segmented, self.margins)
+
     def add(self, clean: Clean) -> None:
         """Adds up the patches of a batch."""
         labels_n, classes_n = clean.labels_bt.flatten(), clean.prediction.classes_bt.flatten()
@@ -107,7 +112,9 @@ class Outcomes:
     """What one edit did, per image and row, all its draws added up.
 
     `per_image` [n_images, rows, columns] has the columns of `runs.outcomes`, `segmented`
-    [rows, classes, 2] labelled patches after the edit by prediction: those that are right, and all.
+    [rows, classes, 2] how many more labelled patches there are after the edits by prediction, those
+    that are right and all, `of_absent` how many of these in images without the row's class. Where a
+    row is run on a sample of these, each of them stands for `factor_k` images.
     On one of several ranks, `per_image` has its own images only, the first at position `begin`,
     until `gather_images`. `is_placed` says that edits come with quantiles.
     """
@@ -120,15 +127,28 @@ class Outcomes:
         reference: Reference,
         begin: int = 0,
         is_placed: bool = False,
+        factor_k: Float64[Tensor, " k"] | None = None,
     ) -> None:
         n_rows, n_classes = len(class_ids), len(reference.segmented)
         self.class_ids = torch.tensor(class_ids, dtype=torch.int64)
         self.per_image = torch.zeros(n_images, n_rows, len(COLUMNS), dtype=torch.float64)
         self.segmented = torch.zeros(n_rows, n_classes, 2, dtype=torch.int64)
+        self.of_absent = torch.zeros_like(self.segmented)
         self.grid = grid
         self.reference = reference
         self.begin = begin
         self.is_placed = is_placed
+        self.factor_k = factor_k
+
+    @property
+    def by_image(self) -> tuple[Tensor, ...]:
+        """What there is one row of per image."""
+        return (self.per_image,)
+
+    @property
+    def totals(self) -> tuple[Tensor, ...]:
+        """What is summed over images."""
+        return (self.segmented, self.of_absent)
 
     @typed
     def add_rows(
@@ -145,8 +165,11 @@ class Outcomes:
         """
         is_edited = None if is_edited_pt is None else is_edited_pt[:, None]
         self._add(images_p, rows_p[:, None], clean, edited, is_edited)
-        found = self._after(clean, edited)
-        self.segmented.index_add_(0, rows_p.cpu(), found)
+        found, rows = self._moved(clean, edited), rows_p.cpu()
+        self.segmented.index_add_(0, rows, found)
+        own_p1 = self.class_ids.to(rows_p.device)[rows_p][:, None]
+        is_absent_p = ~(clean.prediction.classes_bt == own_p1).any(dim=1).cpu()
+        self.of_absent.index_add_(0, rows, found * is_absent_p[:, None, None])
 
     @typed
     def add_pair(
@@ -163,11 +186,14 @@ class Outcomes:
         every = torch.arange(len(self.class_ids), device=images_b.device)
         is_edited = None if rows_bt is None else rows_bt[:, None] == every[:, None]
         self._add(images_b, every.expand(len(images_b), -1), clean, edited, is_edited)
-        self.segmented += self._after(clean, edited).sum(dim=0)
+        self.segmented += self._moved(clean, edited).sum(dim=0)
 
-    def _after(self, clean: Clean, edited: Edited) -> Tensor:
+    def _moved(self, clean: Clean, edited: Edited) -> Tensor:
+        """What the edit adds to each image's labelled patches, by prediction [p, classes, 2]."""
         n_classes = self.segmented.shape[1]
-        return _by_class(clean.labels_bt, edited.prediction.classes_bt, n_classes).cpu()
+        pair = (edited.prediction.classes_bt, clean.prediction.classes_bt)
+        after, before = (_by_class(clean.labels_bt, one_bt, n_classes) for one_bt in pair)
+        return (after - before).cpu()
 
     def _add(
         self,
@@ -185,7 +211,7 @@ class Outcomes:
 
     def add_ranks(self) -> None:
         """Adds the totals of the other ranks' images; `per_image` stays this rank's own."""
-        all_sum(self.segmented)
+        all_sum(*self.totals)
 
     def gather_images(self, n_images: int) -> None:
         """Lets `per_image` have all `n_images` on the lead."""
@@ -204,13 +230,16 @@ class Outcomes:
             numbers[name] = numbers[name] / self.reference.deviation
         return numbers
 
-    def other_miou(self) -> tuple[np.ndarray, np.ndarray]:
-        """Per row the mean IoU of all other labelled classes, before and after; NaN without any."""
+    def other_miou(self, n_draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """Per row the mean IoU of all other labelled classes, before and after so many edits; NaN
+        without any."""
         labelled_c, right_c, predicted_c = self.reference.segmented.double().unbind(dim=1)
-        after_rc2 = self.segmented.double()
-        n_draws = after_rc2[0, :, 1].sum() / predicted_c.sum().clamp(min=1)
+        moved_rc2 = self.segmented.double()
+        if self.factor_k is not None:
+            moved_rc2 = moved_rc2 + self.of_absent * (self.factor_k[:, None, None] - 1)
         before_rc = (right_c / (labelled_c + predicted_c - right_c)).expand(len(self.class_ids), -1)
-        right_rc, all_rc = after_rc2.unbind(dim=2)
+        right_rc, all_rc = moved_rc2.unbind(dim=2)
+        right_rc, all_rc = right_rc + n_draws * right_c, all_rc + n_draws * predicted_c
         after_rc = right_rc / (n_draws * labelled_c + all_rc - right_rc)
         counts_rc = (labelled_c > 0).repeat(len(self.class_ids), 1)
         counts_rc.scatter_(1, self.class_ids[:, None] - 1, False)

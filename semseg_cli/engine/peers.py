@@ -18,6 +18,8 @@ from semseg_cli.engine.edits import ALL_CLASSES, Edit, generator
 from semseg_cli.engine.latent_edits import Groups, exchanged, set_latents
 from semseg_cli.engine.random_edits import live_latents
 from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.progress import Progress, silent
+from semseg_cli.ranks.collectives import all_sum
 from semseg_cli.runs.lookup_csv import Member
 from semseg_cli.typed import typed
 
@@ -102,15 +104,21 @@ def sampled_images(
 
 @torch.inference_mode()
 def predicted_patches(
-    pipeline: Pipeline, loader: Loader, n_classes: int
+    pipeline: Pipeline, loader: Loader, n_classes: int, progress: Progress = silent
 ) -> Int64[Tensor, "n_images c"]:
-    """How many patches of each image are predicted as each class, before any edit."""
+    """How many patches of each image are predicted as each class, before any edit.
+
+    Of several ranks all have those of all images.
+    """
     found = torch.zeros(len(loader.dataset), n_classes, dtype=torch.int64)
+    advance = progress("clean predictions", len(loader.positions))
     for batch, tokens_bnd in pipeline.residuals(loader):
         classes_bt = pipeline.predict(tokens_bnd).classes_bt.cpu().long()
         found[batch.positions_b] = torch.stack(
             [torch.bincount(classes_t - 1, minlength=n_classes) for classes_t in classes_bt]
         )
+        advance(len(batch))
+    all_sum(found)
     return found
 
 

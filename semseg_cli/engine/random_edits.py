@@ -22,7 +22,7 @@ SHARE_ALIKE = 0.05  # and at least this share of the live latents
 def rand_vec(pipeline: Pipeline, scale: float, seed: int, draw: int = 0) -> Edit:
     """`scale` times one random unit vector per image, on every patch; one edit for all classes."""
     length = torch.full((1, 1), scale, device=pipeline.device)
-    return Edit(RandVec.name, scale, (ALL_CLASSES,), length, None, None, "random", seed, draw)
+    return Edit(RandVec.command, scale, (ALL_CLASSES,), length, None, None, "random", seed, draw)
 
 
 def live_latents(pipeline: Pipeline) -> Int64[Tensor, " n"]:
@@ -61,13 +61,13 @@ def rand_feat(
     for class_id in class_ids if method.match == "none" else sorted(latents):
         own = latents.get(class_id, ())
         pool = _without(live, own) if like is None else alike(live, like, own[0].latent)
-        source = generator(seed, RandFeat.name, class_id, draw)
+        source = generator(seed, "random-feature", class_id, draw)
         chosen = int(pool[torch.randint(len(pool), (), generator=source)])
         drawn[class_id] = [Member(chosen)]
     if method.match == "norm":
-        edit = exchanged(pipeline, RandFeat.name, scale, latents, drawn)
+        edit = exchanged(pipeline, RandFeat.command, scale, latents, drawn)
     else:
-        edit = set_latents(pipeline, RandFeat.name, scale, drawn)
+        edit = set_latents(pipeline, RandFeat.command, scale, drawn)
     return replace(edit, seed=seed, draw=draw)
 
 

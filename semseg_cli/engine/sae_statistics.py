@@ -149,7 +149,7 @@ def _patches(
             file.write(rows.cpu().numpy().tobytes())
 
         def again() -> Chunks:
-            advance = progress("statistics, once more", n_rows)
+            advance = progress("statistics, once more", n_rows, "patches")
             file.seek(0)
             while data := file.read(CHUNK_ROWS * vit.d_model * 4):
                 rows = np.frombuffer(bytearray(data), np.float32).reshape(-1, vit.d_model)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semseg_cli.data.dataset import Dataset
+from semseg_cli.data.dataset import Dataset, even_subset
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.first_order import N_IMAGES as GRADIENT_IMAGES
+from semseg_cli.engine.other_images import Asked, may_sample, n_sampled
+from semseg_cli.engine.peers import predicted_patches
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.cache_room import Keeping
 from semseg_cli.models.pipeline import Pipeline
@@ -26,7 +28,8 @@ class Plan:
     """Numbers of images that go through the ViT up to the layer, through the SAE's encoder, and
     through the rest of the ViT.
 
-    `kept` says which residuals are newly kept on disk, or why none are.
+    `kept` says which residuals are newly kept on disk, or why none are; `is_sampled` that classes
+    are run on a sample of the images without them, whose number is a guess from a few images.
     """
 
     n_images: int
@@ -37,12 +40,16 @@ class Plan:
     n_tails: int
     seconds: float
     kept: str
+    is_sampled: bool = False
 
     def lines(self) -> list[str]:
         """The plan in words."""
         minutes = self.seconds / 60
         took = f"{minutes:.1f} minutes" if minutes >= 2 else f"{self.seconds:.0f} s"
-        passes = f"passes up to the layer: {self.n_prefixes}; passes after it: {self.n_tails}"
+        about = "about " if self.is_sampled else ""
+        passes = (
+            f"passes up to the layer: {self.n_prefixes}; passes after it: {about}{self.n_tails}"
+        )
         return [
             f"images to evaluate: {self.n_images}; to choose latents on: {self.n_lookup_images}",
             f"classes: {self.n_classes}",
@@ -74,20 +81,40 @@ def make_plan(session: Session, methods: Sequence[Method | Choose], n_more_tails
     n_passes = len(looks_up) + makes_stats + n_more + len(causal) + n_ranked
     n_lookup = len(session.lookup_dataset) if n_passes else 0
     n_images = len(session.dataset) if evaluates else 0
-    n_tails = sum(_edits_per_image(m, n_classes, session) for m in evaluates) * n_images
-    n_tails += n_images + n_more_tails  # the clean prediction
+    by_class = [m for m in evaluates if not m.is_shared and session.setup.protocol == "class"]
+    asked = session.setup.n_other_images
+    is_sampled = bool(by_class) and may_sample(n_images, asked)
+    n_run = _run_per_class(session, n_classes, asked) if is_sampled else n_images
+    n_tails = sum(
+        (n_classes * n_run if m in by_class else n_images) * len(m.scale) * m.n_draws
+        for m in evaluates
+    )
+    n_tails += (1 + is_sampled) * n_images + n_more_tails  # clean predictions
     n_tails += sum(_tried(method, n_classes, n_lookup) for method in causal)
     counts_firing = makes_stats and not {"sparsity", "top_values"} <= session.given_stats.keys()
     n_null = sum(m.has_other_latents for m in evaluates)  # their firing is counted
     n_encoded = (len(looks_up) + n_ranked + counts_firing + n_null) * n_lookup
     used = [(session.lookup_dataset, n_passes)] if n_lookup else []
-    used += [(session.dataset, 1)] if evaluates else []
+    used += [(session.dataset, 1 + is_sampled)] if evaluates else []
     used += [(session.clean_dataset, 1)] if evaluates and session.clean_dataset else []
     n_prefixes, kept = _prefixes(session.pipeline, used)
     one = _measure(session, dataset)
     seconds = n_prefixes * one.prefix + n_encoded * one.encoding + n_tails * one.tail
     seconds /= n_ranks()
-    return Plan(n_images, n_lookup, n_classes, n_prefixes, n_encoded, n_tails, seconds, kept)
+    return Plan(
+        n_images, n_lookup, n_classes, n_prefixes, n_encoded, n_tails, seconds, kept, is_sampled
+    )
+
+
+def _run_per_class(session: Session, n_classes: int, asked: Asked) -> int:
+    """How many images a class is run on, were all classes in as many as a few images show."""
+    dataset = session.dataset
+    few = dataset.subset(even_subset(len(dataset), SAMPLE_IMAGES))
+    loader = Loader(few, session.setup.batch_size)
+    n_own_bc = predicted_patches(session.pipeline, loader, len(dataset.class_names))
+    ids = torch.tensor(session.classes_of(dataset))
+    n_with = round(float((n_own_bc[:, ids - 1] > 0).double().mean()) * len(dataset))
+    return n_with + n_sampled(n_with, len(dataset) - n_with, asked)
 
 
 def _tried(method: Method | Choose, n_classes: int, n_lookup: int) -> int:
@@ -123,11 +150,6 @@ def _in_words(keepings: Collection[Keeping]) -> str:
     reasons = "; ".join(keeping.refused for keeping in keepings if keeping.refused)
     said = f"{sum(added) / 2**30:.2f} GiB" if added else "none"
     return f"{said} ({reasons})" if reasons else said
-
-
-def _edits_per_image(method: Method, n_classes: int, session: Session) -> int:
-    per_scale = 1 if method.is_shared or session.setup.protocol == "label" else n_classes
-    return per_scale * len(method.scale) * method.n_draws
 
 
 def _measure(session: Session, dataset: Dataset) -> Seconds:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from semseg_cli.data.dataset import Dataset, open_dataset
+from semseg_cli.data.held import Data
 from semseg_cli.data.layouts import Layout, check_layout
 from semseg_cli.data.loader import Loader
 from semseg_cli.demo.world import ensure_world, world_folder
@@ -14,7 +15,7 @@ from semseg_cli.files import cache_folder
 from semseg_cli.models.head import SegmentationHead
 from semseg_cli.models.vit import Backbone
 from semseg_cli.models.vit.sites import RESID_POST
-from semseg_cli.progress import Progress, silent
+from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks import group as ranks
 from semseg_cli.settings.inputs import Setup, TrainSetup
 
@@ -45,21 +46,17 @@ def open_split(
     progress: Progress = silent,
     *,
     n_classes: int | None = None,
+    held: Data | None = None,
 ) -> Dataset:
-    """A split of the settings' dataset, as the ViT sees it; without one no patch is cut yet."""
-    assert setup.imgs.root is not None
-    dataset = open_dataset(
-        setup.imgs.root,
-        split,
-        vit.patch_size_px if vit else 1,
-        preprocessing=vit.preprocessing if vit else None,
-        n_images=n_images,
-        n_classes=n_classes,
-        data_format=setup.data_format,
-        background=setup.background,
-        skip_bad=setup.skip_bad,
-        progress=progress,
-    )
+    """A split of the settings' dataset, as the ViT sees it; without one no patch is cut yet.
+
+    `held` is the data in memory that takes the place of the settings'.
+    """
+    if held is not None:
+        assert vit is not None
+        dataset = held.open(split, vit.patch_size_px, vit.preprocessing, n_images)
+    else:
+        dataset = _from_folder(setup, vit, split, n_images, progress, n_classes)
     n_there = len(dataset) + len(dataset.skipped)
     for option in ("images", "lookup_images"):
         if n_images is not None and n_there < n_images == getattr(setup, option, None):
@@ -67,6 +64,30 @@ def open_split(
             log.warning("--%s is %d: %s has %d, all are used.", said, n_images, split, n_there)
             break
     return dataset
+
+
+def _from_folder(
+    setup: Setup | TrainSetup,
+    vit: Backbone | None,
+    split: str,
+    n_images: int | None,
+    progress: Progress,
+    n_classes: int | None,
+) -> Dataset:
+    assert setup.imgs.root is not None
+    with stage(f"Listing the {split} images of {setup.imgs.root}"):
+        return open_dataset(
+            setup.imgs.root,
+            split,
+            vit.patch_size_px if vit else 1,
+            preprocessing=vit.preprocessing if vit else None,
+            n_images=n_images,
+            n_classes=n_classes,
+            data_format=setup.data_format,
+            background=setup.background,
+            skip_bad=setup.skip_bad,
+            progress=progress,
+        )
 
 
 def make_loader(

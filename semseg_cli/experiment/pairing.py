@@ -32,7 +32,7 @@ from semseg_cli.settings.toml_files import INPUTS
 log = logging.getLogger("semseg_cli")
 PATTERN = ("*", "?", "[")
 GIVEN_PER_LAYER = ("act_mean", "act_norm")
-OF_ONE_SAE = ("sparsity", "top_values")
+OF_ONE_SAE = ("stats", "sparsity", "top_values")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The parts that settings name, each loaded and checked; put together in one place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.sae_statistics import cached_stats
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.experiment.place import find_place
+from semseg_cli.experiment.place import find_place, stat_sources
 from semseg_cli.files import cache_folder
 from semseg_cli.models import sae as saes
 from semseg_cli.models.cache_folders import residuals_folder
@@ -19,9 +20,9 @@ from semseg_cli.models.memory_budget import make_budget
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.sae import SparseAutoencoder
-from semseg_cli.models.sae.statistics import NAMES, check_stats, load_stat, own_scaling
+from semseg_cli.models.sae.statistics import check_stats, load_stat, own_scaling
 from semseg_cli.models.vit import Backbone, load_vit
-from semseg_cli.progress import Progress, silent
+from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks import group as ranks
 from semseg_cli.settings.inputs import Setup, TrainSetup
 from semseg_cli.settings.toml_files import INPUTS
@@ -42,9 +43,32 @@ def missing_inputs(setup: Setup | TrainSetup, needed: Sequence[str] = INPUTS) ->
 
 
 def require_inputs(setup: Setup | TrainSetup, needed: Sequence[str]) -> None:
-    """Refuses settings that leave out one of the needed `INPUTS`."""
+    """Refuses settings that leave out one of the needed `INPUTS`, and says which of those that are
+    given are not there."""
     if missing := missing_inputs(setup, needed):
-        raise UsageError(f"Missing {', '.join(missing)}: name them all, or take --preset demo.")
+        raise UsageError(
+            f"{_absent(given_inputs(setup))}Missing {', '.join(missing)}: name them all, or take "
+            "--preset demo."
+        )
+
+
+def _absent(given: Mapping[str, Any]) -> str:
+    """Which inputs name a local path that does not exist; a ViT may be a name of a hub."""
+    paths = {name: str(value) for name, value in given.items() if value and "://" not in str(value)}
+    named = {
+        f"--{name.replace('_', '-')}": path
+        for name, path in paths.items()
+        if name != "vit_ckpt" or path.startswith((".", "/", "~"))
+    }
+    gone = [f"{flag} {path}" for flag, path in named.items() if not _exists(path)]
+    return f"There is no {', no '.join(gone)}. " if gone else ""
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long a name, no home, a null byte
+        return False
 
 
 def find_device(name: str) -> torch.device:
@@ -81,7 +105,8 @@ def _own_gpu() -> torch.device:
 def read_backbone(setup: Setup | TrainSetup, device: torch.device) -> Backbone:
     """The ViT that the settings name, whatever they expect of it."""
     dtype = getattr(torch, setup.dtype)
-    vit = load_vit(str(setup.vit_ckpt), setup.vit_family, device, dtype, setup.image_hw)
+    with stage(f"Loading the ViT {setup.vit_ckpt}"):
+        vit = load_vit(str(setup.vit_ckpt), setup.vit_family, device, dtype, setup.image_hw)
     vit.budget = make_budget(setup.memory_budget, device)
     return vit
 
@@ -110,7 +135,9 @@ def check_expectations(setup: Setup | TrainSetup, vit: Backbone) -> None:
 
 def read_sae(setup: Setup, device: torch.device) -> SparseAutoencoder:
     """The autoencoder that the settings name; whether it centres its input may be undecided."""
-    sae = saes.load_undecided(str(setup.sae_ckpt), device, setup.sae_format, setup.sae_centre_input)
+    path, centring = str(setup.sae_ckpt), setup.sae_centre_input
+    with stage(f"Loading the SAE {path}"):
+        sae = saes.load_undecided(path, device, setup.sae_format, centring)
     sae.budget = make_budget(setup.memory_budget, device)
     return sae
 
@@ -118,15 +145,15 @@ def read_sae(setup: Setup, device: torch.device) -> SparseAutoencoder:
 def read_head(setup: Setup, device: torch.device) -> SegmentationHead:
     """The head that the settings name."""
     path = str(setup.seg_ckpt)
-    if is_address(path):
-        path = str(fetch_head(path, cache_folder(setup.cache_dir)))
-    return load_head(path, setup.background).to(device)
+    with stage(f"Loading the head {path}"):
+        if is_address(path):
+            path = str(fetch_head(path, cache_folder(setup.cache_dir)))
+        return load_head(path, setup.background).to(device)
 
 
 def load_stats(setup: Setup, sae: SparseAutoencoder) -> dict[str, torch.Tensor]:
     """The statistics that the settings name, checked against the autoencoder."""
-    sources = {name: getattr(setup, name) for name in NAMES}
-    given = {n: load_stat(n, source) for n, source in sources.items() if source is not None}
+    given = {name: load_stat(name, source) for name, source in stat_sources(setup).items()}
     return own_scaling(check_stats(given, sae.d_model, sae.d_sae), sae)
 
 

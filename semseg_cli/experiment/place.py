@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 from torch import nn
@@ -13,6 +14,7 @@ from semseg_cli.models.sae.statistics import NAMES, place_in
 from semseg_cli.models.sae.trained_at import TrainedAt
 from semseg_cli.models.vit import Backbone
 from semseg_cli.models.vit.sites import NORM_OUT, RESID_POST
+from semseg_cli.runs.folder import STATS_FILE
 from semseg_cli.settings.inputs import SaeModel, VitSite
 
 log = logging.getLogger("semseg_cli")
@@ -96,15 +98,33 @@ def find_place(setup: SaeModel, sae: SparseAutoencoder, vit: Backbone) -> Place:
     return place
 
 
+def stat_sources(setup: SaeModel) -> dict[str, float | str]:
+    """Where each given statistic comes from: its own option, else the file of all four."""
+    file = None if setup.stats is None else Path(setup.stats).expanduser()
+    if file is not None and file.is_dir():
+        file = file / STATS_FILE
+    named = {name: getattr(setup, name) for name in NAMES}
+    sources = {name: file if own is None else own for name, own in named.items()}
+    return {
+        name: str(source) if isinstance(source, Path) else source
+        for name, source in sources.items()
+        if source is not None
+    }
+
+
 def warn_of_other_place(setup: SaeModel, layer: int, site: str) -> None:
     """Says so where a file of statistics was made at another layer or site."""
-    for name in NAMES:
-        told = place_in(getattr(setup, name))
+    sources: dict[str, str] = {}
+    for name, source in stat_sources(setup).items():
+        is_own = getattr(setup, name) is not None
+        sources.setdefault(str(source), name.replace("_", "-") if is_own else "stats")
+    for source, option in sources.items():
+        told = place_in(source)
         if told not in (None, (layer, site)):
             log.warning(
                 "--%s is of %s of layer %d, as its file says, and the SAE reads %s of layer %d: "
                 "leave it out to have it computed.",
-                *(name.replace("_", "-"), told[1], told[0], site, layer),
+                *(option, told[1], told[0], site, layer),
             )
 
 

@@ -27,7 +27,7 @@ from semseg_cli.runs.folder import (
 )
 from semseg_cli.runs.inference import sum_groups
 from semseg_cli.runs.interval_rows import class_entries
-from semseg_cli.runs.per_image import COUNTED, GROUP, POOLED
+from semseg_cli.runs.per_image import COUNTED, GROUP, POOLED, WEIGHT
 from semseg_cli.runs.rows import csv_text, parse_rows
 
 OF_CHOICE = ("stability", "runner_up")
@@ -104,7 +104,7 @@ def _counted(
 
 def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
     """One row per class, with its latent where it has one, and its intervals."""
-    counts_bc4 = outcome.counts.per_image.numpy()
+    counts_bc4 = outcome.counts.weighted_bk4.numpy()
     units_bc4 = counts_bc4 if outcome.groups is None else sum_groups(counts_bc4, outcome.groups)
     unit = {} if outcome.groups is None else {"unit": "groups"}
     rows: list[dict[str, Any]] = [
@@ -140,11 +140,12 @@ def _told_of_choice(outcome: Outcome) -> dict[tuple[int, str], dict[str, Any]]:
 
 
 def per_image_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:
-    """One row per image and class: all that was counted and summed."""
+    """One row per image and class that was run: all that was counted and summed; where classes
+    were run on a sample of the images without them, `weight` says how many each stands for."""
     class_ids = outcome.counts.class_ids.numpy()
     n_images, n_rows = len(dataset), len(class_ids)
     images = list(dataset.names)
-    return pd.DataFrame(
+    made = pd.DataFrame(
         {
             "image": pd.Categorical(np.repeat(images, n_rows), categories=images),
             "class_id": np.tile(class_ids, n_images),
@@ -152,11 +153,16 @@ def per_image_frame(outcome: Outcome, dataset: Dataset) -> pd.DataFrame:
             **({} if outcome.groups is None else {GROUP: np.repeat(outcome.groups, n_rows)}),
         }
     )
+    weight_bk = outcome.counts.weight_bk
+    if weight_bk is None:
+        return made
+    made[WEIGHT] = weight_bk.numpy().reshape(-1)
+    return made[made[WEIGHT] > 0].reset_index(drop=True)
 
 
 def draw_rows(outcome: Outcome) -> list[dict[str, int]]:
     """One row per draw and class, and one per draw for all classes together."""
-    per_draw = outcome.counts.per_draw.numpy()
+    per_draw = outcome.counts.weighted_rk4.numpy()
     pooled = per_draw.sum(axis=1, keepdims=True)
     class_ids = [POOLED, *outcome.counts.class_ids.tolist()]
     return [

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from semseg_cli.engine.counts import Counts
@@ -17,14 +17,17 @@ from semseg_cli.engine.mean_differences import Differences, mean_differences
 from semseg_cli.engine.measured import Measured, to_report
 from semseg_cli.engine.measures import measured_by
 from semseg_cli.engine.methods import Ingredients, make_interventions
+from semseg_cli.engine.other_images import image_weights, may_sample
+from semseg_cli.engine.peers import predicted_patches
 from semseg_cli.engine.pushes import mean_pushes
 from semseg_cli.experiment.choose_latents import Chosen, check_method, is_manual, latents_of
 from semseg_cli.experiment.flip_rate import flip_metrics
 from semseg_cli.experiment.null_sae import on_null_sae
 from semseg_cli.experiment.samples import image_groups, overlap
 from semseg_cli.experiment.session import Session
-from semseg_cli.progress import Progress, silent
+from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks.group import is_lead
+from semseg_cli.runs.journal import Journal
 from semseg_cli.runs.lookup_csv import Reused, read_runners_up
 from semseg_cli.runs.report import Report
 from semseg_cli.settings.methods import AutoFeat, Method
@@ -76,7 +79,7 @@ def prepare(
         class_ids=session.classes_of(session.dataset),
         seed=session.setup.seed,
         differences=_differences(session, method, progress),
-        name=method.report_name(is_manual=is_manual(method, reused)),
+        name=method.called(is_manual=is_manual(method, reused)),
         runners_up=_runners_up(session, method, chosen),
     )
     if method.needs_pushes:
@@ -100,7 +103,7 @@ def _pushes(
 ) -> dict[float, Float[Tensor, "k d"]]:
     """Per scale what the automatic edit of each class does on average."""
     edits = [
-        set_latents(session.pipeline, AutoFeat.name, scale, ingredients.latents_at(scale))
+        set_latents(session.pipeline, AutoFeat.command, scale, ingredients.latents_at(scale))
         for scale in ingredients.latents
     ]
     loader = session.loader(session.lookup_dataset, n_latents_held([Intervention(tuple(edits))]))
@@ -121,6 +124,20 @@ def _manifold(session: Session, progress: Progress) -> Manifold | None:
     if dataset is None:
         return None
     return fit_manifold(session.pipeline, session.loader(dataset), progress)
+
+
+def _weights(
+    session: Session, methods: Sequence[Method], progress: Progress
+) -> Float64[Tensor, "n_images c"] | None:
+    """How many images each one stands for, by class; None where every class is run on all."""
+    setup, dataset = session.setup, session.dataset
+    asked = setup.n_other_images
+    is_by_class = setup.protocol == "class" and not all(method.is_shared for method in methods)
+    if not (is_by_class and may_sample(len(dataset), asked)):
+        return None
+    loader, n_classes = session.loader(dataset), len(dataset.class_names)
+    n_own_bc = predicted_patches(session.pipeline, loader, n_classes, progress)
+    return image_weights(n_own_bc, dataset.indices, asked, setup.seed)
 
 
 def _with_curves(reports: list[Report], n_scales: Sequence[int]) -> list[Report]:
@@ -146,10 +163,12 @@ def run(
     methods: Sequence[Method],
     reused: Mapping[str, Reused],
     progress: Progress = silent,
+    journal: Journal | None = None,
 ) -> list[Outcome]:
     """One outcome per method and scale, all from one pass over the evaluated images.
 
-    `reused` has every lookup that the methods name. Of several ranks only the lead has outcomes.
+    `reused` has every lookup that the methods name, `journal` what was counted before the run was
+    stopped. Of several ranks only the lead has outcomes.
     """
     setup, names = session.setup, session.dataset.class_names
     of_methods = [prepare(session, method, reused, progress) for method in methods]
@@ -164,7 +183,9 @@ def run(
         setup.protocol,
         n_classes=len(names),
         class_ids=session.classes_of(session.dataset),
+        weight_bc=_weights(session, methods, progress),
         manifold=manifold,
+        journal=journal,
         progress=progress,
         description=", ".join(method.command for method in methods),
     )
@@ -177,7 +198,10 @@ def run(
     told = {"n_overlap": float(n_overlap)} if n_overlap else {}
     told |= {} if groups is None else {"n_groups": float(len(set(groups)))}
     measures = [method.measure for method in methods for _ in method.scale]
-    reports = [to_report(m, names, setup.protocol, setup.min_patches, groups) for m in all_measured]
+    with stage("Computing intervals"):
+        reports = [
+            to_report(m, names, setup.protocol, setup.min_patches, groups) for m in all_measured
+        ]
     reports = [
         replace(
             report,

@@ -36,7 +36,7 @@ def with_draws(session: Session, method: Method) -> Method:
         return narrow(method, type(method), draws=1)
     n_classes = len(session.classes_of(session.dataset))
     n_alike = 1 if session.setup.protocol == "label" else n_classes / 2
-    return narrow(method, type(method), draws=draws_needed(n_alike, is_shared=False))
+    return narrow(method, type(method), draws=draws_needed(n_alike))
 
 
 def overlap(session: Session, method: Method) -> list[str]:

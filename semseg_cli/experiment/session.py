@@ -13,6 +13,7 @@ from semseg_cli.data.dataset import Dataset, even_subset
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.manifold import N_IMAGES
 from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.given import NOTHING, Given, load_parts
 from semseg_cli.experiment.images import (
     classes_of,
     find_data,
@@ -24,10 +25,7 @@ from semseg_cli.experiment.parts import (
     assemble,
     completed,
     find_device,
-    load_backbone,
     load_stats,
-    read_head,
-    read_sae,
     require_inputs,
 )
 from semseg_cli.experiment.place import is_site_open, warn_of_other_place
@@ -57,6 +55,7 @@ class Session:
     pipeline: Pipeline
     given_stats: dict[str, torch.Tensor]
     progress: Progress = silent
+    given: Given = NOTHING
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -70,18 +69,23 @@ class Session:
 
     @cached_property
     def clean_dataset(self) -> Dataset | None:
-        """The lookup images that show how clean residuals lie; None where the split is missing."""
+        """The lookup images that show how clean residuals lie and what latents respond to; None
+        where the split is missing."""
         try:
             dataset = self.lookup_dataset
         except SemsegError as error:  # found alike by all ranks; nothing else may need the split
-            log.info("off_manifold is not measured: %s", error)
+            log.info("No clean residuals, no top images: %s", error)
             return None
         return dataset.subset(even_subset(len(dataset), min(len(dataset), N_IMAGES)))
 
     def _open(self, split: str, n_images: int | None) -> Dataset:
         head, vit = self.pipeline.head, self.pipeline.vit
         n_classes = head.n_classes if head else None
-        dataset = open_split(self.setup, vit, split, n_images, self.progress, n_classes=n_classes)
+        dataset = open_split(
+            *(self.setup, vit, split, n_images, self.progress),
+            n_classes=n_classes,
+            held=self.given.data,
+        )
         require_same_classes(head, dataset.class_names)
         if ranks.is_joined():
             dataset.share_contents()
@@ -168,8 +172,12 @@ class Session:
         )
 
 
-def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool = True) -> Session:
+def open_session(
+    setup: Setup, progress: Progress = silent, *, needs_head: bool = True, given: Given = NOTHING
+) -> Session:
     """Loads and checks what the settings name; the lookup split is opened when it is used.
+
+    What is given is not loaded: the settings have a name for it.
 
     Raises:
         SemsegError: something is missing, unreadable, or does not fit the rest.
@@ -179,10 +187,13 @@ def open_session(setup: Setup, progress: Progress = silent, *, needs_head: bool 
     versions = (__version__, str(torch.__version__))
     ranks.require_same("versions and kind of device", repr((*versions, device.type)))
     try_out(device)
-    find_data(setup, [setup.imgs.split if needs_head else setup.lookup_split], progress)
-    sae = read_sae(setup, device)
-    head = read_head(setup, device) if needs_head else None
-    session = session_of(setup, load_backbone(setup, device), sae, head, progress)
+    first_split = setup.imgs.split if needs_head else setup.lookup_split
+    if given.data is None:
+        find_data(setup, [first_split], progress)
+    else:
+        given.data.require_split(first_split)
+    vit, sae, head = load_parts(setup, device, given, needs_head=needs_head)
+    session = session_of(setup, vit, sae, head, progress, given)
     # Opened here, so that a bad split or class is told before a run begins.
     session.classes_of(session.dataset if needs_head else session.lookup_dataset)
     return session
@@ -194,6 +205,7 @@ def session_of(
     sae: SparseAutoencoder,
     head: SegmentationHead | None,
     progress: Progress = silent,
+    given: Given = NOTHING,
 ) -> Session:
     """The session with these parts, once they are known to fit each other.
 
@@ -201,7 +213,7 @@ def session_of(
         SemsegError: they do not.
     """
     pipeline = assemble(setup, vit, sae, head)
-    session = Session(setup, pipeline, load_stats(setup, sae), progress)
+    session = Session(setup, pipeline, load_stats(setup, sae), progress, given)
     _require_same_parts(session)
     session.decide()
     warn_of_other_place(setup, session.pipeline.layer, session.pipeline.site)

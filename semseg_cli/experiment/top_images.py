@@ -8,21 +8,19 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from semseg_cli.data.dataset import Dataset, even_subset
+from semseg_cli.data.dataset import Dataset
 from semseg_cli.data.loader import Loader
 from semseg_cli.data.preprocessing import image_pixels
-from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.run import Outcome
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.pipeline import Pipeline
+from semseg_cli.progress import stage
 from semseg_cli.runs.folder import TOP_IMAGES_FILE, RunFolder
 from semseg_cli.runs.rows import csv_text
 from semseg_cli.show.activation_picture import as_files, sheet
 from semseg_cli.show.latent_cards import picture_name
 from semseg_cli.show.run_pictures import attempt
 
-N_SEARCHED = 512  # lookup images, evenly spread
-N_NEW = 32  # of them, where their residuals are not kept
 N_SHOWN = 320  # images over all classes: four of each of 80, two of each of 160
 N_MOST = 4
 SIDES = (128, 96)  # pixels of an image, of few classes and of many
@@ -63,29 +61,17 @@ def find_top_images(
     return TopImages(most_kn, positions_kn, acts_knt)
 
 
-def searched(session: Session) -> Dataset | None:
-    """The lookup images to look at: those with kept residuals cost little, of others only a few are
-    taken. None where the split is missing."""
-    try:
-        every = session.lookup_dataset
-    except SemsegError:
-        return None
-    pipeline = session.pipeline
-    dataset = every.subset(even_subset(len(every), N_SEARCHED))
-    place = (pipeline.vit, pipeline.layer, dataset, pipeline.site)
-    n_missing = pipeline.cache.n_missing(*place) if pipeline.cache else len(dataset)
-    if n_missing <= N_NEW:
-        return dataset
-    return every.subset(even_subset(len(every), N_NEW))
-
-
 def add_top_images(
     folders: Sequence[RunFolder], session: Session, latents: Mapping[int, int]
 ) -> None:
     """latents/*.jpg and top_images.csv of runs of the same latents, by class. Before
-    `add_pictures`."""
-    with attempt("pictures of the latents"):
-        dataset = searched(session) if latents else None
+    `add_pictures`.
+
+    The images are those whose residuals every intervention reads: the same with kept residuals and
+    without. None where there is no lookup split.
+    """
+    with attempt("pictures of the latents"), stage("Looking for the latents' top images"):
+        dataset = session.clean_dataset if latents else None
         if dataset is None:
             return
         rows, files = _pictures(session, dataset, dict(list(latents.items())[:N_SHOWN]))

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +19,7 @@ from semseg_cli.models.head_images import images_of, metadata, write_beside
 from semseg_cli.models.published_head import read_published, state_in
 from semseg_cli.models.weight_files import (
     as_weights,
+    bad_place,
     read_header,
     read_safetensors,
     read_state,
@@ -144,6 +146,40 @@ def _from_state(
     head = SegmentationHead(weight.shape[1], weight.shape[0])
     head.load_state_dict({"weight": weight, "bias": bias})
     return head
+
+
+def head_of(layer: nn.Module, *, has_null: bool = True) -> SegmentationHead:
+    """A copy of a user's linear layer (or convolution of single patches) as a head.
+
+    `has_null`: whether output 0 is the null class; else it is put in front.
+
+    Raises:
+        SemsegError: it is no such layer.
+    """
+    is_pointwise = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
+    if not isinstance(layer, nn.Linear) and not is_pointwise:
+        raise SemsegError(
+            f"The head is a {type(layer).__name__}: give an nn.Linear, or an nn.Conv2d with a "
+            "kernel of 1, that reads patch tokens after the final norm."
+        )
+    given: Any = layer
+    weight = given.weight.detach().float().cpu().flatten(1)
+    bias = torch.zeros(len(weight)) if given.bias is None else given.bias.detach().float().cpu()
+    if not has_null:
+        weight = torch.cat([torch.zeros_like(weight[:1]), weight])
+        bias = torch.cat([torch.zeros(1), bias])
+    if len(weight) < 2 or bad_place(weight) or bad_place(bias):
+        raise SemsegError(
+            f"The head has {len(weight)} outputs, or weights that are NaN or infinite: it needs "
+            "null (has_null=False if output 0 is a class) and at least one class."
+        )
+    head = SegmentationHead(weight.shape[1], len(weight))
+    head.load_state_dict({"weight": weight, "bias": bias})
+    digest = hashlib.blake2b(digest_size=16)
+    for tensor in (weight, bias):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    head.digest = digest.hexdigest()
+    return head.eval().requires_grad_(False)
 
 
 def require_one_block(head: SegmentationHead, d_model: int) -> None:

@@ -82,10 +82,6 @@ class ResidualCache:
         wanted = [self._entry(vit, layer, dataset, site).wanted for dataset in unique.values()]
         return dict(zip(unique, foresee(self.folder, wanted, self.max_bytes), strict=True))
 
-    def n_missing(self, vit: Backbone, layer: int, dataset: Dataset, site: str) -> int:
-        """How many of these images are not kept."""
-        return self._entry(vit, layer, dataset, site).n_missing()
-
     def deepest_whole(self, vit: Backbone, dataset: Dataset) -> int | None:
         """The last layer after which these images are all kept; None if there is none."""
         layers = range(vit.n_layers, 0, -1)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import NoReturn
 
-from semseg_cli import interrupts
+from semseg_cli import interrupts, streams
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.group import STOPPED, Word
@@ -24,7 +24,8 @@ _TOLD = "told"  # the lead's key: its runs are ended, its sentence is printed
 
 
 def run_to_end(command: Callable[[], object]) -> NoReturn:
-    """Runs a command and exits: 0 done, 1 known failure, 2 wrong usage, 130 interrupted.
+    """Runs a command and exits: 0 done, 1 known failure, 2 wrong usage, 130 interrupted (143 by
+    SIGTERM, 129 by SIGHUP).
 
     A known failure is told in one sentence, a bug by its traceback. Of several ranks only the lead
     prints anything else than a traceback.
@@ -35,6 +36,8 @@ def run_to_end(command: Callable[[], object]) -> NoReturn:
             _tell(word)
     if ranks.n_ranks() > 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, while Python shuts down
+    if word.code >= STOPPED or interrupts.was_asked():
+        interrupts.ignore()  # one signal was enough
     sys.exit(word.code)
 
 
@@ -51,18 +54,29 @@ def _word_of(command: Callable[[], object]) -> Word:
     try:
         code = _exit_code(command)
         if code == 0:
+            streams.require_printed()
             ranks.leave()
+        if code == STOPPED:
+            return _stopped()
         return Word(ranks.rank(), code, "wrong usage" if code == 2 else "stopped")
     except SemsegError as error:
         print(f"semseg-cli: {error}", file=sys.stderr)
         return Word(ranks.rank(), 2 if isinstance(error, UsageError) else 1, str(error))
     except KeyboardInterrupt:
-        return Word(ranks.rank(), STOPPED, "stopped")
+        return _stopped()
     except Exception as bug:
+        if interrupts.was_asked():  # what it interrupted has made another error of it
+            return _stopped()
         if ranks.n_ranks() == 1:
             raise
         traceback.print_exc(file=sys.__stderr__)
         return Word(ranks.rank(), 1, f"{type(bug).__name__}: {bug}; its traceback is on stderr.")
+
+
+def _stopped() -> Word:
+    """Several ranks have one code for this, by which they know each other's word."""
+    code = interrupts.exit_code() if ranks.n_ranks() == 1 else STOPPED
+    return Word(ranks.rank(), code, "stopped")
 
 
 def _exit_code(command: Callable[[], object]) -> int:

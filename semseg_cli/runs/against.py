@@ -13,7 +13,7 @@ from semseg_cli.runs.inference import (
     side_differences,
     sum_groups,
 )
-from semseg_cli.runs.per_image import PerImage, read_draws, read_per_image
+from semseg_cli.runs.per_image import PerImage, on_same_images, read_draws, read_per_image
 from semseg_cli.runs.report import Report
 
 SELECTIVITY = "selectivity"
@@ -73,7 +73,7 @@ def _length(own: Report, other: Report) -> str:
 def gap(own: RunFolder, other: RunFolder) -> Difference:
     """Macro selectivity of one run minus that of another, over the classes that both have enough
     of, on the same images."""
-    counts = [_counts(folder) for folder in (own, other)]
+    counts = on_same_images(_counts(own), _counts(other))
     class_ids = [class_id for class_id in counts[0].class_ids if class_id in counts[1].class_ids]
     one_bc4, two_bc4 = (_units(of_one, class_ids) for of_one in counts)
     least = own.report().min_patches

@@ -7,15 +7,19 @@ reads the folder and nothing else, so a run that was never uploaded can be uploa
 import json
 import re
 import secrets
+import shutil
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.files import make_folder, write_atomic
+from semseg_cli.errors import SemsegError
+from semseg_cli.files import cannot_write, make_folder, write_atomic
 from semseg_cli.readers import read_json
+from semseg_cli.runs import alive
 from semseg_cli.runs.report import SCHEMA_VERSION, Report
 from semseg_cli.runs.report_json import report_of
 from semseg_cli.runs.run_json import read_run_json
@@ -29,6 +33,7 @@ CLASSES_FILE = "class_results.csv"
 PER_IMAGE_FILE = "per_image.parquet"
 CHANGES_FILE = "change_matrix.parquet"
 DRAWS_FILE = "draws.csv"
+JOURNAL_FILE = "counts.journal"  # what a run has counted so far; gone when it is finished
 LOOKUP_FILE = "lookup.csv"
 GROUPS_FILE = "groups.csv"  # each class's smallest group of latents
 TOP_IMAGES_FILE = "top_images.csv"  # on which images each class's latent is most active
@@ -50,6 +55,8 @@ SUITE_FILE = "suite.csv"  # one row per run
 CARD_FILE = "card.md"
 SUITE_PAGE_FILE = "suite.html"
 PAGE_FILE = "report.html"
+
+_MOST_OF_A_REASON = 1000  # characters, on a full disk
 
 
 def now() -> str:
@@ -87,13 +94,38 @@ class RunFolder:
         """Changes entries of run.json, atomically."""
         self.write_json(RUN_FILE, {**self.meta, **changes})
 
+    def mark(self, status: str, reason: str | None) -> None:
+        """Says in run.json how the run has ended: for that there is room on a full disk, too.
+
+        Raises:
+            SemsegError: it cannot be written.
+        """
+        meta = {**self.meta, "status": status, "reason": reason, "ended": now()}
+        try:
+            self.write_json(RUN_FILE, meta)
+        except SemsegError:
+            short = {**meta, "reason": reason and reason[:_MOST_OF_A_REASON]}
+            if not alive.write_last(self.path, RUN_FILE, _json(short)):
+                raise
+        alive.end(self.path)
+
+    @property
+    def whose(self) -> str:
+        """The process that is running it, in words; nothing where it has ended."""
+        return alive.who_runs(self.path)
+
     def write(self, name: str, data: bytes) -> None:
         """Writes one file of the run, atomically."""
         write_atomic(self.path / name, data)
 
     def write_json(self, name: str, data: Any) -> None:
         """Writes one JSON file of the run, atomically."""
-        self.write(name, json.dumps(data, indent=2, ensure_ascii=False).encode())
+        self.write(name, _json(data))
+
+    def remove(self, name: str) -> None:
+        """Removes one file of the run, where it is."""
+        with suppress(OSError):
+            (self.path / name).unlink()
 
     def read_json(self, name: str) -> Any:
         """One JSON file of the run."""
@@ -105,6 +137,23 @@ class RunFolder:
         return report_of(self.read_json(REPORT_FILE), str(self.path / REPORT_FILE))
 
 
+def run_folders(below: Path) -> list[tuple[RunFolder, dict[str, Any]]]:
+    """The runs in a folder, by the names of their folders, and what run.json says of each.
+
+    What another version wrote, or nobody of ours, is passed over.
+    """
+    found = []
+    for path in sorted(below.glob(f"*/{RUN_FILE}")):
+        folder = RunFolder(path.parent)
+        with suppress(SemsegError):
+            found.append((folder, folder.meta))
+    return found
+
+
+def _json(data: Any) -> bytes:
+    return json.dumps(data, indent=2, ensure_ascii=False).encode()
+
+
 def make_run_folder(dump_to: Path, meta: Mapping[str, Any]) -> RunFolder:
     """A new folder below `dump_to` with a run.json whose status is RUNNING.
 
@@ -114,7 +163,6 @@ def make_run_folder(dump_to: Path, meta: Mapping[str, Any]) -> RunFolder:
     slug = re.sub(r"[^A-Za-z0-9.+-]+", "-", str(meta["run_name"])).strip("-.")[:60]
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     path = dump_to / f"{stamp}-{slug or 'run'}-{secrets.token_hex(2)}"
-    make_folder(path)
     whole = {
         "schema_version": SCHEMA_VERSION,
         **meta,
@@ -127,6 +175,14 @@ def make_run_folder(dump_to: Path, meta: Mapping[str, Any]) -> RunFolder:
         "mlflow_run_id": None,
         "uploaded": False,
     }
-    folder = RunFolder(path)
-    folder.write_json(RUN_FILE, whole)
-    return folder
+    make_folder(path)
+    try:
+        alive.begin(path, len(_json(whole)))
+        RunFolder(path).write_json(RUN_FILE, whole)
+    except BaseException as error:
+        alive.end(path)
+        shutil.rmtree(path, ignore_errors=True)  # nothing has begun in it
+        if isinstance(error, OSError):
+            raise cannot_write(path, error, "--dump-to") from error
+        raise
+    return RunFolder(path)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Real
 
 from semseg_cli.runs.inference import (
     MEASURES,
@@ -48,7 +48,7 @@ def difference_entries(key: str, found: Difference) -> Entries:
 
 
 @typed
-def run_entries(counts_bc4: Int64[np.ndarray, "b c 4"], min_patches: int) -> Entries:
+def run_entries(counts_bc4: Real[np.ndarray, "b c 4"], min_patches: int) -> Entries:
     """A run's macro and pooled numbers; counts and `min_patches` are over all of its draws."""
     macro = macro_intervals(counts_bc4, min_patches)
     made = [entries(f"macro_{name}", macro[name]) for name in MEASURES]
@@ -57,7 +57,7 @@ def run_entries(counts_bc4: Int64[np.ndarray, "b c 4"], min_patches: int) -> Ent
 
 
 @typed
-def class_entries(counts_bc4: Int64[np.ndarray, "b c 4"]) -> list[Entries]:
+def class_entries(counts_bc4: Real[np.ndarray, "b c 4"]) -> list[Entries]:
     """The numbers of every class."""
     found = class_intervals(counts_bc4)
     touched = {
@@ -86,6 +86,6 @@ def interval_metrics(made: Mapping[str, Any]) -> dict[str, float]:
 
 
 @typed
-def is_in_few_images(counts_bc4: Int64[np.ndarray, "b c 4"]) -> Bool[np.ndarray, " c"]:
+def is_in_few_images(counts_bc4: Real[np.ndarray, "b c 4"]) -> Bool[np.ndarray, " c"]:
     """Whether a class has patches, but in too few images to be part of macro means."""
     return (counts_bc4[..., 0].sum(axis=0) > 0) & ~macro_classes(counts_bc4)

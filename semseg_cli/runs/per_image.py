@@ -1,7 +1,7 @@
 """The counts that a run leaves: per image and class, per draw and class. No torch, no pandas."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from semseg_cli.readers import MOST_DIGITS, parse_csv, unreadable
 from semseg_cli.runs.field_types import shortened
 
 COUNTED = ("n_orig_patches", "n_changed_patches", "n_other_patches", "n_other_changed")
+WEIGHT = "weight"  # the column of a run in which classes were run on a sample of images
 GROUP = "group"  # the column of a run whose images were grouped
 EXPECTED = "expected the counts that a run wrote"
 MOST_CELLS = 10**8  # images times classes
@@ -20,19 +21,63 @@ POOLED = 0  # the class id of a draw's sums over classes
 class PerImage:
     """Counts [images, classes, 4] of one run, in the order of `COUNTED`.
 
-    `groups` has the group of each image where the run was told of groups."""
+    `groups` has the group of each image where the run was told of groups. `weight_bc` says for how
+    many images each one stands, where classes were run on a sample of the images without them: 0
+    where a class was not run."""
 
     images: tuple[str, ...]
     class_ids: tuple[int, ...]
     counts_bc4: np.ndarray
     groups: tuple[str, ...] | None = None
+    weight_bc: np.ndarray | None = None
+
+    @property
+    def is_run_bc(self) -> np.ndarray:
+        """Which classes were run on which images."""
+        if self.weight_bc is None:
+            return np.ones(self.counts_bc4.shape[:2], dtype=bool)
+        return self.weight_bc > 0
+
+    def where(self, is_kept_bc: np.ndarray) -> "PerImage":
+        """The same as if only these had been run, of which it was: of each class the images with it
+        stand for all with it, those without it for all without it."""
+        is_with_bc, is_run_bc = self.counts_bc4[..., 0] > 0, self.is_run_bc & is_kept_bc
+        weight_bc = np.zeros(is_run_bc.shape)
+        for stratum_bc in (is_with_bc, ~is_with_bc):
+            n_all_c, kept_bc = stratum_bc.sum(axis=0), stratum_bc & is_run_bc
+            weight_bc += kept_bc * (n_all_c / np.maximum(kept_bc.sum(axis=0), 1))
+        return replace(self, weight_bc=weight_bc)
 
     def on(self, images: Sequence[str], class_ids: Sequence[int]) -> np.ndarray:
-        """The counts of these images and classes, in this order; all of them must be here."""
+        """The counts of these images and classes, in this order, times what each image stands for;
+        all of them must be here."""
         row_of = {image: row for row, image in enumerate(self.images)}
         column_of = {class_id: column for column, class_id in enumerate(self.class_ids)}
         rows = [row_of[image] for image in images]
-        return self.counts_bc4[rows][:, [column_of[class_id] for class_id in class_ids]]
+        columns = [column_of[class_id] for class_id in class_ids]
+        chosen: np.ndarray = self.counts_bc4[rows][:, columns]
+        if self.weight_bc is None:
+            return chosen
+        return chosen * self.weight_bc[rows][:, columns][..., None]
+
+
+def on_same_images(one: PerImage, other: PerImage) -> tuple[PerImage, PerImage]:
+    """Two runs on the same images, each class on those images only that both ran it on."""
+    if one.weight_bc is None and other.weight_bc is None:
+        return one, other
+    return one.where(_is_run(other, one)), other.where(_is_run(one, other))
+
+
+def _is_run(by: PerImage, like: PerImage) -> np.ndarray:
+    """What `by` ran, in the order of `like`; what it does not have counts as run."""
+    rows = {image: row for row, image in enumerate(by.images)}
+    found = np.ones((len(like.images), len(like.class_ids)), dtype=bool)
+    columns = {class_id: column for column, class_id in enumerate(by.class_ids)}
+    order = [rows[image] for image in like.images]
+    for column, class_id in enumerate(like.class_ids):
+        if class_id in columns:
+            found[:, column] = by.is_run_bc[order, columns[class_id]]
+    return found
 
 
 def read_per_image(data: bytes, file: str = "per_image.parquet") -> PerImage:
@@ -55,10 +100,25 @@ def read_per_image(data: bytes, file: str = "per_image.parquet") -> PerImage:
         counts_n4 = np.stack([table[name].to_numpy() for name in COUNTED], axis=1)
         class_ids, columns_n = np.unique(table["class_id"].to_numpy(), return_inverse=True)
         counts_bc4 = _shaped(rows_n, columns_n, counts_n4, len(images), len(class_ids))
+        weight_bc = _weights(table, rows_n, columns_n, counts_bc4)
     # Damaged bytes: whatever they do to the reader of Parquet files.
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
         raise unreadable(file, _first_line(error), EXPECTED) from error
-    return PerImage(images, tuple(class_ids.tolist()), counts_bc4, groups)
+    return PerImage(images, tuple(class_ids.tolist()), counts_bc4, groups, weight_bc)
+
+
+def _weights(
+    table: Any, rows_n: np.ndarray, columns_n: np.ndarray, counts_bc4: np.ndarray
+) -> np.ndarray | None:
+    """What each image stands for; refuses what is less than itself."""
+    if WEIGHT not in table.column_names:
+        return None
+    values_n = table[WEIGHT].to_numpy()
+    if values_n.dtype != np.float64 or not (np.isfinite(values_n) & (values_n >= 1)).all():
+        raise ValueError(f"its column {WEIGHT} has values that are no numbers from 1")
+    weight_bc = np.zeros(counts_bc4.shape[:2])
+    weight_bc[rows_n, columns_n] = values_n
+    return weight_bc
 
 
 def read_sums(

@@ -7,6 +7,7 @@ from semseg_cli.errors import VersionError
 from semseg_cli.readers import unreadable
 from semseg_cli.runs.field_types import shortened
 from semseg_cli.runs.report import SCHEMA_VERSION, ClassResults, Report
+from semseg_cli.settings.methods import called_now
 
 EXPECTED = "expected the report of a run"
 
@@ -27,7 +28,7 @@ def report_of(data: Any, source: str = "report.json") -> Report:
     try:
         kept = {f.name: data[f.name] for f in fields(Report)}
         kept["class_results"] = [_class_from_dict(row) for row in kept["class_results"]]
-        report = Report(**kept)
+        report = Report(**{**kept, "method": called_now(kept["method"])})
         _check_counts(report)
     except KeyError as error:
         raise unreadable(source, f"it lacks {error}", EXPECTED) from error

@@ -8,6 +8,7 @@ from semseg_cli.errors import VersionError
 from semseg_cli.readers import read_json, unreadable
 from semseg_cli.runs.field_types import holds, shortened
 from semseg_cli.runs.report import SCHEMA_VERSION
+from semseg_cli.settings.methods import called_now
 
 EXPECTED = "that is no run folder, give one below --dump-to"
 # Entries that every run has, and what they hold; a run may have more.
@@ -56,7 +57,7 @@ def read_run_json(path: Path) -> dict[str, Any]:
         )
     if wrong := _wrong(meta):
         raise unreadable(str(path), wrong, "expected what a run of semseg-cli wrote")
-    return meta
+    return {**meta, "method": called_now(meta["method"])}
 
 
 def _wrong(meta: dict[str, Any]) -> str:

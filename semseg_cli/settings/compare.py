@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import Settings, option
 from semseg_cli.settings.controls import RandFeat, RandVec
-from semseg_cli.settings.output import Format, Output, store_option
+from semseg_cli.settings.output import FORMATS, Format, named_experiment, store_option
 
 SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
 
@@ -18,19 +18,19 @@ class View(Settings):
     panel: ClassVar[str] = "Table"
 
     per_class: bool = option(
-        False, "Rows are classes; stars mark differences to the baseline, corrected over classes."
+        False, "Rows are classes. Stars mark differences to the baseline, corrected over classes."
     )
     classes: tuple[str, ...] = option(
         (), "Only this class (repeatable; name or id); implies --per-class.", flag="class"
     )
     columns: str | None = option(
         None,
-        "Show these columns, a,b,c: any of --format csv, any setting; macro, macro_target, p, ...",
+        "Show these columns, a,b,c. Any of --format csv, any setting; macro, macro_target, p, ...",
     )
     all_columns: bool = option(False, "Show every column, also what all runs have in common.")
     sort: str | None = option(
         None,
-        "Sort rows by this column, largest first; -COLUMN puts the smallest first "
+        "Sort rows by this column, largest first. -COLUMN puts the smallest first "
         "(macro_selectivity, where runs are not named; selectivity of classes).",
     )
     top: int | None = option(None, "Only the first N rows.", ge=1)
@@ -40,7 +40,7 @@ class View(Settings):
         "that finds its name in theirs, or FILE.csv:COLUMN (else as the runs were told).",
     )  # fmt: skip
     format: Literal["auto", Format] = option(
-        "auto", "Form of the table; auto goes by the suffix of --output."
+        "auto", f"Form of the table: {', '.join(FORMATS)}. auto goes by the suffix of --output."
     )
     output: Path | None = option(None, "Write to this file instead of the terminal.")
     plot: Path | None = option(None, "Also draw target and other change of the runs: FILE.png.")
@@ -59,7 +59,7 @@ class RunChoice(Settings):
     panel: ClassVar[str] = "Runs"
 
     experiment: tuple[str, ...] = option(
-        (Output.experiment,), "Experiment to take runs from (repeatable)."
+        (), "Experiment to take runs from (repeatable); else as runs go to."
     )
     method: tuple[str, ...] = option((), "Only runs of this method (repeatable): auto-feat, ...")
     filter: str = option("", "Only runs that fit, in MLflow's syntax: metrics.other_change < 0.1")
@@ -74,6 +74,11 @@ class RunChoice(Settings):
         f"{RandVec.command}, with an edit as long, if present.",
     )
     tracking_uri: str | None = store_option()
+
+    @property
+    def experiments(self) -> tuple[str, ...]:
+        """The names of the experiments: those given, else the one that runs go to."""
+        return self.experiment or (named_experiment(None),)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ class RandVec(Drawn):
     """Control: push every patch along a random direction."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "random-vector"
     command: ClassVar[str] = "rand-vec"
     told: ClassVar[tuple[str, ...]] = ("match",)
     edits_latents: ClassVar[bool] = False
@@ -51,10 +50,9 @@ class RandVec(Drawn):
 
 @dataclass(frozen=True, kw_only=True)
 class RandFeat(Drawn):
-    """Control: one random live latent per class, its edit as long as the automatic one."""
+    """Control: a random live latent per class, its edit as long."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "random-feature"
     command: ClassVar[str] = "rand-feat"
     told: ClassVar[tuple[str, ...]] = ("match",)
 
@@ -83,10 +81,9 @@ class RandFeat(Drawn):
 
 @dataclass(frozen=True, kw_only=True)
 class Push(Dosed):
-    """Control: push every patch by the automatic edit's mean, whatever its latent says there."""
+    """Control: push every patch by the automatic edit's mean."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "constant-push"
     command: ClassVar[str] = "push"
 
     @property
@@ -111,10 +108,9 @@ class Exchanged(Dosed):
 
 @dataclass(frozen=True, kw_only=True)
 class NextBest(Exchanged):
-    """Control: each class's runner-up, the next latent by the rule that chose its own."""
+    """Control: each class's runner-up, next best by the same rule."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "next-best-feature"
     command: ClassVar[str] = "next-best"
 
     @property
@@ -130,10 +126,9 @@ class NextBest(Exchanged):
 
 @dataclass(frozen=True, kw_only=True)
 class OtherClass(Exchanged):
-    """Control: each class gets the latent of another class, by a seeded derangement."""
+    """Control: each class gets the latent of another class."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "other-class-feature"
     command: ClassVar[str] = "other-class"
 
     @property

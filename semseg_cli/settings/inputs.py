@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from semseg_cli.settings.base import Settings, option, to_size
 
@@ -33,6 +33,9 @@ DataFormat = Literal[
 ]
 
 
+LEAST_SAMPLE = 3  # images without the class: fewer show no spread
+
+
 @dataclass(frozen=True, kw_only=True)
 class Imgs(Settings):
     """A dataset: a folder in a known layout and one of its splits."""
@@ -40,7 +43,7 @@ class Imgs(Settings):
     panel: ClassVar[str] = "Data"
 
     root: Path | None = option(
-        None, "Dataset folder (for layouts see --data-format), or a dataset.toml.", path=True
+        None, "Dataset: a folder, or a dataset.toml. For layouts see --data-format.", path=True
     )
     split: str = option("validation", "Split on which interventions are evaluated.")
 
@@ -57,7 +60,7 @@ class Vit(Settings):
         "timm.",
     )
     vit_ckpt: str | None = option(
-        None, "Vision transformer: alias, Hugging Face id or local folder.", path=True
+        None, "Vision transformer: alias, hub id or local folder.", path=True
     )
     image_size: int | str | None = option(
         None, "Size that the transformer sees, H or HxW in pixels; else the checkpoint's own."
@@ -90,7 +93,7 @@ class SaeModel(Vit):
 
     vit_layer: int | None = option(
         None,
-        "Block of the SAE, counted from 1; else what its file says, else 11.",
+        "Block of the SAE, counted from 1. Else what its file says, else 11.",
         ge=1,
     )
     vit_site: VitSite = option(
@@ -99,20 +102,24 @@ class SaeModel(Vit):
         "resid-mid, attn-out, resid-pre; auto: what its file says, else resid-post.",
     )
     sae_ckpt: str | None = option(
-        None, "Trained sparse autoencoder: file, folder, or hf:// path.", path=True
+        None, "Sparse autoencoder: file, folder or hf:// path.", path=True
     )
     sae_format: SaeFormat = option(
         "auto",
-        "Format of the autoencoder; auto looks inside. See docs/formats.md.",
+        f"Format of the autoencoder: {', '.join(get_args(SaeFormat)[1:])}; auto looks inside.",
     )
     sae_centre_input: CentreInput = option(
         "auto",
-        "Whether b_dec is subtracted before encoding; auto does what the format says, and measures "
-        "both where it does not.",
+        "Whether b_dec is subtracted before encoding, yes or no; auto does what the format says, "
+        "and measures both where it does not.",
     )
     allow_cls_sae: bool = option(
         False, "Run an SAE that was trained on CLS tokens alone, with a warning."
     )
+    stats: str | None = option(
+        None, "Statistics of the SAE: the file or run folder that `stats` made. The next four win "
+        "over it.", path=True,
+    )  # fmt: skip
     act_mean: float | str | None = option(
         None, "SAE input mean (file, or 0 for none); else computed.", path=True
     )
@@ -134,7 +141,7 @@ class Model(SaeModel):
     panel: ClassVar[str] = "Model"
 
     seg_ckpt: str | None = option(
-        None, "Trained linear segmentation head: file, or folder of *_step{n}.pt.", path=True
+        None, "Linear segmentation head. A file, or a folder of *_step{n}.pt.", path=True
     )
 
 
@@ -146,7 +153,9 @@ class LookupData(Settings):
 
     imgs: Imgs = field(default_factory=Imgs)
     data_format: DataFormat = option(
-        "auto", "Layout of the dataset folder; auto looks inside. toml: as its dataset.toml says."
+        "auto",
+        "Layout of the dataset folder: ade20k, voc2012, pascal-context, cityscapes, "
+        "coco-stuff, parquet; auto looks inside. toml: as its dataset.toml says.",
     )
     background: bool = option(
         False, "Make label 0 of the masks a class of its own (VOC: background)."
@@ -191,8 +200,14 @@ class Measure(Settings):
 
     protocol: Protocol = option(
         "class",
-        "class: edit every patch with one class's latent, count that class only. "
+        "What is edited and counted. class: edit every patch with one class's latent, count that "
+        "class only. "
         "label: edit each patch with its own label's latent, count all classes at once.",
+    )
+    other_images: int | str = option(
+        "auto",
+        "Images without the class that each class of the class protocol is run on, beside all with "
+        "it: a number, all, or auto (as many as have it, at least 100).",
     )
     min_patches: int = option(
         50, "Classes with fewer predicted patches stay out of macro means.", ge=0
@@ -204,6 +219,24 @@ class Measure(Settings):
         None, "Images of one drive, patient or scene count as one sample: a regular expression "
         "that finds its name in theirs, or FILE.csv:COLUMN.",
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.n_other_images
+
+    @property
+    def n_other_images(self) -> int | Literal["auto", "all"]:
+        """`other_images` as a number, where it is one."""
+        text = str(self.other_images)
+        if text == "auto":
+            return "auto"
+        if text == "all":
+            return "all"
+        if text.isdecimal() and len(text) <= 9 and int(text) >= LEAST_SAMPLE:
+            return int(text)
+        raise ValueError(
+            f"other_images is {text!r}: give auto, all, or a number, at least {LEAST_SAMPLE}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +255,9 @@ class Compute(Settings):
     panel: ClassVar[str] = "Compute"
 
     device: Device = option("auto", "Device; auto takes CUDA where there is one.")
-    dtype: Dtype = option("float32", "Precision of the ViT; float32 is the exact mode.")
+    dtype: Dtype = option(
+        "float32", "Precision of the ViT: float32 (the exact mode), bfloat16 or float16."
+    )
     batch_size: int = option(
         128,
         "Images per batch, at most: fewer where --memory-budget holds no more.",

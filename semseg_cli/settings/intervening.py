@@ -16,8 +16,7 @@ class Intervening(LatentChoice):
     """What every method says of itself; the properties hold for most."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str]  # in reports
-    command: ClassVar[str]
+    command: ClassVar[str]  # what it is called everywhere
     told: ClassVar[tuple[str, ...]] = ()  # fields that its runs are named by, where not the default
     measure: ClassVar[Measure] = ""  # what its counts are a measure of
     edits_latents: ClassVar[bool] = True  # else directions, which owe an SAE their length at most
@@ -102,9 +101,10 @@ class Intervening(LatentChoice):
         """A scale as its runs are named by."""
         return f"x{number}"
 
-    def report_name(self, *, is_manual: bool) -> str:
-        """The name in reports; `is_manual`: a user wrote the latents down."""
-        return self.name
+    def called(self, *, is_manual: bool) -> str:
+        """What the method is called in tables and files; `is_manual`: a user wrote the latents
+        down."""
+        return self.command
 
     def run_name(self, *, is_manual: bool) -> str:
         """What a run is called, but for its scale: the command and how it differs from the plain
@@ -114,7 +114,7 @@ class Intervening(LatentChoice):
             words.append(self.select)
         if self.looks_up and self.top_k_group > 1:
             words.append(f"top{self.top_k_group}")
-        return " ".join([self.command, *words])
+        return " ".join([self.called(is_manual=is_manual), *words])
 
     def _differs(self, key: str) -> bool:
         return bool(getattr(self, key) != getattr(type(self)(), key))

@@ -16,9 +16,9 @@ class Selection(Settings):
 
     select: Select = option(
         "f1",
-        "f1: the latent with the best F1. causal: of the --top-k best by F1, the one whose own "
-        "edit has the largest target minus other change. cause: of these and of the --top-cause "
-        "latents whose edit would change most to first order, out of all.",
+        "How each class gets its latent. f1: the one with the best F1. causal: of the --top-k best "
+        "by F1, the one whose own edit has the largest target minus other change. cause: of these, "
+        "and of the --top-cause latents whose edit would change most to first order, out of all.",
     )
     top_k: int = option(3, "Latents listed per class, and candidates of the causal rules.", ge=1)
     top_cause: int = option(
@@ -36,7 +36,7 @@ class Selection(Settings):
         le=0.99,
     )
     max_freq: float = option(
-        0.01, "Latents that fire on a larger share of patches are no candidates.", gt=0.0, le=1.0
+        0.01, "Candidates fire on at most this share of patches.", gt=0.0, le=1.0
     )
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class LatentChoice(Selection):
     """A choice of latents, made now or reused."""
 
     lookup: str | None = option(
-        None, "Reuse latents: a lookup.csv, a run folder or a run id of the store.", path=True
+        None, "Reuse latents: a lookup.csv, or a run by folder, name or id.", path=True
     )
 
 

@@ -8,7 +8,7 @@ from semseg_cli.settings.controls import NextBest, OtherClass, Push, RandFeat, R
 from semseg_cli.settings.intervening import Control, Direction, Dosed, Intervening, Measure
 
 Removal = Literal["norm", "project"]
-MANUAL = "manual-feature"  # what auto-feat is called with latents that a user wrote down
+MANUAL = "manual"  # what auto-feat is called with latents that a user wrote down
 
 AS_SUPPRESSED = (-2.0,)  # methods without a scale take the latents that auto-feat takes by default
 
@@ -18,7 +18,6 @@ class AutoFeat(Dosed):
     """Suppress each class's own latent and count what changes."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "automatic-feature"
     command: ClassVar[str] = "auto-feat"
     told: ClassVar[tuple[str, ...]] = ("control",)
 
@@ -41,22 +40,16 @@ class AutoFeat(Dosed):
         """Which other SAE takes the place of the given one."""
         return self.control
 
-    def report_name(self, *, is_manual: bool) -> str:
-        """The name in reports; `is_manual`: a user wrote the latents down."""
-        return MANUAL if is_manual else self.name
-
-    def run_name(self, *, is_manual: bool) -> str:
-        """What a run is called, but for its scale."""
-        called = super().run_name(is_manual=is_manual)
-        return called.replace(self.command, "manual", 1) if is_manual else called
+    def called(self, *, is_manual: bool) -> str:
+        """Its command, or that the latents are the user's."""
+        return MANUAL if is_manual else self.command
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate(Intervening):
-    """Is the latent needed: set each class's own latent to zero, and nothing beyond."""
+    """Is the latent needed: set each class's own latent to zero."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "ablation"
     command: ClassVar[str] = "ablate"
     measure: ClassVar[Measure] = "necessity"
     scale: ClassVar[tuple[float, ...]] = (0.0,)
@@ -70,10 +63,9 @@ class Ablate(Intervening):
 
 @dataclass(frozen=True, kw_only=True)
 class Insert(Intervening):
-    """Is the latent enough: set it to its maximum on patches of other classes."""
+    """Is the latent enough: set it to its maximum elsewhere."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "insertion"
     command: ClassVar[str] = "insert"
     measure: ClassVar[Measure] = "sufficiency"
     protocols: ClassVar[tuple[str, ...]] = ("class",)
@@ -120,10 +112,9 @@ class Directed(Dosed):
 
 @dataclass(frozen=True, kw_only=True)
 class MeanDiff(Directed):
-    """Supervised baseline: take out each class's difference of means."""
+    """Supervised baseline: take out a class's difference of means."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "mean-difference"
     command: ClassVar[str] = "mean-diff"
     told: ClassVar[tuple[str, ...]] = ("direction", "match")
 
@@ -146,10 +137,9 @@ class MeanDiff(Directed):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadDirection(Directed):
-    """Ceiling: what the head itself reads, its row for the class minus the mean of the others."""
+    """Ceiling: what the head reads, its row minus the others' mean."""
 
     panel: ClassVar[str] = "Intervention"
-    name: ClassVar[str] = "head-direction"
     command: ClassVar[str] = "head-direction"
 
     @property
@@ -172,3 +162,22 @@ Method = (
     | HeadDirection
 )
 METHODS: tuple[type[Method], ...] = get_args(Method)
+
+# What methods were called in the files and tags of earlier runs.
+FORMER = {
+    "random-vector": RandVec.command,
+    "random-feature": RandFeat.command,
+    "automatic-feature": AutoFeat.command,
+    "manual-feature": MANUAL,
+    "mean-difference": MeanDiff.command,
+    "ablation": Ablate.command,
+    "insertion": Insert.command,
+    "constant-push": Push.command,
+    "next-best-feature": NextBest.command,
+    "other-class-feature": OtherClass.command,
+}
+
+
+def called_now(method: str) -> str:
+    """What a method of a file or tag is called today."""
+    return FORMER.get(method, method)

@@ -7,26 +7,31 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from rich.markup import escape
-from typer.core import TyperCommand
 
 from semseg_cli.errors import UsageError
+from semseg_cli.progress import quietly
 from semseg_cli.settings.base import Settings, default_of
 from semseg_cli.settings.entries import Entry, build, entries, item_type
-from semseg_cli.settings.toml_files import KNOWN, layered, preset_names
+from semseg_cli.settings.help_page import HELP_ALL, HelpedCommand
+from semseg_cli.settings.toml_files import KNOWN, layered
 
 SOURCES = {
-    "preset": "Named settings: " + ", ".join(preset_names()) + " (demo if you name no input).",
-    "config": "TOML file with one key per option; options and SEMSEG_* variables win over it.",
+    "preset": ("NAME", "Named settings (see `presets list`). The demo if you name no input."),
+    "config": (
+        "FILE",
+        "TOML file with one key per option. Options and SEMSEG_* variables win over it.",
+    ),
 }
+WIDEST = 26  # of an option and its choices in the help
+KINDS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
-WIDEST = 24  # of a column of choices in the help
 
-
-class SettingsCommand(TyperCommand):
+class SettingsCommand(HelpedCommand):
     """A command whose defaults come from the preset and the settings file."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -37,7 +42,7 @@ class SettingsCommand(TyperCommand):
         args = [_dashed(_utf8(arg)) for arg in args]
         if not ctx.resilient_parsing:
             given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
-            if "help" not in given:
+            if not {"help", "help_all"} & given.keys():
                 ctx.default_map = self._defaults({k: v for k, v in given.items() if v})
         return super().parse_args(ctx, args)
 
@@ -126,11 +131,12 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         except ValueError as error:
             raise UsageError(_as_option(str(error), flags)) from error
         rest = {name: values[name] for name in signature.parameters if name not in groups}
-        command(**rest, **made)
+        with quietly(any(getattr(settings, "quiet", False) for settings in made.values())):
+            command(**rest, **made)
 
     plain = [p for name, p in signature.parameters.items() if name not in groups]
     flat = [_parameter(e) for cls in groups.values() for e in entries(cls)]
-    parameters = [*plain, *_sources(groups), *flat]
+    parameters = [*plain, *_sources(groups), *flat, _help_all()]
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
@@ -146,10 +152,11 @@ def _as_option(message: str, flags: dict[str, str]) -> str:
 def _sources(groups: dict[str, type[Settings]]) -> Iterator[inspect.Parameter]:
     if not any(entry.key == "vit_ckpt" for cls in groups.values() for entry in entries(cls)):
         return
-    for name, text in SOURCES.items():
+    for name, (metavar, text) in SOURCES.items():
         option = typer.Option(
             f"--{name}",
             help=escape(text),
+            metavar=metavar,
             envvar=f"SEMSEG_{name.upper()}",
             rich_help_panel="Settings",
         )
@@ -157,6 +164,12 @@ def _sources(groups: dict[str, type[Settings]]) -> Iterator[inspect.Parameter]:
         yield inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
         )
+
+
+def _help_all() -> inspect.Parameter:
+    annotation = Annotated[bool, HELP_ALL]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter("help_all", kind, default=False, annotation=annotation)
 
 
 def _parameter(entry: Entry) -> inspect.Parameter:
@@ -185,9 +198,12 @@ def _parameter(entry: Entry) -> inspect.Parameter:
 
 
 def _metavar(entry: Entry) -> str | None:
-    """A short stand-in where the choices would not leave room for anything else."""
-    choices = get_args(entry.field.type) if get_origin(entry.field.type) is Literal else ()
-    return "NAME" if len("|".join(map(str, choices))) > WIDEST else None
+    """What follows an option: its choices, unless they would leave no room for anything else."""
+    kind, _ = item_type(entry.field)
+    if get_origin(kind) is not Literal:
+        return KINDS.get(kind)
+    choices = "|".join(map(str, get_args(kind)))
+    return choices if len(f"{entry.flag} {choices}") <= WIDEST else "NAME"
 
 
 def _switch(entry: Entry) -> str:

@@ -1,5 +1,6 @@
 """Where results go, and what is shown of them."""
 
+import os
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,12 +12,23 @@ from semseg_cli.settings.base import Settings, option
 Format = Literal["table", "csv", "json", "markdown", "latex"]
 FORMATS = get_args(Format)
 RESERVED = ("mlflow.", "semseg.")
+EXPERIMENT = "semseg"
+MOST_OF_A_NAME = 250  # characters: what MLflow's databases hold of the name of a run
+MOST_OF_AN_EXPERIMENT = 500
+MOST_OF_A_TAG = 8000
 PORT = 5000  # of MLflow's web pages
 
 
 def store_option() -> Any:
     """The option that names the MLflow store."""
-    return option(None, "MLflow store; else MLFLOW_TRACKING_URI, else mlflow.db in this folder.")
+    return option(None, "MLflow store. Else MLFLOW_TRACKING_URI, else mlflow.db in this folder.")
+
+
+def experiment_option() -> Any:
+    """The option that names the experiment of a run."""
+    return option(
+        None, f"MLflow experiment. Else MLFLOW_EXPERIMENT_NAME or _ID, else {EXPERIMENT}."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +37,11 @@ class Places(Settings):
 
     panel: ClassVar[str] = "Results"
 
-    dump_to: Path = option(Path("semseg-runs"), "Folder that receives one folder per run.")
+    dump_to: Path = option(Path("semseg-runs"), "Folder that receives a folder per run.")
     tracking_uri: str | None = store_option()
     no_track: bool = option(False, "Write the local run folder only, without MLflow.")
-    format: Format = option("table", "Form of the printed results.")
-    quiet: bool = option(False, "No progress and no messages; the summary still prints.")
+    format: Format = option("table", f"Form of the printed results: {', '.join(FORMATS)}.")
+    quiet: bool = option(False, "No progress and no messages. The summary still prints.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +61,16 @@ class Recorded(Places):
 
     panel: ClassVar[str] = "Results"
 
-    experiment: str = option("semseg", "MLflow experiment.")
-    run_name: str | None = option(None, "Name of the run; else made from method and scale.")
+    experiment: str | None = experiment_option()
+    artifact_root: str | None = option(
+        None, "Where a new experiment keeps its files: a folder or s3://... Else the store says."
+    )
+    run_name: str | None = option(None, "Name of the run. Else made from method and scale.")
     tags: tuple[str, ...] = option((), "Tag KEY=VALUE of the run (repeatable).", flag="tag")
     system_metrics: bool = option(
         False, "Track processor, memory, disk and GPU use as metrics system/... (needs psutil)."
     )
-    dry_run: bool = option(False, "Say what would run, its size and estimated time; then stop.")
+    dry_run: bool = option(False, "Say what would run and how long it takes, then stop.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,10 +78,43 @@ class Recorded(Places):
             if "=" not in tag or not tag.partition("=")[0].strip():
                 raise ValueError(f"tag is {tag!r}: give it as KEY=VALUE")
             _check_key(tag.partition("=")[0])
+            _check_text("tag", tag.partition("=")[2], MOST_OF_A_TAG)
+        if not self.experiment_name.strip():
+            raise ValueError(f"experiment is {self.experiment!r}: give it a name")
+        _check_text("experiment", self.experiment_name, MOST_OF_AN_EXPERIMENT)
+        _check_text("run_name", self.run_name or "", MOST_OF_A_NAME)
         if self.system_metrics and self.no_track:
             raise ValueError("system_metrics is about tracking: leave out --no-track")
         if self.system_metrics and find_spec("psutil") is None:
             raise ValueError("system_metrics needs psutil: run `pip install psutil`")
+
+    @property
+    def experiment_name(self) -> str:
+        """The experiment that was asked for by option or variable, else our own."""
+        return named_experiment(self.experiment)
+
+    @property
+    def experiment_id(self) -> str | None:
+        """The id in MLFLOW_EXPERIMENT_ID; None where the experiment goes by its name."""
+        is_named = self.experiment is not None or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+        return None if is_named else os.environ.get("MLFLOW_EXPERIMENT_ID") or None
+
+
+def named_experiment(option: str | None) -> str:
+    """The name of an experiment: as given, else of MLFLOW_EXPERIMENT_NAME, else our own."""
+    if option is not None:
+        return option
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+
+
+def _check_text(name: str, text: str, most: int) -> None:
+    """Refuses a text that MLflow would cut, or that a database does not take."""
+    if len(text) > most:
+        raise ValueError(
+            f"{name} begins with {text[:40]!r} and has {len(text)} characters: give {most} at most"
+        )
+    if "\0" in text:
+        raise ValueError(f"{name} is {text[:60]!r}: leave out the null character")
 
 
 def _check_key(key: str) -> None:
@@ -110,6 +158,15 @@ class Shown(Output):
             raise ValueError("log_class_metrics is about tracking: leave out --no-track")
         if self.examples and self.no_plots:
             raise ValueError(f"examples is {self.examples}: leave out --no-plots to draw them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumable(Shown):
+    """Where the results of one method go, and which stopped run it goes on with."""
+
+    panel: ClassVar[str] = "Results"
+
+    resume: str | None = option(None, "Go on with a stopped run: its folder, id or name.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,4 +14,5 @@ class Quantitative(Setup, LatentChoice):
 
     vit_layer: int = option(11, "Residual stream after this many blocks, from 1.", ge=1)
     scale: float = option(-2.0, "Intervention scale; random vectors likely need more.")
+    other_images: int | str = option("all", "Images without the class that it is run on.")
     dump_to: Path = option(Path("semseg-runs"), "Folder that receives results.csv.")

@@ -33,7 +33,7 @@ class NullChoice(Settings):
     panel: ClassVar[str] = "Nulls"
 
     quick: bool = option(
-        False, f"A first look: {QUICK_IMAGES} images and few nulls; classes may have to stand "
+        False, f"A first look: {QUICK_IMAGES} images and few nulls. Classes may have to stand "
         "together to be claimed.",
     )  # fmt: skip
     full: bool = option(False, "Everything on all images; nulls on 32 images per class.")
@@ -81,7 +81,7 @@ class Suite(NullChoice, LatentChoice, Scaled):
     command: ClassVar[str] = "suite"
 
     scale: tuple[float, ...] = option(
-        (-2.0, -1.0, -4.0), "Set the latent to this many times its maximum (repeatable): the "
+        (-2.0, -1.0, -4.0), "Set the latent to this many times its maximum (repeatable). The "
         "first is what controls are matched to and claims are made at, the others make the curve.",
         ge=-10.0, le=10.0,
     )  # fmt: skip
@@ -158,12 +158,12 @@ class SuiteSetup(Setup):
     panel: ClassVar[str] = "Model"
 
     vit_layer: tuple[int, ...] = option(  # type: ignore[assignment]
-        (), "Block of the SAE, counted from 1 (repeatable); an SAE whose file says its block is "
+        (), "Block of the SAE, counted from 1 (repeatable). An SAE whose file says its block is "
         "used there alone, others at each; else 11.", ge=1,
     )  # fmt: skip
     sae_ckpt: tuple[str, ...] = option(  # type: ignore[assignment]
-        (), "Trained sparse autoencoder: file, folder, hf:// path, or a pattern such as "
-        "'FOLDER/*' (repeatable: they are put side by side).", path=True,
+        (), "Sparse autoencoder: file, folder, hf:// path, or 'FOLDER/*' (repeatable). Several "
+        "are put side by side.", path=True,
     )  # fmt: skip
     act_mean: tuple[float | str, ...] = option(  # type: ignore[assignment]
         (), "SAE input mean (file, or 0 for none; one per block that files are of); else computed.",

@@ -13,18 +13,19 @@ from semseg_cli.readers import read_toml
 from semseg_cli.settings.entries import Entry, entries, item_type
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS
-from semseg_cli.settings.output import Checkup, Output
+from semseg_cli.settings.output import Checkup, Resumable
 from semseg_cli.settings.suite import Suite, SuiteSetup
 from semseg_cli.settings.training import KeepStats, Training
 
 # Naming one of these says that the user brings their own parts.
+STATS = ("act_mean", "act_norm", "sparsity", "top_values")  # what a file of --stats holds
 INPUTS = ("vit_ckpt", "sae_ckpt", "seg_ckpt", "imgs_root")
 DEFAULT_PRESET = "demo"
 _PRESETS = resources.files(__package__) / "presets"
 OPEN = "open"  # the table of a preset that holds what it leaves to the user
 KNOWN: dict[str, Entry] = {
     entry.key: entry
-    for cls in (Choose, *METHODS, Suite, SuiteSetup, KeepStats, Training, Output, Checkup)
+    for cls in (Choose, *METHODS, Suite, SuiteSetup, KeepStats, Training, Resumable, Checkup)
     for entry in entries(cls)
 }
 
@@ -63,6 +64,10 @@ def layered(
     if missing:
         wanted = " and ".join(f"--{k.replace('_', '-')} ({v})" for k, v in missing.items())
         raise UsageError(f"The preset {preset} leaves a choice to you: add {wanted}.")
+    if named.get("stats") is not None:  # typed now: it wins over what files say of its parts
+        from_file = {key: value for key, value in from_file.items() if key not in STATS}
+    if named.get("stats") is not None or "stats" in from_file:
+        from_preset = {key: value for key, value in from_preset.items() if key not in STATS}
     return {**from_preset, **from_file}
 
 
@@ -119,7 +124,7 @@ def _check(key: str, value: Any, path: Path) -> None:
         raise UsageError(f"The settings file {path} has the unknown key {_short(key)}: {hint}")
     kind, is_repeated = item_type(KNOWN[key].field)
     values = value if is_repeated and isinstance(value, list) else [value]
-    allowed = _allowed(kind, KNOWN[key])
+    allowed = allowed_types(kind, KNOWN[key])
     for one in values:
         if type(one) not in allowed:
             names = " or ".join(sorted({t.__name__ for t in allowed}))
@@ -133,7 +138,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _allowed(kind: Any, entry: Entry) -> Collection[type]:
+def allowed_types(kind: Any, entry: Entry) -> Collection[type]:
+    """What one value of an option may be, where it is not typed but given as it is."""
     if kind is float:
         return (int, float)
     if kind in (int, bool):

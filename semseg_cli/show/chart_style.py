@@ -59,8 +59,8 @@ def save_plot(figure: Figure, path: Path) -> None:
 def _drawn(figure: Figure, form: str) -> bytes:
     drawn = io.BytesIO()
     # Text stays text, and the same figure is always the same file.
-    style = {"svg.fonttype": "none", "svg.hashsalt": "semseg-cli"}
-    with warnings.catch_warnings(), rc_context(style):
+    style = rc_context({"svg.fonttype": "none", "svg.hashsalt": "semseg-cli"})
+    with warnings.catch_warnings(), style:
         # A sign that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
@@ -81,6 +81,13 @@ def themed(svg: bytes) -> bytes:
     return head + style.encode() + tail
 
 
+class Picture(Figure):
+    """A figure that a notebook shows by itself, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return _drawn(self, "png")
+
+
 def short_name(name: Any, length: int = NAME_LENGTH) -> str:
     """A name on one line, cut where it is long."""
     text = " ".join(str(name).split())
@@ -89,7 +96,7 @@ def short_name(name: Any, length: int = NAME_LENGTH) -> str:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty white figure, in inches, that makes room for its labels."""
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor=PAPER)
+    return Picture(figsize=(width, height), dpi=DPI, layout="constrained", facecolor=PAPER)
 
 
 def tidy(axes: Axes, grid: Literal["x", "y", "both"]) -> None:

@@ -59,6 +59,11 @@ def _interval(rows: Sequence[Row], key: str) -> np.ndarray:
 
 
 def class_figure(rows: Sequence[Row], path: Path, min_patches: int = 0) -> None:
+    """Writes `class_chart` as pixels and lines."""
+    save_plot(class_chart(rows, min_patches), path)
+
+
+def class_chart(rows: Sequence[Row], min_patches: int = 0) -> Figure:
     """Target and other change of every class, by falling selectivity.
 
     Classes without predicted patches, or without others, are left out; those with fewer than
@@ -78,19 +83,23 @@ def class_figure(rows: Sequence[Row], path: Path, min_patches: int = 0) -> None:
     if left := len(rows) - len(shown):
         notes.append(f"{left} without predicted patches left out")
     title = "Target and other change by class" + (f" ({'; '.join(notes)})" if notes else "")
-    save_plot(_change_figure(shown, names, is_few, title, OF_CLASSES), path)
+    return _change_figure(shown, names, is_few, title, OF_CLASSES)
 
 
 def comparison_figure(rows: Sequence[Row], path: Path) -> None:
-    """Target and other change of several runs, in their order; rows are named by `run`.
+    """Writes `comparison_chart`.
 
     Raises:
         SemsegError: the file's suffix names no format, or it cannot be written.
     """
+    save_figure(comparison_chart(rows), path, "--plot")
+
+
+def comparison_chart(rows: Sequence[Row]) -> Figure:
+    """Target and other change of several runs, in their order; rows are named by `run`."""
     names = [short_name(row["run"], 40) for row in rows]
     title = "Target and other change by run, means over classes"
-    figure = _change_figure(rows, names, [False] * len(rows), title, OF_RUNS)
-    save_figure(figure, path, "--plot")
+    return _change_figure(rows, names, [False] * len(rows), title, OF_RUNS)
 
 
 def _change_figure(
@@ -151,6 +160,11 @@ def _range(rows: Sequence[Row], quantities: Quantities) -> tuple[float, float]:
 
 
 def dose_figure(rows: Sequence[Row], path: Path, title: str = "") -> None:
+    """Writes `dose_chart` as pixels and lines."""
+    save_plot(dose_chart(rows, title), path)
+
+
+def dose_chart(rows: Sequence[Row], title: str = "") -> Figure:
     """Macro target and other change against the scale, one row per scale, intervals as bands.
 
     The curves pass 0 at the ablation where there is one, else at the clean image, on which nothing
@@ -185,7 +199,7 @@ def dose_figure(rows: Sequence[Row], path: Path, title: str = "") -> None:
     axes.set_ylim(1.5 * low, 1.03 * high)
     axes.legend(frameon=False, fontsize=9)
     add_title(figure, f"Dose and response: {title}" if title else "Dose and response")
-    save_plot(figure, path)
+    return figure
 
 
 def _add_ratios(axes: Axes, rows: Sequence[Row]) -> None:

@@ -1,8 +1,9 @@
 """The terminal: results on stdout, messages and progress on stderr."""
 
 import logging
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
@@ -22,14 +24,16 @@ from semseg_cli import interrupts
 from semseg_cli.errors import SemsegError, printable
 from semseg_cli.progress import Advance, Progress, silent
 from semseg_cli.ranks import group as ranks
-from semseg_cli.show.tables import Table, render
+from semseg_cli.show.progress_lines import progress_lines
+from semseg_cli.show.tables import Table, render, render_all
 
+DEFAULT_WIDTH, LEAST_WIDTH = 80, 40
 log = logging.getLogger("semseg_cli")
 _live: list[Console] = []  # the console whose progress bars are on the screen
 
 
 def stdout() -> Console:
-    """The console for results; 80 columns wide where there is no terminal."""
+    """The console for results; without a terminal as wide as COLUMNS says, else 80 columns."""
     return _console(stderr=False)
 
 
@@ -40,7 +44,13 @@ def stderr() -> Console:
 
 def _console(*, stderr: bool) -> Console:
     is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, width=None if is_terminal else 80, highlight=False)
+    return Console(stderr=stderr, width=None if is_terminal else _asked_width(), highlight=False)
+
+
+def _asked_width() -> int:
+    """What COLUMNS says; 80 where it says nothing, or less than a table can be."""
+    text = os.environ.get("COLUMNS", "")
+    return max(int(text), LEAST_WIDTH) if text.isdecimal() and len(text) < 6 else DEFAULT_WIDTH
 
 
 def say(message: str, *, quiet: bool = False) -> None:
@@ -62,7 +72,8 @@ class _Warnings(logging.Handler):
 
 
 @contextmanager
-def _showing_warnings() -> Iterator[None]:
+def showing_warnings() -> Iterator[None]:
+    """Shows warnings of the library to the user."""
     handler = _Warnings(logging.WARNING)
     handler.addFilter(lambda record: record.levelno == logging.WARNING)
     log.addHandler(handler)
@@ -96,6 +107,16 @@ def show(
     say(f"Wrote {output}")
 
 
+def show_all(tables: Sequence[Table], format: str = "table") -> None:
+    """Prints tables that belong together on stdout; those that CSV has no place for are named."""
+    out = stdout()
+    text = render_all(tables, format, out)
+    out.file.write(printable(text, keep="\n") if format in ("csv", "json") else text)
+    if format == "csv" and len(tables) > 1:
+        left = ", ".join(table.title for table in tables[1:])
+        say(f"CSV is of the first table alone; --format json has the others, too: {left}.")
+
+
 class Rate(ProgressColumn):
     """Finished units per second."""
 
@@ -107,7 +128,7 @@ class Rate(ProgressColumn):
 
 @contextmanager
 def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
-    """Progress with rate and time left on a terminal; nothing elsewhere, or if quiet.
+    """Progress as bars on a terminal, as lines elsewhere, not at all if quiet.
 
     Either way tasks are logged by their start, and are where a Ctrl-C or the failure of another
     rank is noticed at the latest.
@@ -117,21 +138,24 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
         yield _logged(silent)
         return
     if not console.is_terminal:
-        with _showing_warnings():
-            yield _logged(silent)
+        with showing_warnings():
+            yield _logged(progress_lines(_say_line))
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=14),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
         Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left", style="dim"),
         TimeRemainingColumn(),
     )
-    with _showing_warnings(), Bars(*columns, console=console, transient=True) as bars:
+    with showing_warnings(), Bars(*columns, console=console, transient=True) as bars:
         _live.append(console)
 
-        def start(description: str, total: int) -> Advance:
-            task = bars.add_task(description, total=total)
+        def start(description: str, total: int, unit: str = "images") -> Advance:
+            task = bars.add_task(description, total=total, unit=unit)
             return lambda n: bars.advance(task, n)
 
         try:
@@ -140,10 +164,14 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
             _live.pop()
 
 
+def _say_line(line: str) -> None:
+    print(printable(line), file=sys.stderr, flush=True)
+
+
 def _logged(progress: Progress) -> Progress:
-    def start(description: str, total: int) -> Advance:
-        log.info("%s: %d", description, total)
-        advance = progress(description, total)
+    def start(description: str, total: int, unit: str = "images") -> Advance:
+        log.info("%s: %d %s", description, total, unit)
+        advance = progress(description, total, unit)
 
         def checked(n: int) -> None:
             interrupts.check()

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from semseg_cli.runs.rows import Row
-from semseg_cli.show.tables import Column, Table, cell, interval
+from semseg_cli.show.tables import Column, Table, cell, interval, mark_of
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{}'"
 FEW_ROW = '<tr class="few">'
@@ -135,9 +135,9 @@ def _head(column: Column) -> str:
 def _cell(row: Row, column: Column) -> str:
     value = row.get(column.key)
     below = text(interval(row, column))
-    shown = text(cell(value, column.kind))
+    shown = text(cell(value, column.kind) + mark_of(row, column))
     order = f' data-value="{float(value)!r}"' if isinstance(value, int | float) else ""
-    order = ' data-none="1"' if shown == "-" else order
+    order = ' data-none="1"' if value is None else order
     return f"<td{_kind(column)}{order}>{shown}{f' <small>{below}</small>' if below else ''}</td>"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.files import make_folder
+from semseg_cli.progress import stage
 from semseg_cli.runs.folder import (
     CHANGES_FILE,
     CLASSES_FILE,
@@ -39,12 +40,13 @@ def add_all_pictures(folders: Sequence[RunFolder]) -> None:
     sweep: list[Row] = []
     with attempt("dose-response curve"):
         sweep = [dose_row(folder) for folder in folders if _has_report(folder)]
-    for folder in folders[:1]:
-        add_pictures(folder, sweep)
-    for folder in folders[1:]:
-        with attempt("dose-response curve"):
-            _copy_curve(folders[0], folder)
-        add_pictures(folder)
+    with stage("Drawing the pictures"):
+        for folder in folders[:1]:
+            add_pictures(folder, sweep)
+        for folder in folders[1:]:
+            with attempt("dose-response curve"):
+                _copy_curve(folders[0], folder)
+            add_pictures(folder)
 
 
 def _copy_curve(drawn: RunFolder, folder: RunFolder) -> None:

@@ -19,6 +19,8 @@ from semseg_cli.show.tables import Column, Table
 
 NAME = Column("run", "run", "text", elastic=True)
 CLASS = Column("class_name", "class", "text", elastic=True)
+SCALE = Column("scale", "scale", "setting")  # in tables of several
+CHOSEN = Column("chosen", "", "mark")  # in tables of candidates
 
 
 def to_column(metric: Metric) -> Column:
@@ -88,7 +90,7 @@ def summary_table(
     """One row per run, named by the keys; what all runs share goes into the notes."""
     rows = [_summary_row(name, report) for name, report in reports.items()]
     same = [name for name, report in reports.items() if not report.is_pooled_telling]
-    columns = present((NAME, *METRICS), rows)
+    columns = present((NAME, *_scale(rows), *METRICS), rows)
     return Table(
         title,
         columns,
@@ -123,8 +125,20 @@ def _shared(reports: Sequence[Report]) -> list[str]:
     return [
         f"Protocol {protocols}, {first.n_images} images, {n_classes} "
         f"class{'es' if n_classes != 1 else ''}. macro: mean over classes; pooled: over patches.",
+        *_sample(reports),
         *([ABSENT] if "label" in protocols else []),
         *([LENGTHS] if any("off_manifold" in report.extra for report in reports) else []),
+    ]
+
+
+def _sample(reports: Sequence[Report]) -> list[str]:
+    """That classes were run on a sample of the images without them."""
+    shares = [report.extra["run_share"] for report in reports if "run_share" in report.extra]
+    if not shares:
+        return []
+    return [
+        "Each class was run on all images with it and on a sample of the others (--other-images), "
+        f"{max(shares):.0%} in all; [ ] knows."
     ]
 
 
@@ -153,11 +167,16 @@ def present(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...
     return tuple(c for c in columns if any(row.get(c.key) not in (None, "") for row in rows))
 
 
-def class_table(rows: Sequence[Row], title: str = "Classes") -> Table:
+def _scale(rows: Sequence[Row]) -> tuple[Column, ...]:
+    """The column of scales, where rows are of several."""
+    return (SCALE,) if len({row.get("scale") for row in rows}) > 1 else ()
+
+
+def class_table(rows: Sequence[Row], title: str = "Classes", notes: Sequence[str] = ()) -> Table:
     """One row per class, from class_results.csv."""
-    columns = present(CLASS_COLUMNS, rows)
-    notes = interval_notes(rows, [column.key for column in columns], CLASS.key)
-    return Table(title, columns, tuple(rows), tuple(notes), best=None)
+    columns = present((CLASS, *_scale(rows), *CLASS_COLUMNS[1:]), rows)
+    found = interval_notes(rows, [column.key for column in columns], CLASS.key)
+    return Table(title, columns, tuple(rows), (*notes, *found), best=None)
 
 
 def by_selectivity(rows: Sequence[Row], least: int = 0) -> list[Row]:
@@ -235,10 +254,14 @@ def lookup_table(
     tried = any(row.get("selectivity") is not None for row in shown)
     hidden = {*(() if candidates else ("rank",)), *(("precision", "recall") if tried else ())}
     columns = tuple(c for c in present(LOOKUP_COLUMNS, shown) if c.key not in hidden)
+    if has_others := any(not row.get("chosen", 1) for row in shown):
+        at = [column.key for column in columns].index("latent") + 1
+        columns = (*columns[:at], CHOSEN, *columns[at:])
     named = [row["class_name"] for row in shown if row["latent"] is not None]
     none = [name for name in asked or [row["class_name"] for row in shown] if name not in named]
     notes = (f"{len(none)} without a latent ({listed(none)}): no clean patch has it, or no latent "
              "fires on those that have.",) if none else ()  # fmt: skip
+    notes = ("*: the latent that is chosen.", *notes) if has_others else notes
     return Table(
         title, columns, tuple(shown), notes=(*notes, *choice_notes(rows)), strong=_flagged(shown)
     )

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+from semseg_cli.demo.world import DEMO_CAPTION, is_world
 from semseg_cli.runs.against import verdicts
 from semseg_cli.runs.claims import headline_of, reach_note
 from semseg_cli.runs.contents import is_chosen_on_evaluation, null_sae_of
@@ -69,7 +71,7 @@ class Finished:
         """The run that claims are about."""
         return self.runs[self.own]
 
-    @property
+    @cached_property
     def ranking(self) -> Ranking:
         """The latents among those of null SAEs."""
         claimed = [f for f in self.runs.values() if (f.path / CALIBRATION_FILE).exists()]
@@ -118,6 +120,7 @@ def suite_table(suite: Finished, *, is_wide: bool = True) -> Table:
     measured = [note for report in reports.values() for note in measure_notes(report)]
     own = suite.own_folder
     notes = [
+        *_demo(own),
         *verdict_notes(suite),
         *_reach(suite),
         *measured,
@@ -132,6 +135,11 @@ def suite_table(suite: Finished, *, is_wide: bool = True) -> Table:
         notes=(headline(suite), *notes, *base.notes),
         best=best_row(base.rows),
     )
+
+
+def _demo(folder: RunFolder) -> list[str]:
+    """That the images are those of the demo world."""
+    return [DEMO_CAPTION] if any(is_world(one["root"]) for one in folder.meta["datasets"]) else []
 
 
 def _sampling(folder: RunFolder) -> list[str]:

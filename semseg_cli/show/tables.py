@@ -29,7 +29,7 @@ class Column:
 
     `kind`: text; ratio (fixed decimals); count; setting (a number as the user would type it);
     estimate (a ratio with its interval from the keys `KEY_lo` and `KEY_hi`, and the mark
-    of `KEY_mark`); difference (an estimate with its sign); p (a p value).
+    of `KEY_mark`); difference (an estimate with its sign); p (a p value); mark (* or nothing).
     Where the width is short, columns that yield go, those with the largest `yields` first; elastic
     columns wrap and the others stay whole.
     """
@@ -73,9 +73,28 @@ def render(
     if format == "csv":
         return csv_text([_as_text(row) for row in table.rows])
     if format == "json":
-        whole = {"title": table.title, "notes": list(table.notes), "rows": list(table.rows)}
-        return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+        return _json(_whole(table))
     return {"markdown": _markdown, "latex": _latex}[format](table, precision)
+
+
+def render_all(tables: Sequence[Table], format: str, console: Console | None = None) -> str:
+    """Tables that belong together; several are one JSON object, `{"tables": [...]}`.
+
+    CSV has one kind of row, and so the first table alone.
+    """
+    if format == "json" and len(tables) > 1:
+        return _json({"tables": [_whole(table) for table in tables]})
+    shown = tables[:1] if format == "csv" else tables
+    between = "" if format == "table" else "\n"
+    return between.join(render(table, format, console) for table in shown)
+
+
+def _whole(table: Table) -> dict[str, Any]:
+    return {"title": table.title, "notes": list(table.notes), "rows": list(table.rows)}
+
+
+def _json(whole: dict[str, Any]) -> str:
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
 def _as_text(row: Row) -> Row:
@@ -88,6 +107,8 @@ def _as_text(row: Row) -> Row:
 
 def cell(value: Any, kind: str = "ratio", precision: int = 3) -> str:
     """A value as it is shown: never scientific, never minus zero; "-" for a missing one."""
+    if kind == "mark":
+        return "*" if value else ""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, str) or kind == "text":

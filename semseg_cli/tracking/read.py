@@ -1,20 +1,19 @@
 """Runs out of a store: found, and their artifacts read. Nothing in here makes a store or a run."""
 
 import tempfile
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError, StoreError
-from semseg_cli.runs.folder import RUN_FILE, RunFolder
-from semseg_cli.tracking import sqlite_runs, store_address
+from semseg_cli.tracking import sqlite_file, sqlite_runs, store_address
 from semseg_cli.tracking.client import open_client, probe, reporting
+from semseg_cli.tracking.named_run import BELOW, NoSuchRunError, find_named, folder_of
 from semseg_cli.tracking.tracked_run import (
     RESULT_FILES,
     TrackedRun,
     from_folder,
     from_milliseconds,
-    pick,
     without_details,
 )
 
@@ -34,7 +33,7 @@ def find_runs(
     """
     check_exists(uri)
     path = store_address.sqlite_path(uri)
-    if path is not None and not store_address.has_schema(path):
+    if path is not None and not sqlite_file.has_schema(path):
         return []
     found = None
     if path is not None and not filter_string:
@@ -56,7 +55,7 @@ def _ask_mlflow(
         _check_known(set(names.values()), experiments)
         chosen = [id for id, name in names.items() if not experiments or name in experiments]
         runs = pages(client.search_runs, chosen, whole) if chosen else []
-        return [_tracked(uri, run, names[run.info.experiment_id]) for run in runs]
+        return [_tracked(uri, run, names) for run in runs]
 
 
 def check_exists(uri: str) -> None:
@@ -71,14 +70,14 @@ def check_exists(uri: str) -> None:
     elif not path.exists():
         raise SemsegError(f"There is no tracking store {path} and so no run: {NO_RUNS}.")
     else:
-        store_address.check_sqlite(path, write=False)
+        sqlite_file.check_sqlite(path, write=False)
 
 
 def find_run(uri: str, wanted: str, kind: str = "intervention") -> TrackedRun:
-    """One run by local run folder, id, unambiguous beginning of an id, or name (the newest)."""
-    if (Path(wanted) / RUN_FILE).is_file():
-        return from_folder(RunFolder(Path(wanted)))
-    return pick(find_runs(uri, kind=kind), wanted)
+    """One run by its folder, id, unambiguous beginning of an id, or name."""
+    if (folder := folder_of(wanted)) is not None:
+        return from_folder(folder)
+    return find_named(wanted, find_runs(uri, kind=kind))
 
 
 def read_artifact(run: TrackedRun, path: str) -> bytes:
@@ -108,19 +107,22 @@ def read_artifact_text(run: TrackedRun, path: str) -> str:
         raise StoreError(f"{path} of run {run.name} cannot be read ({error}).") from error
 
 
-def find_lookup(uri: str, wanted: str) -> TrackedRun:
-    """The run with a lookup that `wanted` names, as in `find_run`."""
+def find_lookup(uri: str, wanted: str, below: Path = BELOW) -> TrackedRun:
+    """The run with a lookup that `wanted` names, as in `find_run`; `below` has run folders."""
     path = store_address.sqlite_path(uri)
-    if path is not None and not path.exists() and not Path(wanted).exists():
-        raise SemsegError(
-            f"{wanted!r} is neither a file nor a run of the tracking store {path}, which does not "
-            "exist: make a lookup with `semseg-cli lookup`."
-        )
-    if (Path(wanted) / RUN_FILE).is_file():
-        return find_run(uri, wanted)
-    runs = [run for kind in ("lookup", "intervention") for run in find_runs(uri, kind=kind)]
+    runs: list[TrackedRun] = []
+    if path is None or path.exists():
+        runs = [run for kind in ("lookup", "intervention") for run in find_runs(uri, kind=kind)]
     runs.sort(key=lambda run: run.started, reverse=True)
-    return pick(runs, wanted)
+    try:
+        return find_named(wanted, runs, below)
+    except NoSuchRunError as error:
+        if path is None or path.exists():
+            raise
+        raise SemsegError(
+            f"{wanted!r} is neither a file nor a run folder below {below} nor a run of the "
+            f"tracking store {path}, which does not exist: make a lookup with `semseg-cli lookup`."
+        ) from error
 
 
 def pages(search: Any, *arguments: Any) -> list[Any]:
@@ -144,11 +146,13 @@ def _check_known(names: Set[str], experiments: Sequence[str]) -> None:
             )
 
 
-def _tracked(uri: str, run: Any, experiment: str) -> TrackedRun:
+def _tracked(uri: str, run: Any, names: Mapping[str, str]) -> TrackedRun:
+    if run.info is None or not run.info.run_id or not run.info.start_time:
+        raise StoreError(f"The tracking store {uri} answers with what is not an MLflow run.")
     return TrackedRun(
         run_id=run.info.run_id,
         name=run.info.run_name,
-        experiment=experiment,
+        experiment=names.get(run.info.experiment_id, run.info.experiment_id),
         status=run.info.status,
         started=from_milliseconds(run.info.start_time),
         source=uri,

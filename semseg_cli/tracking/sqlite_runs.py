@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.tracking.store_address import LOCK_SECONDS
+from semseg_cli.tracking.sqlite_file import connect
 from semseg_cli.tracking.tracked_run import TrackedRun, from_milliseconds, without_details
 
 _EXPERIMENTS = """
@@ -31,9 +31,8 @@ def read_runs(uri: str, path: Path, kind: str) -> tuple[set[str], list[TrackedRu
     """The names of the experiments, and the runs of a kind, newest first; None: ask MLflow."""
     if "MLFLOW_ENABLE_WORKSPACES" in os.environ:  # then another class of MLflow reads
         return None
-    address = f"{path.as_uri()}?mode=ro"
     try:
-        with closing(sqlite3.connect(address, uri=True, timeout=LOCK_SECONDS)) as store:
+        with closing(connect(path)) as store:
             store.execute("BEGIN")  # all that follows sees one state of the store
             experiments = store.execute(_EXPERIMENTS).fetchall()
             if any(workspace != "default" for _, _, workspace in experiments):

@@ -1,77 +1,133 @@
-"""Where runs are tracked: addresses of MLflow stores, SQLite files as such. No mlflow in here."""
+"""Where runs are tracked: addresses of MLflow stores. No mlflow in here."""
 
 import os
+import re
 import shlex
 import socket
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from semseg_cli.errors import StoreError
+from semseg_cli.tracking.credentials import keep, public, whole
 
-LOCK_SECONDS = 60.0
 PROBE_SECONDS = 3.0
-_DATABASES = ("postgresql", "mysql", "mssql")
+DATABASES = ("postgresql", "postgres", "mysql", "mssql")
 
 
 def resolve_uri(option: str | None) -> str:
     """The store to use: the option, else MLFLOW_TRACKING_URI, else mlflow.db in this folder.
 
-    SQLite addresses come back with an absolute path, so that they mean the same from any folder.
+    Addresses come back without user name and password, which stay in memory; those of SQLite with
+    an absolute path, so that they mean the same from any folder.
 
     Raises:
         StoreError: a plain folder, or an address that no kind of store has.
     """
-    uri = (option or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db").strip()
+    usual = (os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db").strip()
+    keep(usual.rstrip("/"))  # a run folder names its store without the password
+    uri = (option or usual).strip()
     scheme = uri.partition(":")[0].lower()
     if scheme == "sqlite":
         return _absolute_sqlite(uri)
-    if scheme in ("http", "https", "databricks") or scheme.split("+")[0] in _DATABASES:
-        return uri.rstrip("/") if scheme != "databricks" else uri
+    if scheme in ("http", "https", "databricks") or scheme.split("+")[0] in DATABASES:
+        return _of_network(uri.rstrip("/")) if scheme != "databricks" else uri
+    shown = public(uri)
+    if scheme != "file" and re.match(r"(localhost|[\w.-]+:\d+|\[[\da-fA-F:]+\])(:|/|$)|.*@", uri):
+        raise StoreError(
+            f"The tracking store {shown!r} says no scheme: give --tracking-uri http://{shown}."
+        )
     if scheme == "file" or "://" not in uri:
         path = Path(urlsplit(uri).path if scheme == "file" else uri).absolute()
         database = path if path.suffix in (".db", ".sqlite") else path.parent / "mlflow.db"
         raise StoreError(
-            f"The tracking store {uri!r} is a plain path, and MLflow no longer keeps runs in "
+            f"The tracking store {shown!r} is a plain path, and MLflow no longer keeps runs in "
             f"folders: give a database such as --tracking-uri sqlite:///{database}."
         )
     raise StoreError(
-        f"The tracking store {uri!r} is of no kind that MLflow knows: give sqlite:///PATH.db or "
+        f"The tracking store {shown!r} is of no kind that MLflow knows: give sqlite:///PATH.db or "
         "the http(s):// address of a tracking server."
     )
 
 
+def _of_network(uri: str) -> str:
+    """The public address, of a host and a port that can be asked."""
+    parts = urlsplit(uri)
+    try:
+        is_whole = parts.port != 0 and (bool(parts.hostname) or not uri.startswith("http"))
+    except ValueError:  # what stands for the port is no number
+        is_whole = False
+    if not is_whole or "@" in uri.partition(parts.netloc)[2]:
+        scheme, _, rest = uri.partition("://")
+        raise StoreError(
+            f"The tracking store {scheme}://{rest.rpartition('@')[2]} is no address: give "
+            "http://HOST:PORT, with signs such as / # ? @ of a password written %2F %23 %3F %40."
+        )
+    return keep(uri)
+
+
 def _absolute_sqlite(uri: str) -> str:
     body, mark, query = uri.partition("?")
-    path = body.partition("sqlite:///")[2]
+    path = unquote(body.partition("sqlite:///")[2])
     if not path or ":memory:" in path:
         raise StoreError(
             f"The tracking store {uri!r} names no file: give sqlite:/// and the path of a "
             "database, such as sqlite:///mlflow.db."
         )
-    return f"sqlite:///{Path(path).absolute()}{mark}{query}"
+    if mark and not re.fullmatch(r"\w+=[^/&]*(&\w+=[^/&]*)*", query):
+        raise StoreError(
+            f"The tracking store {uri!r} has a ? in its path, at which such an address ends: "
+            "write it %3F."
+        )
+    file = str(Path(path).absolute()).replace("%", "%25").replace("?", "%3F")
+    return f"sqlite:///{file}{mark}{query}"
+
+
+def for_mlflow(uri: str) -> str:
+    """The address of a store as MLflow opens it: with its password and the driver that is there."""
+    path = sqlite_path(uri)
+    if path is not None:
+        return _as_sqlalchemy_reads(uri, path)
+    address = whole(uri)
+    scheme, mark, rest = address.partition("://")
+    if scheme in ("postgres", "postgresql"):  # SQLAlchemy 2.1 means psycopg by it, 2.0 psycopg2
+        found = [name for name in ("psycopg2", "psycopg") if find_spec(name) is not None]
+        return f"postgresql+{found[0]}{mark}{rest}" if found else f"postgresql{mark}{rest}"
+    return address
+
+
+def _as_sqlalchemy_reads(uri: str, path: Path) -> str:
+    """The address of exactly this file: some versions of SQLAlchemy decode %20, some do not."""
+    if "%" not in uri:
+        return uri
+    from sqlalchemy import make_url
+
+    _, mark, query = uri.partition("?")
+    return uri if make_url(uri).database == str(path) else f"sqlite:///{path}{mark}{query}"
 
 
 def sqlite_path(uri: str) -> Path | None:
     """The database file of a SQLite store; None for every other store."""
     if not uri.startswith("sqlite:///"):
         return None
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
 
 
-def artifact_location(uri: str, experiment: str) -> str | None:
-    """Where a new experiment of a SQLite store keeps artifacts: a folder beside the database.
+def artifact_location(uri: str, experiment: str, root: str | None = None) -> str | None:
+    """Where a new experiment keeps artifacts: below `root`, else beside a SQLite database.
 
-    MLflow's own default is relative to the folder of whoever creates the experiment. None for
-    other stores: a server decides for itself.
+    MLflow's own default is relative to the folder of whoever creates the experiment. None where
+    the store decides for itself.
     """
     path = sqlite_path(uri)
-    if path is None:
+    if root is None and path is None:
         return None
     slug = "".join(c if c.isalnum() or c in "-_." else "-" for c in experiment).strip(".")
-    return (path.parent / "mlartifacts" / (slug or "experiment")).as_uri()
+    name = slug or "experiment"
+    if root is not None and "://" in root:
+        return f"{root.rstrip('/')}/{name}"
+    folder = Path(root).expanduser() if root is not None else path.parent / "mlartifacts"  # type: ignore[union-attr]
+    return (folder.absolute() / name).as_uri()
 
 
 def local_path(artifact_uri: str) -> Path | None:
@@ -102,74 +158,6 @@ def ui_command(uri: str) -> str:
     return shlex.join(["semseg-cli", "ui", *store_option(uri)])
 
 
-def check_sqlite(path: Path, *, write: bool) -> None:
-    """Raises a StoreError unless `path` is an MLflow database, or one could be made there."""
-    if not path.parent.is_dir():
-        raise StoreError(
-            f"The folder {path.parent} of the tracking store does not exist: "
-            "make it, or give another store with --tracking-uri."
-        )
-    if path.exists():
-        _check_database(path)
-    for needed in (path.parent, path) if write else ():
-        if needed.exists() and not os.access(needed, os.W_OK):
-            raise StoreError(
-                f"The tracking store {path} cannot be written ({needed} is read-only): give "
-                "another store with --tracking-uri, or leave tracking out with --no-track."
-            )
-
-
-def _check_database(path: Path) -> None:
-    try:
-        tables = _tables(path)
-    except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"The tracking store {path} is no readable SQLite database ({error}): "
-            "give another file with --tracking-uri."
-        ) from error
-    if tables and "alembic_version" not in tables and "experiments" not in tables:
-        raise StoreError(
-            f"{path} is a database but no MLflow store: give another file with --tracking-uri."
-        )
-
-
-def _tables(path: Path) -> set[str]:
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=LOCK_SECONDS)
-    try:
-        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        return {name for (name,) in rows}
-    finally:
-        connection.close()
-
-
-def has_schema(path: Path) -> bool:
-    """Whether the database file exists and holds tables."""
-    return path.exists() and bool(_tables(path))
-
-
-@contextmanager
-def opening(path: Path, *, write: bool) -> Iterator[None]:
-    """Holds the lock beside the database while it is opened.
-
-    MLflow creates its tables on the first opening; two processes doing so at once corrupt the
-    store or fail. Readers take the lock only where a writer has left or is holding one.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = path.with_name(f"{path.name}.lock")
-    if not (write or (lock.exists() and os.access(lock, os.W_OK))):
-        yield
-        return
-    try:
-        with FileLock(lock, timeout=LOCK_SECONDS):
-            yield
-    except Timeout as error:
-        raise StoreError(
-            f"The tracking store {path} has been locked for {LOCK_SECONDS:g} s by another "
-            f"process: wait for it, or remove {lock} if none is running."
-        ) from error
-
-
 def check_reachable(uri: str) -> None:
     """Raises a StoreError unless something listens at the host and port of a network address."""
     parts = urlsplit(uri)
@@ -183,13 +171,3 @@ def check_reachable(uri: str) -> None:
             f"Nothing answers at the tracking store {public(uri)} ({error}): start the server, "
             "or give another one with --tracking-uri (runs can go without: --no-track)."
         ) from error
-
-
-def public(uri: str) -> str:
-    """The address without user name, password and query; other texts stay as they are."""
-    if "://" not in uri or uri.startswith("sqlite:"):
-        return uri
-    head, equals, address = uri.rpartition("=") if uri.startswith("--") else ("", "", uri)
-    parts = urlsplit(address)
-    netloc = parts.netloc.rpartition("@")[2]
-    return head + equals + parts._replace(netloc=netloc, query="").geturl()

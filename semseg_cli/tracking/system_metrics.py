@@ -8,6 +8,8 @@ from typing import Any
 from semseg_cli.errors import StoreError
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.tracking.client import open_client, reporting
+from semseg_cli.tracking.patience import Patience
+from semseg_cli.tracking.store_address import for_mlflow
 
 log = logging.getLogger("semseg_cli")
 
@@ -24,21 +26,25 @@ def system_metrics(folder: RunFolder) -> Iterator[None]:
     open_client(uri, write=True)  # sets how MLflow's clients behave
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    monitor = SystemMetricsMonitor(run_id, tracking_uri=uri)
+    monitor = SystemMetricsMonitor(run_id, tracking_uri=for_mlflow(uri))
     monitor.start()
     try:
         yield
     finally:
-        monitor.finish()
-        _log_last_sample(monitor, uri)
+        _end(monitor, uri)
 
 
-def _log_last_sample(monitor: Any, uri: str) -> None:
-    """Short runs have no other sample; in long ones it covers the time since the last."""
+def _end(monitor: Any, uri: str) -> None:
     try:
         with reporting(uri):
-            monitor.collect_metrics()
-            monitor.publish_metrics(monitor.aggregate_metrics())
-            monitor.mlflow_logger.flush()
+            Patience().wait_for(lambda: _log_last_sample(monitor))
     except StoreError as error:
         log.error("system metrics: %s", error)
+
+
+def _log_last_sample(monitor: Any) -> None:
+    """Short runs have no other sample; in long ones it covers the time since the last."""
+    monitor.finish()
+    monitor.collect_metrics()
+    monitor.publish_metrics(monitor.aggregate_metrics())
+    monitor.mlflow_logger.flush()

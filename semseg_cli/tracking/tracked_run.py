@@ -3,16 +3,14 @@
 `tracking.py` sends it to a store and reads it back; `compare` reads it from either side.
 """
 
-import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.errors import SemsegError
 from semseg_cli.readers import read_text
 from semseg_cli.runs.class_rows import read_class_rows
 from semseg_cli.runs.contents import is_chosen_on_evaluation, metrics_of, params_of, text_of
@@ -21,6 +19,7 @@ from semseg_cli.runs.folder import (
     CHANGES_FILE,
     CLASSES_FILE,
     DRAWS_FILE,
+    JOURNAL_FILE,
     LOOKUP_FILE,
     PER_IMAGE_FILE,
     REPORT_FILE,
@@ -31,6 +30,7 @@ from semseg_cli.runs.folder import (
 from semseg_cli.runs.lookup_csv import read_lookup_rows
 from semseg_cli.runs.metrics import CLASSES, shown
 from semseg_cli.runs.rows import parse_number, read_rows
+from semseg_cli.settings.methods import called_now
 from semseg_cli.show.run_tables import (
     ON_EVALUATION,
     extremes_table,
@@ -70,7 +70,8 @@ class TrackedRun:
 
     def tag(self, name: str) -> str | None:
         """The value of one of our own tags, given without its prefix `semseg.`."""
-        return self.tags.get(f"semseg.{name}")
+        value = self.tags.get(f"semseg.{name}")
+        return called_now(value) if value and name == "method" else value
 
     @property
     def short_id(self) -> str:
@@ -137,14 +138,21 @@ def tags_of(folder: RunFolder) -> dict[str, str]:
     return {**meta["tags"], **kept}
 
 
+def is_inside(folder: RunFolder, path: Path) -> bool:
+    """Whether a file of a run's folder lies in it: a link may lead out of it."""
+    return path.resolve().is_relative_to(folder.path.resolve())
+
+
 def files_of(folder: RunFolder) -> list[tuple[Path, str]]:
     """The files of a run to store, each with the folder of the store that it goes to."""
     found = (path for path in sorted(folder.path.rglob("*")) if path.is_file())
+    found = (path for path in found if is_inside(folder, path))
     placed = ((path, path.relative_to(folder.path)) for path in found)
     return [
         (path, "results" if str(at) in RESULT_FILES else at.parent.as_posix().removeprefix("."))
         for path, at in placed
-        if str(at) != RUN_FILE and not any(part.startswith(".") for part in at.parts)
+        if str(at) not in (RUN_FILE, JOURNAL_FILE)
+        and not any(part.startswith(".") for part in at.parts)
     ]
 
 
@@ -199,27 +207,3 @@ def milliseconds(iso: str) -> int:
 def from_milliseconds(time: int) -> datetime:
     """A time of MLflow."""
     return datetime.fromtimestamp(time / 1000, UTC)
-
-
-def pick(runs: Sequence[TrackedRun], wanted: str) -> TrackedRun:
-    """The run of that id, unambiguous beginning of an id, or name (the newest finished one).
-
-    `runs` come newest first.
-
-    Raises:
-        SemsegError: no run, or more than one id, fits; close names are listed.
-    """
-    exact = [run for run in runs if wanted == run.run_id]
-    named = [run for run in runs if run.name == wanted]
-    named.sort(key=lambda run: run.status != "FINISHED")
-    begun = [run for run in runs if wanted and run.run_id.startswith(wanted.lower())]
-    if exact or named:
-        return (exact or named)[0]
-    if len(begun) == 1:
-        return begun[0]
-    if begun:
-        ids = ", ".join(f"{run.run_id[:12]} ({run.name})" for run in begun[:5])
-        raise SemsegError(f"{wanted!r} begins the ids of {len(begun)} runs ({ids}): give more.")
-    close = difflib.get_close_matches(wanted, list(dict.fromkeys(run.name for run in runs)))
-    hint = f"did you mean {', '.join(close)}?" if close else "`semseg-cli compare` lists the runs."
-    raise SemsegError(f"No run has the id, name or folder {wanted!r}: {hint}")

@@ -16,7 +16,9 @@ from urllib.request import ProxyHandler, build_opener
 from semseg_cli.errors import SemsegError
 from semseg_cli.interrupts import held
 from semseg_cli.settings.output import PORT
-from semseg_cli.tracking.store_address import public
+from semseg_cli.tracking import guard
+from semseg_cli.tracking.credentials import scrubbed
+from semseg_cli.tracking.store_address import for_mlflow, public
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
@@ -89,9 +91,11 @@ class _Ended(Exception):
 
 def _start(uri: str, port: int, output: int) -> "subprocess.Popen[bytes]":
     # The address goes through the environment: it may hold a password, and others see arguments.
-    environment = {**os.environ, **ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": uri}
+    environment = {**os.environ, **ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": for_mlflow(uri)}
     return subprocess.Popen(
-        [*COMMAND, "--port", str(port)], env=environment, stdin=subprocess.DEVNULL,
+        [sys.executable, guard.__file__, str(STOP_SECONDS), *COMMAND, "--port", str(port)],
+        env=environment,
+        stdin=subprocess.PIPE,  # it closes however this process ends, and so ends the server
         stdout=output, stderr=output, start_new_session=True,
     )  # fmt: skip
 
@@ -114,7 +118,7 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int) -> Non
 def _last_line(output: IO[bytes]) -> str:
     output.seek(0)
     lines = output.read().decode(errors="replace").strip().splitlines()
-    return lines[-1].strip()[:200] if lines else "it said nothing"
+    return scrubbed(lines[-1]).strip()[:200] if lines else "it said nothing"
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -124,3 +128,5 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
+    if process.stdin is not None:
+        process.stdin.close()

@@ -1,33 +1,29 @@
 """Runs into a store: started, filled from their folders, ended."""
 
 import getpass
-import json
+import logging
 import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from semseg_cli.errors import StoreError
-from semseg_cli.runs.contents import metrics_of, params_of
-from semseg_cli.runs.folder import RUN_FILE, RunFolder
+from semseg_cli.errors import SemsegError, StoreError
+from semseg_cli.runs.folder import SETTINGS_FILE, RunFolder
 from semseg_cli.tracking import store_address
-from semseg_cli.tracking.client import open_client, probe, reporting
-from semseg_cli.tracking.saved_view import experiment_tags
+from semseg_cli.tracking.client import not_mlflow, open_client, probe, reporting
+from semseg_cli.tracking.experiments import experiment_id_of, telling_of_artifacts
+from semseg_cli.tracking.patience import Patience
+from semseg_cli.tracking.sending import MAX_TAG, send, tag
 from semseg_cli.tracking.tracked_run import (
     FINAL,
-    TABLE,
-    class_metrics_of,
-    describe,
     files_of,
+    is_inside,
     milliseconds,
-    table_for_ui,
     tags_of,
 )
 
-_MAX_PARAM, _MAX_TAG, _MAX_DIGEST = 6000, 8000, 36
-_MAX_BATCH, _MAX_METRICS = 100, 800
+log = logging.getLogger("semseg_cli")
 
 
 def start(uri: str, folders: Sequence[RunFolder]) -> None:
@@ -44,13 +40,42 @@ def start(uri: str, folders: Sequence[RunFolder]) -> None:
         given = os.environ.pop("MLFLOW_RUN_ID", None)
         attached = _attach(client, uri, given, folders[0]) if given else None
         for folder in folders[1:] if given else folders:
-            _create(client, uri, folder, attached)
+            _create(client, uri, folder, attached or folder.meta.get("mlflow_experiment_id"))
+        _try_artifacts(client, folders[0])
 
 
-def log_folder(folder: RunFolder) -> None:
+def restart(uri: str, folders: Sequence[RunFolder]) -> None:
+    """Sets the MLflow runs of stopped folders running again; one that the store lacks is made.
+
+    Raises:
+        StoreError: the store refuses.
+    """
+    with reporting(uri):
+        client = open_client(uri, write=True)
+        for folder in folders:
+            run_id = _known(client, uri, folder)
+            if run_id is None:
+                _create(client, uri, folder, None)
+                continue
+            client.update_run(run_id, status="RUNNING")
+            if "semseg.reason" in client.get_run(run_id).data.tags:
+                client.delete_tag(run_id, "semseg.reason")
+            folder.update(uploaded=False)
+
+
+def _known(client: Any, uri: str, folder: RunFolder) -> str | None:
+    """The id of a folder's run in this store; None where it has none there."""
+    meta = folder.meta
+    is_same = store_address.public(meta["tracking_uri"] or "") == uri
+    run_id: str | None = meta["mlflow_run_id"] if is_same else None
+    return run_id if run_id is not None and _is_active(client, run_id) else None
+
+
+def log_folder(folder: RunFolder, patience: Patience | None = None) -> None:
     """Stores everything that a run folder holds, ends its MLflow run, and marks it uploaded.
 
-    Works for runs that failed half-way, and can be repeated after a failure.
+    Works for runs that failed half-way, and can be repeated after a failure. The store is waited
+    for as long as `patience` lasts; by default as its files need.
 
     Raises:
         StoreError: the store did not take it; the folder is as it was and can be uploaded later.
@@ -64,8 +89,15 @@ def log_folder(folder: RunFolder) -> None:
     if run_id is None:
         raise StoreError(f"No run was started in a tracking store: {later}.")
     with reporting(uri, later):
-        _send(open_client(uri, write=True), run_id, folder)
+        client = open_client(uri, write=True, patience=patience or patience_for([folder]))
+        with _ending(client, run_id, folder):
+            send(client, folder)
     folder.update(uploaded=True)
+
+
+def patience_for(folders: Sequence[RunFolder]) -> Patience:
+    """How long to wait for a store that is sent these folders."""
+    return Patience(sum(path.stat().st_size for one in folders for path, _ in files_of(one)))
 
 
 def upload(folder: RunFolder, uri: str | None = None) -> None:
@@ -75,14 +107,31 @@ def upload(folder: RunFolder, uri: str | None = None) -> None:
     those of the folder.
     """
     meta = folder.meta
+    if whose := folder.whose:
+        raise SemsegError(
+            f"The run in {folder.path} is still going on ({whose}): upload it when it has ended."
+        )
+    _require_inside(folder)
     target = store_address.resolve_uri(uri or meta["tracking_uri"])
     probe(target)
     with reporting(target):
         client = open_client(target, write=True)
-        known = meta["mlflow_run_id"] if meta["tracking_uri"] == target else None
-        if known is None or not _is_active(client, known):
+        if _known(client, target, folder) is None:
             _create(client, target, folder, None)
     log_folder(folder)
+
+
+def _require_inside(folder: RunFolder) -> None:
+    """Raises a SemsegError where a file of the run, which is read for what it says, lies elsewhere;
+    other links out of the folder are left out, with a warning."""
+    links = (path for path in folder.path.rglob("*") if not is_inside(folder, path))
+    for path in links:
+        if path.parent == folder.path and path.suffix in (".json", ".toml", ".csv", ".parquet"):
+            raise SemsegError(
+                f"{path} is a link to {path.resolve()}, outside of the run's folder: put the file "
+                "itself there, or remove the link."
+            )
+        log.warning("%s leads out of the run's folder and is left out.", path)
 
 
 def run_link(folder: RunFolder) -> str | None:
@@ -94,10 +143,21 @@ def run_link(folder: RunFolder) -> str | None:
     return f"{store_address.public(uri)}/#/experiments/{meta['mlflow_experiment_id']}/runs/{run_id}"
 
 
+def _try_artifacts(client: Any, folder: RunFolder) -> None:
+    """Stores the settings of the run, which are known: what cannot be stored is told in time."""
+    settings = folder.path / SETTINGS_FILE
+    if settings.exists():
+        run_id = folder.meta["mlflow_run_id"]
+        with telling_of_artifacts(
+            folder.meta["experiment"], client.get_run(run_id).info.artifact_uri
+        ):
+            client.log_artifact(run_id, str(settings))
+
+
 def _attach(client: Any, uri: str, run_id: str, folder: RunFolder) -> str:
     experiment_id = client.get_run(run_id).info.experiment_id
     name = client.get_experiment(experiment_id).name
-    _tag(client, run_id, tags_of(folder))
+    tag(client, run_id, tags_of(folder))
     _note(folder, uri, run_id, experiment_id, name)
     return str(experiment_id)
 
@@ -105,7 +165,7 @@ def _attach(client: Any, uri: str, run_id: str, folder: RunFolder) -> str:
 def _create(client: Any, uri: str, folder: RunFolder, experiment_id: str | None) -> None:
     meta = folder.meta
     if experiment_id is None:
-        experiment_id = _experiment_id(client, uri, meta["experiment"])
+        experiment_id = experiment_id_of(client, uri, meta["experiment"], meta.get("artifact_root"))
     source = {
         "mlflow.source.name": f"semseg-cli {meta['command']}",
         "mlflow.source.type": "LOCAL",
@@ -116,11 +176,17 @@ def _create(client: Any, uri: str, folder: RunFolder, experiment_id: str | None)
     run = client.create_run(
         experiment_id,
         start_time=milliseconds(meta["created"]),
-        tags={name: value[:_MAX_TAG] for name, value in tags.items()},
+        tags={name: value[:MAX_TAG] for name, value in tags.items()},
         run_name=meta["run_name"],
     )
+    if not run.info.run_id:
+        raise not_mlflow(uri)
     name = client.get_experiment(experiment_id).name
-    _note(folder, uri, run.info.run_id, experiment_id, name)
+    try:
+        _note(folder, uri, run.info.run_id, experiment_id, name)
+    except SemsegError:  # a full disk: nobody else would end it
+        client.set_terminated(run.info.run_id, "FAILED")
+        raise
 
 
 def _note(folder: RunFolder, uri: str, run_id: str, experiment_id: str, experiment: str) -> None:
@@ -131,28 +197,6 @@ def _note(folder: RunFolder, uri: str, run_id: str, experiment_id: str, experime
         experiment=experiment,
         uploaded=False,
     )
-
-
-def _experiment_id(client: Any, uri: str, name: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        try:
-            location = store_address.artifact_location(uri, name)
-            return str(client.create_experiment(name, location, experiment_tags()))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            experiment = client.get_experiment_by_name(name)  # another process was quicker
-    if experiment.lifecycle_stage == "deleted":
-        raise StoreError(
-            f"The experiment {name!r} was deleted in the tracking store "
-            f"{store_address.public(uri)}: restore it with "
-            f"`mlflow experiments restore -x {experiment.experiment_id}` "
-            "(MLFLOW_TRACKING_URI set to the store), or give another one with --experiment."
-        )
-    return str(experiment.experiment_id)
 
 
 def _user() -> str | None:
@@ -173,114 +217,20 @@ def _is_active(client: Any, run_id: str) -> bool:
         return False
 
 
-def _send(client: Any, run_id: str, folder: RunFolder) -> None:
+@contextmanager
+def _ending(client: Any, run_id: str, folder: RunFolder) -> Iterator[None]:
+    """Ends the MLflow run as the folder's has ended, also where not everything could be sent."""
     meta = folder.meta
     ended = milliseconds(meta["ended"] or meta["created"])
-    kept = client.get_run(run_id).data.params
-    params, conflicts = _new_params(params_of(folder), kept)
-    tags = tags_of(folder)
-    tags |= {"semseg.param_conflicts": conflicts} if conflicts else {}
-    tags |= {"mlflow.note.content": describe(folder)}
-    table = table_for_ui(folder)
-    if table is not None:
-        tags["mlflow.loggedArtifacts"] = json.dumps([{"path": TABLE, "type": "table"}])
-    metrics = metrics_of(folder) | class_metrics_of(folder)
-    _log_values(client, run_id, metrics, params, tags, ended)
-    _log_datasets(client, run_id, meta["datasets"])
-    _log_files(client, run_id, folder, {TABLE: table} if table is not None else {})
+    try:
+        yield
+    except Exception:
+        with suppress(Exception):  # the first failure says more
+            client.set_terminated(run_id, meta["status"], ended)
+        raise
     client.set_terminated(run_id, meta["status"], ended)
 
 
 def _last_change(folder: RunFolder) -> float:
     """When a file of the folder was last written, in seconds: how long its run lived at least."""
     return max(path.stat().st_mtime for path in folder.path.iterdir())
-
-
-def _new_params(params: Mapping[str, str], kept: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    """The parameters that the run has not yet, and those that it has otherwise, in words.
-
-    A parameter cannot be changed once logged; `mlflow run` logs those that it was called with.
-    """
-    cut = {name: value[:_MAX_PARAM] for name, value in params.items()}
-    new = {name: value for name, value in cut.items() if name not in kept}
-    differing = [n for n, v in cut.items() if n in kept and not _is_same(v, kept[n])]
-    return new, "; ".join(f"{n}: logged {kept[n]}, used {cut[n]}" for n in differing)
-
-
-def _is_same(one: str, other: str) -> bool:
-    try:
-        return float(one) == float(other)
-    except ValueError:
-        return one == other
-
-
-def _log_values(
-    client: Any,
-    run_id: str,
-    metrics: Mapping[str, float],
-    params: Mapping[str, str],
-    tags: Mapping[str, str],
-    time: int,
-) -> None:
-    """Logs in batches: one by one, 600 values cost 25 s over HTTP."""
-    from mlflow.entities import Metric, Param
-
-    values = [Metric(name, value, time, 0) for name, value in metrics.items()]
-    rest = [Param(name, value) for name, value in params.items()]
-    while values or rest:
-        client.log_batch(run_id, metrics=values[:_MAX_METRICS], params=rest[:_MAX_BATCH])
-        del values[:_MAX_METRICS], rest[:_MAX_BATCH]
-    _tag(client, run_id, tags)
-
-
-def _tag(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
-    from mlflow.entities import RunTag
-
-    every = [RunTag(name, value[:_MAX_TAG]) for name, value in tags.items()]
-    for begin in range(0, len(every), _MAX_BATCH):
-        client.log_batch(run_id, tags=every[begin : begin + _MAX_BATCH])
-
-
-def _log_datasets(client: Any, run_id: str, datasets: Sequence[Mapping[str, Any]]) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    # MLflow keeps one entry per name and digest: a split in two roles says so in its context.
-    roles: dict[tuple[str, str], list[str]] = {}
-    inputs = {}
-    for one in datasets:
-        key = (f"{one['name']} {one['split']}", str(one["digest"])[:_MAX_DIGEST])
-        roles.setdefault(key, []).append(one["role"])
-        source = json.dumps({"uri": str(one["root"]), "split": one["split"]})
-        profile = json.dumps({"n_images": one.get("n_images")})
-        tag = InputTag("mlflow.data.context", ", ".join(roles[key]))
-        inputs[key] = DatasetInput(Dataset(*key, "local", source, profile=profile), [tag])
-    if inputs:
-        _log_inputs(client, run_id, list(inputs.values()))
-
-
-def _log_inputs(client: Any, run_id: str, inputs: Sequence[Any], tries: int = 3) -> None:
-    """Logs datasets; again where another process stored the same one between MLflow's look for it
-    and its insertion.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.log_inputs(run_id, inputs)
-    except MlflowException as error:
-        is_duplicate = any(sign in str(error).lower() for sign in ("unique", "duplicate"))
-        if tries == 1 or not is_duplicate:
-            raise
-        _log_inputs(client, run_id, inputs, tries - 1)
-
-
-def _log_files(client: Any, run_id: str, folder: RunFolder, made: Mapping[str, str]) -> None:
-    for path, at in files_of(folder):
-        client.log_artifact(run_id, str(path), at or None)
-    meta = folder.meta
-    address = store_address.public(meta["tracking_uri"] or "")  # artifacts are for everybody
-    run = json.dumps({**meta, "tracking_uri": address, "uploaded": True}, indent=2)
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, text in {**made, RUN_FILE: run}.items():
-            path = Path(scratch, name)
-            path.write_text(text, encoding="utf-8")
-            client.log_artifact(run_id, str(path))

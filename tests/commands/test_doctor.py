@@ -116,6 +116,18 @@ def test_the_table_fits_80_columns(known_world: World, terminal: Terminal) -> No
     assert max(map(len, done.out.splitlines())) <= 80
 
 
+def test_a_check_leaves_nothing_where_it_is_made_and_says_on_how_few_images(
+    known_world: World, terminal: Terminal
+) -> None:
+    (terminal.folder / "mlflow.db").unlink()
+    done, rows = doctor(terminal, known_world, "--probe-images", "2")
+    assert [path.name for path in terminal.folder.iterdir()] == ["cache"]  # which it was given
+    assert rows["tracking store"]["found"].startswith("new file")
+    assert "2 of the 3 of the evaluation split, 2 of the 4 of the lookup split" in " ".join(
+        done.out.split()
+    )
+
+
 def folders_below(cache: Path) -> list[str]:
     return sorted(str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_dir())
 
@@ -461,7 +473,7 @@ def test_needs_name_earlier_checks() -> None:
     [
         (Choice(2, OWN, 0.9), Choice(2, OWN, 0.9), "$"),
         (Choice(2, OWN, 0.1), Choice(2, OWN, 0.1), "No other layer, .*--sae-ckpt is likely wrong"),
-        (Choice(2, OWN, -9.0), Choice(3, OWN, 0.9), "wrong: --vit-layer;.*0.90.*it is 0.00"),
+        (Choice(2, OWN, -9.0), Choice(3, OWN, 0.9), "wrong: --vit-layer;.*0.900.*it is -9.000"),
         (Choice(2, OWN, 0.2), Choice(2, MEASURED, 0.9), "wrong: the input scaling.*leave out"),
         (Choice(2, MEASURED, 0.2), Choice(2, NONE, 0.9), "try --act-mean 0 --act-norm 1"),
         (Choice(2, OWN, 0.2), Choice(1, MEASURED, 0.9), "--vit-layer 1 and leave out"),

@@ -51,7 +51,11 @@ def test_the_summary_of_the_known_world(known_world: World, terminal: Terminal) 
     assert (summary["n_images"], summary["n_patches"]) == (4, 4 * 16)
     assert whole["digests"].keys() == {"sae", "vit", "lookup"}
     assert whole["act_mean"] == [0.0] * 16
-    assert json.loads(done.out)["rows"] == [summary]
+    tables = json.loads(done.out)["tables"]
+    assert [table["title"] for table in tables] == [
+        "Statistics", "Reconstruction in place of the residual"
+    ]  # fmt: skip
+    assert [table["rows"] for table in tables] == [[summary], whole["splices"]]
     (run,) = stored_runs(terminal, "semseg")
     assert run.data.tags["semseg.kind"] == "stats"
     assert run.data.metrics["l0"] == summary["l0"]
@@ -81,7 +85,7 @@ def test_with_a_head_it_says_what_the_reconstruction_does(
     assert not (terminal.runs()[-1] / "splice.csv").exists()
 
 
-@pytest.mark.parametrize("form", ["safetensors", "reference", "json"])
+@pytest.mark.parametrize("form", ["safetensors", "reference", "json", "folder"])
 def test_the_files_feed_back(form: str, tiny_world: World, terminal: Terminal) -> None:
     args = ["--save", "stats.safetensors", "--reference-names", "reference"]
     done = stats(terminal, tiny_world, *args)
@@ -92,7 +96,10 @@ def test_the_files_feed_back(form: str, tiny_world: World, terminal: Terminal) -
     if form == "reference":
         given = [part for n in NAMES for part in (f"--{n.replace('_', '-')}", f"reference/{n}.pt")]
     if form == "json":
-        given = [str(folder / "stats.json") if i in (1, 3) else p for i, p in enumerate(given)]
+        json_file = str(folder / "stats.json")
+        given += ["--act-mean", json_file, "--act-norm", json_file]
+    if form == "folder":
+        given = ["--stats", str(folder)]
     computed, fed = (
         terminal.type("auto-feat", *options(tiny_world), *more, "--no-plots", "--no-track")
         for more in ([], given)
@@ -178,6 +185,6 @@ def test_missing_inputs_are_named(terminal: Terminal) -> None:
 
 
 def test_every_setting_is_an_option(terminal: Terminal) -> None:
-    done = terminal.type("stats", "--help")
+    done = terminal.type("stats", "--help-all")
     assert all(f"{entry.flag} " in done.out for entry in entries(KeepStats))
     assert "--class" not in done.out

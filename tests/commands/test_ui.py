@@ -10,7 +10,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -237,6 +237,27 @@ def test_a_silent_server_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         time.sleep(0.01)
 
 
+def test_a_killed_command_takes_its_server_with_it(tmp_path: Path) -> None:
+    # The server ends when it is asked to; its child does not.
+    server = (
+        "import os, pathlib, signal, sys, time; child = os.fork() == 0;"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN if child else signal.SIG_DFL);"
+        f"pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(); time.sleep(600)"
+    )
+    command = (
+        "import sys, threading; from semseg_cli.tracking import ui_server;"
+        f"ui_server.STOP_SECONDS = 0.2; ui_server.COMMAND = (sys.executable, '-c', {server!r});"
+        "ui_server._start('sqlite:///x.db', 1, sys.stdout.fileno()); threading.Event().wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", command]) as process:
+        while len(paths := list(tmp_path.iterdir())) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    while any(is_running(int(path.name)) for path in paths):
+        time.sleep(0.01)
+
+
 def is_running(number: int) -> bool:
     try:
         state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
@@ -259,31 +280,34 @@ class Serving:
     experiment: str
 
 
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[signal.Signals, Serving]]:
-    """A command per signal; both load MLflow at the same time."""
-    ports = {signal.SIGINT: [], signal.SIGHUP: ["--port", str(stores.free_port())]}
-    started = {}
-    with ExitStack() as alive:
-        for number, port in ports.items():
-            terminal = alive.enter_context(working_in(tmp_path_factory.mktemp(number.name)))
-            uri = f"sqlite:///{terminal.folder}/mlflow.db"
-            experiment = store_run(uri)
-            process = subprocess.Popen(
-                [sys.executable, "-m", "semseg_cli", "ui", *port], cwd=terminal.folder, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )  # fmt: skip
-            alive.callback(process.terminate)
-            started[number] = Serving(alive.enter_context(process), uri, experiment)
-        yield started
+@contextmanager
+def serving(folder: Path, *port: str) -> Iterator[Serving]:
+    with working_in(folder) as terminal:
+        uri = f"sqlite:///{terminal.folder}/mlflow.db"
+        experiment = store_run(uri)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # a command that was stopped in here
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with subprocess.Popen(
+            [sys.executable, "-m", "semseg_cli", "ui", *port], cwd=terminal.folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            try:
+                yield Serving(process, uri, experiment)
+            finally:
+                process.terminate()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_the_command_serves_the_store_until_it_is_stopped(
-    serving: dict[signal.Signals, Serving], terminal: Terminal, number: signal.Signals
+    tmp_path: Path, terminal: Terminal, number: signal.Signals
 ) -> None:
-    process, uri, experiment = vars(serving[number]).values()
+    with serving(tmp_path, "--port", str(stores.free_port())) as served:
+        serve_until_stopped(served, terminal, number)
+
+
+def serve_until_stopped(served: Serving, terminal: Terminal, number: signal.Signals) -> None:
+    process, uri, experiment = vars(served).values()
     assert process.stdout is not None
     address = process.stdout.readline().strip()
     host = re.match(r"(http://127\.0\.0\.1:\d+)/#/experiments/(\d+)/runs\?", address)
@@ -297,7 +321,7 @@ def test_the_command_serves_the_store_until_it_is_stopped(
     process.send_signal(number)
     out, err = process.communicate()
     assert (process.returncode, out) == (0, "")
-    assert err == f"MLflow serves {uri} until you press Ctrl-C.\n"
+    assert err.endswith(f"MLflow serves {uri} until you press Ctrl-C.\n")
     with socket.socket() as free:
         assert free.connect_ex((ui_server.HOST, int(host[1].rpartition(":")[2]))) != 0
 
@@ -316,6 +340,6 @@ def test_a_server_that_is_killed_ends_the_command_with_a_sentence(
     started: list[Any] = []
     monkeypatch.setattr(ui_server, "_start", start_and_remember)
     monkeypatch.setattr(ui_module, "_show", lambda *_: os.killpg(started[0].pid, signal.SIGKILL))
-    done = terminal.type("ui")
+    done = terminal.type("ui", "--port", str(stores.free_port()))
     assert done.code == 1
     assert "has ended by itself" in done.err

@@ -106,7 +106,7 @@ def test_progress_counts_every_checked_image(world: World) -> None:
     cut(IMAGE)(world.data)
     told: list[object] = []
 
-    def progress(description: str, total: int) -> Callable[[int], None]:
+    def progress(description: str, total: int, unit: str = "images") -> Callable[[int], None]:
         told.append((description, total))
         return told.append
 
@@ -115,7 +115,7 @@ def test_progress_counts_every_checked_image(world: World) -> None:
 
 
 def test_an_interruption_while_checking_goes_on_its_way(world: World) -> None:
-    def progress(description: str, total: int) -> Callable[[int], None]:
+    def progress(description: str, total: int, unit: str = "images") -> Callable[[int], None]:
         def advance(_n: int) -> None:
             raise KeyboardInterrupt
 

@@ -124,7 +124,7 @@ def test_a_world_draws_the_scenes_of_a_larger_one(tmp_path):
 def record_progress():
     seen = []
 
-    def progress(description, total):
+    def progress(description, total, unit="images"):
         seen.append(total)
         return seen.append
 

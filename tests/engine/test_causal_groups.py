@@ -8,28 +8,18 @@ import pytest
 import torch
 from terminal import Terminal, options
 from test_cli import assert_done, report_of
-from worlds import PLANTED, World, known_sae, make_known_world
+from worlds import PLANTED, TWIN, World, make_known_world, split_sae
 
 from semseg_cli.engine.causal_groups import Group, kind_of
 from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.latent_groups import latent_groups, occurring
-from semseg_cli.models.sae import SparseAutoencoder, Threshold
 from semseg_cli.settings.latent_choice import Choose
-
-TWIN, MUTE = 13, PLANTED[3]
 
 
 @pytest.fixture(scope="module")
 def shared_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Class 1 is shared by two latents, each half; class 3's latent writes nothing."""
-    sae = known_sae()
-    w_enc, w_dec = sae.W_enc.clone(), sae.W_dec.clone()
-    w_enc[:, PLANTED[1]] *= 0.5
-    w_enc[:, TWIN] = w_enc[:, PLANTED[1]]
-    w_dec[TWIN] = w_dec[PLANTED[1]]
-    w_dec[MUTE] = 0
-    made = SparseAutoencoder(w_enc, sae.b_enc, w_dec, sae.b_dec, Threshold(0.01))
-    return make_known_world(tmp_path_factory.mktemp("shared"), made)
+    return make_known_world(tmp_path_factory.mktemp("shared"), split_sae())
 
 
 def test_a_class_that_two_latents_share_is_split(shared_world: World) -> None:

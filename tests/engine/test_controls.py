@@ -187,7 +187,7 @@ def test_an_ablation_is_the_automatic_edit_at_zero(tiny_world: World, protocol: 
     auto, ablated = outcomes(session, AutoFeat(scale=(0.0,), max_freq=1.0), Ablate(max_freq=1.0))
     assert torch.equal(auto.counts.per_image, ablated.counts.per_image)
     report = ablated.report
-    assert (report.method, report.intervention_scale) == ("ablation", 0.0)
+    assert (report.method, report.intervention_scale) == ("ablate", 0.0)
     assert report.extra["necessity"] == report.mean_target_change
     for end in ("lo", "hi"):
         assert report.extra[f"necessity_{end}"] == report.extra[f"target_change_{end}"]

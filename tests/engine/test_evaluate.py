@@ -363,7 +363,7 @@ def test_supervised_directions_of_planted_classes_drive_them(
 ) -> None:
     method = MeanDiff(max_freq=1.0, match=match, direction=direction)
     (outcome,) = outcomes(known_world.session(), method)
-    assert outcome.report.method == "mean-difference"
+    assert outcome.report.method == "mean-diff"
     assert outcome.report.mean_target_change == 1.0
 
 
@@ -512,7 +512,7 @@ def test_progress_ends_where_it_said_it_would(tiny_world: World) -> None:
     done: dict[str, int] = {}
     totals: dict[str, int] = {}
 
-    def progress(description: str, total: int) -> Any:
+    def progress(description: str, total: int, unit: str = "images") -> Any:
         done.setdefault(description, 0)
         totals[description] = totals.get(description, 0) + total
 

@@ -380,7 +380,7 @@ def test_every_method_makes_one_intervention_per_scale(tiny: Session, make: Any)
     )
     made = make_interventions(method, tiny.pipeline, ingredients)
     assert [one.first.scale for one in made] == list(method.scale)
-    assert {one.first.method for one in made} == {method.name}
+    assert {one.first.method for one in made} == {method.command}
 
 
 def test_draws_are_independent(tiny: Session) -> None:
@@ -413,7 +413,6 @@ def test_what_each_method_needs() -> None:
 class Nudge(Dosed):
     """A method that only this test knows."""
 
-    name: ClassVar[str] = "nudge-by-ten"
     command: ClassVar[str] = "nudge"
 
     @property
@@ -425,13 +424,15 @@ class Nudge(Dosed):
 def _nudge(
     method: Nudge, pipeline: Pipeline, scale: float, ingredients: Ingredients
 ) -> tuple[Edit, ...]:
-    return (replace(rand_vec(pipeline, 10.0, ingredients.seed), method=method.name, scale=scale),)
+    return (
+        replace(rand_vec(pipeline, 10.0, ingredients.seed), method=method.command, scale=scale),
+    )
 
 
 def test_a_settings_class_and_a_function_make_a_method(tiny: Session) -> None:
     method: Any = Nudge(scale=(1.0, 2.0))
     outcomes = run(tiny, [method], {})
-    assert [o.report.method for o in outcomes] == [method.name] * 2
+    assert [o.report.method for o in outcomes] == [method.command] * 2
     assert all(outcome.lookup_csv is None for outcome in outcomes)
     assert make_plan(tiny, [method]).n_encoded == 0
 

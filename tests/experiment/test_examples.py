@@ -69,7 +69,7 @@ def test_predictions_are_those_that_were_counted(
 
 
 def report(*results: ClassResults, min_patches: int = 0) -> Report:
-    return Report("automatic-feature", list(results), -2.0, min_patches=min_patches)
+    return Report("auto-feat", list(results), -2.0, min_patches=min_patches)
 
 
 def result(class_id: int, n_changed: int, n_orig: int = 10) -> ClassResults:

@@ -205,3 +205,8 @@ def test_statistics_of_another_place_are_told(
         "--top-values is of mlp-out of layer 2, as its file says, and the SAE reads resid-post of "
         "layer 2: leave it out to have it computed."
     ]
+    caplog.clear()
+    tiny_world.session(vit_layer=2, stats=str(path), act_norm=2.0)
+    assert [record.message[:33] for record in caplog.records] == [
+        "--stats is of mlp-out of layer 2,"
+    ]

@@ -693,7 +693,7 @@ def test_autoencoders_of_cls_tokens_say_so(tmp_path: Path) -> None:
 
 def test_old_fine_tuned_decoders_are_scaled(tmp_path: Path) -> None:
     folder = bad_saelens(tmp_path, finetuning_scaling_factor=True)
-    plain = saes.load(folder).W_dec
+    plain = saes.load(folder).W_dec.clone()  # the file, which may be mapped, is written anew
     with_tensor(folder / "sae_weights.safetensors", "scaling_factor", torch.full((S,), 2.0))
     torch.testing.assert_close(saes.load(folder).W_dec, plain * 2)
 

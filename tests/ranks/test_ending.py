@@ -98,7 +98,7 @@ def test_a_stopped_run_is_marked_as_killed(
     number: signal.Signals, reason: str, ended: dict[signal.Signals, Ended]
 ) -> None:
     folder, done = ended[number].folder, ended[number].done
-    assert done.code == 130, done.err
+    assert done.code == 128 + number, done.err
     assert done.out == ""
     assert f"Stopped ({reason}): the run is marked as KILLED" in done.err
     assert "Traceback" not in done.err

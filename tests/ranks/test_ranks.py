@@ -598,8 +598,8 @@ def test_two_ranks_give_the_files_of_one_process_and_one_sentence_of_a_failure(
             ["auto-feat", "--lookup", str(mine), "--class", "wall"],
             ["auto-feat", "--control", "random", "--class", "wall"],
             ["push", "--protocol", "label"],
-            ["insert", "--class", "wall"],
-            ["mean-diff", "--direction", "lda"],
+            ["insert", "--other-images", "3"],
+            ["mean-diff", "--direction", "lda", "--other-images", "3"],
             ["mean-diff", "--match", "project", "--protocol", "label"],
         ],
         [

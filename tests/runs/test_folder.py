@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from run_folders import make_folder, make_report
 from semseg_cli.errors import FileError, SemsegError
 from semseg_cli.runs.folder import RunFolder, git_commit, make_run_folder, write_atomic
 from semseg_cli.runs.report import SCHEMA_VERSION
+from semseg_cli.tracking.tracked_run import from_folder
 
 META = {"experiment": "e", "command": "auto-feat", "method": "m", "tags": {}, "datasets": []}
 
@@ -23,7 +25,20 @@ def test_a_new_folder_says_that_its_run_is_running(tmp_path: Path) -> None:
     assert (meta["status"], meta["ended"], meta["uploaded"]) == ("RUNNING", None, False)
     assert (meta["schema_version"], meta["a"]) == (SCHEMA_VERSION, 1)
     assert "auto-feat-x-2" in folder.path.name
-    assert [p.name for p in folder.path.iterdir()] == ["run.json"]
+    assert sorted(p.name for p in folder.path.iterdir()) == [".running", "run.json"]
+
+
+def test_runs_of_before_are_read_with_their_method_as_it_is_called_now(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    for file in ("run.json", "report.json"):
+        text = (folder.path / file).read_text()
+        assert '"method": "auto-feat"' in text
+        old = text.replace('"method": "auto-feat"', '"method": "automatic-feature"')
+        (folder.path / file).write_text(old)
+    assert folder.meta["method"] == folder.report().method == "auto-feat"
+    tags = {"semseg.method": "random-feature"}
+    tracked = replace(from_folder(folder), tags=tags)
+    assert tracked.tag("method") == "rand-feat"
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "...", "", "x" * 300, "naïve ☃"])

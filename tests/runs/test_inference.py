@@ -119,7 +119,7 @@ def test_weights_are_as_good_as_images_seen_more_often() -> None:
     """A sampled image of weight 2 moves the rate as two like it would, but counts as one image."""
     changed, total = column(1, 3, 5, 2, 4, 6), column(*[8] * 6)
     weight = np.array([2.0, 1, 1, 1, 1, 1])[:, None]
-    weighted = rates_of(changed, total, weight)
+    weighted = rates_of(changed * weight, total * weight)
     repeated = rates_of(np.vstack([changed, changed[:1]]), np.vstack([total, total[:1]]))
     assert weighted.value_c == pytest.approx(repeated.value_c)
     assert weighted.n_images_c == 6
@@ -180,6 +180,7 @@ def all_numbers(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def test_intervals_do_not_depend_on_the_order_of_images(seed: int) -> None:
     one, other = made(seed), made(seed)
     other[..., 1] = default_rng(seed).binomial(one[..., 0], 0.3)
+    other[..., 3] = default_rng(seed).binomial(one[..., 2], 0.3)
     order = default_rng(seed).permutation(len(one))
     np.testing.assert_allclose(
         all_numbers(one, other), all_numbers(one[order], other[order]), atol=1e-9
@@ -191,6 +192,7 @@ def test_intervals_do_not_depend_on_the_order_of_images(seed: int) -> None:
 def test_a_difference_turns_with_its_sides(seed: int) -> None:
     one, other = made(seed), made(seed)
     other[..., 1] = default_rng(seed).binomial(one[..., 0], 0.3)
+    other[..., 3] = default_rng(seed).binomial(one[..., 2], 0.3)
     there, back = macro_differences(one, other), macro_differences(other, one)
     for name in MEASURES:
         value, lo, hi = ends(there[name].interval)
@@ -293,7 +295,9 @@ def test_no_class_gives_no_number_and_says_so() -> None:
 def test_a_class_is_thin_in_a_difference_where_it_is_by_itself() -> None:
     counts = made(5, n_images=12, n_classes=2)
     counts[4:, 0, :2] = 0
-    found = class_differences(counts, counts)
+    other = counts.copy()
+    other[..., 1] = default_rng(1).binomial(counts[..., 0], 0.1)
+    found = class_differences(counts, other)
     for name in ("target_change", "selectivity"):
         assert [one.interval.is_printed for one in found[name]] == [False, True]
         assert "an interval needs 5" in found[name][0].interval.reason
@@ -322,17 +326,48 @@ def test_fewer_than_six_images_that_differ_give_no_p() -> None:
     unit[:5, 0] = unit[:6, 1] = 0.1
     thin, enough = flip_tests(unit)
     assert thin.p is None
-    assert thin.reason == "a p value needs 6 images that differ: 5"
+    assert thin.reason == "identical on all but few images, of which it takes 6: 5"
     assert enough.p == pytest.approx(2 / 64, abs=0.01)
 
 
-def test_a_run_differs_from_itself_by_nothing() -> None:
+def test_runs_that_are_identical_on_all_but_few_images_have_neither_interval_nor_p() -> None:
+    """Others may differ more often: the few that are seen do not show how much."""
     counts = made(6)
-    for difference in macro_differences(counts, counts).values():
-        value, lo, hi = ends(difference.interval)
-        assert value == pytest.approx(0, abs=1e-12)
-        assert lo < 0 < hi
-        assert difference.test.p is None
+    for n_apart, is_told in ((0, False), (5, False), (6, True)):
+        other = counts.copy()
+        other[:n_apart, :, 1], other[:n_apart, :, 3] = 0, 0
+        for difference in macro_differences(counts, other).values():
+            assert difference.interval.value is not None
+            assert difference.interval.is_printed == is_told
+            assert (difference.test.p is not None) == is_told
+            if not is_told:
+                assert difference.interval.reason == difference.test.reason
+                assert difference.test.reason.endswith(f"takes 6: {n_apart}")
+
+
+def nearly_identical(
+    seed: int, n_apart: float, n_images: int = 50
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two runs of which the second changes nothing on about so many images, else they are equal."""
+    one, draw = made(seed, n_images=n_images, n_classes=3), default_rng([seed, 1])
+    other = one.copy()
+    other[draw.random(n_images) < n_apart / n_images, :, 1] = 0
+    return one, other
+
+
+def test_intervals_of_nearly_identical_runs_hold_where_they_are_printed() -> None:
+    rate = made(0, n_images=200_000, n_classes=3).sum(axis=0)
+    truth = float(np.mean(rate[:, 1] / rate[:, 0])) * 8 / 50
+    found = [
+        macro_differences(*nearly_identical(seed, 8))["target_change"].interval
+        for seed in range(150)
+    ]
+    printed = [one for one in found if one.is_printed]
+    held = [
+        one.lo <= truth <= one.hi for one in printed if one.lo is not None and one.hi is not None
+    ]
+    assert 0.5 < len(printed) / len(found) < 1
+    assert np.mean(held) >= 0.9
 
 
 def test_equal_runs_have_no_interval_of_width_zero_where_half_of_all_changes() -> None:

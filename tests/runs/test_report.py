@@ -22,7 +22,7 @@ NONE = ClassResults(3, "rock", 0, 0, 40, 4, {})
 def report(*classes: ClassResults, **changes: Any) -> Report:
     return Report(
         **{
-            "method": "automatic-feature",
+            "method": "auto-feat",
             "class_results": list(classes or (SAND, SEA, NONE)),
             "intervention_scale": -2.0,
             "n_images": 2,
@@ -150,18 +150,18 @@ def test_an_integer_scale_becomes_a_float() -> None:
 def test_csv_row_has_the_references_keys() -> None:
     row = report().to_csv_row()
     assert list(row) == ["method", "target_change", "other_change", "target_std", "other_std"]
-    assert row["method"] == "automatic-feature"
+    assert row["method"] == "auto-feat"
     assert row["target_change"] == 0.6
     assert row["other_change"] == 0.1
 
 
 def test_save_writes_the_references_header_and_makes_folders(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "results.csv"
-    save([report(), report(method="random-vector")], str(path))
+    save([report(), report(method="rand-vec")], str(path))
     lines = path.read_text().splitlines()
     assert lines[0] == "method,target_change,target_std,other_change,other_std"
     rows = list(csv.DictReader(lines))
-    assert [row["method"] for row in rows] == ["automatic-feature", "random-vector"]
+    assert [row["method"] for row in rows] == ["auto-feat", "rand-vec"]
     assert float(rows[0]["target_change"]) == 0.6
     assert float(rows[0]["other_std"]) == report().other_change_std
 

@@ -44,6 +44,8 @@ def value_of(f: Any) -> st.SearchStrategy[Any]:
         made = text.map(lambda t: Path("nowhere") / t.replace("/", ""))
     elif f.name == "image_size":
         made = st.sampled_from(["448", "320x512"])
+    elif f.name == "other_images":
+        made = st.sampled_from(["auto", "all", "40"])
     else:
         made = text.map(lambda t: f"nowhere/k={t}")
     if is_repeated:

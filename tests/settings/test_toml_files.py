@@ -116,6 +116,19 @@ def test_a_command_without_the_option_does_not_ask_for_it() -> None:
         layered("dinov3-in1k", None, {}, keys=["vit_ckpt", "vit_layer"])
 
 
+def test_a_file_of_statistics_wins_over_those_of_a_preset_and_not_over_single_ones(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text('stats = "s.safetensors"\nact_norm = 2.0\n')
+    from_file = layered("demo", str(path), {})
+    assert "act_mean" not in from_file
+    assert (from_file["stats"], from_file["act_norm"]) == ("s.safetensors", 2.0)
+    typed = layered("demo", str(path), {"stats": "t.safetensors"})
+    assert not {"act_mean", "act_norm", "sparsity", "top_values"} & typed.keys()
+    assert {"act_mean", "act_norm"} <= layered("demo", None, {}).keys()
+
+
 def test_the_command_line_says_so_in_one_sentence(terminal: Terminal) -> None:
     done = terminal.type("auto-feat", "--preset", "dinov3-in1k", "--imgs-root", "x")
     assert (done.code, done.out) == (2, "")

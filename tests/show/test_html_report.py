@@ -110,7 +110,7 @@ def test_all_that_the_run_is_stands_in_it(folder: RunFolder) -> None:
     shown = words(page(folder))
     for name, value in params_of(folder).items():
         assert f"{name} {value}" in shown
-    assert "automatic-feature, class protocol, scale -2, experiment semseg" in shown
+    assert "auto-feat, class protocol, scale -2, experiment semseg" in shown
     assert "semseg-cli auto-feat --config settings.toml" in shown
     for expected in (
         "/data/ade, split validation, 4 images",

@@ -348,3 +348,32 @@ def test_columns_yield_where_the_terminal_is_too_narrow() -> None:
     assert shown(45) == ["first", "kept"]
     assert shown(30) == ["kept"]
     assert "second" * 3 in render(table, "markdown")
+
+
+def test_tables_of_several_scales_say_which_in_every_form() -> None:
+    reports = {f"mine x{s}": make_report(scale=float(s)) for s in (-1, -2)}
+    both = summary_table(reports)
+    rows = [
+        {"scale": float(s), **r.to_row()} for s in (-1, -2) for r in make_report().class_results
+    ]
+    for table in (both, class_table(rows)):
+        assert [column.key for column in table.columns][1] == "scale"
+        assert {row["scale"] for row in table.rows} == {-1.0, -2.0}
+        for form in FORMATS:
+            assert "scale" in render(table, form)
+    assert "scale" not in [c.key for c in summary_table({"mine": make_report()}).columns]
+    assert "scale" not in [c.key for c in class_table(rows[:2]).columns]
+
+
+def test_the_chosen_one_of_the_candidates_is_marked() -> None:
+    rows = [
+        {"class_name": "sky", "rank": rank, "latent": latent, "chosen": int(rank == 2), "f1": 0.5}
+        for rank, latent in ((1, 7), (2, 9))
+    ]
+    table = lookup_table(rows, candidates=True)
+    lines = render(table).splitlines()
+    assert [("*" in line, "9" in line) for line in lines[3:5]] == [(False, False), (True, True)]
+    assert "*: the latent that is chosen." in table.notes
+    assert "| 9 | \\* |" in render(table, "markdown") or "| 9 | * |" in render(table, "markdown")
+    alone = lookup_table(rows, candidates=False)
+    assert "chosen" not in [column.key for column in alone.columns]

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from semseg_cli.settings.methods import METHODS
 from semseg_cli.tracking.tracked_run import TrackedRun
 
-OF_DIRECTIONS = {method.name for method in METHODS if not method.edits_latents}
+OF_DIRECTIONS = {method.command for method in METHODS if not method.edits_latents}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from semseg_cli.commands.compare.dictionaries import (
 )
 from semseg_cli.runs.groups import group_names
 from semseg_cli.runs.inference import Side, sum_groups
-from semseg_cli.runs.per_image import PerImage
+from semseg_cli.runs.per_image import PerImage, on_same_images
 from semseg_cli.settings.controls import RandFeat
 from semseg_cli.settings.methods import METHODS
 from semseg_cli.show.tables import cell
@@ -22,7 +22,7 @@ from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 # What must be the same for two runs to measure the same thing: tag, and how we call it.
 SAME = {"digest.evaluation": "images", "digest.vit": "ViT", "digest.head": "head"}
 LENGTH_APART = 0.1  # of the longer edit: more is another dose
-DRAWN = {method.name for method in METHODS if method().is_drawn_by_class}
+DRAWN = {method.command for method in METHODS if method().is_drawn_by_class}
 
 
 def unlike(one: TrackedRun, other: TrackedRun) -> list[str]:
@@ -56,7 +56,7 @@ def is_drawn(run: TrackedRun) -> bool:
 
 def can_draw(run: TrackedRun) -> bool:
     """Whether what is drawn for each class can be drawn more often in one run (`--draws`)."""
-    return run.tag("method") == RandFeat.name
+    return run.tag("method") == RandFeat.command
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ def pair(
     one, other = artifacts.per_image(run), artifacts.per_image(baseline)
     assert one is not None
     assert other is not None
+    one, other = on_same_images(one, other)
     common = [class_id for class_id in one.class_ids if class_id in other.class_ids]
     told = one if one.groups is not None else other
     group_of = dict(zip(told.images, units.groups(told) or told.images, strict=True))

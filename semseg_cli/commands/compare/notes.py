@@ -10,6 +10,7 @@ from semseg_cli.commands.compare.dictionaries import dictionary_names
 from semseg_cli.commands.compare.difference_notes import COMPARED, differences
 from semseg_cli.commands.compare.like_with_like import SAME, Units, unpaired
 from semseg_cli.commands.compare.which_runs import Candidates
+from semseg_cli.demo.world import DEMO_CAPTION, is_world
 from semseg_cli.runs.groups import sampling_notes
 from semseg_cli.runs.per_image import PerImage
 from semseg_cli.runs.rows import Row
@@ -30,6 +31,7 @@ def captions(
     keys = [column.key for column in columns]
     names = [row["run"] for row in rows]
     return [
+        *demo(chosen.shown),
         *_constants(chosen.shown, rows),
         *dictionaries(chosen.shown, names),
         *_common(rows),
@@ -43,6 +45,13 @@ def captions(
         *chosen.notes,
         *omitted(chosen.left_out),
     ]
+
+
+def demo(runs: Sequence[TrackedRun]) -> list[str]:
+    """Whether some of the runs are of the demo world."""
+    of_demo = [run for run in runs if is_world(run.params.get("imgs_root"))]
+    which = "" if len(of_demo) == len(runs) else f" ({listed([run.name for run in of_demo])})"
+    return [DEMO_CAPTION.replace(" (", f"{which} (", 1)] if of_demo else []
 
 
 def _constants(runs: Sequence[TrackedRun], rows: Sequence[Row]) -> list[str]:

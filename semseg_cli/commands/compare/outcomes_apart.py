@@ -11,7 +11,7 @@ from semseg_cli.runs.inference import holm, mark
 from semseg_cli.runs.interval_rows import difference_entries, entries
 from semseg_cli.runs.outcome_differences import COMPARED, outcome_differences
 from semseg_cli.runs.outcomes import pooled_fraction_intervals
-from semseg_cli.tracking.tracked_run import TrackedRun
+from semseg_cli.runs.per_image import PerImage, on_same_images
 
 DRAWN = "outcomes are not kept draw by draw, and a control that is drawn has the luck of its draws"
 Entries = dict[str, Any]
@@ -22,8 +22,8 @@ def outcome_values(both: Pair | None, artifacts: Artifacts) -> tuple[Entries, En
     the first the differences with their p, which are corrected over the outcomes (Holm)."""
     if both is None:
         return {}, {}
-    tables = [_table(run, both, artifacts) for run in (both.run, both.baseline)]
-    if tables[0] is None or tables[1] is None:
+    tables = _tables(both, artifacts)
+    if tables is None:
         return {}, {}
     one, other = (_sides(table, both) for table in tables)
     if is_drawn(both.run) or is_drawn(both.baseline):
@@ -38,18 +38,30 @@ def outcome_values(both: Pair | None, artifacts: Artifacts) -> tuple[Entries, En
     return one, other
 
 
-def _table(run: TrackedRun, both: Pair, artifacts: Artifacts) -> Mapping[str, np.ndarray] | None:
-    """The sums [images, classes] of a run, images by name and the classes of the pair."""
-    counts, sums = artifacts.per_image(run), artifacts.outcomes(run)
-    if counts is None or sums is None:
+def _tables(
+    both: Pair, artifacts: Artifacts
+) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]] | None:
+    """The sums [images, classes] of both runs, images by name and the classes of the pair."""
+    runs = (both.run, both.baseline)
+    one, other = map(artifacts.per_image, runs)
+    sums = [artifacts.outcomes(run) for run in runs]
+    if one is None or other is None or sums[0] is None or sums[1] is None:
         return None
+    alike = on_same_images(one, other)
+    return _table(alike[0], sums[0], both), _table(alike[1], sums[1], both)
+
+
+def _table(
+    counts: PerImage, sums: Mapping[str, np.ndarray], both: Pair
+) -> Mapping[str, np.ndarray]:
+    """The sums times what each image stands for."""
     rows = np.argsort(np.array(counts.images, dtype=object), kind="stable")
     columns = [counts.class_ids.index(class_id) for class_id in both.class_ids]
-    return {name: values[rows][:, columns] for name, values in sums.items()}
+    weight_bc = 1 if counts.weight_bc is None else counts.weight_bc[rows][:, columns]
+    return {name: values[rows][:, columns] * weight_bc for name, values in sums.items()}
 
 
-def _sides(table: Mapping[str, np.ndarray] | None, both: Pair) -> Entries:
-    assert table is not None
+def _sides(table: Mapping[str, np.ndarray], both: Pair) -> Entries:
     found = pooled_fraction_intervals(table, both.groups)
     return {
         k: v for name in COMPARED if name in found for k, v in entries(name, found[name]).items()

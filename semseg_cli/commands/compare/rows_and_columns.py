@@ -8,6 +8,8 @@ from semseg_cli.errors import UsageError
 from semseg_cli.runs.metrics import SHORT, SHORT_OF_CLASSES
 from semseg_cli.settings.compare import View
 
+N_SUGGESTED = 6
+
 
 def short_names(view: View) -> Mapping[str, str]:
     """Short name of a column -> its key, for the rows that are shown."""
@@ -29,9 +31,14 @@ def check_columns(
     known = list(dict.fromkeys([*known, *short.values()]))
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, [*known, *short], cutoff=0.5)
-            listed = f"did you mean {', '.join(close)}?" if close else f"take {', '.join(known)}"
-            raise UsageError(f"--{option} has no column {name!r}: {listed}")
+            close = difflib.get_close_matches(name, [*short, *known], cutoff=0.5)
+            nearest = close or list(short)[:N_SUGGESTED]
+            meant = f"did you mean {', '.join(nearest)}?" if close else (
+                f"take {', '.join(nearest)}, ...;")  # fmt: skip
+            raise UsageError(
+                f"--{option} has no column {name!r}: {meant} All {len(known)} are the columns of "
+                "`semseg-cli compare --format csv`, defined in docs/metrics.md."
+            )
 
 
 def arranged(

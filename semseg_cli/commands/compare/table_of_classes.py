@@ -6,7 +6,7 @@ from typing import Any
 from semseg_cli.commands.compare.artifacts import Artifacts, n_draws
 from semseg_cli.commands.compare.difference_notes import compared_with, untested
 from semseg_cli.commands.compare.like_with_like import Units, pair, unlike
-from semseg_cli.commands.compare.notes import dictionaries, excluded, omitted, warnings
+from semseg_cli.commands.compare.notes import demo, dictionaries, excluded, omitted, warnings
 from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns, wanted_columns
 from semseg_cli.commands.compare.table_of_runs import is_beside, row_names, title
 from semseg_cli.commands.compare.uncertainty import class_values as differences_of
@@ -202,6 +202,7 @@ def _notes(
         )
     prefixes = [f"{name}: " if len(names) > 1 else "" for name in names]
     return [
+        *demo(chosen.shown),
         *dictionaries(chosen.shown, names),
         *compared_with(chosen, names),
         *notes,

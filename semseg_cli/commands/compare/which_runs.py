@@ -5,23 +5,21 @@ No mlflow until a store is opened.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from semseg_cli import tracking
 from semseg_cli.commands.compare.dictionaries import dictionaries_apart, dictionary_of
 from semseg_cli.commands.compare.like_with_like import SAME, lengths_apart, unlike
 from semseg_cli.errors import SemsegError, UsageError, VersionError
-from semseg_cli.runs.folder import RUN_FILE, RunFolder
 from semseg_cli.runs.report import SCHEMA_VERSION
 from semseg_cli.settings.compare import RunChoice
 from semseg_cli.settings.controls import RandFeat, RandVec
-from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat
+from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat, called_now
 from semseg_cli.show.run_notes import listed
-from semseg_cli.tracking.store_address import public
-from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick, setting_of
+from semseg_cli.tracking.store_address import public, sqlite_path
+from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 
-COMMANDS = {method.name: method.command for method in METHODS}
+CALLED = (*(method.command for method in METHODS), MANUAL)
 
 
 @dataclass(frozen=True)
@@ -74,24 +72,22 @@ def candidates(choice: RunChoice, wanted: Sequence[str] = ()) -> Candidates:
 
 
 def method_name(name: str) -> str:
-    """The method that a user calls by its name or its command.
+    """The method that a user calls by its name of today or of before.
 
     Raises:
         UsageError: there is no such method.
     """
-    by_command = {command: method for method, command in COMMANDS.items()}
     if not _is_method(name):
-        choices = ", ".join([*by_command, MANUAL])
-        raise UsageError(f"--method is {name!r}: choose one of {choices}")
-    return by_command.get(name, name)
+        raise UsageError(f"--method is {name!r}: choose one of {', '.join(CALLED)}")
+    return called_now(name)
 
 
 def _is_method(name: str) -> bool:
-    return name in COMMANDS or name in COMMANDS.values() or name == MANUAL
+    return called_now(name) in CALLED
 
 
 def _is_folder(one: str) -> bool:
-    return (Path(one) / RUN_FILE).is_file()
+    return tracking.folder_of(one) is not None
 
 
 def _pool(choice: RunChoice, wanted: Sequence[str]) -> list[TrackedRun]:
@@ -100,8 +96,14 @@ def _pool(choice: RunChoice, wanted: Sequence[str]) -> list[TrackedRun]:
         return []
     uri = tracking.resolve_uri(choice.tracking_uri)
     if wanted:
-        return tracking.find_runs(uri)
-    return tracking.find_runs(uri, choice.experiment, choice.filter)
+        return tracking.find_runs(uri) if _is_there(uri) else []
+    return tracking.find_runs(uri, choice.experiments, choice.filter)
+
+
+def _is_there(uri: str) -> bool:
+    """Whether a store may have runs: a file that is not there has none, a folder may."""
+    path = sqlite_path(uri)
+    return path is None or path.exists() or not tracking.folders_below()
 
 
 def _named(pool: Sequence[TrackedRun], wanted: Sequence[str]) -> tuple[list[TrackedRun], list[str]]:
@@ -110,7 +112,7 @@ def _named(pool: Sequence[TrackedRun], wanted: Sequence[str]) -> tuple[list[Trac
     notes = []
     for one in wanted:
         try:
-            run = from_folder(RunFolder(Path(one))) if _is_folder(one) else pick(pool, one)
+            run = tracking.find_named(one, pool)
         except VersionError as error:
             notes.append(f"Left out: {error}")
             continue
@@ -179,7 +181,7 @@ def _baselines(
     method = method_name(choice.baseline)
     fitting = [run for run in shown if run.tag("method") == method and has_ended(run, named=True)]
     fitting = fitting or _all_of(method, choice, pool)
-    return COMMANDS.get(method, method), {run.run_id: _nearest(run, fitting) for run in shown}
+    return method, {run.run_id: _nearest(run, fitting) for run in shown}
 
 
 def _controls(shown: Sequence[TrackedRun]) -> tuple[str, dict[str, TrackedRun]]:
@@ -187,13 +189,14 @@ def _controls(shown: Sequence[TrackedRun]) -> tuple[str, dict[str, TrackedRun]]:
     vectors; where there is none, with one that is not, which gives no p."""
     ended = [run for run in shown if has_ended(run, named=True)]
     latents, vectors = (
-        [run for run in ended if run.tag("method") == method.name] for method in (RandFeat, RandVec)
+        [run for run in ended if run.tag("method") == method.command]
+        for method in (RandFeat, RandVec)
     )
     if not latents and not vectors:
         return "", {}
     found = {run.run_id: _control_of(run, latents, vectors) for run in shown}
     used = {found[run.run_id].tag("method") for run in shown if found[run.run_id] is not run}
-    return COMMANDS[str(used.pop())] if len(used) == 1 else "control", found
+    return str(used.pop()) if len(used) == 1 else "control", found
 
 
 def _control_of(
@@ -219,13 +222,12 @@ def _nearest(run: TrackedRun, fitting: Sequence[TrackedRun]) -> TrackedRun:
 
 
 def _baseline_run(choice: RunChoice, name: str, known: Sequence[TrackedRun]) -> TrackedRun:
-    if _is_folder(name):
-        return from_folder(RunFolder(Path(name)))
     try:
-        return pick(known, name)
+        return tracking.find_named(name, known)
     except SemsegError:
         # It may lie in another experiment, or the runs may be folders.
-        return pick(tracking.find_runs(tracking.resolve_uri(choice.tracking_uri)), name)
+        pool = tracking.find_runs(tracking.resolve_uri(choice.tracking_uri))
+        return tracking.find_named(name, pool)
 
 
 def _all_of(method: str, choice: RunChoice, pool: Sequence[TrackedRun]) -> list[TrackedRun]:
@@ -234,7 +236,7 @@ def _all_of(method: str, choice: RunChoice, pool: Sequence[TrackedRun]) -> list[
     if not found:
         raise SemsegError(
             f"--baseline {choice.baseline} has no finished run in the store to compare with: make "
-            f"one with `semseg-cli {COMMANDS.get(method, AutoFeat.command)}`."
+            f"one with `semseg-cli {AutoFeat.command if method == MANUAL else method}`."
         )
     return found
 
@@ -256,7 +258,7 @@ def _nothing(
     fitting = f" that fits {', '.join(limits)}" if limits else ""
     place = ""
     if not wanted:
-        names = " or ".join(repr(name) for name in choice.experiment) or "any"
+        names = " or ".join(repr(name) for name in choice.experiments) or "any"
         place = f" in experiment {names} of {public(tracking.resolve_uri(choice.tracking_uri))}"
     return SemsegError(
         f"There is no run to compare{fitting}{place}: make one with `semseg-cli auto-feat`."

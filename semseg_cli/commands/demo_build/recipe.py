@@ -83,7 +83,7 @@ def _build_models(
     files: WorldFiles, world: Path, seed: int, progress: Progress, recipe: Recipe
 ) -> None:
     scenes = _learning_scenes(recipe, seed, progress)
-    advance = progress("training the backbone", recipe.vit.n_steps)
+    advance = progress("training the backbone", recipe.vit.n_steps, "steps")
     model = train_vit(scenes.images, scenes.shares, recipe.vit, seed, advance)
     _save_vit(model, files.vit)
     backbone = Backbone(model)
@@ -92,7 +92,9 @@ def _build_models(
     residual = torch.cat([t[:, backbone.n_prefix_tokens :] for t in tokens])
     features = torch.cat([backbone.tail(t, recipe.vit.sae_layer) for t in tokens])
     scaled = _scaled(residual, recipe.n_train)
-    sae = train_sae(scaled, recipe.sae, seed, progress("training the SAE", recipe.sae.n_steps))
+    sae = train_sae(
+        scaled, recipe.sae, seed, progress("training the SAE", recipe.sae.n_steps, "steps")
+    )
     save_sae(files.sae, sae)
     save_head(files.head, train_head(features.flatten(0, 1), scenes.shares.flatten(0, 2), seed))
     dataset = open_dataset(world, "training", backbone.patch_size_px)

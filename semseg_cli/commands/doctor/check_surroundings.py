@@ -30,10 +30,9 @@ def store(patient: Patient) -> Finding:
         return good("not tracked")
     uri = stores.resolve_uri(patient.checkup.tracking_uri)
     path = stores.sqlite_path(uri)
-    if path is not None and not path.exists():
-        stores.check_sqlite(path, write=True)
-        return good(f"new file {_short(path)}")
     tracking.probe(uri)
+    if path is not None and not path.exists():
+        return good(f"new file {_short(path)}")
     return good(_short(path) if path else stores.public(uri))
 
 

@@ -98,6 +98,15 @@ def _find(check: Check, patient: Patient, lacking: Sequence[str]) -> Finding:
         return Finding("fail", "see below", str(error))
 
 
+def _probed(patient: Patient) -> list[str]:
+    """On how few images the parts were tried, where they were."""
+    sizes = {role: len(patient.datasets[role]) for role in DATA if role in patient.datasets}
+    few = patient.checkup.probe_images
+    seen = [f"{min(few, n)} of the {n} of the {role}" for role, n in sizes.items()]
+    tried = "residuals to splice are tried on a few images"
+    return [f"A probe: {tried}, {', '.join(seen)} (--probe-images)."] if seen else []
+
+
 def diagnose(setup: Setup, checkup: Checkup) -> bool:
     """Runs and prints all checks, and keeps what they found for the runs that follow.
 
@@ -106,7 +115,7 @@ def diagnose(setup: Setup, checkup: Checkup) -> bool:
     with console.progress_bars(quiet=checkup.quiet) as progress:
         patient = Patient(setup, checkup, progress)
         findings = run_checks(CHECKS, patient)
-    console.show(to_table(findings), checkup.format)
+    console.show(to_table(findings, _probed(patient)), checkup.format)
     try:
         save_findings(findings, patient.digests(), flatten(patient.settled))
     except SemsegError as error:  # its row has failed already; the table stands

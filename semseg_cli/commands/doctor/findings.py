@@ -25,7 +25,7 @@ COLUMNS = (
 # Beside the digests of the parts, the settings that decide what the checks see.
 DECIDING = (
     "imgs_root", "imgs_split", "lookup_split", "data_format", "background", "label_threshold",
-    "vit_layer", "vit_site", "image_size", "dtype", "act_mean", "act_norm", "sparsity",
+    "vit_layer", "vit_site", "image_size", "dtype", "stats", "act_mean", "act_norm", "sparsity",
 )  # fmt: skip
 
 
@@ -49,15 +49,15 @@ def is_fit(findings: Sequence[Finding]) -> bool:
     return all(finding.status != "fail" for finding in findings)
 
 
-def to_table(findings: Sequence[Finding]) -> Table:
+def to_table(findings: Sequence[Finding], notes: Sequence[str] = ()) -> Table:
     """A row per check, and below it a sentence for each that failed or warns."""
     keys = ("check", "status", "found", "advice")
     rows = tuple({key: getattr(finding, key) for key in keys} for finding in findings)
     told = [f for status in ROWS_TOLD for f in findings if f.status == status]
     counts = {s: sum(f.status == s for f in findings) for s in ("pass", "warn", "fail", "skipped")}
     title = "Doctor: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n)
-    notes = tuple(f"{finding.status}: {finding.check}. {finding.advice}" for finding in told)
-    return Table(title, COLUMNS, rows, notes=notes)
+    said = [f"{finding.status}: {finding.check}. {finding.advice}" for finding in told]
+    return Table(title, COLUMNS, rows, notes=(*notes, *said))
 
 
 def save_findings(

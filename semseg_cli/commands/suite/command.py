@@ -5,23 +5,25 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from semseg_cli.commands.next_steps import print_where
-from semseg_cli.commands.opening import open_parts, open_store, plan_lines
+from semseg_cli.commands.opening import open_parts, open_store, plan_lines, tell_plan
 from semseg_cli.commands.recording import (
     Planned,
-    dataset_meta,
-    finish,
     recorded,
+    require_tracked,
     settings_of,
     shared_meta,
 )
 from semseg_cli.commands.suite.several import run_several
 from semseg_cli.commands.suite.steps import choose, impossible, lookup_of, run_group, upload_rest
 from semseg_cli.commands.suite.work import (
+    LATER,
     TAG,
     Work,
+    datasets_of_suite,
     finished_runs,
     lookup_in,
     make_work,
+    meta_of_suite,
     missing,
     names_of,
 )
@@ -57,8 +59,6 @@ from semseg_cli.show.suite_tables import (
 )
 from semseg_cli.tracking.store_address import store_option
 
-LATER = "LOOKUP"  # stands for the lookup of a suite in a plan
-
 
 def run_suite(base: SuiteSetup, suite: Suite, output: Shown) -> None:
     """Runs what is missing of a suite, then shows all of it; several SAEs are put side by side."""
@@ -88,7 +88,6 @@ def _run_one(setup: Setup, suite: Suite, output: Shown) -> None:
         finished = _run_all(work, done, progress)
         folder = _write_suite(work, finished)
     if store is not None:
-        finish([folder])
         upload_rest(finished_runs(output.dump_to, work.key), store)
     _print(finished, output)
     lines = [f"Page:    {folder.path / SUITE_PAGE_FILE}"] if not output.no_plots else []
@@ -126,11 +125,7 @@ def _tell_plan(work: Work, done: Mapping[str, RunFolder]) -> bool:
             f"{nulls.matched} matched peers per class on {nulls.matched_images} images each",
             *plan_lines(work.session, methods, work.n_null_tails(n_saes)),
         ]
-    for line in lines:
-        if work.output.dry_run:
-            console.stdout().print(line, markup=False)
-        else:
-            console.say(line, quiet=work.output.quiet)
+    tell_plan(lines, is_all=work.output.dry_run, quiet=work.output.quiet)
     return work.output.dry_run
 
 
@@ -183,15 +178,11 @@ def _run_all(work: Work, done: Mapping[str, RunFolder], progress: Progress) -> F
 def _write_suite(work: Work, finished: Finished) -> RunFolder:
     """The suite's own run: table, classes, page and card."""
     session = work.session
-    datasets = [
-        dataset_meta(session.dataset, "evaluation"),
-        dataset_meta(session.lookup_dataset, "lookup"),
-    ]
-    name = work.output.run_name or "suite"
-    meta = {"kind": "suite", "command": "suite", "method": "suite", "run_name": name}
-    shared = {**shared_meta(session, work.output, datasets), "protocol": work.setup.protocol}
-    planned = [Planned(meta, settings_of(work.setup, work.suite))]
-    with recorded(planned, shared, work.output, work.store) as (folder,):
+    shared = shared_meta(session, work.output, datasets_of_suite(session))
+    shared["protocol"] = work.setup.protocol
+    planned = [Planned(meta_of_suite(work.output), settings_of(work.setup, work.suite))]
+    with recorded(planned, shared, work.output, work.store) as folders:
+        folder = folders[0]
         numbers = {key: finished.numbers[key] for key in ("n_causal", "n_judged")}
         folder.write_json(METRICS_FILE, numbers)
         folder.write(SUITE_FILE, csv_text(suite_table(finished).rows).encode())
@@ -204,6 +195,7 @@ def _write_suite(work: Work, finished: Finished) -> RunFolder:
                 draw_suite(finished, folder)
             with attempt(SUITE_PAGE_FILE):
                 folder.write(SUITE_PAGE_FILE, suite_page(finished, folder).encode())
+    require_tracked(folders)
     return folder
 
 

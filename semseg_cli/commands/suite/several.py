@@ -7,25 +7,27 @@ from hashlib import blake2b
 from pathlib import Path
 
 from semseg_cli.commands.next_steps import print_where
-from semseg_cli.commands.opening import open_store, tell_of_demo
+from semseg_cli.commands.opening import open_store, tell_of_demo, tell_plan
 from semseg_cli.commands.recording import (
     Planned,
-    dataset_meta,
-    finish,
     meta_of,
     recorded,
+    require_tracked,
     settings_of,
 )
 from semseg_cli.commands.suite.steps import choose, lookup_of, run_group, upload_rest
-from semseg_cli.commands.suite.work import TAG as SUITE_TAG
 from semseg_cli.commands.suite.work import (
+    LATER,
     Work,
+    datasets_of_suite,
     finished_runs,
     lookup_in,
     make_work,
+    meta_of_suite,
     missing,
     names_of,
 )
+from semseg_cli.commands.suite.work import TAG as SUITE_TAG
 from semseg_cli.errors import NoLatents, SemsegError, UsageError
 from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.pairing import open_pairs
@@ -51,7 +53,6 @@ from semseg_cli.show.run_pictures import attempt
 from semseg_cli.show.tables import render
 
 TAG = "dictionaries"  # of all runs of several suites
-LATER = "LOOKUP"  # stands for a lookup in a plan
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,6 @@ def run_several(base: SuiteSetup, suite: Suite, output: Shown) -> None:
         found = _run_all(parts, progress)
         folder = _write(base, suite, parts, found, store)
     if store is not None:
-        finish([folder])
         for part in parts:
             upload_rest(finished_runs(output.dump_to, part.work.key), store)
     _print(found, output)
@@ -135,11 +135,7 @@ def _tell_plan(parts: Sequence[Part], output: Shown) -> bool:
             seconds, n_tails = seconds + plan.seconds, n_tails + plan.n_tails
     if n_tails:
         lines.append(f"edited images: {n_tails}; estimated time: {seconds / 60:.1f} minutes")
-    for line in lines:
-        if output.dry_run:
-            console.stdout().print(line, markup=False)
-        else:
-            console.say(line, quiet=output.quiet)
+    tell_plan(lines, is_all=output.dry_run, quiet=output.quiet)
     return output.dry_run
 
 
@@ -196,17 +192,12 @@ def _write(
     output, session = parts[0].work.output, parts[0].work.session
     kept = [tag for tag in output.tags if not tag.startswith(f"{SUITE_TAG}=")]
     output = replace(output, tags=tuple(kept))
-    datasets = [
-        dataset_meta(session.dataset, "evaluation"),
-        dataset_meta(session.lookup_dataset, "lookup"),
-    ]
-    vit, head = session.pipeline.vit, session.pipeline.class_head
-    shared = meta_of(output, datasets, {"vit": vit.digest, "head": head.digest})
-    name = output.run_name or "suite"
-    meta = {"kind": "suite", "command": "suite", "method": "suite", "run_name": name}
-    planned = [Planned(meta, settings_of(base, suite))]
+    digests = {"vit": session.pipeline.vit.digest, "head": session.pipeline.class_head.digest}
+    shared = meta_of(output, datasets_of_suite(session), digests)
+    planned = [Planned(meta_of_suite(output), settings_of(base, suite))]
     table = ranking_table(found.ranking)
-    with recorded(planned, {**shared, "protocol": base.protocol}, output, store) as (folder,):
+    with recorded(planned, {**shared, "protocol": base.protocol}, output, store) as folders:
+        folder = folders[0]
         numbers = {"n_dictionaries": len(table.rows), "n_first": len(found.ranking.first)}
         folder.write_json(METRICS_FILE, {key: float(n) for key, n in numbers.items()})
         folder.write(DICTIONARIES_FILE, csv_text(table.rows).encode())
@@ -216,6 +207,7 @@ def _write(
                 draw_ranking(found.ranking, folder)
             with attempt(SUITE_PAGE_FILE):
                 folder.write(SUITE_PAGE_FILE, ranking_page(found, folder).encode())
+    require_tracked(folders)
     return folder
 
 

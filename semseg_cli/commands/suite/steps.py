@@ -5,17 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 from semseg_cli import tracking
+from semseg_cli.commands.journals import identity_of, keeping, stopped_runs
 from semseg_cli.commands.method_runs import datasets_of, planned_runs, write_run
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
-    finish,
     recorded,
+    require_tracked,
     settings_of,
     shared_meta,
 )
 from semseg_cli.commands.reused_lookup import read_reused
-from semseg_cli.commands.suite.work import Work
+from semseg_cli.commands.suite.work import TAG, Work
 from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.random_edits import other_classes
 from semseg_cli.errors import NoLatents, SemsegError
@@ -66,8 +67,7 @@ def choose(work: Work, progress: Progress) -> RunFolder:
             n_most, at = choice.select_images, work.suite.at
             found = latent_groups(session, {at: rows}, choice.max_group, n_most, progress)
             folders[0].write(GROUPS_FILE, csv_text(found[at]).encode())
-    if work.store is not None:
-        finish(folders)
+    require_tracked(folders)
     return folders[0]
 
 
@@ -138,16 +138,25 @@ def _run_group(
         **shared_meta(work.session, work.output, datasets_of(work.session, methods, reused)),
         "protocol": work.setup.protocol,
     }
-    with recorded(planned, shared, work.output, work.store) as folders:
-        outcomes = run(work.session, methods, reused, progress)
+    identity = identity_of(work.session, planned, shared, reused)
+    names = [one.meta["run_name"] for one in planned]
+    stopped = stopped_runs(work.output.dump_to, TAG, work.key, names, identity)
+    with (
+        recorded(planned, shared, work.output, work.store, stopped, _go_on) as folders,
+        keeping(folders, identity) as journal,
+    ):
+        outcomes = run(work.session, methods, reused, progress, journal)
         for folder, method, outcome in zip(folders, owners, outcomes, strict=True):
             made = _calibrated(work, folder, method, outcome, progress)
             write_run(folder, method, made)
             if _is_claim(work, method, outcome) and method.null_sae == "none":
                 _add_pictures(work, folder, outcome)
-    if work.store is not None:
-        finish(folders)
+    require_tracked(folders)
     return list(folders)
+
+
+def _go_on(_folders: Sequence[RunFolder]) -> str:
+    return "Type the same command again: the suite goes on where it was stopped."
 
 
 def _calibrated(

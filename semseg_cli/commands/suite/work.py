@@ -8,24 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli import __version__
+from semseg_cli.commands.journals import NO_RESULT
 from semseg_cli.commands.method_runs import planned_runs
-from semseg_cli.commands.recording import settings_of
-from semseg_cli.errors import SemsegError
+from semseg_cli.commands.recording import dataset_meta, settings_of
 from semseg_cli.experiment.samples import with_draws
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.sae.statistics import digest_of
 from semseg_cli.progress import Progress
 from semseg_cli.runs.calibration import alone
-from semseg_cli.runs.folder import RUN_FILE, RunFolder
+from semseg_cli.runs.folder import RunFolder, run_folders
 from semseg_cli.runs.lookup_csv import Reused
-from semseg_cli.settings.entries import entries
-from semseg_cli.settings.inputs import Compute, Setup
+from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.methods import Method
 from semseg_cli.settings.output import Shown
 from semseg_cli.settings.suite import Nulls, Suite
 
 TAG = "suite"
-NO_RESULT = {entry.key for entry in entries(Compute)} - {"dtype"}  # settings that change none
+LATER = "LOOKUP"  # stands for the lookup of a suite in a plan
 
 
 @dataclass(frozen=True)
@@ -92,18 +91,27 @@ def suite_key(
     ).hexdigest()
 
 
+def meta_of_suite(output: Shown) -> dict[str, Any]:
+    """What run.json says of the suite's own run."""
+    name = output.run_name or "suite"
+    return {"kind": "suite", "command": "suite", "method": "suite", "run_name": name}
+
+
+def datasets_of_suite(session: Session) -> list[dict[str, Any]]:
+    """The images that a suite judges and chooses on, as run.json has them."""
+    return [
+        dataset_meta(session.dataset, "evaluation"),
+        dataset_meta(session.lookup_dataset, "lookup"),
+    ]
+
+
 def finished_runs(dump_to: Path, key: str) -> dict[str, RunFolder]:
     """The finished runs of a suite by name, the newest of each."""
-    found = {}
-    for path in sorted(dump_to.glob(f"*/{RUN_FILE}")):
-        folder = RunFolder(path.parent)
-        try:
-            meta = folder.meta
-        except SemsegError:  # another version's, or none of ours: no run of this suite
-            continue
-        if meta["tags"].get(TAG) == key and meta["status"] == "FINISHED":
-            found[meta["run_name"]] = folder
-    return found
+    return {
+        meta["run_name"]: folder
+        for folder, meta in run_folders(dump_to)
+        if meta["tags"].get(TAG) == key and meta["status"] == "FINISHED"
+    }
 
 
 def lookup_in(work: Work, done: Mapping[str, RunFolder]) -> str | None:

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from semseg_cli.commands.next_steps import print_where
-from semseg_cli.commands.opening import is_demo, open_store, tell_of_demo
+from semseg_cli.commands.opening import demo_notes, is_demo, open_store, tell_of_demo
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
-    finish,
     meta_of,
     recorded,
+    require_tracked,
     settings_of,
 )
 from semseg_cli.commands.train_head.checkpoint import load_checkpoint, save_checkpoint
@@ -108,9 +108,9 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
                 save_head(training.save, best.to_head(), "--save", parts.seen)
             found = measured(setup, parts, storage, best, progress)
             _write_measures(folders[0], sweep, found, parts)
-    console.show(sweep_table(sweep_rows(sweep), _notes(found, parts)), output.format)
-    if store is not None:
-        finish(folders)
+    notes = [*demo_notes(setup), *_notes(found, parts)]
+    console.show(sweep_table(sweep_rows(sweep), notes), output.format)
+    require_tracked(folders)
     file = training.save or folders[0].path / HEAD_FILE
     preset = "--preset demo " if is_demo(setup) else ""
     print_where(folders, store, output, [f"Use:     {preset}--seg-ckpt {shlex.quote(str(file))}"])

@@ -218,7 +218,7 @@ def train_heads(
 
     `keep` gets the sweep after every epoch.
     """
-    advance = progress("epochs", max(0, n_epochs - sweep.epoch))
+    advance = progress("training heads", max(0, n_epochs - sweep.epoch), "epochs")
     while sweep.epoch < n_epochs and sweep.live:
         sweep.train_epoch(patches, n_per_step)
         sweep.score(images)

@@ -25,6 +25,7 @@ from semseg_cli.models.vit.sites import (
     n_blocks_before,
     tokens_at,
 )
+from semseg_cli.progress import stage
 from semseg_cli.typed import typed
 
 # Parts of a config that change what the model computes and leave no trace in its weights.
@@ -113,9 +114,11 @@ class Backbone(nn.Module):
         digest = hashlib.blake2b(digest_size=16)
         config = self.model.config
         digest.update(repr([getattr(config, name, None) for name in COMPUTES]).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        with stage("Hashing the weights of the ViT"):
+            for name, tensor in sorted(self.model.state_dict().items()):
+                digest.update(name.encode())
+                flat = tensor.detach().cpu().contiguous().reshape(-1)
+                digest.update(flat.view(torch.uint8).numpy())
         return digest.hexdigest()
 
     def width(self, site: str = RESID_POST) -> int:

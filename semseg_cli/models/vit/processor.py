@@ -30,7 +30,7 @@ def preprocessing_of(name: str, row: Family, config: Any) -> Preprocessing:
             whole = read_object(path)
             published = whole.get(entry) if entry else whole
             if published:
-                return _followed(published, row, config, own)
+                return followed(published, row, config, own)
         except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
             raise SemsegError(
                 f"The preprocessing in {path} cannot be used ({error}): correct the file."
@@ -38,7 +38,7 @@ def preprocessing_of(name: str, row: Family, config: Any) -> Preprocessing:
     return own
 
 
-def _followed(
+def followed(
     published: dict[str, Any], row: Family, config: Any, own: Preprocessing
 ) -> Preprocessing:
     """What a file says, but for the geometry where its publisher's own is known."""

@@ -1,7 +1,7 @@
 """What inference answers: an interval, a p value, or the sentence that says why there is none."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MIN_IMAGES = 5
 FEW_IMAGES = 10  # below, an interval is printed, and the reader is told
@@ -62,7 +62,10 @@ class Difference:
 
 
 def tested(interval: Interval, test: Test) -> Difference:
-    """Both, but no p value of a difference that is too thin for an interval."""
+    """Both, or neither: no p value of a difference that is too thin for an interval, and no
+    interval where too few images differ for a p value: they do not show how far others would."""
+    if interval.is_printed and test.p is None:
+        return Difference(replace(interval, lo=None, hi=None, n_eff=None, reason=test.reason), test)
     if interval.is_printed or test.p is None:
         return Difference(interval, test)
     return Difference(interval, Test(None, test.method, interval.reason))

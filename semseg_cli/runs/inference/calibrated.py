@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Real
 
 from semseg_cli.runs.inference.answers import LEAST_WIDTH, Difference, Interval, Test
 from semseg_cli.runs.inference.combined import Term, combined_interval
@@ -25,9 +25,9 @@ class Calibrated:
     """Counts of each class's own edit, and of its nulls: summed over draws, and per draw summed
     over images. Images and classes are the same in both; zeros where nulls were not tried."""
 
-    own_bc4: Int64[np.ndarray, "b c 4"]
-    null_bc4: Int64[np.ndarray, "b c 4"]
-    draws_rc4: Int64[np.ndarray, "r c 4"]
+    own_bc4: Real[np.ndarray, "b c 4"]
+    null_bc4: Real[np.ndarray, "b c 4"]
+    draws_rc4: Real[np.ndarray, "r c 4"]
 
     def of(self, kept_c: Bool[np.ndarray, " c"]) -> "Calibrated":
         """The same of some classes."""
@@ -40,7 +40,7 @@ class Calibrated:
         return Calibrated(own_gc4, null_gc4, self.draws_rc4)
 
     @property
-    def _own_bc4(self) -> Int64[np.ndarray, "b c 4"]:
+    def _own_bc4(self) -> Real[np.ndarray, "b c 4"]:
         """As nulls: on images with the class."""
         return self.own_bc4 * (self.own_bc4[..., :1] > 0)
 
@@ -54,7 +54,7 @@ def calibrated_score(one: Calibrated) -> Interval:
     """The mean over all classes of target minus other change, beyond that of their nulls."""
     gap, n_nulls = one.gap, len(one.draws_rc4)
     reason = _too_thin(gap, n_nulls)
-    ends = None if reason else over_draws(gap, is_shared=False, is_draw=False)
+    ends = None if reason else over_draws(gap, is_draw=False)
     return _tested(gap, ends, reason).interval
 
 
@@ -80,7 +80,7 @@ def _too_thin(gap: Gap, n_nulls: int) -> str:
     """Why there is no interval; else ""."""
     if gap.images.reason:
         return gap.images.reason
-    needed = max(2, draws_needed(gap.n_classes, is_shared=False))
+    needed = max(2, draws_needed(gap.n_classes))
     if n_nulls >= needed:
         return ""
     return f"{n_nulls} nulls per class: an interval needs {needed} (--matched-peers)"
@@ -99,6 +99,6 @@ def _tested(gap: Gap, ends: tuple[float, float, float] | None, reason: str) -> D
 
 
 @typed
-def no_edit(counts_bc4: Int64[np.ndarray, "b c 4"]) -> Int64[np.ndarray, "b c 4"]:
+def no_edit(counts_bc4: Real[np.ndarray, "b c 4"]) -> Real[np.ndarray, "b c 4"]:
     """The counts where nothing is edited: of a class that a dictionary has no latent for."""
     return counts_bc4 * np.array([1, 0, 1, 0])

@@ -1,8 +1,7 @@
 """A method against a control that was drawn at random: the luck of the draw belongs to the error.
 
-Counts of a control's images are summed over its draws. A control draws for each class (a random
-latent) or once for all of them (a random vector); the latter says nothing of the draw's luck unless
-it was drawn often.
+Counts of a control's images are summed over its draws, each of them for a class by itself (a random
+latent). A random vector is drawn for every image, and compared as any other run is.
 """
 
 import math
@@ -10,7 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Real
 
 from semseg_cli.runs.inference.answers import LEAST_WIDTH, Difference, Test
 from semseg_cli.runs.inference.combined import Term, combined_interval
@@ -19,27 +18,23 @@ from semseg_cli.runs.inference.luck import (
     Gap,
     over_classes,
     over_draws,
-    rank_test,
     swap_test,
 )
 from semseg_cli.runs.inference.measured import MEASURES, Measured, macro_classes, measure
 from semseg_cli.typed import typed
 
 Scope = Literal["macro", "pooled"]
-MIN_DRAWS_RANK = 19  # 1 / (1 + 19) = .05
-MIN_DRAWS_SHARED = 20
 MIN_DF = 5.0  # of draws per class
 
 
 @typed
 def control_differences(
-    method_bc4: Int64[np.ndarray, "b c 4"],
-    control_bc4: Int64[np.ndarray, "b c 4"],
-    draws_rc4: Int64[np.ndarray, "r c 4"] | None = None,
+    method_bc4: Real[np.ndarray, "b c 4"],
+    control_bc4: Real[np.ndarray, "b c 4"],
+    draws_rc4: Real[np.ndarray, "r c 4"] | None = None,
     *,
     scope: Scope = "macro",
     min_patches: int = 1,
-    is_shared: bool = False,
     is_draw: bool = False,
     can_draw: bool = True,
     seed: int = 0,
@@ -48,7 +43,6 @@ def control_differences(
 
     Args:
         draws_rc4: the control's counts per draw; None for one draw.
-        is_shared: whether one draw serves all classes.
         is_draw: whether the run is itself one draw of the same kind, compared with its like.
         can_draw: whether the control can be drawn more often (`--draws`).
     """
@@ -57,16 +51,16 @@ def control_differences(
     gaps = gaps_of(method_bc4[:, kept_c], control_bc4[:, kept_c], drawn[:, kept_c], scope)
     found = {}
     for name, gap in gaps.items():
-        reason = gap.images.reason or _too_few_draws(gap, is_shared, can_draw)
-        found[name] = _difference(gap, name, reason, is_shared, is_draw, seed)
+        reason = gap.images.reason or _too_few_draws(gap, can_draw)
+        found[name] = _difference(gap, reason, is_draw, seed)
     return found
 
 
 @typed
 def control_class_differences(
-    method_bc4: Int64[np.ndarray, "b c 4"],
-    control_bc4: Int64[np.ndarray, "b c 4"],
-    draws_rc4: Int64[np.ndarray, "r c 4"] | None = None,
+    method_bc4: Real[np.ndarray, "b c 4"],
+    control_bc4: Real[np.ndarray, "b c 4"],
+    draws_rc4: Real[np.ndarray, "r c 4"] | None = None,
     *,
     is_draw: bool = False,
     can_draw: bool = True,
@@ -89,9 +83,9 @@ def control_class_differences(
 
 
 def gaps_of(
-    method_bc4: Int64[np.ndarray, "b c 4"],
-    control_bc4: Int64[np.ndarray, "b c 4"],
-    draws_rc4: Int64[np.ndarray, "r c 4"],
+    method_bc4: Real[np.ndarray, "b c 4"],
+    control_bc4: Real[np.ndarray, "b c 4"],
+    draws_rc4: Real[np.ndarray, "r c 4"],
     scope: Scope,
 ) -> dict[str, Gap]:
     """Per measure how far a method lies from a control, and what that is made of."""
@@ -105,12 +99,12 @@ def gaps_of(
     }
 
 
-def _weights(total_bc: Int64[np.ndarray, "b c"], scope: Scope) -> Float64[np.ndarray, " c"]:
+def _weights(total_bc: Real[np.ndarray, "b c"], scope: Scope) -> Float64[np.ndarray, " c"]:
     total_c = total_bc.sum(axis=0) if scope == "pooled" else np.ones(total_bc.shape[1])
     return total_c / max(total_c.sum(), 1)
 
 
-def _ratio(part: Int64[np.ndarray, "..."], whole: Int64[np.ndarray, "..."]) -> np.ndarray:
+def _ratio(part: Real[np.ndarray, "..."], whole: Real[np.ndarray, "..."]) -> np.ndarray:
     return part / np.maximum(whole, 1)
 
 
@@ -141,14 +135,12 @@ def _gap(
     )
 
 
-def _difference(
-    gap: Gap, measure: str, reason: str, is_shared: bool, is_draw: bool, seed: int
-) -> Difference:
+def _difference(gap: Gap, reason: str, is_draw: bool, seed: int) -> Difference:
     is_one = gap.n_draws == 1
     method = "two-way t: classes and images" if is_one else "t: draws and images"
     lo = hi = p = None
     if not reason:
-        lo, hi, p = over_classes(gap) if is_one else over_draws(gap, is_shared, is_draw)
+        lo, hi, p = over_classes(gap) if is_one else over_draws(gap, is_draw)
         reason = (
             ""
             if hi - lo >= LEAST_WIDTH
@@ -159,26 +151,22 @@ def _difference(
     n_eff = None if reason else gap.images.n_eff
     interval = replace(gap.images, lo=lo, hi=hi, n_eff=n_eff, method=method, reason=reason)
     test = swap_test(gap, seed) if is_one and not reason else Test(p, method, reason)
-    if is_shared and not is_draw and gap.n_draws >= MIN_DRAWS_RANK and gap.images.is_printed:
-        test = rank_test(gap, measure)
     return Difference(interval, test)
 
 
-def _too_few_draws(gap: Gap, is_shared: bool, can_draw: bool) -> str:
+def _too_few_draws(gap: Gap, can_draw: bool) -> str:
     """Why so few draws say nothing of the luck of the draw, and how many would; else ''."""
-    n_needed = draws_needed(gap.n_classes, is_shared)
+    n_needed = draws_needed(gap.n_classes)
     if gap.n_draws >= n_needed:
         return ""
     draws = "one draw" if gap.n_draws == 1 else f"{gap.n_draws} draws"
-    why = f"{draws} {_of_what(gap.n_classes, is_shared)} cannot tell skill from luck"
+    why = f"{draws} {_of_what(gap.n_classes)} cannot tell skill from luck"
     if can_draw:
         return f"{why}: run the control with --draws {n_needed}"
     return f"{why}, and this control has no --draws: compare over more classes"
 
 
-def _of_what(n_classes: float, is_shared: bool) -> str:
-    if is_shared:
-        return "for all classes"
+def _of_what(n_classes: float) -> str:
     if n_classes == 1:
         return "of one class"
     if n_classes == int(n_classes):
@@ -186,8 +174,6 @@ def _of_what(n_classes: float, is_shared: bool) -> str:
     return f"over classes as good as {n_classes:.2g} equal ones"
 
 
-def draws_needed(n_classes: float, is_shared: bool) -> int:
+def draws_needed(n_classes: float) -> int:
     """How many draws of a control an interval of a mean over so many equal classes needs."""
-    if is_shared:
-        return MIN_DRAWS_SHARED
     return 1 if n_classes >= MIN_CLASSES else 1 + math.ceil(MIN_DF / n_classes)

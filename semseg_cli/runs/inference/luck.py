@@ -43,13 +43,13 @@ class Gap:
         return round(float(1 / (self.weight_c**2).sum()), 9)
 
 
-def over_draws(gap: Gap, is_shared: bool, is_draw: bool) -> tuple[float, float, float]:
+def over_draws(gap: Gap, is_draw: bool) -> tuple[float, float, float]:
     """Both ends, and the p value that is at most .05 where they leave zero out.
 
     Over few classes the skew of rates does not average out, and t alone would reject true nulls in
     up to 15%: there the images' own distances are joined with the draws'.
     """
-    by_draw, df_draw = _of_draws(gap, is_shared)
+    by_draw, df_draw = _of_drawn(gap.drawn_cr)
     return _over(gap, by_draw * (1 + gap.n_draws if is_draw else 1), df_draw)
 
 
@@ -114,13 +114,9 @@ def _of_images(gap: Gap) -> tuple[float, float]:
     return float((score_b**2).sum()), float(carriers(score_b[:, None])[0]) - 1
 
 
-def _of_draws(gap: Gap, is_shared: bool) -> tuple[float, float]:
-    """The variance of the control's mean over its draws, and its degrees of freedom: classes that
-    were drawn for by themselves add up."""
-    return _of_drawn(gap.drawn_cr.sum(axis=0, keepdims=True) if is_shared else gap.drawn_cr)
-
-
 def _of_drawn(drawn_cr: Float64[np.ndarray, "c r"]) -> tuple[float, float]:
+    """The variance of the control's mean over its draws, and its degrees of freedom: classes, which
+    were drawn for by themselves, add up."""
     n_draws = drawn_cr.shape[1]
     part_c = drawn_cr.var(axis=1, ddof=1) / n_draws
     df = satterthwaite(part_c.tolist(), [n_draws - 1.0] * len(part_c))
@@ -138,11 +134,3 @@ def swap_test(gap: Gap, seed: int = 0) -> Test:
     draw are swapped at random."""
     (test,) = flip_tests(gap.gap_c[:, None], seed, units="classes")
     return replace(test, method="swap")
-
-
-def rank_test(gap: Gap, measure: str) -> Test:
-    """Whether the method is better than a draw, one-sided: the share of draws at least as good."""
-    total_r, sign = gap.drawn_cr.sum(axis=0), -1.0 if measure == "other_change" else 1.0
-    own = float(gap.drawn_cr.sum(axis=0).mean()) + gap.value
-    n_better = int((sign * total_r >= sign * own - 1e-9).sum())
-    return Test((1 + n_better) / (1 + gap.n_draws), "rank, one-sided")

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Real
 from scipy import stats
 
 from semseg_cli.runs.inference.answers import Interval, too_few
@@ -16,7 +16,7 @@ ROUNDING = 1e-12
 
 @typed
 def mean_intervals(
-    value_bc: Float64[np.ndarray, "b c"], n_patches_bc: Int64[np.ndarray, "b c"]
+    value_bc: Float64[np.ndarray, "b c"], n_patches_bc: Real[np.ndarray, "b c"]
 ) -> list[Interval]:
     """Per column the mean of images' values, each weighted by its patches, with a t interval.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Real
 
 from semseg_cli.runs.inference.answers import Interval
 from semseg_cli.runs.inference.combined import (
@@ -42,23 +42,21 @@ class Measured:
 
 
 @typed
-def measure(
-    counts_bc4: Int64[np.ndarray, "b c 4"], weight_bc: Float64[np.ndarray, "b c"] | None = None
-) -> Measured:
-    """The rates of all classes; `weight_bc` weighs the images that other change is sampled on."""
+def measure(counts_bc4: Real[np.ndarray, "b c 4"]) -> Measured:
+    """The rates of all classes; counts of sampled images come multiplied by their weights."""
     orig, changed, other, other_changed = np.moveaxis(counts_bc4, -1, 0)
-    return Measured(rates_of(changed, orig), rates_of(other_changed, other, weight_bc))
+    return Measured(rates_of(changed, orig), rates_of(other_changed, other))
 
 
 @typed
-def pooled(counts_bc4: Int64[np.ndarray, "b c 4"]) -> Int64[np.ndarray, "b 1 4"]:
+def pooled(counts_bc4: Real[np.ndarray, "b c 4"]) -> Real[np.ndarray, "b 1 4"]:
     """Counts summed over the classes: a class counts as much as it has patches."""
     return counts_bc4.sum(axis=1, keepdims=True)
 
 
 @typed
 def macro_classes(
-    counts_bc4: Int64[np.ndarray, "b c 4"], min_patches: int = 1
+    counts_bc4: Real[np.ndarray, "b c 4"], min_patches: int = 1
 ) -> Bool[np.ndarray, " c"]:
     """The classes that macro means are over: enough original patches, in at least 3 images."""
     orig_bc = counts_bc4[..., 0]
@@ -68,7 +66,7 @@ def macro_classes(
 
 
 @typed
-def class_intervals(counts_bc4: Int64[np.ndarray, "b c 4"]) -> dict[str, list[Interval]]:
+def class_intervals(counts_bc4: Real[np.ndarray, "b c 4"]) -> dict[str, list[Interval]]:
     """Per measure the interval of every class."""
     found = measure(counts_bc4)
     return {
@@ -79,14 +77,14 @@ def class_intervals(counts_bc4: Int64[np.ndarray, "b c 4"]) -> dict[str, list[In
 
 
 @typed
-def pooled_intervals(counts_bc4: Int64[np.ndarray, "b c 4"]) -> dict[str, Interval]:
+def pooled_intervals(counts_bc4: Real[np.ndarray, "b c 4"]) -> dict[str, Interval]:
     """Per measure the interval of the pooled number."""
     return {name: of_one for name, (of_one,) in class_intervals(pooled(counts_bc4)).items()}
 
 
 @typed
 def macro_intervals(
-    counts_bc4: Int64[np.ndarray, "b c 4"], min_patches: int = 1
+    counts_bc4: Real[np.ndarray, "b c 4"], min_patches: int = 1
 ) -> dict[str, Interval]:
     """Per measure the mean over `macro_classes`, every class alike, and its interval."""
     found = measure(counts_bc4[:, macro_classes(counts_bc4, min_patches)])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Real
 
 from semseg_cli.runs.inference.answers import Difference, Test, tested
 from semseg_cli.runs.inference.combined import combined_interval, gap_intervals
@@ -42,7 +42,7 @@ def flip_tests(
 def _flip_test(p: float, n_differ: int, units: str) -> Test:
     if n_differ >= MIN_DIFFER:
         return Test(p, "flip")
-    reason = f"a p value needs {MIN_DIFFER} {units} that differ: {n_differ}"
+    reason = f"identical on all but few {units}, of which it takes {MIN_DIFFER}: {n_differ}"
     return Test(None, "flip", reason)
 
 
@@ -57,7 +57,7 @@ def flip_signs(n_images: int, seed: int, n_flips: int) -> Iterator[Float32[np.nd
 
 @typed
 def contributions(
-    one_bc4: Int64[np.ndarray, "b c 4"], other_bc4: Int64[np.ndarray, "b c 4"]
+    one_bc4: Real[np.ndarray, "b c 4"], other_bc4: Real[np.ndarray, "b c 4"]
 ) -> dict[str, Float64[np.ndarray, "b c"]]:
     """Per measure what each image adds to the difference of each class: columns sum to it."""
     target, rest = (
@@ -70,7 +70,7 @@ def contributions(
 
 @typed
 def class_differences(
-    one_bc4: Int64[np.ndarray, "b c 4"], other_bc4: Int64[np.ndarray, "b c 4"], seed: int = 0
+    one_bc4: Real[np.ndarray, "b c 4"], other_bc4: Real[np.ndarray, "b c 4"], seed: int = 0
 ) -> dict[str, list[Difference]]:
     """Per measure `one` minus `other` of every class, on the same images in the same order."""
     one, other = measure(one_bc4), measure(other_bc4)
@@ -89,7 +89,7 @@ def class_differences(
 
 @typed
 def pooled_differences(
-    one_bc4: Int64[np.ndarray, "b c 4"], other_bc4: Int64[np.ndarray, "b c 4"], seed: int = 0
+    one_bc4: Real[np.ndarray, "b c 4"], other_bc4: Real[np.ndarray, "b c 4"], seed: int = 0
 ) -> dict[str, Difference]:
     """Per measure `one` minus `other` of the pooled numbers."""
     found = class_differences(pooled(one_bc4), pooled(other_bc4), seed)
@@ -98,8 +98,8 @@ def pooled_differences(
 
 @typed
 def macro_differences(
-    one_bc4: Int64[np.ndarray, "b c 4"],
-    other_bc4: Int64[np.ndarray, "b c 4"],
+    one_bc4: Real[np.ndarray, "b c 4"],
+    other_bc4: Real[np.ndarray, "b c 4"],
     min_patches: int = 1,
     seed: int = 0,
 ) -> dict[str, Difference]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64, Int64, Real
 from scipy import stats
 
 from semseg_cli.runs.inference.answers import (
@@ -83,22 +83,17 @@ def sum_groups(
 
 
 @typed
-def rates_of(
-    changed_bc: Int64[np.ndarray, "b c"],
-    total_bc: Int64[np.ndarray, "b c"],
-    weight_bc: Float64[np.ndarray, "b c"] | None = None,
-) -> Rates:
+def rates_of(changed_bc: Real[np.ndarray, "b c"], total_bc: Real[np.ndarray, "b c"]) -> Rates:
     """The rates of classes from counts per image (or group).
 
-    `weight_bc`: one over the probability with which an image was sampled for a class
-    (Horvitz-Thompson); by default all are 1.
+    Where an image was sampled for a class, its counts are multiplied by one over the probability of
+    that (Horvitz-Thompson). An image of weight w has the square of w in the variance, which covers
+    both that others might have been sampled and that all of them are a sample.
     """
-    n_patches_c = np.maximum(total_bc.sum(axis=0), 1)
-    changed, total = (_weighted(counts, weight_bc) for counts in (changed_bc, total_bc))
-    safe_c = np.maximum(total.sum(axis=0), 1)
-    value_c, share_bc = changed.sum(axis=0) / safe_c, total / safe_c
+    n_patches_c = safe_c = np.maximum(total_bc.sum(axis=0), 1)
+    value_c, share_bc = changed_bc.sum(axis=0) / safe_c, total_bc / safe_c
     squares_c = np.maximum((share_bc**2).sum(axis=0), 1 / n_patches_c)
-    score_bc = scores((changed - value_c * total) / safe_c, share_bc)
+    score_bc = scores((changed_bc - value_c * total_bc) / safe_c, share_bc)
     n_images_c = (total_bc > 0).sum(axis=0)
     variance_c = (score_bc**2).sum(axis=0)
     has_spread_c = (n_images_c >= 3) & (variance_c > 0)
@@ -106,12 +101,6 @@ def rates_of(
     pull_c = np.where(has_spread_c, (PRIOR_IMAGES / (carriers(score_bc) + PRIOR_IMAGES)) ** 2, 1)
     seen_c = np.maximum(variance_c / binomial_c, 1 / n_patches_c)
     return Rates(value_c, share_bc, score_bc, n_images_c, 1 / squares_c, seen_c, pull_c)
-
-
-def _weighted(
-    counts_bc: Int64[np.ndarray, "b c"], weight_bc: Float64[np.ndarray, "b c"] | None
-) -> Float64[np.ndarray, "b c"]:
-    return counts_bc * (1.0 if weight_bc is None else weight_bc)
 
 
 @typed

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Real
 
 from semseg_cli.runs.inference.answers import Difference, Interval, Test
 from semseg_cli.runs.inference.controls import (
@@ -35,8 +35,8 @@ class Side:
     but not known.
     """
 
-    counts_bc4: Int64[np.ndarray, "b c 4"]
-    draws_rc4: Int64[np.ndarray, "r c 4"] | None = None
+    counts_bc4: Real[np.ndarray, "b c 4"]
+    draws_rc4: Real[np.ndarray, "r c 4"] | None = None
     is_drawn: bool = False
     can_draw: bool = True
     lacks_draws: bool = False

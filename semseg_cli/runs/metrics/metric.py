@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "ratio", "count", "setting", "estimate", "difference", "p"]
+Kind = Literal["text", "ratio", "count", "setting", "estimate", "difference", "p", "mark"]
 # table: printed for runs, classes, ...; tiles: of report.html; view: of MLflow's list of runs;
 # plots: target and other change drawn against each other, or selectivity.
 Place = Literal["table", "tiles", "view", "plots"]
@@ -70,7 +70,7 @@ def against_baseline(key: str, of: str, corrected_over: str) -> tuple[Metric, Me
     p_value = Metric(
         f"{key}_p",
         f"Two-sided p of that difference in {of}, not corrected; `{key}_p_method` says which test. "
-        "None against a baseline of another edit length.",
+        "None against a control of another edit length.",
         unit="p",
     )
     corrected = Metric(f"{key}_p_adjusted", f"`{key}_p` corrected over {corrected_over}.", unit="p")

@@ -86,7 +86,8 @@ CLASSES = (
     ),
     Metric(
         "n_other_patches",
-        "All other patches of the evaluated images, over all draws.",
+        "All other patches of the evaluated images, over all draws; estimated where the class was "
+        "run on a sample of the images without it, as is what comes of them.",
         unit="patches",
         digits=0,
     ),
@@ -94,6 +95,13 @@ CLASSES = (
         "n_other_changed",
         "Those of them that have another class after the edit.",
         unit="patches",
+        digits=0,
+    ),
+    Metric(
+        "n_other_images",
+        "Images without the class that it was run on, which stand for all of them "
+        "(`--other-images`); none where all were run.",
+        unit="images",
         digits=0,
     ),
     *OF_CLASSES,

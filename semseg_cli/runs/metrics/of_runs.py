@@ -175,6 +175,11 @@ RUNS = (
         unit="images",
         digits=None,
     ),
+    Metric(
+        "run_share",
+        "Share of all pairs of an image and a class that were run: all images with the class and a "
+        "sample of the others (`--other-images`); none where all were.",
+    ),
     Metric("n_patches", "Patches of all images evaluated.", unit="patches", digits=None),
     Metric(
         "n_draws",

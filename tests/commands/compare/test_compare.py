@@ -15,14 +15,14 @@ from semseg_cli import tracking
 from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.command import compare
 from semseg_cli.commands.compare.table_of_runs import comparison, differing
-from semseg_cli.commands.compare.which_runs import COMMANDS, Candidates, method_name
+from semseg_cli.commands.compare.which_runs import Candidates, method_name
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.settings.compare import Compare, View
-from semseg_cli.settings.methods import METHODS, AutoFeat, MeanDiff, RandFeat, RandVec
+from semseg_cli.settings.methods import FORMER, METHODS, AutoFeat, MeanDiff, RandFeat, RandVec
 from semseg_cli.settings.output import FORMATS
 from semseg_cli.show.tables import Table, render
-from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, pick
+from semseg_cli.tracking.tracked_run import TrackedRun, from_folder
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,9 @@ def test_last_takes_the_newest_runs(store: tuple[str, dict[str, RunFolder]]) -> 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.command)
 def test_a_command_and_a_method_are_names_of_one_method(method: Any) -> None:
-    assert method_name(method.command) == method_name(method.name) == method.name
-    assert COMMANDS[method.name] == method.command
+    assert method_name(method.command) == method.command
+    (former,) = [old for old, now in FORMER.items() if now == method.command] or [method.command]
+    assert method_name(former) == method.command
 
 
 @pytest.mark.parametrize(
@@ -114,10 +115,10 @@ def test_a_command_and_a_method_are_names_of_one_method(method: Any) -> None:
 def test_method_is_named_as_command_or_method(
     store: tuple[str, dict[str, RunFolder]], method: Any
 ) -> None:
-    for name in (method.command, method.name):
+    for name in (method.command, next(o for o, now in FORMER.items() if now == method.command)):
         everywhere = ("semseg", "other", "third")
         rows = compare(Compare(tracking_uri=store[0], method=(name,), experiment=everywhere)).rows
-        assert {row["method"] for row in rows} == {method.name}
+        assert {row["method"] for row in rows} == {method.command}
 
 
 def test_an_unknown_method_is_a_usage_error(store: tuple[str, dict[str, RunFolder]]) -> None:
@@ -187,7 +188,7 @@ def side_by_side(*runs: TrackedRun, limit: int | None = 80) -> Table:
 
 
 def _run(name: str, tags: dict[str, str] | None = None, **params: str) -> TrackedRun:
-    folder_tags = {"semseg.method": "automatic-feature", "semseg.protocol": "class"}
+    folder_tags = {"semseg.method": "auto-feat", "semseg.protocol": "class"}
     return TrackedRun(
         f"{name}-id", name, "semseg", "FINISHED", datetime(2026, 1, 1, tzinfo=UTC), Path("none"),
         params, make_report().metrics(), {**folder_tags, **(tags or {})},
@@ -201,7 +202,7 @@ def test_settings_that_change_no_result_are_no_difference() -> None:
 
 
 def test_settings_that_tell_runs_of_one_method_apart_come_first() -> None:
-    other = {"semseg.method": "random-feature"}
+    other = {"semseg.method": "rand-feat"}
     runs = [_run("a", select="f1", draws="1"), _run("b", select="causal", draws="1")]
     runs.append(_run("c", other, draws="5", select="f1"))
     assert differing([*reversed(runs)]) == ["select", "draws"]
@@ -255,20 +256,6 @@ def test_a_folder_reads_like_its_run_in_the_store(
     )  # fmt: skip
     assert (local.params, local.metrics) == (remote.params, remote.metrics)
     assert local.tags.items() <= remote.tags.items()
-
-
-def test_beginnings_of_ids_must_fit_one_run() -> None:
-    one, two = _run("abc"), _run("abd")
-    assert pick([one, two], "abc-") is one
-    with pytest.raises(SemsegError, match=r"begins the ids of 2 runs \(abc-id \(abc\), abd-id"):
-        pick([one, two], "ab")
-    with pytest.raises(SemsegError, match="`semseg-cli compare` lists the runs"):
-        pick([one, two], "zzz")
-
-
-def test_a_finished_run_is_preferred_to_a_newer_unfinished_one() -> None:
-    newer = replace(_run("a"), run_id="2", status="RUNNING")
-    assert pick([newer, _run("a")], "a").run_id == "a-id"
 
 
 def test_shared_edits_are_flagged_through_the_whole_way(tmp_path: Path) -> None:

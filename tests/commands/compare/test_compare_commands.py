@@ -109,9 +109,9 @@ def test_a_column_that_needs_a_baseline_is_empty_without_one(here: Terminal) -> 
 
 
 def test_manual_runs_can_be_asked_for(here: Terminal) -> None:
-    done = here.type("compare", "--method", "manual-feature")
+    done = here.type("compare", "--method", "manual")
     assert done.code == 1
-    assert "--method manual-feature" in done.err
+    assert "--method manual" in done.err
 
 
 @pytest.mark.parametrize("more", [[], ["--per-class"]])
@@ -192,5 +192,5 @@ def test_comparing_imports_no_torch_and_no_transformers(here: Terminal) -> None:
     ours = {**os.environ, "PYTHONPATH": str(Path(semseg_cli.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ours)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.strip() == "[]"
+    assert done.stderr.splitlines()[-1] == "[]"
     assert "auto-feat" in done.stdout

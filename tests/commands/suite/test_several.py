@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from terminal import Done, Terminal, options, working_in
-from worlds import KNOWN_D, PLANTED, World, known_sae, make_known_world
+from worlds import KNOWN_D, World, known_sae, make_known_world, split_sae
 
 from semseg_cli.models import sae as saes
 from semseg_cli.models.residuals import Residuals
@@ -23,7 +23,6 @@ EQUAL_FILES = (
     "class_results.csv", "calibration.csv", "per_image.parquet", "nulls.parquet", "splice.csv",
     "matched_per_image.parquet", "lookup.csv", "stats.safetensors",
 )  # fmt: skip
-TWIN, MUTE = 13, PLANTED[3]
 NULL_RUNS = {"auto-feat pca x-2", "auto-feat random x-2", "auto-feat shuffled x-2"}
 
 
@@ -265,14 +264,7 @@ def test_a_config_of_several_is_one_sentence_for_a_command_that_takes_one(
 
 def test_split_classes_are_found_split(tmp_path: Path, terminal: Terminal) -> None:
     """Class 1 is shared by two latents, each half; class 3's latent writes nothing."""
-    sae = known_sae()
-    w_enc, w_dec = sae.W_enc.clone(), sae.W_dec.clone()
-    w_enc[:, PLANTED[1]] *= 0.5
-    w_enc[:, TWIN] = w_enc[:, PLANTED[1]]
-    w_dec[TWIN] = w_dec[PLANTED[1]]
-    w_dec[MUTE] = 0
-    made = SparseAutoencoder(w_enc, sae.b_enc, w_dec, sae.b_dec, Threshold(0.01))
-    shared = make_known_world(tmp_path, made)
+    shared = make_known_world(tmp_path, split_sae())
     saes.save(tmp_path / "plain.pt", known_sae())
     more = ("--sae-ckpt", str(tmp_path / "plain.pt"), "--select", "cause", "--scale", "0")
     done = terminal.type(

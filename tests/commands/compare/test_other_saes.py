@@ -200,7 +200,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders_or_digests(tmp_path: 
 
 
 def test_a_direction_is_of_no_sae_but_of_its_place(tmp_path: Path) -> None:
-    assert {"random-vector", "mean-difference", "head-direction"} == OF_DIRECTIONS
+    assert {"rand-vec", "mean-diff", "head-direction"} == OF_DIRECTIONS
     for command in ("rand-vec", "mean-diff"):
         direction = run_of(tmp_path, "a", command)
         assert dictionaries_apart(run_of(tmp_path, "b"), direction) == []

@@ -1,0 +1,44 @@
+"""A table of results as pandas, HTML and text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from semseg_cli.runs.rows import Row
+from semseg_cli.show import html_parts
+from semseg_cli.show.tables import Table, render
+
+WIDTH = 100  # of a table that is printed
+
+
+class Shown:
+    """Something that shows itself as tables; the first one is what it is about."""
+
+    def tables(self) -> Sequence[Table]:
+        """The tables, with their captions as notes."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return "".join(html_parts.table(table) for table in self.tables())
+
+    def __repr__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=WIDTH, color_system=None, force_jupyter=False)
+        return "\n".join(render(table, console=console) for table in self.tables()).rstrip()
+
+
+def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
+    """The rows with all their keys as columns, unrounded; what a row lacks is missing."""
+    frame = pd.DataFrame([dict(row) for row in rows])
+    for name in frame.columns:
+        known = [row[name] for row in rows if row.get(name) is not None]
+        if known and all(type(value) is int for value in known):  # with gaps they became floats
+            frame[name] = frame[name].astype("Int64" if frame[name].isna().any() else "int64")
+    return frame
+
+
+def text_of(value: Any) -> str:
+    """A name of something in memory, where the settings have a path."""
+    return f"{type(value).__name__} in memory"

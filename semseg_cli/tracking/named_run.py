@@ -1,0 +1,99 @@
+"""The run that a user names: by its folder, the folder's name, its id, or its own name."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from semseg_cli.errors import SemsegError
+from semseg_cli.runs.folder import RUN_FILE, RunFolder, run_folders
+from semseg_cli.settings.output import Places
+from semseg_cli.tracking.tracked_run import TrackedRun, from_folder
+
+BELOW = Path(Places.dump_to)
+MOST = 5  # candidates in a sentence
+
+
+class NoSuchRunError(SemsegError):
+    """No run has that name, id or folder."""
+
+
+def folder_of(wanted: str, below: Path = BELOW) -> RunFolder | None:
+    """The run folder of that path, or of that name below the folder of runs."""
+    for path in (Path(wanted).expanduser(), below / wanted):
+        if wanted and (path / RUN_FILE).is_file():
+            return RunFolder(path)
+    return None
+
+
+def find_named(wanted: str, pool: Sequence[TrackedRun], below: Path = BELOW) -> TrackedRun:
+    """The run that `wanted` names: a folder, else one of the pool, else one kept only in a folder.
+
+    Raises:
+        SemsegError: no run fits, or several do; they, or close names, are listed.
+    """
+    if (folder := folder_of(wanted, below)) is not None:
+        return from_folder(folder)
+    try:
+        return pick(pool, wanted)
+    except NoSuchRunError:
+        local = [from_folder(one) for one in folders_below(below) if _is_called(one, wanted)]
+        if not local:
+            raise
+        return pick(local, wanted)
+
+
+def find_folder(wanted: str, below: Path = BELOW) -> RunFolder:
+    """The run folder that `wanted` names, as in `find_named`, without asking any store."""
+    source = find_named(wanted, (), below).source
+    assert isinstance(source, Path), "a run that is found without a store has a folder"
+    return RunFolder(source)
+
+
+def folders_below(below: Path = BELOW) -> list[RunFolder]:
+    """The run folders below a folder, newest first; those of other versions are passed over."""
+    found = [(meta["created"], folder.path.name, folder) for folder, meta in run_folders(below)]
+    return [folder for *_, folder in sorted(found, key=lambda one: one[:2], reverse=True)]
+
+
+def _is_called(folder: RunFolder, wanted: str) -> bool:
+    meta = folder.meta
+    run_id = meta["mlflow_run_id"] or folder.path.name
+    return wanted == meta["run_name"] or bool(wanted and run_id.lower().startswith(wanted.lower()))
+
+
+def pick(runs: Sequence[TrackedRun], wanted: str) -> TrackedRun:
+    """The run of that id, of that name (before all those that finished), or whose id begins so.
+
+    Raises:
+        SemsegError: no run, or more than one, fits; they, or close names, are listed.
+    """
+    exact = [run for run in runs if wanted == run.run_id]
+    if exact:
+        return exact[0]
+    named = [run for run in runs if run.name == wanted]
+    named = [run for run in named if run.status == "FINISHED"] or named
+    if len(named) == 1:
+        return named[0]
+    if named:
+        raise SemsegError(
+            f"{len(named)} runs are called {wanted!r} ({_listed(named)}): give an id or a folder."
+        )
+    begun = [run for run in runs if wanted and run.run_id.lower().startswith(wanted.lower())]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        raise SemsegError(
+            f"{wanted!r} begins the ids of {len(begun)} runs ({_listed(begun)}): give more."
+        )
+    close = difflib.get_close_matches(wanted, list(dict.fromkeys(run.name for run in runs)))
+    hint = f"did you mean {', '.join(close)}?" if close else "`semseg-cli compare` lists the runs."
+    raise NoSuchRunError(f"No run has the id, name or folder {wanted!r}: {hint}")
+
+
+def _listed(runs: Sequence[TrackedRun]) -> str:
+    told = [f"{run.run_id[:12]} {run.name} of {_when(run)}" for run in runs[:MOST]]
+    return ", ".join([*told, *(["..."] if len(runs) > MOST else [])])
+
+
+def _when(run: TrackedRun) -> str:
+    return run.started.astimezone().strftime("%Y-%m-%d %H:%M")

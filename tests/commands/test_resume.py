@@ -1,0 +1,178 @@
+"""A run that is killed goes on: the same bytes as if it had not been, or a sentence."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from terminal import Terminal, options
+from worlds import World
+
+from semseg_cli.runs.folder import JOURNAL_FILE, RunFolder
+from semseg_cli.runs.journal import Journal
+from semseg_cli.tracking import find_runs
+from semseg_cli.tracking.store_address import resolve_uri
+
+# A real process that is killed after so many records: the inputs, the edits, then batches.
+KILLED = """
+import os, signal, sys
+from semseg_cli.cli import run
+from semseg_cli.runs import journal
+append, written = journal.Journal.append, []
+def dying(self, record):
+    append(self, record)
+    written.append(record)
+    if len(written) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+journal.Journal.append = dying
+run(sys.argv[2:])
+"""
+METHODS = {
+    "auto-feat": ("--scale", "-2", "--scale", "-1"),
+    "rand-feat": ("--draws", "2"),
+    "mean-diff": (),
+    "rand-vec": ("--draws", "2"),
+}
+
+
+def killed(folder: Path, after: int, *args: str) -> None:
+    """Types a command that is killed after so many records."""
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, str(after), *args], cwd=folder, capture_output=True,
+        check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
+    )  # fmt: skip
+    assert process.returncode == -9, process.stderr
+
+
+def interrupted(terminal: Terminal, after: int, *args: str) -> str:
+    """Types a command that gets Ctrl-C after so many records; what it says."""
+    append, written = Journal.append, []
+
+    def interrupting(self: Journal, record: bytes) -> None:
+        append(self, record)
+        written.append(record)
+        if len(written) == after:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "append", interrupting)
+        done = terminal.type(*args)
+    assert done.code == 130, done.err
+    return done.err
+
+
+def command(world: World, name: str, *more: str) -> list[str]:
+    return [name, *options(world, batch_size="1"), *METHODS[name], "--no-plots", "--quiet", *more]
+
+
+def status_of(path: Path) -> str:
+    """The status of a folder's run in the store."""
+    run_id = RunFolder(path).meta["mlflow_run_id"]
+    (status,) = [run.status for run in find_runs(resolve_uri(None)) if run.run_id == run_id]
+    return status
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(terminal: Terminal, tiny_world: World) -> None:
+    args = command(tiny_world, "auto-feat")
+    killed(terminal.folder, 4, *args)
+    cut = terminal.runs()
+    assert [RunFolder(path).meta["status"] for path in cut] == ["RUNNING", "RUNNING"]
+    assert {status_of(path) for path in cut} == {"RUNNING"}
+    goes_on_to_the_same(terminal, args, cut)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "auto-feat"])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    terminal: Terminal, tiny_world: World, name: str
+) -> None:
+    args = command(tiny_world, name)
+    assert "--resume" not in interrupted(terminal, 4, *args)  # it is quiet
+    cut = terminal.runs()
+    assert {status_of(path) for path in cut} == {"KILLED"}
+    goes_on_to_the_same(terminal, args, cut)
+
+
+def goes_on_to_the_same(terminal: Terminal, args: list[str], cut: list[Path]) -> None:
+    """Goes on with stopped runs, and holds them against uninterrupted ones."""
+    done = terminal.type(args[0], "--resume", str(cut[0]), "--no-plots", "--quiet")
+    assert done.code == 0, done.err
+    assert set(terminal.runs()) == set(cut)
+    assert {status_of(path) for path in cut} == {"FINISHED"}
+    assert terminal.type(*args, "--no-track", "--dump-to", "whole").code == 0
+    wholes = {RunFolder(path).meta["run_name"]: path for path in Path("whole").iterdir()}
+    assert len(wholes) == len(cut)
+    for path in cut:
+        whole = wholes[RunFolder(path).meta["run_name"]]
+        assert {file.name for file in path.iterdir()} == {file.name for file in whole.iterdir()}
+        for file in whole.iterdir():
+            if file.name not in ("run.json", "log.txt"):
+                assert (path / file.name).read_bytes() == file.read_bytes(), file
+
+
+def test_a_torn_record_is_counted_again(terminal: Terminal, tiny_world: World) -> None:
+    args = command(tiny_world, "mean-diff")
+    said = interrupted(terminal, 5, *[arg for arg in args if arg != "--quiet"])
+    (path,) = terminal.runs()
+    assert f"Go on: semseg-cli mean-diff --resume {path.relative_to(terminal.folder)}" in said
+    journal = path / JOURNAL_FILE
+    journal.write_bytes(journal.read_bytes()[:-3])
+    # By its name and with another batch size; and stopped once more.
+    interrupted(terminal, 1, "mean-diff", "--resume", "mean-diff x-2", "--batch-size", "2")
+    done = terminal.type("mean-diff", "--resume", path.name, "--format", "json")
+    assert done.code == 0, done.err
+    assert terminal.runs() == [path]
+    whole = terminal.type(*args, "--format", "json")
+    assert _counts(done.out) == _counts(whole.out)
+
+
+def _counts(printed: str) -> list[dict[str, Any]]:
+    rows = json.loads(printed)
+    assert rows
+    return [{key: row[key] for key in row if "change" in key or key == "class"} for row in rows]
+
+
+def test_what_cannot_go_on_is_one_sentence_and_stays_as_it_is(
+    terminal: Terminal, tiny_world: World
+) -> None:
+    interrupted(terminal, 4, *command(tiny_world, "mean-diff"))
+    (path,) = terminal.runs()
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    for args, said in {
+        ("--seed", "7"): "was begun otherwise (--seed): give what it was begun with",
+        ("--scale", "-1"): "was begun otherwise (--scale)",
+        ("--images", "2"): "was begun otherwise (--images, evaluation images)",
+    }.items():
+        done = terminal.type("mean-diff", "--resume", str(path), *args)
+        assert (done.code, said in " ".join(done.err.split())) == (2, True), done.err
+    other = terminal.type("rand-vec", "--resume", str(path))
+    assert other.code == 2, other.err
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+    unknown = terminal.type("mean-diff", "--resume", "no-such-run")
+    assert unknown.code == 1
+    assert "--resume finds nothing in semseg-runs" in unknown.err
+
+
+def test_a_finished_run_says_so(terminal: Terminal, tiny_world: World) -> None:
+    assert terminal.type(*command(tiny_world, "mean-diff")).code == 0
+    (path,) = terminal.runs()
+    again = terminal.type("mean-diff", "--resume", path.name)
+    assert again.code == 2
+    assert "is finished, nothing of it is left to do" in " ".join(again.err.split())
+
+
+def test_a_suite_goes_on_in_the_runs_that_were_stopped(
+    terminal: Terminal, tiny_world: World
+) -> None:
+    args = ["suite", *options(tiny_world, batch_size="1"), "--peers", "3", "--matched-peers", "2",
+            "--matched-images", "2", "--no-plots", "--quiet"]  # fmt: skip
+    interrupted(terminal, 4, *args)
+    begun = {path for path in terminal.runs() if (path / JOURNAL_FILE).exists()}
+    assert len(begun) == 1
+    n_before = len(terminal.runs())
+    assert terminal.type(*args).code == 0
+    assert {RunFolder(path).meta["status"] for path in terminal.runs()} == {"FINISHED"}
+    names = [RunFolder(path).meta["run_name"] for path in terminal.runs()]
+    assert len(names) == len(set(names)) > n_before

@@ -1,0 +1,128 @@
+"""A run is named by its folder, the folder's name, its id or its own name; never by a guess."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from mlflow_store import new_store
+from run_folders import make_folder
+from terminal import Terminal
+
+from semseg_cli import tracking
+from semseg_cli.commands.reused_lookup import read_reused
+from semseg_cli.errors import SemsegError
+from semseg_cli.runs.folder import RunFolder
+from semseg_cli.tracking.named_run import (
+    NoSuchRunError,
+    find_folder,
+    find_named,
+    folders_below,
+    pick,
+)
+from semseg_cli.tracking.tracked_run import TrackedRun
+
+
+def run(name: str, run_id: str = "", status: str = "FINISHED") -> TrackedRun:
+    started = datetime(2026, 1, 2, 12, 30, tzinfo=UTC)
+    return TrackedRun(run_id or f"{name}-id", name, "semseg", status, started, Path("none"))
+
+
+def test_ids_come_before_names_and_names_before_beginnings() -> None:
+    one, two = run("abc", "1"), run("1", "abc1")
+    assert pick([one, two], "1") is one
+    assert pick([one, two], "abc") is one
+    assert pick([one, two], "abc1") is two
+
+
+def test_beginnings_of_ids_must_fit_one_run() -> None:
+    one, two = run("x", "abc"), run("y", "abd")
+    assert pick([one, two], "abC") is one
+    with pytest.raises(SemsegError, match=r"begins the ids of 2 runs \(abc x of 2026-01-0.*, abd"):
+        pick([one, two], "ab")
+    with pytest.raises(NoSuchRunError, match="`semseg-cli compare` lists the runs"):
+        pick([one, two], "zzz")
+    with pytest.raises(NoSuchRunError, match="did you mean auto-feat x-2"):
+        pick([run("auto-feat x-2")], "auto-feat x2")
+
+
+def test_a_name_of_several_runs_lists_them() -> None:
+    many = [run("a", str(i)) for i in range(7)]
+    listed = r"^7 runs are called 'a' \(0 a of .* 4 a of .*, \.\.\.\): give an id or a folder"
+    with pytest.raises(SemsegError, match=listed):
+        pick(many, "a")
+
+
+def test_the_one_that_finished_is_meant() -> None:
+    assert pick([run("a", "2", "RUNNING"), run("a", "1")], "a").run_id == "1"
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return make_folder(Path("semseg-runs"), run_name="mine")
+
+
+def test_a_folder_goes_by_its_path_its_name_and_the_runs_name(made: RunFolder) -> None:
+    for wanted in (str(made.path), made.path.name, "mine", made.path.name[:19]):
+        assert find_named(wanted, []).source == made.path
+        assert find_folder(wanted).path == made.path
+    with pytest.raises(NoSuchRunError):
+        find_folder("")
+    with pytest.raises(NoSuchRunError):
+        find_folder("mine", Path("elsewhere"))
+
+
+def test_what_a_store_has_comes_before_what_only_a_folder_has(made: RunFolder) -> None:
+    stored = run("mine")
+    assert find_named("mine", [stored]) is stored
+
+
+def test_folders_come_newest_first_and_unreadable_ones_are_passed_over(made: RunFolder) -> None:
+    newer = make_folder(Path("semseg-runs"), run_name="newer")
+    newer.update(created="2999-01-01T00:00:00+00:00")
+    broken = Path("semseg-runs/broken")
+    broken.mkdir()
+    (broken / "run.json").write_text("{")
+    assert [folder.path for folder in folders_below()] == [newer.path, made.path]
+
+
+def test_two_folders_of_one_name_are_told_apart_by_their_own(made: RunFolder) -> None:
+    other = make_folder(Path("semseg-runs"), run_name="mine")
+    with pytest.raises(SemsegError, match="2 runs are called 'mine'"):
+        find_folder("mine")
+    assert find_folder(other.path.name).path == other.path
+
+
+def test_a_lookup_goes_by_the_name_of_its_run_or_folder(made: RunFolder) -> None:
+    text = (made.path / "lookup.csv").read_text()
+    for wanted in ("mine", made.path.name, str(made.path)):
+        assert read_reused(wanted, None).text == text
+    with pytest.raises(SemsegError, match="neither a file nor a run folder below semseg-runs nor"):
+        read_reused("none-such", None)
+
+
+def test_compare_and_upload_take_all_of_them(terminal: Terminal) -> None:
+    folder = make_folder(Path("semseg-runs"), run_name="mine")
+    other = make_folder(Path("semseg-runs"), "rand-feat", run_name="its control")
+    Path("mlflow.db").unlink()
+    for wanted in ("mine", folder.path.name):
+        done = terminal.type("compare", wanted, "its control", "--format", "csv")
+        assert done.code == 0, done.err
+        assert "mine minus its control" in terminal.type("compare", wanted, "its control").out
+    new_store(terminal.folder)
+    assert terminal.type("upload", "mine", other.path.name).code == 0
+    run_id = folder.meta["mlflow_run_id"]
+    for wanted in ("mine", run_id, run_id[:10]):
+        assert terminal.type("compare", wanted, "its control").code == 0
+    assert terminal.type("upload", run_id[:10]).code == 0
+    uri = tracking.resolve_uri(None)
+    assert tracking.find_run(uri, run_id[:10]).name == "mine"
+    assert replace(tracking.find_run(uri, "mine"), artifacts="").run_id == run_id
+
+
+def test_what_is_no_run_is_told_in_one_sentence(terminal: Terminal) -> None:
+    done = terminal.type("upload", "none-such")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "No run has the id, name or folder 'none-such'" in done.err
