@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -104,6 +102,7 @@ class Browser:
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.call("Emulation.setEmulatedMedia", features=[feature])
         self._events.clear()
+        self.problems.clear()
         self.call("Page.navigate", url=page.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._keep(self._next())
@@ -124,10 +123,17 @@ class Browser:
                           windowsVirtualKeyCode=code, **text)  # fmt: skip
 
 
-@contextmanager
-def opened(profile: Path) -> Iterator[Browser]:
-    """A browser that is closed at the end."""
-    program = find_browser()
-    assert program is not None
-    with Browser(program, profile) as browser:
-        yield browser
+def assert_readable(browser: Browser, page: Path) -> None:
+    """Whole, without an error, nothing wider than the screen; dark where the system is."""
+    for width, scheme in ((1280, "light"), (400, "light"), (400, "dark")):
+        browser.open(page, width=width, scheme=scheme)
+        assert browser.problems == []
+        assert browser.ask("document.documentElement.scrollWidth") <= width
+        assert browser.ask(UNSEEN) == []
+        assert (browser.ask(BRIGHTNESS) < 0.2) == (scheme == "dark")
+
+
+UNSEEN = """Array.from(document.images)
+  .filter(one => !one.complete || one.naturalWidth === 0).map(one => one.alt)"""
+BRIGHTNESS = """Math.max(...getComputedStyle(document.body).backgroundColor
+  .match(/\\d+/g).slice(0, 3).map(Number)) / 255"""

@@ -104,7 +104,8 @@ def _pictures(
 ) -> tuple[list[dict[str, object]], dict[str, bytes]]:
     """The rows of top_images.csv, and the pictures by their name in the folder."""
     n = max(1, min(N_MOST, N_SHOWN // len(latents)))
-    loader = Loader(dataset, session.setup.batch_size)
+    # All images, not this rank's share alone: only the lead draws.
+    loader = Loader(dataset, session.loader(dataset, len(latents)).batch_size)
     found = find_top_images(session.pipeline, loader, list(latents.values()), n)
     side = SIDES[0] if len(latents) * N_MOST <= N_SHOWN else SIDES[1]
     rows: list[dict[str, object]] = []

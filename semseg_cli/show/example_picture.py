@@ -69,7 +69,7 @@ def colour_of(class_id: int) -> str:
     if class_id <= len(COLOURS):
         return COLOURS[class_id - 1]
     lightness, saturation = ((0.42, 0.85), (0.66, 0.75), (0.3, 0.65))[class_id % 3]
-    return to_hex(hls_to_rgb(GOLDEN * class_id % 1, lightness, saturation))
+    return to_hex(hls_to_rgb((GOLDEN * class_id + 0.2) % 1, lightness, saturation))
 
 
 def class_colours(example: Example) -> dict[int, str]:

@@ -17,6 +17,7 @@ from semseg_cli.show.tables import Column, Table, cell, interval, mark_of
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{}'"
 FEW_ROW = '<tr class="few">'
+N_EXAMPLES = 8  # on a page: of 1800 pixels each, they are 1 MB
 MEDIA = {".png": "jpeg", ".svg": "svg+xml", ".jpg": "jpeg"}
 
 
@@ -66,14 +67,23 @@ def tiles(numbers: Iterable[tuple[str, str, str]], said: Sequence[str] = ()) -> 
     return f'<section><div class="tiles">{made}</div>{notes(said)}</section>'
 
 
-def pictures(paths: Iterable[tuple[Path, str]], title: str) -> list[str]:
-    """Pictures with their captions, each in a box that scrolls; nothing where there are none."""
+def pictures(paths: Iterable[tuple[Path, str]], title: str, said: Sequence[str] = ()) -> list[str]:
+    """Pictures with their captions, each in a box that scrolls, and notes below; nothing where
+    there are none."""
     figures = "".join(
         f'<figure><div class="wide" tabindex="0" role="region" aria-label="{text(caption)}">'
         f"{image(path, caption)}</div><figcaption>{text(caption)}</figcaption></figure>"
         for path, caption in paths
     )
-    return [f"<section><h2>{text(title)}</h2>{figures}</section>"] if figures else []
+    return [f"<section><h2>{text(title)}</h2>{figures}{notes(said)}</section>"] if figures else []
+
+
+def examples(folder: Path, title: str) -> list[str]:
+    """The first photographs of a folder, as many as a page has room for; how many are left out."""
+    found = sorted(folder.glob("*.png"))
+    left = len(found) - N_EXAMPLES
+    said = [f"{left} more in the folder {folder.name}/."] if left > 0 else []
+    return pictures([(path, path.name) for path in found[:N_EXAMPLES]], title, said)
 
 
 def image(path: Path, said: str) -> str:

@@ -40,7 +40,6 @@ def report_html(folder: RunFolder, rows: Sequence[Row], numbers: Mapping[str, fl
     """
     name = folder.meta["run_name"]
     plots = plots_of(folder)
-    examples = sorted((folder.path / "examples").glob("*.png"))
     body = [
         parts.header(name, _subtitle(folder.meta)),
         *parts.warnings(_warnings(folder)),
@@ -49,7 +48,7 @@ def report_html(folder: RunFolder, rows: Sequence[Row], numbers: Mapping[str, fl
         *_classes(folder, rows),
         *latent_cards(folder, rows),
         *_latents(folder),
-        *parts.pictures([(path, path.name) for path in examples], "Examples"),
+        *parts.examples(folder.path / "examples", "Examples"),
         *_origin(folder),
     ]
     return parts.page(name, body)
@@ -83,8 +82,13 @@ def _warnings(folder: RunFolder) -> list[str]:
 
 
 def plots_of(folder: RunFolder) -> list[Path]:
-    """The drawings of a run in their order."""
-    return sorted((folder.path / "plots").glob("*.svg"), key=lambda path: _place(path.stem))
+    """The drawings of a run in their order: lines, or pixels where a run has only those."""
+    found = {path.stem: path for kind in ("png", "svg") for path in _in(folder, "plots", kind)}
+    return sorted(found.values(), key=lambda path: (_place(path.stem), path.stem))
+
+
+def _in(folder: RunFolder, part: str, kind: str) -> list[Path]:
+    return sorted((folder.path / part).glob(f"*.{kind}"))
 
 
 def _place(stem: str) -> int:

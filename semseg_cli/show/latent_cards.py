@@ -12,8 +12,8 @@ from semseg_cli.show.tables import cell
 FOLDER = "latents"
 TITLE = "Latents: what they respond to, and what they do"
 SAID = (
-    "Above: of {n} images of the {split} split those on which the latent is most active, the most "
-    "active first. Below: the same in grey, bright where it is active.",
+    "Above: of {n} images of the lookup split ({split}) those on which the latent is most active, "
+    "the most active first. Below: the same in grey, bright where it is active.",
 )
 EFFECTS = {"target_change": "target", "other_change": "other"}
 CHOICE = {"f1": "F1", "selectivity": "selectivity"}

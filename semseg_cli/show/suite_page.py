@@ -61,7 +61,6 @@ def _curve(suite: Finished) -> list[RunFolder]:
 def suite_page(suite: Finished, folder: RunFolder) -> str:
     """The page of a suite, with the pictures that its folder and its own run's have."""
     plots = [(folder.path / "plots" / f"{name}.svg", said) for name, said in CAPTIONS.items()]
-    examples = sorted((suite.own_folder.path / "examples").glob("*.png"))
     body = [
         parts.header(QUESTION, ", ".join(f"{k}: {v}" for k, v in subjects(suite).items())),
         *parts.warnings(_warnings(suite)),
@@ -73,7 +72,7 @@ def suite_page(suite: Finished, folder: RunFolder) -> str:
         *latent_cards(suite.own_folder, read_rows(suite.own_folder.path / CLASSES_FILE)),
         parts.table(ranking_table(suite.ranking)),
         *map(parts.table, group_tables(suite)),
-        *parts.pictures([(path, path.name) for path in examples], "Before and after"),
+        *parts.examples(suite.own_folder.path / "examples", "Before and after"),
         f"<section><h2>What is missing</h2>{parts.notes(missing_notes(suite))}</section>",
         parts.pairs("Settings", params_of(folder), f"semseg-cli suite --config {SETTINGS_FILE}"),
     ]

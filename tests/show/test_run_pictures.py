@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from _pytest.capture import CaptureFixture
-from pictures_made import picture
+from pictures_made import drawing, picture
 from run_folders import make_folder
 from terminal import Terminal, options
 from worlds import World
@@ -16,10 +16,16 @@ from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.inference import Interval, bounds_text
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show import charts
+from semseg_cli.show.chart_style import DPI
 from semseg_cli.show.run_pictures import add_all_pictures, add_pictures, dose_row
 from semseg_cli.tracking.tracked_run import files_of
 
-PLOTS = ["best_worst.png", "changes.png", "dose_response.png", "target_other.png"]
+DRAWN = ["best_worst", "changes", "dose_response", "target_other"]
+
+
+def both(*stems: str) -> list[str]:
+    """Each picture as pixels and as lines."""
+    return [f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")]
 
 
 def folders_of(terminal: Terminal, world: World, *args: str) -> list[RunFolder]:
@@ -39,19 +45,20 @@ def test_a_sweep_gets_all_pictures_and_a_page(terminal: Terminal, known_world: W
     add_all_pictures(folders)
     assert len(folders) == 2
     for folder in folders:
-        assert names(folder, "plots") == PLOTS
-        for name in PLOTS:
-            assert picture(folder.path / "plots" / name).shape[1] >= 840
+        assert names(folder, "plots") == both(*DRAWN)
+        for stem in DRAWN:
+            assert picture(folder.path / "plots" / f"{stem}.png").shape[1] >= 7 * DPI
+            drawing(folder.path / "plots" / f"{stem}.svg")
         page = (folder.path / "report.html").read_text()
-        assert page.count('src="data:image/png;base64,') == 4
+        assert page.count('src="data:image/svg+xml;base64,') == 4
         sent = {f"{at}/{path.name}" if at else path.name for path, at in files_of(folder)}
-        assert {"report.html", *(f"plots/{name}" for name in PLOTS)} <= sent
+        assert {"report.html", *(f"plots/{name}" for name in both(*DRAWN))} <= sent
 
 
 def test_a_single_run_has_no_curve(terminal: Terminal, known_world: World) -> None:
     (folder,) = folders_of(terminal, known_world, "rand-feat")
     add_all_pictures([folder])
-    assert names(folder, "plots") == [name for name in PLOTS if name != "dose_response.png"]
+    assert names(folder, "plots") == both("best_worst", "changes", "target_other")
 
 
 def test_a_lookup_gets_a_page_only(terminal: Terminal, known_world: World) -> None:
@@ -88,9 +95,12 @@ def test_a_command_draws_and_shows_examples(terminal: Terminal, known_world: Wor
     args = ["auto-feat", "--scale=-3", "--scale=-1", "--examples", "1", "--no-track"]
     assert terminal.type(*args, *options(known_world)).code == 0
     for folder in map(RunFolder, terminal.runs()):
-        assert names(folder, "plots") == PLOTS
+        assert names(folder, "plots") == both(*DRAWN)
         assert len(names(folder, "examples")) == 2
-        assert (folder.path / "report.html").read_text().count("data:image/png;base64,") == 6
+        n_latents = len(names(folder, "latents"))
+        assert n_latents > 0
+        page = (folder.path / "report.html").read_text()
+        assert page.count("data:image/jpeg;base64,") == 2 + n_latents
 
 
 def test_a_command_draws_nothing_where_it_is_told_so(
@@ -124,7 +134,7 @@ def test_a_failed_picture_is_reported_and_the_others_are_made(
 
     monkeypatch.setattr(charts, "class_figure", fail)
     add_all_pictures([folder])
-    assert names(folder, "plots") == ["best_worst.png", "changes.png"]
+    assert names(folder, "plots") == both("best_worst", "changes")
     assert (folder.path / "report.html").exists()
     said = " ".join(capsys.readouterr().err.split())
     assert "No picture target_other.png (RuntimeError: no ink): the results themselves" in said
@@ -138,7 +148,7 @@ def test_a_broken_file_costs_only_what_is_read_from_it(
     for name in ("per_image", "change_matrix"):
         (folder.path / f"{name}.parquet").write_bytes(b"none")
     add_all_pictures([folder])
-    assert names(folder, "plots") == ["best_worst.png", "target_other.png"]
+    assert names(folder, "plots") == both("best_worst", "target_other")
     assert "sand" in (folder.path / "report.html").read_text()
     assert "No picture changes.png" in capsys.readouterr().err
 

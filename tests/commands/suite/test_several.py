@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from browser import Browser, assert_readable
 from safetensors.torch import save_file
 from terminal import Done, Terminal, options, working_in
 from worlds import KNOWN_D, World, known_sae, make_known_world, split_sae
@@ -165,6 +166,10 @@ def test_the_page_has_table_plots_and_a_section_for_each(ran: Any) -> None:
     assert json.loads((folder.path / "metrics.json").read_text()) == {
         "n_dictionaries": 5, "n_first": 5
     }  # fmt: skip
+
+
+def test_the_page_is_readable_in_a_browser(ran: Any, browser: Browser) -> None:
+    assert_readable(browser, last(ran[0]).path / "suite.html")
 
 
 def test_a_stopped_suite_goes_on(ran: Any) -> None:
