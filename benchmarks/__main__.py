@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="`python -m benchmarks trust` measures intervals and tests with a known truth, "
         "`python -m benchmarks planted` rules of decision, "
         "`python -m benchmarks cause` how good the causal rules are, "
+        "`python -m benchmarks cause-planted` the same where the truth is known, "
         "`python -m benchmarks several` what SAEs cost side by side, "
         "`python -m benchmarks faults` reads damaged files.",
     )  # fmt: skip
@@ -202,6 +203,11 @@ def main(arguments: Sequence[str]) -> None:
         from benchmarks.several import several
 
         sys.exit(not several(arguments[1:]))
+    if arguments[:1] == ["cause-planted"]:
+        from benchmarks.cause_planted import cause_planted
+
+        cause_planted(arguments[1:])
+        return
     if arguments[:1] == ["cause"]:
         from benchmarks.cause import cause
 

@@ -29,6 +29,7 @@ from semseg_cli.experiment.latent_groups import occurring
 from semseg_cli.experiment.session import Session, open_session
 from semseg_cli.quantitative import Quantitative, filled
 from semseg_cli.runs.lookup_csv import Member
+from semseg_cli.runs.rows import Row
 from semseg_cli.settings.inputs import Imgs
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.show.console import show
@@ -147,10 +148,24 @@ def halved(session: Session, lists: dict[int, list[int]], scale: float, ranking:
     return Halved(same, cost, seconds / unit, ranking / unit)
 
 
+@dataclass(frozen=True)
+class Found:
+    """A row per class, what halving cost, how many latents the full search tried."""
+
+    rows: tuple[Row, ...]
+    halved: Halved
+    n_latents: int
+
+
 def cause(arguments: Sequence[str]) -> None:
     """Measures and prints."""
     given = parser().parse_args(arguments)
-    session = open_inputs(given)
+    found = measure(open_inputs(given), given)
+    show(Table("Causes", COLUMNS, found.rows, notes=_notes(found, given)))
+
+
+def measure(session: Session, given: argparse.Namespace, least: int = LEAST_PATCHES) -> Found:
+    """How good the choices of latents on the lookup images are on the evaluated images."""
     choose = partial(Choose, max_freq=given.max_freq, scale=(given.scale,))
     detectors = choose_latents(session, choose(top_k=3))[given.scale]
     driven = choose_latents(session, choose(select="cause"))[given.scale]
@@ -172,7 +187,7 @@ def cause(arguments: Sequence[str]) -> None:
     chosen_lc, _ = effects(session, dataset, latents, given.scale)
     judged_lc, n_c = effects(session, session.dataset, latents, given.scale)
     place_of = {latent: i for i, latent in enumerate(latents)}
-    classes = [c for c in {row.class_id for row in driven} if n_c[c - 1] >= LEAST_PATCHES]
+    classes = [c for c in {row.class_id for row in driven} if n_c[c - 1] >= least]
     lists = {c: [row.latent for row in driven if row.class_id == c] for c in sorted(classes)}
     few = halved(session, lists, given.scale, ranking)
     rows = []
@@ -193,12 +208,11 @@ def cause(arguments: Sequence[str]) -> None:
                 "same": "yes" if few.same[c] else "no",
             }
         )
-    show(Table("Causes", COLUMNS, tuple(rows), notes=_notes(rows, few, latents, given)), "table")
+    return Found(tuple(rows), few, len(latents))
 
 
-def _notes(
-    rows: Sequence[dict[str, Any]], few: Halved, latents: Sequence[int], given: argparse.Namespace
-) -> tuple[str, ...]:
+def _notes(found: Found, given: argparse.Namespace) -> tuple[str, ...]:
+    rows, few = found.rows, found.halved
     means = {
         key: float(np.mean([row[key] for row in rows])) for key in ("f1", "f1_3", "cause", "full")
     }
@@ -206,7 +220,7 @@ def _notes(
     worse = sum(row["cause"] < row["f1_3"] for row in rows)
     return (
         f"Target minus other change on {given.n_judging} images, chosen on {given.n_choosing}; "
-        f"scale {given.scale:g}, seed {given.seed}, {len(latents)} latents in the full search.",
+        f"scale {given.scale:g}, seed {given.seed}, {found.n_latents} latents in the full search.",
         f"Means: F1 {means['f1']:.3f}, best of 3 {means['f1_3']:.3f}, cause {means['cause']:.3f}, "
         f"full {means['full']:.3f}. Cause is better than the best of 3 in {better}, worse in "
         f"{worse} of {len(rows)} classes.",

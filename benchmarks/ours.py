@@ -99,4 +99,4 @@ def peers(world: World, n_peers: int) -> list[Measured]:
 def edits_of_peers(world: World, n_peers: int) -> tuple[Edit, ...]:
     """One edit per random latent; none of them is the first class's."""
     latents = peer_latents(world.pipeline, world.groups([1]), n_peers, SEED)
-    return peer_edits(world.pipeline, SCALES[0], latents)
+    return peer_edits(world.pipeline, SCALES[0], list(map(Member, latents)))

@@ -18,10 +18,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from worlds import make_known_world
 
-from benchmarks import faults, floors, naive, ours, several
+from benchmarks import cause_planted, faults, floors, naive, ours, several
 from benchmarks.__main__ import main
 from benchmarks.full import full_tables, jobs, measure_full
 from benchmarks.memory import can_reset, peak_of
+from benchmarks.planted.plan import TINY as PLANTED_TINY
 from benchmarks.rows import Row, rows_of
 from benchmarks.scaling import Cost, axes
 from benchmarks.sizes import FULL, TINY, VITB
@@ -336,3 +337,29 @@ def test_saes_side_by_side_edit_less_than_half_of_what_each_does_alone(tmp_path:
     together = several.cost(config, [paths], few, tmp_path / "together")
     alone = several.cost(config, [paths[:1]], few, tmp_path / "alone")  # each has as many
     assert 0 < together.n_edited < several.AT_MOST * len(paths) * alone.n_edited
+
+
+# --- causes in planted worlds ---------------------------------------------------------------------
+
+
+def test_causes_are_counted_by_what_was_planted() -> None:
+    values = {"driver": [(0.2, 0.9, 0.9), (0.8, 0.8, 0.8)], "none": [(0.3, 0.1, 0.9)]}
+    rows = [
+        {"role": role, "f1": 0.0, "f1_3": f1_3, "cause": cause, "full": full}
+        for role, of_role in values.items()
+        for f1_3, cause, full in of_role
+    ]
+    counts = {
+        row["role"]: tuple(row[key] for key in ("n", "better", "worse", "missed"))
+        for row in cause_planted.by_role(rows)
+    }
+    assert counts == {"driver": (2, 1, 0, 0), "none": (1, 0, 1, 1), "all": (3, 1, 1, 1)}
+
+
+def test_a_planted_driver_is_found_by_cause() -> None:
+    given = cause_planted.parser().parse_args(["--sample", "20"])
+    (row,) = (
+        row for row in cause_planted.in_world(3, given, PLANTED_TINY, least=1).rows
+        if row["class"] == "driver 1"
+    )  # fmt: skip
+    assert row["cause"] == row["full"] > 0.5

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 from semseg_cli import tracking
-from semseg_cli.demo.world import DEMO_CAPTION, world_folder
+from semseg_cli.demo.world import DEMO_CAPTION, is_world
 from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.given import NOTHING, Given
 from semseg_cli.experiment.session import Session, open_session
-from semseg_cli.files import cache_folder
 from semseg_cli.progress import Progress
 from semseg_cli.ranks.group import is_lead, n_ranks
 from semseg_cli.settings.inputs import LookupSetup, Setup, StatsSetup, TrainSetup
@@ -51,7 +50,7 @@ def open_parts(
 
 def is_demo(setup: WithImages) -> bool:
     """Whether the images are those of the demo world."""
-    return setup.imgs.root == world_folder(cache_folder(setup.cache_dir))
+    return is_world(setup.imgs.root)
 
 
 def demo_notes(setup: WithImages) -> tuple[str, ...]:

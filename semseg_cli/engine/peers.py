@@ -40,11 +40,11 @@ def peer_latents(pipeline: Pipeline, latents: Groups, n_peers: int, seed: int) -
     return order[:n_most]
 
 
-def peer_edits(pipeline: Pipeline, scale: float, peers: Sequence[int]) -> tuple[Edit, ...]:
-    """Each latent set to scale x its maximum in the whole image, one draw each."""
+def peer_edits(pipeline: Pipeline, scale: float, peers: Sequence[Member]) -> tuple[Edit, ...]:
+    """Each latent set to scale x coefficient x its maximum in the whole image, one draw each."""
     return tuple(
-        replace(set_latents(pipeline, PEER, scale, {ALL_CLASSES: [Member(latent)]}), draw=draw)
-        for draw, latent in enumerate(peers)
+        replace(set_latents(pipeline, PEER, scale, {ALL_CLASSES: [peer]}), draw=draw)
+        for draw, peer in enumerate(peers)
     )
 
 

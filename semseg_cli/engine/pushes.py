@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from semseg_cli.data.batches import Batch
@@ -19,62 +19,85 @@ from semseg_cli.ranks.collectives import all_sum
 from semseg_cli.settings.inputs import Protocol
 
 
+@dataclass(frozen=True)
+class Moves:
+    """What an edit does on average: per row its length, its length by that of the residual, and
+    the vector; 0 where it edits nothing."""
+
+    lengths_k: Float64[Tensor, " k"]
+    ratios_k: Float64[Tensor, " k"]
+    mean_kd: Float64[Tensor, "k d"]
+
+
 @dataclass
 class _Sums:
-    """Of one edit, over patches: lengths, coefficients, and how many there were of each row."""
+    """Of one edit, over patches: lengths, as they are and by the residuals', coefficients, and how
+    many there were of each row."""
 
     edit: Edit
     lengths_k: Tensor = field(init=False)
+    ratios_k: Tensor = field(init=False)
     coefs_kg: Tensor = field(init=False)
     n_k: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         self.coefs_kg = torch.zeros_like(self.edit.values_kg, dtype=torch.float64)
         self.lengths_k = torch.zeros_like(self.coefs_kg[:, 0])
+        self.ratios_k = torch.zeros_like(self.lengths_k)
         self.n_k = torch.zeros_like(self.lengths_k)
 
-    def add(self, coefs_btkg: Tensor, counts_btk: Tensor) -> None:
+    def add(self, coefs_btkg: Tensor, counts_btk: Tensor, residual_bt: Tensor) -> None:
         directions_kgd = self.edit.directions_kgd
         assert directions_kgd is not None, "latents have directions"
         coefs_btkg = coefs_btkg.double()
         # The length of a sum of vectors from their products, without making the sum.
         products_kgh = directions_kgd.double() @ directions_kgd.double().transpose(1, 2)
         squares_btk = torch.einsum("btkg,kgh,btkh->btk", coefs_btkg, products_kgh, coefs_btkg)
-        self.lengths_k += (squares_btk.clamp(min=0).sqrt() * counts_btk).sum(dim=(0, 1))
+        lengths_btk = squares_btk.clamp(min=0).sqrt() * counts_btk
+        self.lengths_k += lengths_btk.sum(dim=(0, 1))
+        self.ratios_k += (lengths_btk / residual_bt[..., None].clamp(min=1e-12)).sum(dim=(0, 1))
         self.coefs_kg += (coefs_btkg * counts_btk[..., None]).sum(dim=(0, 1))
         self.n_k += counts_btk.sum(dim=(0, 1))
 
-    def push(self) -> Float[Tensor, "k d"]:
-        all_sum(self.lengths_k, self.coefs_kg, self.n_k)
+    def means(self) -> Moves:
+        all_sum(self.lengths_k, self.ratios_k, self.coefs_kg, self.n_k)
         assert self.edit.directions_kgd is not None
-        mean_kd = (self.coefs_kg[:, None] @ self.edit.directions_kgd.double())[:, 0]
-        lengths_k = self.lengths_k / self.n_k.clamp(min=1)
-        return (lengths_k[:, None] * torch.nn.functional.normalize(mean_kd, dim=1)).float()
+        n_k = self.n_k.clamp(min=1)
+        coefs_kg = self.coefs_kg / n_k[:, None]
+        mean_kd = torch.einsum("kg,kgd->kd", coefs_kg, self.edit.directions_kgd.double())
+        return Moves(self.lengths_k / n_k, self.ratios_k / n_k, mean_kd)
 
 
 @torch.inference_mode()
-def mean_pushes(
+def mean_moves(
     pipeline: Pipeline,
     edits: Sequence[Edit],
     loader: Loader,
     protocol: Protocol,
     progress: Progress = silent,
-) -> list[Float[Tensor, "k d"]]:
-    """Of each edit, per row: a vector in the direction of its mean, as long as it is on average.
+) -> list[Moves]:
+    """What each edit does on average.
 
     The means are over the patches of the loader's images that the protocol edits: all of them in
-    the class protocol, those labelled as the row's class in the label protocol. A row that edits
-    none is zero. One pass for all edits.
+    the class protocol, those labelled as the row's class in the label protocol. One pass for all
+    edits.
     """
     all_sums = [_Sums(edit) for edit in edits]
     interventions = [Intervention((edit,)) for edit in edits]
     advance = progress("length of the edits", len(loader.positions))
     for batch, tokens_bnd in pipeline.residuals(loader):
-        readings = read(pipeline.patches(tokens_bnd), interventions)
+        patches_btd = pipeline.patches(tokens_bnd)
+        readings, residual_bt = read(patches_btd, interventions), patches_btd.double().norm(dim=2)
         for sums in all_sums:
-            sums.add(coefficients(sums.edit, readings), _edited(sums.edit, batch, protocol))
+            counts_btk = _edited(sums.edit, batch, protocol)
+            sums.add(coefficients(sums.edit, readings), counts_btk, residual_bt)
         advance(len(batch))
-    return [sums.push() for sums in all_sums]
+    return [sums.means() for sums in all_sums]
+
+
+def mean_push(moves: Moves) -> Float[Tensor, "k d"]:
+    """Per row a vector in the direction of an edit's mean, as long as the edit is on average."""
+    return (moves.lengths_k[:, None] * torch.nn.functional.normalize(moves.mean_kd, dim=1)).float()
 
 
 def _edited(edit: Edit, batch: Batch, protocol: Protocol) -> Float[Tensor, "b t k"]:

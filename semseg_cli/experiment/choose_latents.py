@@ -1,5 +1,6 @@
 """Each class's latents: chosen on the lookup split, or taken from a lookup that fits."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,11 +20,21 @@ from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.stability import RIVALS, with_f1_stability
 from semseg_cli.engine.thresholds import Thresholds, warn_of_small_maxima
 from semseg_cli.errors import NoLatents, SemsegError, UsageError
+from semseg_cli.experiment.matching import matched
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
-from semseg_cli.runs.lookup_csv import LookupRow, Reused, chosen_latents, lookup_text, read_lookup
+from semseg_cli.runs.lookup_csv import (
+    LookupRow,
+    Reused,
+    chosen_latents,
+    lookup_text,
+    read_lookup,
+    with_coefficients,
+)
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import Method
+
+log = logging.getLogger("semseg_cli")
 
 
 @dataclass(frozen=True)
@@ -140,11 +151,30 @@ def latents_of(
     """Per scale the latents that a method edits; reused ones where the settings name a lookup."""
     if method.lookup is not None:
         groups = reused_groups(session, method, reused)
-        return dict.fromkeys(method.scale, Chosen(groups, reused[method.lookup].text))
-    chosen = choose_latents(session, method, progress)
-    return {
-        scale: Chosen(chosen_latents(rows), lookup_text(rows)) for scale, rows in chosen.items()
-    }
+        found = dict.fromkeys(method.scale, Chosen(groups, reused[method.lookup].text))
+    else:
+        chosen = choose_latents(session, method, progress)
+        found = {at: Chosen(chosen_latents(rows), lookup_text(rows)) for at, rows in chosen.items()}
+    if (length := method.common_length) is None:
+        return found
+    return {at: _at_length(session, one, at, length, progress) for at, one in found.items()}
+
+
+def _at_length(
+    session: Session, chosen: Chosen, scale: float, length: float, progress: Progress
+) -> Chosen:
+    """The latents at values that make the edits of all classes so long, as far as can be."""
+    names, wanted = session.dataset.class_names, set(session.classes_of(session.dataset))
+    latents = {c: group for c, group in chosen.groups.items() if c in wanted}
+    found = matched(session, scale, latents, length, session.setup.protocol, progress)
+    if apart := found.apart(length):
+        said = ", ".join(f"{names[c - 1]} {found.lengths[c]:.2f}" for c in apart)
+        log.warning(
+            "%s",
+            f"No value of its latents makes the edit {length:g} of the residual's length for "
+            f"{said}: values lie between 0 and {MAX_SCALE:g} times the maximum.",
+        )
+    return Chosen(found.groups, with_coefficients(chosen.csv, names, found.groups))
 
 
 def check_method(session: Session, method: Method, reused: Mapping[str, Reused]) -> None:

@@ -24,21 +24,29 @@ from semseg_cli.engine.peers import (
     predicted_patches,
     sampled_images,
 )
+from semseg_cli.experiment.matching import matched
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
 from semseg_cli.runs.calibration import Evidence
 from semseg_cli.runs.inference.measured import MIN_IMAGES_OF_A_CLASS
+from semseg_cli.runs.lookup_csv import Member
 from semseg_cli.settings.suite import Nulls
 
 AT_ONCE = 256  # draws of matched peers in memory
 
 
 def measure_nulls(
-    session: Session, latents: Groups, scale: float, nulls: Nulls, progress: Progress = silent
+    session: Session,
+    latents: Groups,
+    scale: float,
+    nulls: Nulls,
+    progress: Progress = silent,
+    length: float | None = None,
 ) -> Evidence:
     """What the latents of every class, their peers and matched peers do, in the class protocol.
 
-    For one process.
+    Peers are set by the rule that the latents are: to the scale times their maximum, or where their
+    edits have a `length`. For one process.
 
     Costs, in passes of one image through the rest of the network: peers and twice the classes, once
     for each image; and per class its matched peers and one, for each of its sampled images.
@@ -53,7 +61,7 @@ def measure_nulls(
     edits = [
         class_edits(pipeline, scale, latents),
         class_edits(pipeline, 0.0, latents),
-        peer_edits(pipeline, scale, peers),
+        peer_edits(pipeline, scale, _by_rule(session, peers, scale, length, progress)),
     ]
     own, ablated, of_peers = _run(session, whole.subset(shared), edits, progress)
     own_bk = n_own_bc[:, torch.tensor(class_ids) - 1]
@@ -74,6 +82,18 @@ def measure_nulls(
         n_peers=nulls.peers,
         matched_bk4=matched_bk4,
     )
+
+
+def _by_rule(
+    session: Session, peers: Sequence[int], scale: float, length: float | None, progress: Progress
+) -> list[Member]:
+    """The peers with the coefficients that they are set at."""
+    members = [Member(latent) for latent in peers]
+    if length is None:
+        return members
+    groups = {number: [member] for number, member in enumerate(members, start=1)}
+    found = matched(session, scale, groups, length, "class", progress)
+    return [member for group in found.groups.values() for member in group]
 
 
 def _run(

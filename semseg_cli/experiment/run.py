@@ -19,7 +19,7 @@ from semseg_cli.engine.measures import measured_by
 from semseg_cli.engine.methods import Ingredients, make_interventions
 from semseg_cli.engine.other_images import image_weights, may_sample
 from semseg_cli.engine.peers import predicted_patches
-from semseg_cli.engine.pushes import mean_pushes
+from semseg_cli.engine.pushes import mean_moves, mean_push
 from semseg_cli.experiment.choose_latents import Chosen, check_method, is_manual, latents_of
 from semseg_cli.experiment.flip_rate import flip_metrics
 from semseg_cli.experiment.null_sae import on_null_sae
@@ -107,8 +107,8 @@ def _pushes(
         for scale in ingredients.latents
     ]
     loader = session.loader(session.lookup_dataset, n_latents_held([Intervention(tuple(edits))]))
-    found = mean_pushes(session.pipeline, edits, loader, session.setup.protocol, progress)
-    return dict(zip(ingredients.latents, found, strict=True))
+    found = mean_moves(session.pipeline, edits, loader, session.setup.protocol, progress)
+    return dict(zip(ingredients.latents, map(mean_push, found), strict=True))
 
 
 def _differences(session: Session, method: Method, progress: Progress) -> Differences | None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from typing import NoReturn
 
 from semseg_cli import interrupts, streams
-from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.errors import SemsegError, UsageError, library_error
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.group import STOPPED, Word
 
@@ -67,6 +67,9 @@ def _word_of(command: Callable[[], object]) -> Word:
     except Exception as bug:
         if interrupts.was_asked():  # what it interrupted has made another error of it
             return _stopped()
+        if (failure := library_error(bug)) is not None:
+            print(f"semseg-cli: {failure}", file=sys.stderr)
+            return Word(ranks.rank(), 1, str(failure))
         if ranks.n_ranks() == 1:
             raise
         traceback.print_exc(file=sys.__stderr__)

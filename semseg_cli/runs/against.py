@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from semseg_cli.runs.contents import null_sae_of
 from semseg_cli.runs.folder import DRAWS_FILE, PER_IMAGE_FILE, RunFolder
 from semseg_cli.runs.inference import (
     Difference,
@@ -15,6 +16,7 @@ from semseg_cli.runs.inference import (
 )
 from semseg_cli.runs.per_image import PerImage, on_same_images, read_draws, read_per_image
 from semseg_cli.runs.report import Report
+from semseg_cli.settings.methods import is_drawn
 
 SELECTIVITY = "selectivity"
 KNOWS = ("mean-diff", "head-direction")  # supervised directions
@@ -79,7 +81,8 @@ def gap(own: RunFolder, other: RunFolder) -> Difference:
     least = own.report().min_patches
     kept_c = macro_classes(one_bc4, least) & macro_classes(two_bc4, least)
     kept = np.flatnonzero(kept_c).tolist()
-    control = Side(two_bc4, _draws(other, class_ids), is_drawn=_is_drawn(other))
+    drawn = is_drawn(other.meta["command"], null_sae_of(other))
+    control = Side(two_bc4, _draws(other, class_ids), is_drawn=drawn)
     return side_differences(Side(one_bc4).of(kept), control.of(kept), "macro")[SELECTIVITY]
 
 
@@ -91,11 +94,6 @@ def _units(counts: PerImage, class_ids: Sequence[int]) -> np.ndarray:
     images = sorted(counts.images)  # runs are paired by name, not by place
     group_of = dict(zip(counts.images, counts.groups or counts.images, strict=True))
     return sum_groups(counts.on(images, class_ids), [group_of[image] for image in images])
-
-
-def _is_drawn(folder: RunFolder) -> bool:
-    """Whether a latent was drawn at random for each class."""
-    return bool(folder.meta["command"] == "rand-feat")
 
 
 def _draws(folder: RunFolder, class_ids: Sequence[int]) -> np.ndarray | None:

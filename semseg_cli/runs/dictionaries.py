@@ -112,6 +112,7 @@ class Ranking:
             "n_latents": self.n_latents[i],
             "n_scored": len(self.class_ids),
             "macro_selectivity": numbers.get("macro_selectivity"),
+            "edit_ratio": numbers.get("edit_ratio"),
             **{key: numbers.get(key) for key in FACTS},
             "null_sae": "" if one.null_sae == GIVEN else one.null_sae,
             "site": params_of(one.folder).get("vit_site"),

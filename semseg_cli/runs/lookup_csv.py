@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,19 @@ def read_lookup(
     if not groups:
         raise SemsegError(f"The lookup {source} names no latent: is it a lookup.csv?")
     return groups
+
+
+def with_coefficients(
+    text: str, class_names: Sequence[str], groups: Mapping[int, Sequence[Member]]
+) -> str:
+    """The text of a lookup with the coefficients of these latents, which are its chosen ones."""
+    rows: list[dict[str, Any]] = []
+    for row in parse_csv(text, "The lookup", EXPECTED):
+        members = groups.get(_class_id(row, class_names, "The lookup"), ())
+        found = {str(one.latent): one.coefficient for one in members}
+        is_chosen = _is_chosen(row, "The lookup")
+        rows.append({**row, "coefficient": found.get(row["latent"].strip()) if is_chosen else None})
+    return csv_text(rows)
 
 
 def read_runners_up(text: str, class_names: Sequence[str]) -> dict[int, list[Member]]:

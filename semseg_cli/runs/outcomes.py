@@ -79,7 +79,13 @@ FRACTIONS: Mapping[str, Fraction] = {
     "edit_ratio": Fraction("edit_ratio_sum", "n_edited", is_rate=False),
     "off_manifold": Fraction("off_manifold_sum", "n_edited", is_rate=False),
 }
+LENGTH_APART = 0.1  # of the longer edit: more is another dose
 BY_CLASS = ("target_iou_before", "target_iou_after")  # a mean over classes, not over patches
+
+
+def are_as_long(lengths: Sequence[float]) -> bool:
+    """Whether edits of these mean lengths are near enough to be one dose."""
+    return max(lengths) - min(lengths) <= LENGTH_APART * max(lengths)
 
 
 def fraction_intervals(

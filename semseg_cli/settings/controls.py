@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import option
-from semseg_cli.settings.intervening import Dosed, Drawn
+from semseg_cli.settings.intervening import Dosed, Drawn, LengthMatch
 from semseg_cli.settings.latent_choice import Scaled
 
-LengthMatch = Literal["norm", "none"]
 LatentMatch = Literal["norm", "none", "frequency", "max"]
 
 

@@ -8,7 +8,11 @@ from semseg_cli.settings.latent_choice import LatentChoice, Scaled
 
 Control = Literal["none", "shuffled", "pca", "random"]
 Direction = Literal["mean", "lda"]
+LengthMatch = Literal["norm", "none"]
 Measure = Literal["", "necessity", "sufficiency"]
+
+COMMON_LENGTH = 0.5  # of the residuals' length: what edits are matched to
+LENGTH_PASSES = 3  # over the lookup split, to match them: two to learn from, one to see
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,11 @@ class Intervening(LatentChoice):
         return False
 
     @property
+    def common_length(self) -> float | None:
+        """How long each class's edit is made, by the residuals; None: as its scale makes it."""
+        return None
+
+    @property
     def contrast(self) -> Direction:
         """Which differences between classes are measured, where they are."""
         return "mean"
@@ -56,7 +65,8 @@ class Intervening(LatentChoice):
     def n_more_passes(self) -> int:
         """How many passes over the lookup split it takes beside the choice of latents."""
         n_for_null_sae = 2 if self.has_other_latents else 0
-        return self.needs_differences + self.needs_pushes + n_for_null_sae
+        n_for_length = LENGTH_PASSES if self.common_length else 0
+        return self.needs_differences + self.needs_pushes + n_for_length + n_for_null_sae
 
     @property
     def fixed_scale(self) -> float | None:

@@ -5,7 +5,15 @@ from typing import ClassVar, Literal, get_args
 
 from semseg_cli.settings.base import option
 from semseg_cli.settings.controls import NextBest, OtherClass, Push, RandFeat, RandVec
-from semseg_cli.settings.intervening import Control, Direction, Dosed, Intervening, Measure
+from semseg_cli.settings.intervening import (
+    COMMON_LENGTH,
+    Control,
+    Direction,
+    Dosed,
+    Intervening,
+    LengthMatch,
+    Measure,
+)
 
 Removal = Literal["norm", "project"]
 MANUAL = "manual"  # what auto-feat is called with latents that a user wrote down
@@ -19,8 +27,18 @@ class AutoFeat(Dosed):
 
     panel: ClassVar[str] = "Intervention"
     command: ClassVar[str] = "auto-feat"
-    told: ClassVar[tuple[str, ...]] = ("control",)
+    told: ClassVar[tuple[str, ...]] = ("control", "match", "length")
 
+    match: LengthMatch = option(
+        "none",
+        "norm: set each class's latent to where its edit is --length long, so that other SAEs, "
+        "classes and layers are compared at one length; --scale then gives the sign, and the value "
+        "at which causal rules try latents. none: set it to --scale times its own maximum.",
+    )
+    length: float = option(
+        COMMON_LENGTH, "With --match norm: length of each class's edit, on average over the "
+        "patches of the lookup split, by that of the residuals there.", gt=0.0, le=100.0,
+    )  # fmt: skip
     control: Control = option(
         "none",
         "The same on a null SAE. shuffled: the rows of the decoder permuted. pca: latents along "
@@ -34,11 +52,20 @@ class AutoFeat(Dosed):
             raise ValueError(
                 f"lookup is given: --control {self.control} has latents of its own, leave it out"
             )
+        if self.match == "norm" and len(self.scale) > 1:
+            raise ValueError("scale is given several times: with match norm all are as long")
+        if self.match == "norm" and self.scale[0] == 0.0:
+            raise ValueError("scale is 0: with match norm it gives the sign, expected another")
 
     @property
     def null_sae(self) -> Control:
         """Which other SAE takes the place of the given one."""
         return self.control
+
+    @property
+    def common_length(self) -> float | None:
+        """How long each class's edit is made, by the residuals; None: as its scale makes it."""
+        return self.length if self.match == "norm" else None
 
     def called(self, *, is_manual: bool) -> str:
         """Its command, or that the latents are the user's."""
@@ -162,6 +189,17 @@ Method = (
     | HeadDirection
 )
 METHODS: tuple[type[Method], ...] = get_args(Method)
+
+DRAWN = {method.command for method in METHODS if method().is_drawn_by_class}
+
+
+def is_drawn(command: str, control: str) -> bool:
+    """Whether a run of this command, on this null SAE, drew something at random for each class.
+
+    A random vector is drawn for every image, so that its luck is among that of the images.
+    """
+    return command in DRAWN or control == "shuffled"
+
 
 # What methods were called in the files and tags of earlier runs.
 FORMER = {

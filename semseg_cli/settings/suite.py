@@ -6,7 +6,7 @@ from typing import Any, ClassVar, TypeVar
 from semseg_cli.settings.base import Settings, narrow, option
 from semseg_cli.settings.controls import NextBest, OtherClass, Push, RandFeat, RandVec
 from semseg_cli.settings.inputs import Setup
-from semseg_cli.settings.intervening import Control
+from semseg_cli.settings.intervening import COMMON_LENGTH, Control, LengthMatch
 from semseg_cli.settings.latent_choice import Choose, LatentChoice, Scaled
 from semseg_cli.settings.methods import Ablate, AutoFeat, HeadDirection, Insert, MeanDiff, Method
 
@@ -90,10 +90,23 @@ class Suite(NullChoice, LatentChoice, Scaled):
         ge=1,
     )  # fmt: skip
 
+    match: LengthMatch | None = option(
+        None, "Of several SAEs. norm (the default, but for --scale 0): judged at edits that are "
+        "--length long. none: at --scale times each latent's own maximum.",
+    )  # fmt: skip
+    length: float = option(
+        COMMON_LENGTH, "Of several SAEs: length of each class's edit, on average over the patches "
+        "of the lookup split, by that of the residuals there.", gt=0.0, le=100.0,
+    )  # fmt: skip
     max_group: int | None = option(
         None, "Find each class's smallest group of at most this many latents that does what its "
         "best one does (groups.csv); 0: none. Else 8 with a causal rule, which it takes.", ge=0,
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.match == "norm" and self.at == 0.0:
+            raise ValueError("scale is 0: with match norm it gives the sign, expected another")
 
     @property
     def most_grouped(self) -> int | None:
@@ -115,13 +128,29 @@ class Suite(NullChoice, LatentChoice, Scaled):
         """The setup of the suite: fewer images where it is quick."""
         return replace(setup, images=setup.images or (QUICK_IMAGES if self.quick else None))
 
-    def claims(self, lookup: str) -> Method:
-        """The claims of the latents in `lookup`."""
-        return AutoFeat(lookup=lookup, scale=(self.at,))
+    @property
+    def is_matched(self) -> bool:
+        """Whether several autoencoders are judged at edits of one length; an ablation has its
+        own."""
+        return self.match == "norm" or (self.match is None and self.at != 0.0)
 
-    def null_sae(self, control: Control) -> Method:
-        """The claims of a null SAE, whose latents are chosen as those of the given one."""
-        return narrow(self, AutoFeat, scale=(self.at,), lookup=None, control=control)
+    def claims(self, lookup: str) -> Method:
+        """The claims of the latents in `lookup`, of one autoencoder among several."""
+        return AutoFeat(lookup=lookup, scale=(self.at,), **self._matched)
+
+    def null_claims(self, control: Control) -> Method:
+        """The claims of a null SAE among several, whose latents are chosen in the same way."""
+        method = self.null_sae(control)
+        return replace(method, **self._matched)
+
+    @property
+    def _matched(self) -> dict[str, Any]:
+        return {"match": "norm", "length": self.length} if self.is_matched else {}
+
+    def null_sae(self, control: Control) -> AutoFeat:
+        """A null SAE at the scale of claims, its latents chosen as those of the given one."""
+        own = {"match": "none", "length": COMMON_LENGTH}
+        return narrow(self, AutoFeat, scale=(self.at,), lookup=None, control=control, **own)
 
     def groups(self, lookup: str) -> dict[str, tuple[Method, ...]]:
         """The methods in the order in which they run, those of a group in one pass over the

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from semseg_cli.runs.dictionaries import GIVEN, Dictionary, Ranking
 from semseg_cli.runs.folder import SPLICE_FILE, RunFolder
 from semseg_cli.runs.metrics import DICTIONARIES
+from semseg_cli.runs.outcomes import are_as_long
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show.run_notes import listed
 from semseg_cli.show.run_tables import columns_of, present
@@ -64,12 +65,22 @@ def _notes(ranking: Ranking) -> list[str]:
         "all pairs (Holm); = where several have it. p to nulls: the largest against the null SAEs "
         "of the layer.",
     ]
+    found += _lengths([r["edit_ratio"] for r in rows if r["edit_ratio"] is not None])
     if few:
         told = [f"{row['dictionary']} ({row['n_latents']})" for row in few]
         found.append(f"Scored classes without a latent count as 0; with one: {listed(told)}.")
     if reasons := dict.fromkeys(row.get("score_reason") for row in rows if row.get("score_reason")):
         found += [f"No interval of a score: {reason}." for reason in reasons]
     return found + _lost(ranking)
+
+
+def _lengths(ratios: Sequence[float]) -> list[str]:
+    """How long the edits are, and whether all are as long."""
+    if not ratios:
+        return []
+    ends = dict.fromkeys(f"{end:.2f}" for end in (min(ratios), max(ratios)))
+    matched = "matched" if are_as_long(ratios) else "not matched"
+    return [f"Edits are {matched} in length: {' to '.join(ends)} of the residual's on average."]
 
 
 def _lost(ranking: Ranking) -> list[str]:

@@ -13,7 +13,7 @@ from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edits import Edit, Intervention
 from semseg_cli.engine.latent_edits import direction, exchanged, set_latents
 from semseg_cli.engine.measures import measured_by
-from semseg_cli.engine.pushes import mean_pushes
+from semseg_cli.engine.pushes import mean_moves, mean_push
 from semseg_cli.engine.random_edits import other_classes
 from semseg_cli.engine.readings import coefficients, read
 from semseg_cli.engine.supervised_edits import head_units
@@ -135,8 +135,8 @@ def test_a_push_is_the_decoder_direction_at_the_mean_length(
     latents = {1: 3, 4: 8}
     edit = set_latents(session.pipeline, "m", scale, members(latents))
     loader = session.loader(session.lookup_dataset)
-    (pushes,) = mean_pushes(session.pipeline, [edit], loader, protocol)
-    for push, (class_id, latent) in zip(pushes, latents.items(), strict=True):
+    (moves,) = mean_moves(session.pipeline, [edit], loader, protocol)
+    for push, (class_id, latent) in zip(mean_push(moves), latents.items(), strict=True):
         unit = torch.nn.functional.normalize(session.pipeline.sae.W_dec[latent], dim=0)
         length = slow_lengths(session, class_id, latent, scale)
         expected = (1.0 if scale > 0 else -1.0) * length * unit
@@ -146,11 +146,13 @@ def test_a_push_is_the_decoder_direction_at_the_mean_length(
 def test_a_push_of_a_group_goes_along_its_mean_edit(tiny: Session) -> None:
     edit = set_latents(tiny.pipeline, "m", -2.0, members({2: [8, 9]}))
     loader = tiny.loader(tiny.lookup_dataset)
-    (pushes,) = mean_pushes(tiny.pipeline, [edit], loader, "class")
+    (found,) = mean_moves(tiny.pipeline, [edit], loader, "class")
     x_nd, _ = patches_of(tiny)
     moves = added(edit, x_nd[None], 0)[0]
     mean = torch.nn.functional.normalize(moves.mean(dim=0), dim=0)
-    torch.testing.assert_close(pushes[0], moves.norm(dim=1).mean() * mean, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        mean_push(found)[0], moves.norm(dim=1).mean() * mean, rtol=1e-3, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -99,3 +99,13 @@ def test_the_luck_of_a_drawn_latent_widens_the_interval(tmp_path: Path) -> None:
     assert with_luck.value == pytest.approx(without.value)
     widths = [0.0 if i.lo is None or i.hi is None else i.hi - i.lo for i in (with_luck, without)]
     assert widths[0] > widths[1] > 0
+
+
+def test_a_control_that_drew_its_latents_once_has_no_interval_of_its_gap(tmp_path: Path) -> None:
+    own, _ = folder_of(tmp_path, "auto-feat", 0.6)
+    drawn, _ = folder_of(tmp_path, "other-class", 0.2, seed=4)
+    shuffled, _ = folder_of(tmp_path, "auto-feat", 0.2, seed=5)
+    (shuffled.path / "settings.toml").write_text('control = "shuffled"\n', encoding="utf-8")
+    fixed, _ = folder_of(tmp_path, "push", 0.2, seed=6)
+    told = [gap(own, other).interval.is_printed for other in (drawn, shuffled, fixed)]
+    assert told == [False, False, True]

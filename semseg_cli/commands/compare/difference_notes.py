@@ -84,12 +84,12 @@ def between(rows: Sequence[Row]) -> list[str]:
         f"{'places' if 'SAE' not in what else 'dictionaries'}, as they are, on other images."
         for what, who in found.items()
     ]
-    apart = [
-        f"{row['run']} {row['unmatched']}"
-        for row in rows
-        if row.get("unmatched") and row.get(f"{COMPARED}_p") is not None
-    ]
-    return notes + ([f"Another length is another dose: {listed(apart)}."] if apart else [])
+    told = [r for r in rows if r.get("unmatched") and r.get(f"{COMPARED}_p") is not None]
+    if not told:
+        return notes
+    apart = listed([f"{row['run']} {row['unmatched']}" for row in told])
+    remedy = " auto-feat --match norm makes edits of one length." if found else ""
+    return [*notes, f"Another length is another dose: {apart}.{remedy}"]
 
 
 def untested(

@@ -13,16 +13,15 @@ from semseg_cli.commands.compare.dictionaries import (
 )
 from semseg_cli.runs.groups import group_names
 from semseg_cli.runs.inference import Side, sum_groups
+from semseg_cli.runs.outcomes import are_as_long
 from semseg_cli.runs.per_image import PerImage, on_same_images
+from semseg_cli.settings import methods
 from semseg_cli.settings.controls import RandFeat
-from semseg_cli.settings.methods import METHODS
 from semseg_cli.show.tables import cell
 from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 
 # What must be the same for two runs to measure the same thing: tag, and how we call it.
 SAME = {"digest.evaluation": "images", "digest.vit": "ViT", "digest.head": "head"}
-LENGTH_APART = 0.1  # of the longer edit: more is another dose
-DRAWN = {method.command for method in METHODS if method().is_drawn_by_class}
 
 
 def unlike(one: TrackedRun, other: TrackedRun) -> list[str]:
@@ -41,17 +40,14 @@ def lengths_apart(one: TrackedRun, other: TrackedRun) -> str:
         "edit_norm", "")  # fmt: skip
     lengths = [run.metrics.get(key) for run in (one, other)]
     known = [length for length in lengths if length is not None]
-    if len(known) == 2 and max(known) - min(known) <= LENGTH_APART * max(known):
+    if len(known) == 2 and are_as_long(known):
         return ""
     return f"not matched in length{what} ({cell(lengths[0])} vs {cell(lengths[1])})"
 
 
 def is_drawn(run: TrackedRun) -> bool:
-    """Whether the run drew something at random for each class.
-
-    A random vector is drawn for every image, so that its luck is among that of the images.
-    """
-    return run.tag("method") in DRAWN or setting_of(run, "control") == "shuffled"
+    """Whether the run drew something at random for each class."""
+    return methods.is_drawn(run.tag("method") or "", str(setting_of(run, "control")))
 
 
 def can_draw(run: TrackedRun) -> bool:

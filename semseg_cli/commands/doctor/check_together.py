@@ -89,7 +89,7 @@ def scaled_input(patient: Patient) -> Finding:
     z_nd = sae.scale(patient.x_nd)
     length = float(z_nd.norm(dim=1).mean()) / sae.d_model**0.5
     offset = float(z_nd.mean(dim=0).norm()) / sae.d_model**0.5
-    said = f"length {length:.2f} (expected 1), offset {offset:.2f} (0)"
+    said = f"length {length:.3g} (expected 1), offset {offset:.3g} (0)"
     values = {"length": length, "offset": offset}
     low, high = NORM_RANGE
     if low <= length <= high and offset <= MOST_OFFSET * max(length, 1.0):
@@ -113,7 +113,10 @@ def reconstruction(patient: Patient) -> Finding:
         patient.place,
         OWN if is_given else MEASURED,
     )
-    said = f"explained variance {fit.explained_variance:.3f}, nMSE {fit.normalised_mse:.3f}"
+    said = (
+        f"explained variance {fit.explained_variance:.3f} (about the mean), nMSE "
+        f"{fit.normalised_mse:.3f} (about 0)"
+    )
     values = {
         "explained_variance": fit.explained_variance,
         "normalised_mse": fit.normalised_mse,

@@ -172,6 +172,6 @@ def advise(used: Choice, best: Choice) -> str:
         what.append(word)
     return (
         f"Likely wrong: {' and '.join(wrong)}; {' '.join(what)} explains "
-        f"{best.explained_variance:.3f} of the variance of some of the patches, as it is "
-        f"{used.explained_variance:.3f}: {' and '.join(tries)}."
+        f"{best.explained_variance:.3f} of the variance of some of the patches: "
+        f"{' and '.join(tries)}."
     )

@@ -43,6 +43,7 @@ from semseg_cli.runs.folder import (
 from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.inputs import Setup
+from semseg_cli.settings.intervening import COMMON_LENGTH
 from semseg_cli.settings.methods import Method
 from semseg_cli.settings.output import Shown
 from semseg_cli.settings.suite import Suite, SuiteSetup
@@ -73,6 +74,11 @@ def run_suite(base: SuiteSetup, suite: Suite, output: Shown) -> None:
             "--select cause or causal, and no --lookup"
         )
     if is_one(base):
+        if suite.match is not None or suite.length != COMMON_LENGTH:
+            raise UsageError(
+                "--match and --length are for a suite of several SAEs: leave them out, the "
+                "controls of one are as long as its own edits"
+            )
         _run_one(suite.on(setup_of_one(base)), suite, output)
     else:
         run_several(suite.on(base), suite, output)

@@ -68,7 +68,7 @@ class Part:
         """Its own claims, then those of the null SAEs."""
         nulls = NULL_SAES if self.has_nulls else ()
         suite = self.work.suite
-        return [suite.claims(lookup), *(suite.null_sae(control) for control in nulls)]
+        return [suite.claims(lookup), *(suite.null_claims(control) for control in nulls)]
 
 
 def run_several(base: SuiteSetup, suite: Suite, output: Shown) -> None:

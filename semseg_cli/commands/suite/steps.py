@@ -168,7 +168,9 @@ def _calibrated(
         return outcome
     assert outcome.lookup_csv is not None
     latents = _groups(work, outcome.lookup_csv, outcome.session)
-    evidence = measure_nulls(outcome.session, latents, work.suite.at, work.nulls, progress)
+    evidence = measure_nulls(
+        outcome.session, latents, work.suite.at, work.nulls, progress, method.common_length
+    )
     standings = calibrate(evidence, work.setup.min_patches)
     folder.write(CALIBRATION_FILE, calibration_text(standings).encode())
     write_evidence(folder, evidence, outcome.session.dataset.names)

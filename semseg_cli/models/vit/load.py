@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from semseg_cli.data.preprocessing import Size, fitted
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import SemsegError, library_error
 from semseg_cli.models.vit import open_clip, timm_models
 from semseg_cli.models.vit.backbone import Backbone
 from semseg_cli.models.vit.config_file import CONFIG, check_config, check_folder
@@ -54,6 +54,8 @@ def load_vit(
     except SemsegError:
         raise
     except Exception as error:  # transformers, safetensors and the hub client each have their own
+        if (failure := library_error(error)) is not None:
+            raise failure from error
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         aliases = f"an alias ({', '.join(FAMILIES[family].aliases)}), "
         raise SemsegError(

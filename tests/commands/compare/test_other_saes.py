@@ -232,7 +232,8 @@ def test_another_dictionary_s_length_is_its_own_but_said(tmp_path: Path) -> None
     assert table.rows[0]["unmatched"] == "not matched in length (3.000 vs 8.000)"
     name = table.rows[0]["run"]
     assert (
-        f"Another length is another dose: {name} not matched in length (3.000 vs 8.000)."
+        f"Another length is another dose: {name} not matched in length (3.000 vs 8.000). "
+        "auto-feat --match norm makes edits of one length."
     ) in table.notes
     matched = compared(of_sae(tmp_path, AUTO, "b", edit_norm=7.9), base, baseline=str(base.path))
     assert "unmatched" not in matched.rows[0]

@@ -24,7 +24,8 @@ EQUAL_FILES = (
     "class_results.csv", "calibration.csv", "per_image.parquet", "nulls.parquet", "splice.csv",
     "matched_per_image.parquet", "lookup.csv", "stats.safetensors",
 )  # fmt: skip
-NULL_RUNS = {"auto-feat pca x-2", "auto-feat random x-2", "auto-feat shuffled x-2"}
+OWN_RUN = "auto-feat norm x-2"
+NULL_RUNS = {f"auto-feat {null} norm x-2" for null in ("pca", "random", "shuffled")}
 
 
 def narrowed() -> SparseAutoencoder:
@@ -105,28 +106,42 @@ def test_it_says_what_is_used_where_and_what_is_left_out(ran: Any) -> None:
     said = flat(done.err)
     assert "notes.txt is left out: The SAE" in said
     assert "yet-another.pt is the same SAE as whole.pt: it is left out." in said
-    assert "narrow.pt: resid-post of layer 1, 9 latents; to run: auto-feat whole.pt" in said
-    assert "15 latents; null SAEs in its shape; to run: auto-feat, auto-feat pca" in said
+    assert "narrow.pt: resid-post of layer 1, 9 latents; to run: auto-feat norm whole.pt" in said
+    assert "15 latents; null SAEs in its shape; to run: auto-feat norm, auto-feat pca norm" in said
     assert "narrow.pt cannot explain" in flat(done.out)
 
 
-def test_an_sae_s_numbers_are_those_of_its_suite_alone(ran: Any, tmp_path: Path) -> None:
-    terminal, _, world = ran
-    of_file = {
-        Path(read_settings(folder)["sae_ckpt"]).name: folder
-        for folder in runs_of(terminal)["auto-feat x-2"]
-    }
-    with working_in(tmp_path) as alone:
-        path = str(world.folder / "saes" / "narrow.pt")
-        done = alone.type("suite", *options(world, sae_ckpt=path), *FEW, "--scale", "-2",
-                          "--no-plots", "--no-track")  # fmt: skip
+def test_edits_of_all_are_matched_in_length(ran: Any) -> None:
+    terminal, done, _ = ran
+    rows = read_rows(last(terminal).path / "dictionaries.csv")
+    ratios = [row["edit_ratio"] for row in rows]
+    assert max(ratios) - min(ratios) < 0.1 * max(ratios)
+    assert "Edits are matched in length: 0." in flat(done.out)
+    for folder in runs_of(terminal)[OWN_RUN]:
+        chosen = [row for row in read_rows(folder.path / "lookup.csv") if row["chosen"]]
+        assert all(row["coefficient"] > 0 for row in chosen)
+
+
+def test_an_sae_s_numbers_are_those_of_its_suite_alone(world: World, tmp_path: Path) -> None:
+    files = [str(world.folder / "saes" / name) for name in ("narrow.pt", "whole.pt")]
+    more = (*FEW, "--scale", "-2", "--no-plots", "--no-track")
+    with working_in(tmp_path) as terminal:
+        done = terminal.type("suite", *options(world, sae_ckpt=files[1]), "--sae-ckpt", files[0],
+                             *more, "--match", "none")  # fmt: skip
         assert done.code == 0, done.err
-        single = last(alone, "auto-feat x-2")
+        assert "Edits are not matched in length: 0" in flat(done.out)
+        (several,) = [
+            folder for folder in runs_of(terminal)["auto-feat x-2"]
+            if read_settings(folder)["sae_ckpt"] == files[0]
+        ]  # fmt: skip
+        done = terminal.type("suite", *options(world, sae_ckpt=files[0]), *more)
+        assert done.code == 0, done.err
+        single = last(terminal, "auto-feat x-2")
+        assert single.path != several.path
         for name in EQUAL_FILES:
-            several = (of_file["narrow.pt"].path / name).read_bytes()
-            assert (single.path / name).read_bytes() == several, name
-        assert single.report().extra == of_file["narrow.pt"].report().extra
-        rows = read_rows(last(alone).path / "dictionaries.csv")
+            assert (single.path / name).read_bytes() == (several.path / name).read_bytes(), name
+        assert single.report().extra == several.report().extra
+        rows = read_rows(last(terminal).path / "dictionaries.csv")
         assert len(rows) == 4
     (row,) = [row for row in rows if row["dictionary"] == "narrow.pt"]
     assert row["score"] is not None
@@ -141,13 +156,14 @@ def read_settings(folder: RunFolder) -> dict[str, Any]:
 def test_runs_have_the_tag_of_the_whole_and_are_tracked(ran: Any) -> None:
     terminal, done, _ = ran
     found = runs_of(terminal)
-    assert set(found) == {"suite", "lookup f1", "auto-feat x-2", *NULL_RUNS}
+    assert set(found) == {"suite", "lookup f1", OWN_RUN, *NULL_RUNS}
     tags = {f.meta["tags"]["dictionaries"] for of_name in found.values() for f in of_name}
     assert len(tags) == 1
     assert all(f.meta["uploaded"] for of_name in found.values() for f in of_name)
     (line,) = [line for line in done.err.splitlines() if line.startswith("Compare: ")]
-    compared = terminal.type(*shlex.split(line)[2:], "--format", "csv")
+    compared = terminal.type(*shlex.split(line)[2:])
     assert compared.code == 0, compared.err
+    assert "not matched in length" not in flat(compared.out)
 
 
 def test_the_page_has_table_plots_and_a_section_for_each(ran: Any) -> None:
@@ -175,13 +191,13 @@ def test_the_page_is_readable_in_a_browser(ran: Any, browser: Browser) -> None:
 def test_a_stopped_suite_goes_on(ran: Any) -> None:
     terminal, _, world = ran
     before = runs_of(terminal)
-    before["auto-feat random x-2"][0].update(status="KILLED")
+    before["auto-feat random norm x-2"][0].update(status="KILLED")
     done = terminal.type(*typed(world, "--no-plots", "--format", "csv"))
     assert done.code == 0, done.err
     assert "to run: auto-feat random" in flat(done.err)
     after = runs_of(terminal)
     grown = {name for name in after if len(after[name]) > len(before.get(name, []))}
-    assert grown == {"auto-feat random x-2", "suite"}
+    assert grown == {"auto-feat random norm x-2", "suite"}
     (first, *_), (again, *_) = before["suite"], after["suite"][::-1]
     rows = [read_rows(folder.path / "dictionaries.csv") for folder in (first, again)]
     kept = [[{k: v for k, v in row.items() if k != "folder"} for row in part] for part in rows]
@@ -242,6 +258,9 @@ def test_mistakes_are_told_in_one_sentence(world: World, terminal: Terminal) -> 
     refused(terminal.type(*typed(world, sae_ckpt=nothing)), "fits no file: check the folder")
     missing = ("--sae-ckpt", str(world.folder / "gone.pt"))
     refused(terminal.type(*typed(world, *missing)), "gone.pt", 1)
+    refused(terminal.type(*typed(world, "--match", "norm", "--scale", "0")), "scale is 0: with")
+    one = terminal.type("suite", *options(world), *FEW, "--match", "none")
+    refused(one, "--match and --length are for a suite of several SAEs")
     refused(terminal.type(*typed(world, "--lookup", "x.csv")), "--lookup has the latents of one")
     refused(terminal.type(*typed(world, "--max-group", "3")), "--max-group is given: groups grow")
     refused(terminal.type(*typed(world, "--sparsity", "x.pt")), "--sparsity belongs to one SAE")
