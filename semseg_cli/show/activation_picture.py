@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-MOST_BYTES = 2_400_000  # of all pictures of a run, so that its page stays below 5 MB
+from semseg_cli.show.latent_cards import ROOM
+
 QUALITIES = (82, 65, 45, 25)
 GAP = 4
 HEAT = colormaps["inferno"]
@@ -42,7 +43,7 @@ def as_files(sheets: Sequence[Image.Image]) -> list[bytes]:
     """The pictures as JPEG, as good as the room for all of them allows."""
     for quality in QUALITIES:
         files = [_jpeg(one, quality) for one in sheets]
-        if sum(map(len, files)) <= MOST_BYTES:
+        if sum(map(len, files)) <= ROOM:
             break
     return files
 

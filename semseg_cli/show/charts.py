@@ -82,7 +82,7 @@ def class_chart(rows: Sequence[Row], min_patches: int = 0) -> Figure:
     notes = [f"hollow: fewer than {min_patches} predicted patches"] if any(is_few) else []
     if left := len(rows) - len(shown):
         notes.append(f"{left} without predicted patches left out")
-    title = "Target and other change by class" + (f" ({'; '.join(notes)})" if notes else "")
+    title = "Target and other change by class" + (f"\n{'; '.join(notes)}" if notes else "")
     return _change_figure(shown, names, is_few, title, OF_CLASSES)
 
 

@@ -42,7 +42,7 @@ def report_html(folder: RunFolder, rows: Sequence[Row], numbers: Mapping[str, fl
     plots = plots_of(folder)
     body = [
         parts.header(name, _subtitle(folder.meta)),
-        *parts.warnings(_warnings(folder)),
+        *parts.warnings(warnings_about(folder)),
         *_headline(folder, numbers),
         *parts.pictures([(path, PLOTS.get(path.stem, path.name)) for path in plots], "Pictures"),
         *_classes(folder, rows),
@@ -76,7 +76,9 @@ def _headline(folder: RunFolder, numbers: Mapping[str, float]) -> list[str]:
     return [parts.tiles(tiles, table.notes)]
 
 
-def _warnings(folder: RunFolder) -> list[str]:
+def warnings_about(folder: RunFolder) -> list[str]:
+    """What to know before reading a run's numbers: where its latents were chosen, and what its log
+    warns of."""
     found = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
     return [*found, *warnings_of(folder)]
 

@@ -1,6 +1,7 @@
 """Each class's latent on a page: what it responds to beside what it does."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from semseg_cli.runs.choice import chosen_rows
 from semseg_cli.runs.folder import LOOKUP_FILE, REPORT_FILE, TOP_IMAGES_FILE, RunFolder
@@ -10,6 +11,7 @@ from semseg_cli.show.run_tables import by_selectivity
 from semseg_cli.show.tables import cell
 
 FOLDER = "latents"
+ROOM = 2_400_000  # bytes of pictures, a third more as text: pages stay below 5 MB
 TITLE = "Latents: what they respond to, and what they do"
 SAID = (
     "Above: of {n} images of the lookup split ({split}) those on which the latent is most active, "
@@ -24,10 +26,13 @@ def picture_name(class_id: int) -> str:
     return f"{FOLDER}/{class_id}.jpg"
 
 
-def latent_cards(folder: RunFolder, rows: Sequence[Row]) -> list[str]:
+def latent_cards(
+    folder: RunFolder, rows: Sequence[Row], title: str = TITLE, room: int = ROOM
+) -> list[str]:
     """The section of a run's page, from its top images; nothing where it has none.
 
-    `rows` are those of class_results.csv; without them the numbers are those of the choice.
+    `rows` are those of class_results.csv; without them the numbers are those of the choice. Classes
+    whose pictures have no `room`, in bytes, are counted.
     """
     top = {row["class_id"]: row for row in reversed(read_rows(folder.path / TOP_IMAGES_FILE))}
     if not top:
@@ -46,7 +51,11 @@ def latent_cards(folder: RunFolder, rows: Sequence[Row]) -> list[str]:
     ]
     first = next(iter(top.values()))
     said = [line.format(n=first["n_images"], split=first["split"]) for line in SAID]
-    return parts.cards(TITLE, found, said)
+    sizes = accumulate(path.stat().st_size for _, _, path in found)
+    n_fitting = sum(size <= room for size in sizes)
+    left = len(found) - n_fitting
+    said += [f"{left} more classes: in {folder.path.name}/{FOLDER}/."] if left else []
+    return parts.cards(title, found[:n_fitting], said)
 
 
 def _numbers(row: Row, names: dict[str, str]) -> str:

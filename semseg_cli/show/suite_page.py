@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli import __version__
-from semseg_cli.runs.contents import is_chosen_on_evaluation, null_sae_of, params_of, warnings_of
+from semseg_cli.runs.contents import null_sae_of, params_of
 from semseg_cli.runs.folder import CLASSES_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show import html_parts as parts
 from semseg_cli.show.dictionary_ranking import ranking_table
+from semseg_cli.show.html_report import warnings_about
 from semseg_cli.show.latent_cards import latent_cards
 from semseg_cli.show.run_pictures import dose_row
-from semseg_cli.show.run_tables import ON_EVALUATION
 from semseg_cli.show.suite_tables import (
     QUESTION,
     Finished,
@@ -63,7 +63,7 @@ def suite_page(suite: Finished, folder: RunFolder) -> str:
     plots = [(folder.path / "plots" / f"{name}.svg", said) for name, said in CAPTIONS.items()]
     body = [
         parts.header(QUESTION, ", ".join(f"{k}: {v}" for k, v in subjects(suite).items())),
-        *parts.warnings(_warnings(suite)),
+        *parts.warnings(warnings_about(suite.own_folder)),
         f"<section><h2>{parts.text(headline(suite))}</h2></section>",
         parts.tiles(tile_numbers(suite), verdict_notes(suite)),
         parts.table(suite_table(suite)),
@@ -77,12 +77,6 @@ def suite_page(suite: Finished, folder: RunFolder) -> str:
         parts.pairs("Settings", params_of(folder), f"semseg-cli suite --config {SETTINGS_FILE}"),
     ]
     return parts.page(f"Suite: {headline(suite)}", body)
-
-
-def _warnings(suite: Finished) -> list[str]:
-    """What the log of the run that claims are about warns of."""
-    own = suite.own_folder
-    return [*([ON_EVALUATION] if is_chosen_on_evaluation(own) else []), *warnings_of(own)]
 
 
 def _classes(suite: Finished) -> str:

@@ -23,7 +23,8 @@ from semseg_cli.runs.folder import RunFolder, make_run_folder
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.methods import AutoFeat
-from semseg_cli.show.activation_picture import MOST_BYTES, as_files, sheet
+from semseg_cli.show.activation_picture import as_files, sheet
+from semseg_cli.show.latent_cards import ROOM
 
 LATENTS = {1: 0, 2: 3, 3: 7}
 
@@ -140,4 +141,4 @@ def test_pictures_of_150_classes_fit_a_page() -> None:
     noise = generator.random((96, 96, 3))  # nothing is harder to compress
     n = max(1, min(4, N_SHOWN // 150))
     sheets = [sheet([(noise, noise[:16, :16, 0])] * n, 96)] * 150
-    assert sum(map(len, as_files(sheets))) <= MOST_BYTES
+    assert sum(map(len, as_files(sheets))) <= ROOM

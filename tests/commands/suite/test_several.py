@@ -173,7 +173,11 @@ def test_the_page_has_table_plots_and_a_section_for_each(ran: Any) -> None:
     for part in ("Dictionaries", "Classes among their nulls: narrow.pt", "whole.pt: For 0 of 4",
                  "Classes under its reconstruction: narrow.pt", "Settings"):  # fmt: skip
         assert part in page
-    assert page.count("<img") == 3
+    own = [one.path for one in runs_of(terminal)["auto-feat x-2"]]
+    n_latents = sum(len(list((path / "latents").iterdir())) for path in own)
+    assert n_latents > 4
+    assert page.count("<img") == 3 + n_latents
+    assert "Latents: what they respond to, and what they do: narrow.pt" in page
     assert {path.stem for path in (folder.path / "plots").glob("*.png")} == {
         "score_by_layer", "score_by_l0", "score_by_explained_variance"
     }  # fmt: skip
