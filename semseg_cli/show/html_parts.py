@@ -119,7 +119,9 @@ def cards(title: str, found: Iterable[tuple[str, str, Path]], said: Iterable[str
 def table(shown: Table, more: Sequence[str] = (), few: Container[int] = ()) -> str:
     """A table with its notes, and more of them; its heads sort it. Rows at the places in `few` stay
     last."""
-    heads = "".join(_head(column) for column in shown.columns)
+    heads = "".join(
+        f'<th scope="col"{_kind(column)}>{text(column.header)}</th>' for column in shown.columns
+    )
     lines = "".join(
         f"{FEW_ROW if place in few else '<tr>'}"
         f"{''.join(_cell(row, column) for column in shown.columns)}</tr>"
@@ -134,12 +136,6 @@ def table(shown: Table, more: Sequence[str] = (), few: Container[int] = ()) -> s
 
 def _kind(column: Column) -> str:
     return ' class="text"' if column.kind == "text" else ""
-
-
-def _head(column: Column) -> str:
-    return (
-        f'<th scope="col"{_kind(column)}><button type="button">{text(column.header)}</button></th>'
-    )
 
 
 def _cell(row: Row, column: Column) -> str:

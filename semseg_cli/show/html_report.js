@@ -1,4 +1,4 @@
-// A press on a column's head sorts its table; rows marked "few" and empty cells stay last.
+// Heads become buttons: a press sorts the table; rows marked "few" and empty cells stay last.
 // No "less than" and no ampersand stands here, so that the page is also well-formed XML.
 const names = new Intl.Collator("en", { numeric: true });
 
@@ -23,6 +23,9 @@ function sortBy(head) {
   head.setAttribute("aria-sort", order);
 }
 
-for (const button of document.querySelectorAll("thead button")) {
-  button.addEventListener("click", () => sortBy(button.parentElement));
+for (const head of document.querySelectorAll("thead th")) {
+  const button = document.createElement("button");
+  button.append(...head.childNodes);
+  head.append(button);
+  button.addEventListener("click", () => sortBy(head));
 }

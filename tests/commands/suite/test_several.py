@@ -173,8 +173,8 @@ def test_the_page_has_table_plots_and_a_section_for_each(ran: Any) -> None:
     for part in ("Dictionaries", "Classes among their nulls: narrow.pt", "whole.pt: For 0 of 4",
                  "Classes under its reconstruction: narrow.pt", "Settings"):  # fmt: skip
         assert part in page
-    own = [one.path for one in runs_of(terminal)["auto-feat x-2"]]
-    n_latents = sum(len(list((path / "latents").iterdir())) for path in own)
+    every = [one.path for of_name in runs_of(terminal).values() for one in of_name]
+    n_latents = sum(len(list((path / "latents").glob("*.jpg"))) for path in every)
     assert n_latents > 4
     assert page.count("<img") == 3 + n_latents
     assert "Latents: what they respond to, and what they do: narrow.pt" in page
