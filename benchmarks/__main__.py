@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
         "`python -m benchmarks cause` how good the causal rules are, "
         "`python -m benchmarks cause-planted` the same where the truth is known, "
         "`python -m benchmarks several` what SAEs cost side by side, "
-        "`python -m benchmarks faults` reads damaged files.",
+        "`python -m benchmarks faults` reads damaged files, "
+        "`python -m benchmarks kills` kills commands and fills disks, "
+        "`python -m benchmarks servers` runs them against stores that go wrong.",
     )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
     made.add_argument("--rows", default="*", help="only rows whose name has this in it, or matches")
@@ -191,6 +193,14 @@ def main(arguments: Sequence[str]) -> None:
         from benchmarks import faults
 
         sys.exit(faults.main(arguments[1:]))
+    if arguments[:1] == ["kills"]:
+        from benchmarks import kills
+
+        sys.exit(kills.main(arguments[1:]))
+    if arguments[:1] == ["servers"]:
+        from benchmarks import servers
+
+        sys.exit(servers.main(arguments[1:]))
     if arguments[:1] == ["trust"]:
         from benchmarks.trust.command import trust  # scipy
 
