@@ -56,9 +56,12 @@ class Browser:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self._to)
-        self._process.terminate()
-        self._process.wait()
+        os.close(self._to)  # which it takes as the end
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         os.close(self._from)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:

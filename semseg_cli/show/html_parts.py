@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from importlib import resources
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from semseg_cli.show.tables import Column, Table, cell, interval, mark_of
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{}'"
 FEW_ROW = '<tr class="few">'
-N_EXAMPLES = 8  # on a page: of 1800 pixels each, they are 1 MB
+ROOM = 1_200_000  # bytes of photographs: about eight
 MEDIA = {".png": "jpeg", ".svg": "svg+xml", ".jpg": "jpeg"}
 
 
@@ -81,9 +82,11 @@ def pictures(paths: Iterable[tuple[Path, str]], title: str, said: Sequence[str] 
 def examples(folder: Path, title: str) -> list[str]:
     """The first photographs of a folder, as many as a page has room for; how many are left out."""
     found = sorted(folder.glob("*.png"))
-    left = len(found) - N_EXAMPLES
-    said = [f"{left} more in the folder {folder.name}/."] if left > 0 else []
-    return pictures([(path, path.name) for path in found[:N_EXAMPLES]], title, said)
+    sizes = accumulate(len(_small(path)) for path in found)
+    n_fitting = sum(1 for _ in takewhile(lambda size: size <= ROOM, sizes))
+    left = len(found) - n_fitting
+    said = [f"{left} more in the folder {folder.name}/."] if left else []
+    return pictures([(path, path.name) for path in found[:n_fitting]], title, said)
 
 
 def image(path: Path, said: str) -> str:

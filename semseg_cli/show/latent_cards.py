@@ -11,7 +11,7 @@ from semseg_cli.show.run_tables import by_selectivity
 from semseg_cli.show.tables import cell
 
 FOLDER = "latents"
-ROOM = 2_400_000  # bytes of pictures, a third more as text: pages stay below 5 MB
+ROOM = 1_800_000  # bytes of pictures, a third more as text: pages stay below 5 MB
 TITLE = "Latents: what they respond to, and what they do"
 SAID = (
     "Above: of {n} images of the lookup split ({split}) those on which the latent is most active, "

@@ -19,6 +19,7 @@ from semseg_cli.runs.contents import params_of
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.report import ClassResults, Report
 from semseg_cli.runs.rows import Row, read_rows
+from semseg_cli.show import html_parts
 from semseg_cli.show.html_report import report_html
 
 PNG = base64.b64decode(
@@ -206,13 +207,18 @@ def test_pictures_are_inlined_in_their_order(folder: RunFolder) -> None:
         assert Image.open(io.BytesIO(data)).size == (1, 1)
 
 
-def test_examples_beyond_the_first_are_counted(folder: RunFolder) -> None:
+def test_examples_beyond_the_room_of_a_page_are_counted(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder.path / "examples").mkdir()
     for i in range(11):
         (folder.path / "examples" / f"e-{i:02}.png").write_bytes(PNG)
+    (one, *_) = page(folder).iter("img")
+    size = len(base64.b64decode(str(one.get("src")).partition(",")[2]))
+    monkeypatch.setattr(html_parts, "ROOM", 6 * size)
     tree = page(folder)
-    assert [image.get("alt") for image in tree.iter("img")] == [f"e-{i:02}.png" for i in range(8)]
-    assert "3 more in the folder examples/." in words(tree)
+    assert [image.get("alt") for image in tree.iter("img")] == [f"e-{i:02}.png" for i in range(6)]
+    assert "5 more in the folder examples/." in words(tree)
 
 
 def test_a_lookup_has_latents_and_no_headline(tmp_path: Path) -> None:
