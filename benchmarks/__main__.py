@@ -39,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
         "`python -m benchmarks several` what SAEs cost side by side, "
         "`python -m benchmarks faults` reads damaged files, "
         "`python -m benchmarks kills` kills commands and fills disks, "
-        "`python -m benchmarks servers` runs them against stores that go wrong.",
+        "`python -m benchmarks servers` runs them against stores that go wrong, "
+        "`python -m benchmarks heads` measures the choice of a head, "
+        "`python -m benchmarks many` comparing many runs.",
     )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
     made.add_argument("--rows", default="*", help="only rows whose name has this in it, or matches")
@@ -213,6 +215,14 @@ def main(arguments: Sequence[str]) -> None:
         from benchmarks.several import several
 
         sys.exit(not several(arguments[1:]))
+    if arguments[:1] == ["many"]:
+        from benchmarks.many_runs import many
+
+        sys.exit(not many(arguments[1:]))
+    if arguments[:1] == ["heads"]:
+        from benchmarks.heads import heads
+
+        sys.exit(not heads(arguments[1:]))
     if arguments[:1] == ["cause-planted"]:
         from benchmarks.cause_planted import cause_planted
 

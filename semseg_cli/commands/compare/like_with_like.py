@@ -174,12 +174,15 @@ def _side(
 def common_classes(runs: Sequence[TrackedRun], artifacts: Artifacts) -> dict[str, list[int]]:
     """By run id the classes that all runs on the same images have; none where counts are missing,
     or where nothing is common."""
-    found: dict[str, list[int]] = {}
-    for run in runs:
-        alike = [one for one in runs if "images" not in unlike(run, one)]
-        counts = [one for one in map(artifacts.per_image, alike) if one is not None]
-        own = artifacts.per_image(run)
-        if own is not None:
-            shared = [c for c in own.class_ids if all(c in one.class_ids for one in counts)]
-            found[run.run_id] = shared or list(own.class_ids)
-    return found
+    counts = {run.run_id: artifacts.per_image(run) for run in runs}
+    images = {run.run_id: run.tag("digest.evaluation") for run in runs}
+    shared: dict[str | None, set[int]] = {}
+    for run_id, one in counts.items():
+        if one is not None:
+            ids = set(one.class_ids)
+            shared[images[run_id]] = shared.get(images[run_id], ids) & ids
+    return {
+        run_id: [c for c in one.class_ids if c in shared[images[run_id]]] or list(one.class_ids)
+        for run_id, one in counts.items()
+        if one is not None
+    }

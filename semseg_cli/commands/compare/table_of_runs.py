@@ -1,5 +1,6 @@
 """Runs side by side: one row each, what differs as columns. No torch, no mlflow."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -87,10 +88,8 @@ def title(runs: Sequence[TrackedRun], n_rows: int) -> str:
 
 def row_names(runs: Sequence[TrackedRun]) -> list[str]:
     """The names of the runs, told apart by their ids where two are alike."""
-    names = [run.name for run in runs]
-    return [
-        f"{run.name} ({run.short_id})" if names.count(run.name) > 1 else run.name for run in runs
-    ]
+    times = Counter(run.name for run in runs)
+    return [f"{run.name} ({run.short_id})" if times[run.name] > 1 else run.name for run in runs]
 
 
 def differing(runs: Sequence[TrackedRun]) -> list[str]:

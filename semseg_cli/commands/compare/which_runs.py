@@ -64,7 +64,8 @@ def candidates(choice: RunChoice, wanted: Sequence[str] = ()) -> Candidates:
         )
     if not shown:
         raise _nothing(choice, found, notes, wanted)
-    left_out = tuple(run for run in found if run not in kept)
+    known = {run.run_id for run in kept}
+    left_out = tuple(run for run in found if run.run_id not in known)
     label, compared = _baselines(choice, shown, pool)
     known = {run.run_id for run in shown}
     added = {run.run_id: run for run in compared.values() if run.run_id not in known}
@@ -123,7 +124,8 @@ def _named(pool: Sequence[TrackedRun], wanted: Sequence[str]) -> tuple[list[Trac
 def _of_this_version(runs: Sequence[TrackedRun]) -> tuple[list[TrackedRun], list[str]]:
     """The runs whose form we know, and a note on the others."""
     ours = [run for run in runs if run.tag("schema_version") in (None, str(SCHEMA_VERSION))]
-    others = [run for run in runs if run not in ours]
+    known = {run.run_id for run in ours}
+    others = [run for run in runs if run.run_id not in known]
     if not others:
         return ours, []
     versions = ", ".join(dict.fromkeys(str(run.tag("schema_version")) for run in others))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from semseg_cli.commands.train_head.sweep import Sweep
-from semseg_cli.engine.segmentation import Segmentation
 from semseg_cli.errors import FileError, SemsegError
 from semseg_cli.models.sae.statistics import digest_of
 from semseg_cli.models.weight_files import read_metadata, read_safetensors
@@ -18,13 +16,13 @@ from semseg_cli.readers import parse_json
 from semseg_cli.runs.folder import SETTINGS_FILE, RunFolder
 
 CHECKPOINT = ".checkpoint.safetensors"  # hidden files of a run are not uploaded
-STATE = "state"  # its metadata: epoch, scores and settings, as JSON
+STATE = "state"  # its metadata: epoch, finalists, settings
 
 
 def save_checkpoint(folder: RunFolder, sweep: Sweep, settings: Mapping[str, Any]) -> None:
     """Writes everything that decides how the training goes on, atomically."""
-    scores = [b and {"epoch": b.epoch, "score": asdict(b.score)} for b in sweep.best]
-    state = {"epoch": sweep.epoch, "scores": scores, "settings": dict(settings)}
+    finalists = [[(one.epoch, one.miou) for one in kept] for kept in sweep.finalists]
+    state = {"epoch": sweep.epoch, "finalists": finalists, "settings": dict(settings)}
     tensors, text = sweep.to_tensors(), json.dumps(state)
     folder.write(CHECKPOINT, to_safetensors(tensors, {STATE: _signed(tensors, text)}))
 
@@ -35,7 +33,7 @@ def _signed(tensors: dict[str, Tensor], text: str) -> str:
 
 
 def load_checkpoint(folder: Path, sweep: Sweep, settings: Mapping[str, Any]) -> None:
-    """Puts a new sweep where the run of that folder was after its last epoch.
+    """Puts a sweep where an earlier one with these settings has stopped.
 
     Raises:
         SemsegError: there is no whole checkpoint, or it belongs to other settings or data.
@@ -48,7 +46,7 @@ def load_checkpoint(folder: Path, sweep: Sweep, settings: Mapping[str, Any]) -> 
             f"{folder} was trained with another {' and '.join(other)}: take --config "
             f"{folder / SETTINGS_FILE} to go on as it began."
         )
-    sweep.restore(state["epoch"], [_score(one) for one in state["scores"]], tensors)
+    sweep.restore(state["epoch"], state["finalists"], tensors)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -66,11 +64,3 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{str(error).removesuffix('.')}; give it the folder of a `train-head` run that "
             "finished an epoch."
         ) from error
-
-
-def _score(kept: Mapping[str, Any] | None) -> tuple[int, Segmentation] | None:
-    if kept is None:
-        return None
-    score = kept["score"]
-    ious = {int(class_id): iou for class_id, iou in score["ious"].items()}
-    return kept["epoch"], Segmentation(ious, tuple(score["absent"]), score["accuracy"])

@@ -5,7 +5,7 @@ split that interventions are evaluated on.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,8 @@ from semseg_cli.commands.train_head.features import (
     validation_images,
 )
 from semseg_cli.commands.train_head.held_out import hold_out
-from semseg_cli.commands.train_head.sweep import Best, Sweep, score_heads, train_heads
+from semseg_cli.commands.train_head.scoring import score_heads
+from semseg_cli.commands.train_head.sweep import Best, Sweep, train_heads
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.engine.segmentation import Segmentation
 from semseg_cli.errors import SemsegError
@@ -101,15 +102,16 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
         ]
         shared = meta_of(output, datasets, {"vit": parts.vit.digest})
         with recorded([_planned(setup, training, output)], shared, output, store) as folders:
-            _train(setup, training, parts, storage, sweep, folders[0], progress)
-            best = best_of(sweep)
-            _write_heads(folders[0], sweep, best, parts)
+            heads = _train(setup, training, parts, storage, sweep, folders[0], progress)
+            rows, (winner, best) = sweep_rows(sweep.rates, heads), best_of(heads)
+            _write_heads(folders[0], rows, best, parts)
             if training.save is not None:
                 save_head(training.save, best.to_head(), "--save", parts.seen)
             found = measured(setup, parts, storage, best, progress)
-            _write_measures(folders[0], sweep, found, parts)
+            measures = {**rows[winner], "n_epochs": sweep.epoch}
+            _write_measures(folders[0], measures, found, parts)
     notes = [*demo_notes(setup), *_notes(found, parts)]
-    console.show(sweep_table(sweep_rows(sweep), notes), output.format)
+    console.show(sweep_table(rows, notes), output.format)
     require_tracked(folders)
     file = training.save or folders[0].path / HEAD_FILE
     preset = "--preset demo " if is_demo(setup) else ""
@@ -187,7 +189,7 @@ def _train(
     sweep: Sweep,
     folder: RunFolder,
     progress: Progress,
-) -> None:
+) -> list[Best | None]:
     settings = decisive(setup, training, parts)
     cache = residual_cache(setup)
     learnt, judged = (
@@ -206,6 +208,7 @@ def _train(
             lambda after: save_checkpoint(folder, after, settings),
             progress,
         )
+        return sweep.judged(images, progress)
 
 
 def measured(
@@ -220,27 +223,29 @@ def measured(
     return found
 
 
-def best_of(sweep: Sweep) -> Best:
-    """The best head.
+def best_of(heads: Sequence[Best | None]) -> tuple[int, Best]:
+    """The head with the largest mIoU (ties: the first), and its place among all.
 
     Raises:
         SemsegError: the weights of all heads overflowed.
     """
-    best = None if sweep.winner is None else sweep.best[sweep.winner]
-    if best is None:
+    scored = [(k, best) for k, best in enumerate(heads) if best is not None]
+    if not scored:
         raise SemsegError(
             "The weights of all heads overflowed in their first epoch: give a smaller --lr."
         )
-    return best
+    return max(scored, key=lambda one: one[1].score.miou)
 
 
-def sweep_rows(sweep: Sweep) -> list[dict[str, Any]]:
+def sweep_rows(
+    rates: Sequence[tuple[float, float]], heads: Sequence[Best | None]
+) -> list[dict[str, Any]]:
     """One row per head, at its best epoch; no numbers for one that overflowed at once."""
     rows = []
-    for (lr, decay), best in zip(sweep.rates, sweep.best, strict=True):
-        rates = {"lr": lr, "weight_decay": decay}
+    for (lr, decay), best in zip(rates, heads, strict=True):
         found = (best.score.miou, best.score.accuracy, best.epoch) if best else (None, None, None)
-        rows.append({**rates, **dict(zip(("miou", "accuracy", "epoch"), found, strict=True))})
+        measures = dict(zip(("miou", "accuracy", "epoch"), found, strict=True))
+        rows.append({"lr": lr, "weight_decay": decay, **measures})
     return rows
 
 
@@ -250,17 +255,19 @@ def iou_rows(found: Segmentation, dataset: Dataset) -> list[dict[str, Any]]:
     return [{"class_id": c, "class_name": name, "iou": found.ious.get(c)} for c, name in names]
 
 
-def _write_heads(folder: RunFolder, sweep: Sweep, best: Best, parts: Parts) -> None:
+def _write_heads(
+    folder: RunFolder, rows: Sequence[Mapping[str, Any]], best: Best, parts: Parts
+) -> None:
     for name in (HEAD_FILE, HEAD_TENSORS_FILE):
         save_head(folder.path / name, best.to_head(), seen=parts.seen)
-    folder.write(SWEEP_FILE, csv_text(sweep_rows(sweep)).encode())
+    folder.write(SWEEP_FILE, csv_text(rows).encode())
 
 
-def _write_measures(folder: RunFolder, sweep: Sweep, found: Segmentation, parts: Parts) -> None:
-    assert sweep.winner is not None, "a best head is one of the sweep"
+def _write_measures(
+    folder: RunFolder, measures: Mapping[str, Any], found: Segmentation, parts: Parts
+) -> None:
     folder.write(HEAD_CLASSES_FILE, csv_text(iou_rows(found, parts.evaluation)).encode())
-    measures = {"evaluation_miou": found.miou, "evaluation_accuracy": found.accuracy}
-    metrics = {**sweep_rows(sweep)[sweep.winner], **measures, "n_epochs": sweep.epoch}
+    metrics = {**measures, "evaluation_miou": found.miou, "evaluation_accuracy": found.accuracy}
     folder.write_json(METRICS_FILE, {name: float(value) for name, value in metrics.items()})
 
 

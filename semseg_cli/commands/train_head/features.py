@@ -1,9 +1,11 @@
 """Final-norm features of patches, computed once: in memory, or in a temporary file if too large."""
 
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +25,8 @@ from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.residuals import Residuals
 from semseg_cli.models.vit import Backbone
 from semseg_cli.progress import Progress, silent
+
+PARTS = 4  # along each side of a patch, where pixels are put together (benchmarks/NOTES.md)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,38 @@ class ValidationImages:
     x_btd: Tensor
     labels_bhw: Integer[Tensor, "b h w"]
     grid: tuple[int, int]
+
+    @property
+    def coarse(self) -> tuple[int, int]:
+        """Rows and columns of the coarse parts that pixels are put together in."""
+        _, height, width = self.labels_bhw.shape
+        return min(height, PARTS * self.grid[0]), min(width, PARTS * self.grid[1])
+
+    @cached_property
+    def part_labels(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Each pair of a coarse part and a class that some of its pixels have: the part's place
+        among those of all images, the class, and the number of those pixels."""
+        n_classes, n_parts = int(self.labels_bhw.max()), math.prod(self.coarse)
+        found = [
+            _pairs(labels_hw, self.coarse, n_classes) + torch.tensor([[i * n_parts], [0], [0]])
+            for i, labels_hw in enumerate(self.labels_bhw)
+        ]
+        places_p, labels_p, n_pixels_p = torch.cat(found, dim=1)
+        return places_p, labels_p, n_pixels_p
+
+
+def _pairs(labels_hw: Tensor, coarse: tuple[int, int], n_classes: int) -> Tensor:
+    """Part, class and number of pixels [3 p] of one image; pixels labelled 0 do not count."""
+    (height, width), (rows, columns) = labels_hw.shape, coarse
+    rows_h, columns_w = (
+        torch.arange(height) * rows // height,
+        torch.arange(width) * columns // width,
+    )
+    parts_hw = rows_h[:, None] * columns + columns_w
+    known_hw = labels_hw > 0
+    keys_n = parts_hw[known_hw] * (n_classes + 1) + labels_hw[known_hw].long()
+    keys_p, n_pixels_p = keys_n.unique(return_counts=True)
+    return torch.stack([keys_p // (n_classes + 1), keys_p % (n_classes + 1), n_pixels_p])
 
 
 def residuals_for_head(vit: Backbone, loader: Loader, cache: ResidualCache | None) -> Residuals:

@@ -1,6 +1,7 @@
 """The training of linear heads: several learning rates and weight decays at once.
 
-Heads share features and the order of patches and nothing else: each ends as it would alone.
+Heads share features and the order of patches and nothing else: each ends as it would alone. They
+are scored coarsely after every epoch, and the best epochs of each by pixels, once, at the end.
 """
 
 import logging
@@ -14,25 +15,31 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from semseg_cli.commands.train_head.features import TrainingPatches, ValidationImages
+from semseg_cli.commands.train_head.scoring import score_coarsely, score_heads
 from semseg_cli.engine.edits import generator
-from semseg_cli.engine.segmentation import (
-    Segmentation,
-    count_pixels,
-    segmentation,
-    upsampled_classes,
-)
+from semseg_cli.engine.segmentation import Segmentation
 from semseg_cli.models.head import SegmentationHead
 from semseg_cli.progress import Progress, silent
 from semseg_cli.typed import typed
 
 log = logging.getLogger("semseg_cli")
-MAX_LOGITS = 2**25  # upsampled logits at once
+N_FINALISTS = 2  # epochs of each head that are scored by pixels (benchmarks/NOTES.md)
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of one parameter
 
 
 @dataclass(frozen=True)
+class Finalist:
+    """A head after an epoch (counted from 1), and its coarse mIoU on the validation images."""
+
+    epoch: int
+    miou: float
+    weight_cd: Tensor
+    bias_c: Tensor
+
+
+@dataclass(frozen=True)
 class Best:
-    """A head at the epoch (counted from 1) of its best mIoU on the validation images."""
+    """A head at the finalist epoch with its best mIoU by pixels on the validation images."""
 
     epoch: int
     score: Segmentation
@@ -50,8 +57,9 @@ class Best:
 class Sweep:
     """Heads in training, one per (learning rate, weight decay), with AdamW's state.
 
-    All begin with the same weights, which belong to the seed. `best` has None for a head that was
-    not scored yet, or whose weights overflowed before.
+    All begin with the same weights, which belong to the seed. `finalists` are the best epochs of
+    each head by coarse mIoU, best first (ties: the earlier first); none of a head that was not
+    scored yet, or whose weights overflowed before.
     """
 
     def __init__(
@@ -66,7 +74,7 @@ class Sweep:
         self.rates, self.seed, self.patience = tuple(rates), seed, patience
         self.n_classes, self.device = n_classes, torch.device(device)
         self.epoch = 0
-        self.best: list[Best | None] = [None] * len(rates)
+        self.finalists: list[list[Finalist]] = [[] for _ in rates]
         draw, bound = generator(seed, "head weights", 0), 1 / math.sqrt(d_model)
         start_ce = (torch.rand(n_classes + 1, d_model + 1, generator=draw) * 2 - 1) * bound
         start_ce = start_ce.to(self.device)
@@ -85,8 +93,7 @@ class Sweep:
         return [k for k in range(len(self.rates)) if not self._is_done(k)]
 
     def _is_done(self, k: int) -> bool:
-        best = self.best[k]
-        if best is not None and self.epoch - best.epoch >= self.patience:
+        if self.finalists[k] and self.epoch - self.finalists[k][0].epoch >= self.patience:
             return True
         return not bool(self.weights[k].isfinite().all() and self.biases[k].isfinite().all())
 
@@ -114,64 +121,73 @@ class Sweep:
         return weight_kcd, torch.stack([self.biases[k] for k in heads])
 
     def score(self, images: ValidationImages) -> None:
-        """Measures the heads that still learn, and keeps those that are better than before."""
+        """Measures the heads that still learn coarsely, and keeps the best epochs of each."""
         live = self.live
         if not live:
             return
-        scores = score_heads(*self._stacked(live), images, self.device)
+        weights, biases = [self.weights[k] for k in live], [self.biases[k] for k in live]
+        scores = score_coarsely(weights, biases, images, self.device)
         for k, score in zip(live, scores, strict=True):
-            best = self.best[k]
-            if best is None or score.miou > best.score.miou:
-                weight_cd, bias_c = self.weights[k], self.biases[k]
-                self.best[k] = Best(
-                    self.epoch,
-                    score,
-                    weight_cd.detach().cpu().clone(),
-                    bias_c.detach().cpu().clone(),
-                )
+            kept = self.finalists[k]
+            if len(kept) == N_FINALISTS and score.miou <= kept[-1].miou:
+                continue
+            weight_cd, bias_c = (
+                one.detach().cpu().clone() for one in (self.weights[k], self.biases[k])
+            )
+            kept.append(Finalist(self.epoch, score.miou, weight_cd, bias_c))
+            kept.sort(key=lambda one: (-one.miou, one.epoch))
+            del kept[N_FINALISTS:]
 
-    @property
-    def winner(self) -> int | None:
-        """The head with the largest mIoU (ties: the first); None where all overflowed."""
-        scored = [k for k, best in enumerate(self.best) if best is not None]
-        return max(scored, key=self._miou, default=None)
-
-    def _miou(self, k: int) -> float:
-        best = self.best[k]
-        return best.score.miou if best is not None else 0.0
+    def judged(self, images: ValidationImages, progress: Progress = silent) -> list[Best | None]:
+        """Each head at the best of its finalists by pixels (ties: the earliest epoch); None for a
+        head that has none."""
+        entries = [(k, one) for k, kept in enumerate(self.finalists) for one in kept]
+        best: list[Best | None] = [None] * len(self.rates)
+        if not entries:
+            return best
+        weight_kcd = torch.stack([one.weight_cd for _, one in entries]).to(self.device)
+        bias_kc = torch.stack([one.bias_c for _, one in entries]).to(self.device)
+        scores = score_heads(weight_kcd, bias_kc, images, self.device, progress)
+        found = sorted(zip(entries, scores, strict=True), key=lambda one: one[0][1].epoch)
+        for (k, one), score in found:
+            known = best[k]
+            if known is None or score.miou > known.score.miou:
+                best[k] = Best(one.epoch, score, one.weight_cd, one.bias_c)
+        return best
 
     def to_tensors(self) -> dict[str, Tensor]:
         """All weights, those of the best epochs, and AdamW's state."""
         tensors: dict[str, Tensor] = {}
-        for k, best in enumerate(self.best):
+        for k, kept in enumerate(self.finalists):
             for name, parameter in self._named(k):
                 tensors[f"{k}.{name}"] = parameter.detach()
                 moments = self.optimiser.state[parameter]
                 tensors |= {f"{k}.{name}.{m}": moments[m] for m in MOMENTS if m in moments}
-            if best is not None:
-                tensors |= {f"{k}.best.weight": best.weight_cd, f"{k}.best.bias": best.bias_c}
+            for i, one in enumerate(kept):
+                tensors |= {f"{k}.{i}.weight": one.weight_cd, f"{k}.{i}.bias": one.bias_c}
         return {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
 
     def restore(
         self,
         epoch: int,
-        scores: Sequence[tuple[int, Segmentation] | None],
+        finalists: Sequence[Sequence[tuple[int, float]]],
         tensors: dict[str, Tensor],
     ) -> None:
-        """Goes back to what `to_tensors` gave; `scores` are epoch and measures of each `best`."""
+        """Goes back to what `to_tensors` gave; `finalists` are their epochs and mIoUs."""
         self.epoch = epoch
-        for k, found in enumerate(scores):
+        for k, kept in enumerate(finalists):
             for name, parameter in self._named(k):
                 parameter.data.copy_(tensors[f"{k}.{name}"])
-                kept = {m: tensors.get(f"{k}.{name}.{m}") for m in MOMENTS}
+                state = {m: tensors.get(f"{k}.{name}.{m}") for m in MOMENTS}
                 self.optimiser.state[parameter] = {
                     m: value if m == "step" else value.to(self.device)
-                    for m, value in kept.items()
+                    for m, value in state.items()
                     if value is not None
                 }
-            if found is not None:
-                weight, bias = tensors[f"{k}.best.weight"], tensors[f"{k}.best.bias"]
-                self.best[k] = Best(*found, weight, bias)
+            self.finalists[k] = [
+                Finalist(*one, tensors[f"{k}.{i}.weight"], tensors[f"{k}.{i}.bias"])
+                for i, one in enumerate(kept)
+            ]
 
     def _named(self, k: int) -> list[tuple[str, nn.Parameter]]:
         return [("weight", self.weights[k]), ("bias", self.biases[k])]
@@ -183,26 +199,6 @@ def all_logits(
 ) -> Float[Tensor, "k b c"]:
     """The logits of every head for every patch."""
     return torch.einsum("kcd,bd->kbc", weight_kcd, x_bd) + bias_kc[:, None]
-
-
-@torch.inference_mode()
-def score_heads(
-    weight_kcd: Tensor, bias_kc: Tensor, images: ValidationImages, device: torch.device
-) -> list[Segmentation]:
-    """How well each head segments the images: one confusion matrix of pixels per head."""
-    n_classes = weight_kcd.shape[1] - 1
-    n_images, height, width = images.labels_bhw.shape
-    n_at_once = max(1, MAX_LOGITS // (n_classes * height * width))
-    shape = (len(weight_kcd), n_classes, n_classes)
-    matrix_kcc = torch.zeros(shape, dtype=torch.int64, device=device)
-    for begin in range(0, n_images, n_at_once):
-        x_btd = images.x_btd[begin : begin + n_at_once].to(device).float()
-        labels_n = images.labels_bhw[begin : begin + n_at_once].to(device).flatten()
-        for k, (weight_cd, bias_c) in enumerate(zip(weight_kcd, bias_kc, strict=True)):
-            logits_btc = x_btd @ weight_cd.T + bias_c
-            found = upsampled_classes(logits_btc, images.grid, (height, width)).flatten()
-            matrix_kcc[k] += count_pixels(labels_n, found, n_classes)
-    return [segmentation(matrix_cc) for matrix_cc in matrix_kcc.cpu()]
 
 
 def train_heads(
@@ -223,11 +219,14 @@ def train_heads(
         sweep.train_epoch(patches, n_per_step)
         sweep.score(images)
         keep(sweep)
-        winner = sweep.winner
-        best = None if winner is None else sweep.best[winner]
+        best = max((kept[0] for kept in sweep.finalists if kept), key=_miou, default=None)
         if best is not None:
             log.info(
-                "epoch %d: best mIoU %.4f (epoch %d), %d heads still learn",
-                sweep.epoch, best.score.miou, best.epoch, len(sweep.live),
+                "epoch %d: best coarse mIoU %.4f (epoch %d), %d heads still learn",
+                sweep.epoch, best.miou, best.epoch, len(sweep.live),
             )  # fmt: skip
         advance(1)
+
+
+def _miou(one: Finalist) -> float:
+    return one.miou
