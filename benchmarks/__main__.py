@@ -38,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
         "`python -m benchmarks cause-planted` the same where the truth is known, "
         "`python -m benchmarks several` what SAEs cost side by side, "
         "`python -m benchmarks heads` the choice of a head, "
+        "`python -m benchmarks warm` a warm run by stage, "
+        "`python -m benchmarks large` what a run on all of ADE20K takes beside its ViT, "
         "`python -m benchmarks many` comparing many runs, "
         "`python -m benchmarks faults` reads damaged files.",
     )  # fmt: skip
@@ -205,6 +207,15 @@ def main(arguments: Sequence[str]) -> None:
         from benchmarks.several import several
 
         sys.exit(not several(arguments[1:]))
+    if arguments[:1] == ["warm"]:
+        from benchmarks.warm import warm
+
+        sys.exit(not warm(arguments[1:]))
+    if arguments[:1] == ["large"]:
+        from benchmarks.large import large
+
+        large(arguments[1:])
+        return
     if arguments[:1] == ["many"]:
         from benchmarks.many_runs import many
 
