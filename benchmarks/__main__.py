@@ -37,11 +37,13 @@ def parser() -> argparse.ArgumentParser:
         "`python -m benchmarks cause` how good the causal rules are, "
         "`python -m benchmarks cause-planted` the same where the truth is known, "
         "`python -m benchmarks several` what SAEs cost side by side, "
-        "`python -m benchmarks heads` the choice of a head, "
+        "`python -m benchmarks faults` reads damaged files, "
+        "`python -m benchmarks kills` kills commands and fills disks, "
+        "`python -m benchmarks servers` runs them against stores that go wrong, "
+        "`python -m benchmarks heads` measures the choice of a head, "
         "`python -m benchmarks warm` a warm run by stage, "
         "`python -m benchmarks large` what a run on all of ADE20K takes beside its ViT, "
-        "`python -m benchmarks many` comparing many runs, "
-        "`python -m benchmarks faults` reads damaged files.",
+        "`python -m benchmarks many` comparing many runs.",
     )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
     made.add_argument("--rows", default="*", help="only rows whose name has this in it, or matches")
@@ -195,6 +197,14 @@ def main(arguments: Sequence[str]) -> None:
         from benchmarks import faults
 
         sys.exit(faults.main(arguments[1:]))
+    if arguments[:1] == ["kills"]:
+        from benchmarks import kills
+
+        sys.exit(kills.main(arguments[1:]))
+    if arguments[:1] == ["servers"]:
+        from benchmarks import servers
+
+        sys.exit(servers.main(arguments[1:]))
     if arguments[:1] == ["trust"]:
         from benchmarks.trust.command import trust  # scipy
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from _pytest.capture import CaptureFixture
@@ -16,6 +16,7 @@ from semseg_cli.settings.inputs import Setup, VitFamily
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.methods import METHODS, Method
 from semseg_cli.settings.output import Shown
+from semseg_cli.settings.toml_files import KNOWN
 from semseg_cli.settings.training import Training
 
 HEAVY = (
@@ -177,3 +178,23 @@ def test_many_choices_are_listed_in_the_help_text(capsys: CaptureFixture[str]) -
     assert "--vit-family NAME" in out
     for family in get_args(VitFamily):
         assert family in out.split("--vit-family")[1].split("--vit-ckpt")[0]
+
+
+def commands_in(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command by what is typed for it."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_in(command, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", command
+
+
+def test_an_option_reads_its_variable_in_every_command() -> None:
+    deaf = {
+        (path, param.name)
+        for path, command in commands_in(get_command(app))
+        for param in command.params
+        if param.opts[0].removeprefix("--").replace("-", "_") in KNOWN
+        and not (param.multiple or param.envvar)
+    }
+    assert deaf == {("demo build", "seed")}  # of another world, not of a run

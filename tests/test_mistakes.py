@@ -61,6 +61,13 @@ WRONG_OPTIONS = {
     "too many workers": ({"workers": "100000"}, "--workers is 100000: give a number from 0 to 256"),
     "batch beyond all memory": ({"batch_size": str(10**12)}, "--batch-size is 1000000000000: give"),
     "memory beyond all": ({"memory_budget": "1e300"}, "--memory-budget is 1e+300: give a number"),
+    "no whole number": ({"images": "1.5"}, "'1.5' is not a whole number."),
+    "no number": ({"label_threshold": "half"}, "'half' is not a number."),
+    "command for a number": (
+        {"images": "\x1b[2K"},
+        r"'\x1b[2K' is not a whole number",
+    ),
+    "command for a choice": ({"protocol": "\x1b[2K"}, r"'\x1b[2K' is not one of"),
     "digits": ({"images": "9" * 400}, "--images has too many digits"),
     "tag that MLflow refuses": ({"tag": "cost$=3"}, "--tag has the key 'cost$': give letters"),
     "tag of MLflow": ({"tag": "mlflow.user=me"}, "--tag has the key 'mlflow.user': mlflow. and"),
@@ -95,7 +102,19 @@ def test_a_wrong_option_exits_2(
     assert (done.code, done.out) == (2, "")
     assert sentence in done.err
     assert "Traceback" not in done.err
+    assert "\x1b" not in done.err
     assert terminal.runs() == []
+
+
+@pytest.mark.parametrize(
+    "words", [["\x1b[2K"], ["lookup", "--\x1b[2K"], ["lookup", "\x1b[2K"], ["cache", "\x1b[2K"],
+              ["cache", "list", "--format", "\x1b[2K"], ["ui", "--port", "\x1b[2K"]]
+)  # fmt: skip
+def test_what_was_typed_cannot_command_the_terminal(words: list[str], terminal: Terminal) -> None:
+    done = terminal.type(*words)
+    assert (done.code, done.out) == (2, "")
+    assert "\x1b" not in done.err
+    assert r"\x1b[2K" in done.err
 
 
 TOML = {

@@ -22,7 +22,12 @@ CacheDir = Annotated[
 
 TableFormat = Annotated[
     Format,
-    typer.Option(metavar="NAME", help=f"Form of the printed table: {', '.join(FORMATS)}."),
+    typer.Option(
+        envvar="SEMSEG_FORMAT",
+        show_envvar=False,
+        metavar="NAME",
+        help=f"Form of the printed table: {', '.join(FORMATS)}.",
+    ),
 ]
 
 

@@ -173,7 +173,7 @@ def _resume(
     for folder in stopped:
         folders.append(folder)
         handlers.append(_log_into(folder.path / LOG_FILE))
-        folder.update(status="RUNNING", reason=None, ended=None)
+        folder.go_on()
 
 
 def _log_heading(shared: Mapping[str, Any]) -> None:

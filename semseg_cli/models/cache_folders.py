@@ -1,7 +1,7 @@
 """The folders of the residual cache: what they hold, which was used last.
 
-An entry is a folder named by a digest: `entry.json` says what it holds, its time when it was last
-used; every image has a file below a folder of its first two digits.
+An entry is a folder named by a digest: `entry.json` says which entry it is and what it holds, its
+time when it was last used; every image has a file below a folder of its first two digits.
 """
 
 import contextlib
@@ -19,9 +19,11 @@ from semseg_cli.files import cannot_write, make_folder, write_atomic
 from semseg_cli.readers import read_json
 
 ABOUT = "entry.json"
+ENTRY = "entry"  # its key for the entry's own name: other programs' folders do not have it
 SUFFIX = ".safetensors"
 IN_USE_SECONDS = 3600.0  # longer than a batch with all its edits takes
 _NAME = re.compile(r"[0-9a-f]{32}")
+_FILE = re.compile(_NAME.pattern + re.escape(SUFFIX))
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _files(entry: Path) -> Iterator[os.DirEntry[str]]:
         for folder in folders:
             if folder.is_dir():
                 with os.scandir(folder) as files:
-                    yield from (f for f in files if _NAME.fullmatch(f.name.removesuffix(SUFFIX)))
+                    yield from (f for f in files if _FILE.fullmatch(f.name))
 
 
 def open_entry(entry: Path, about: Mapping[str, Any]) -> None:
@@ -114,16 +116,17 @@ def open_entry(entry: Path, about: Mapping[str, Any]) -> None:
     Raises:
         SemsegError: it cannot be written.
     """
-    write_atomic(entry / ABOUT, json.dumps(about, indent=1).encode(), "--cache-dir")
+    said = {ENTRY: entry.name, **about}
+    write_atomic(entry / ABOUT, json.dumps(said, indent=1).encode(), "--cache-dir")
 
 
 def kept_entries(folder: Path) -> list[EntryFolder]:
-    """All entries, the last used first; what does not look like one is not ours."""
+    """All entries, the last used first; what does not say that it is one is not ours."""
     if not folder.is_dir():
         return []
     paths = (path for path in folder.iterdir() if _NAME.fullmatch(path.name))
     found = (_kept(path) for path in paths if path.is_dir() and not path.is_symlink())
-    ours = [kept for kept in found if kept.about or kept.files]
+    ours = [kept for kept in found if kept.about.get(ENTRY) == kept.path.name]
     return sorted(ours, key=lambda kept: (-kept.used, kept.path.name))
 
 
@@ -165,8 +168,9 @@ def remove(entry: EntryFolder) -> int:
     A process that reads it computes what it no longer finds.
     """
     own = (file.path for file in _kept_files(entry.path))
-    half = (path for pattern in (".*.part", "*/.*.part") for path in entry.path.glob(pattern))
-    for path in (entry.path / ABOUT, *own, *half):
+    patterns = (f".{ABOUT}.*.part", f"*/.*{SUFFIX}.*.part")  # what `write_atomic` leaves if killed
+    half = (path for pattern in patterns for path in entry.path.glob(pattern))
+    for path in (*own, *half, entry.path / ABOUT):  # it is an entry until nothing of it is left
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):

@@ -8,11 +8,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import safe_open
-
+from semseg_cli.errors import FileError
 from semseg_cli.files import write_atomic
+from semseg_cli.models.weight_files import read_metadata
+from semseg_cli.readers import parse_json, read_json
 
 KEY = "images"
+EXPECTED = "expected the images of a head"
 
 
 def beside(path: Path) -> Path:
@@ -35,11 +37,10 @@ def images_of(path: Path, digest: str) -> frozenset[str]:
     """The images of the head in a file; none where nothing is known of them."""
     try:
         if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                found = json.loads((file.metadata() or {}).get(KEY, "[]"))
+            found = parse_json(read_metadata(path).get(KEY, "[]"), str(path), EXPECTED)
         else:
-            kept = json.loads(beside(path).read_text("utf-8"))
+            kept = read_json(beside(path), str(beside(path)), EXPECTED)
             found = kept[KEY] if kept["head"] == digest else []
         return frozenset(map(str, found))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileError, KeyError, TypeError):
         return frozenset()  # what is said beside the weights never stops a run

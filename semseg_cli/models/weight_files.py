@@ -135,6 +135,20 @@ def safetensors_keys(path: Path) -> list[str]:
         return []
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says beside its tensors.
+
+    Raises:
+        FileError: it cannot be read, or is no safetensors file.
+    """
+    open_file(path, str(path), "expected a safetensors file").close()
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise FileError(f"{path} is cut, or no safetensors file ({error}).") from error
+
+
 def whole(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same state, all of it plain tensors.
 

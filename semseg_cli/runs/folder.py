@@ -108,6 +108,20 @@ class RunFolder:
                 raise
         alive.end(self.path)
 
+    def go_on(self) -> None:
+        """Says that a stopped run is running again.
+
+        Raises:
+            SemsegError: it cannot be written.
+        """
+        meta = {**self.meta, "status": "RUNNING", "reason": None, "ended": None}
+        try:
+            alive.begin(self.path, len(_json(meta)))
+        except OSError as error:
+            alive.end(self.path)
+            raise cannot_write(self.path, error, "--dump-to") from error
+        self.write_json(RUN_FILE, meta)
+
     @property
     def whose(self) -> str:
         """The process that is running it, in words; nothing where it has ended."""

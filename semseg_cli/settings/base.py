@@ -42,7 +42,8 @@ def check_value(setting: Field[Any], value: Any) -> None:
     """Refuses a value that its field does not allow, with a ValueError."""
     if value is None or isinstance(value, Settings):
         return
-    choices = get_args(setting.type) if get_origin(setting.type) is Literal else ()
+    kinds = (setting.type, *get_args(setting.type))  # a choice may be left open: Literal | None
+    choices = [one for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
     if choices and value not in choices:
         raise ValueError(f"{setting.name} is {value!r}: choose one of {', '.join(choices)}")
     for one in value if isinstance(value, tuple) else (value,):
@@ -58,13 +59,13 @@ def _check_number(setting: Field[Any], value: float) -> None:
     low, high = setting.metadata.get("ge"), setting.metadata.get("le")
     above = setting.metadata.get("gt")
     if low is not None and high is not None and not low <= value <= high:
-        raise ValueError(f"{setting.name} is {value}: give a number from {low:g} to {high:g}")
+        raise ValueError(f"{setting.name} is {value}: give a number from {low:.10g} to {high:.10g}")
     if low is not None and value < low:
-        raise ValueError(f"{setting.name} is {value}: give a number of at least {low:g}")
+        raise ValueError(f"{setting.name} is {value}: give a number of at least {low:.10g}")
     if above is not None and value <= above:
-        raise ValueError(f"{setting.name} is {value}: give a number above {above:g}")
+        raise ValueError(f"{setting.name} is {value}: give a number above {above:.10g}")
     if high is not None and value > high:
-        raise ValueError(f"{setting.name} is {value}: give a number of at most {high:g}")
+        raise ValueError(f"{setting.name} is {value}: give a number of at most {high:.10g}")
 
 
 def to_size(name: str, value: int | str | None) -> tuple[int, int] | None:

@@ -22,6 +22,7 @@ class RandVec(Drawn):
     scale: tuple[float, ...] = option(
         (-2.0,), "Length of the random vector in raw residual units (repeatable); with "
         "--match norm, the scale of the automatic edit whose length it takes.",
+        ge=-1e6, le=1e6,
     )  # fmt: skip
     match: LengthMatch = option(
         "none", "norm: as long, patch by patch, as the automatic edit of each class would be."

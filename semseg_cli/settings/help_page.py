@@ -27,7 +27,8 @@ SHORT = 15  # a command with so few options shows all of them
 WIDEST = 100  # lines longer than this are hard to read
 ARGUMENTS, COMMANDS, OPTIONS, ALL = "Arguments", "Commands", "Common options", "Options"
 ROOT = "semseg-cli"
-OF_LIBRARY = "Value error, "  # how pydantic, in newer versions of typer, begins a message
+OF_LIBRARY = "Value error, "  # how pydantic begins a message of typer's
+EXPECTED = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 class _Helped:
@@ -42,12 +43,22 @@ class HelpedCommand(_Helped, TyperCommand):
     """A command whose help has examples, and whose sentences are its own."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Leaves out how the library that checks values begins its sentences."""
+        """Says in our words what the library that checks values says in its own."""
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:
-            error.message = error.message.removeprefix(OF_LIBRARY)
+            error.message = _own_words(error)
             raise
+
+
+def _own_words(error: typer.BadParameter) -> str:
+    """What is wrong with a value, and what was expected."""
+    found: list[Any] = getattr(error.__cause__, "errors", list)()  # pydantic's
+    first = found[0] if found else {"type": "", "input": ""}
+    kind = EXPECTED.get(first["type"].partition("_")[0])
+    if kind is None:
+        return error.message.removeprefix(OF_LIBRARY)
+    return f"{first['input']!r} is not {kind}."
 
 
 class HelpedGroup(_Helped, TyperGroup):

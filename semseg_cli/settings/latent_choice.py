@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from semseg_cli.settings.base import Settings, option
 
+MOST_LATENTS = 1_000_000  # more than any SAE has
 Select = Literal["f1", "causal", "cause"]
 
 
@@ -20,11 +21,15 @@ class Selection(Settings):
         "by F1, the one whose own edit has the largest target minus other change. cause: of these, "
         "and of the --top-cause latents whose edit would change most to first order, out of all.",
     )
-    top_k: int = option(3, "Latents listed per class, and candidates of the causal rules.", ge=1)
-    top_cause: int = option(
-        5, "Candidates per class by first-order effect, for --select cause.", ge=1
+    top_k: int = option(
+        3, "Latents listed per class, and candidates of the causal rules.", ge=1, le=MOST_LATENTS
     )
-    top_k_group: int = option(1, "Set this many of a class's best latents together.", ge=1)
+    top_cause: int = option(
+        5, "Candidates per class by first-order effect, for --select cause.", ge=1, le=MOST_LATENTS
+    )
+    top_k_group: int = option(
+        1, "Set this many of a class's best latents together.", ge=1, le=MOST_LATENTS
+    )
     select_images: int = option(
         200, "Causal rules: images with the class, and as many without it, at most.", ge=1
     )

@@ -7,7 +7,7 @@ from semseg_cli.settings.base import Settings, narrow, option
 from semseg_cli.settings.controls import NextBest, OtherClass, Push, RandFeat, RandVec
 from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.intervening import COMMON_LENGTH, Control, LengthMatch
-from semseg_cli.settings.latent_choice import Choose, LatentChoice, Scaled
+from semseg_cli.settings.latent_choice import MOST_LATENTS, Choose, LatentChoice, Scaled
 from semseg_cli.settings.methods import Ablate, AutoFeat, HeadDirection, Insert, MeanDiff, Method
 
 S = TypeVar("S", bound=Setup)
@@ -40,6 +40,7 @@ class NullChoice(Settings):
     peers: int | None = option(
         None, "Random live latents, each set by the same rule, one edit for all classes; else 199, "
         "or (without --quick) as many as let one class be claimed alone: 20 per class.", ge=1,
+        le=100_000,
     )  # fmt: skip
     peer_images: int | None = option(
         None, "Evaluated images that peers are tried on, those that show most classes first; else "
@@ -47,7 +48,7 @@ class NullChoice(Settings):
     )  # fmt: skip
     matched_peers: int | None = option(
         None, "Random live latents per class, each edit as long as the class's own, patch by "
-        "patch; else 20 per class (--quick 39).", ge=1,
+        "patch; else 20 per class (--quick 39).", ge=1, le=100_000,
     )  # fmt: skip
     matched_images: int | None = option(
         None, "Images per class, with patches of it, that they are tried on; else 8 (--quick 5, "
@@ -87,7 +88,7 @@ class Suite(NullChoice, LatentChoice, Scaled):
     )  # fmt: skip
     draws: int | None = option(
         None, "Draws of rand-feat and rand-vec; else as many as an interval needs (--full 6).",
-        ge=1,
+        ge=1, le=10_000,
     )  # fmt: skip
 
     match: LengthMatch | None = option(
@@ -121,7 +122,8 @@ class Suite(NullChoice, LatentChoice, Scaled):
 
     def choose(self) -> Choose:
         """The choice of latents, once for all methods."""
-        top_k = max(self.top_k, 2 * self.top_k_group)  # next-best needs as many again
+        both = min(2 * self.top_k_group, MOST_LATENTS)  # next-best needs as many again
+        top_k = max(self.top_k, both)
         return narrow(self, Choose, scale=(self.at,), top_k=top_k, max_group=self.most_grouped)
 
     def on(self, setup: S) -> S:

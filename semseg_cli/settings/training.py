@@ -37,7 +37,7 @@ class Training(Settings):
     weight_decay: tuple[float, ...] = option(
         (0.001, 0.1), "Weight decay of AdamW (repeatable).", ge=0.0, le=100.0
     )
-    epochs: int = option(50, "Passes over the patches, at most.", ge=1)
+    epochs: int = option(50, "Passes over the patches, at most.", ge=1, le=100_000)
     patience: int = option(
         5, "A head is done after so many epochs without a better mIoU on the held-out images.", ge=1
     )
@@ -55,8 +55,9 @@ class Training(Settings):
     )
     feature_dtype: FeatureDtype = option("float16", "Precision in which features are kept.")
     memory_gib: float = option(
-        4.0, "Features of a split that take more go to a temporary file in the cache.", ge=0.0
-    )
+        4.0, "Features of a split that take more go to a temporary file in the cache.", ge=0.0,
+        le=100_000.0,
+    )  # fmt: skip
     save: Path | None = option(None, "Write the best head to this .pt or .safetensors file, too.")
     resume: Path | None = option(None, "Go on from the last epoch of this run folder.")
 

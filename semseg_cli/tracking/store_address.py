@@ -52,13 +52,14 @@ def resolve_uri(option: str | None) -> str:
 
 def _of_network(uri: str) -> str:
     """The public address, of a host and a port that can be asked."""
-    parts = urlsplit(uri)
+    scheme, _, rest = uri.partition("://")
     try:
-        is_whole = parts.port != 0 and (bool(parts.hostname) or not uri.startswith("http"))
-    except ValueError:  # what stands for the port is no number
+        parts = urlsplit(uri)
+        is_whole = parts.port != 0 and bool(parts.hostname if scheme.startswith("http") else rest)
+        is_whole &= "@" not in rest.removeprefix(parts.netloc)
+    except ValueError:  # what stands for the port is no number, or a [ has no ]
         is_whole = False
-    if not is_whole or "@" in uri.partition(parts.netloc)[2]:
-        scheme, _, rest = uri.partition("://")
+    if not is_whole:
         raise StoreError(
             f"The tracking store {scheme}://{rest.rpartition('@')[2]} is no address: give "
             "http://HOST:PORT, with signs such as / # ? @ of a password written %2F %23 %3F %40."

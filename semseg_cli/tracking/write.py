@@ -13,6 +13,7 @@ from semseg_cli.runs.folder import SETTINGS_FILE, RunFolder
 from semseg_cli.tracking import store_address
 from semseg_cli.tracking.client import not_mlflow, open_client, probe, reporting
 from semseg_cli.tracking.experiments import experiment_id_of, telling_of_artifacts
+from semseg_cli.tracking.known_runs import left_behind, noted
 from semseg_cli.tracking.patience import Patience
 from semseg_cli.tracking.sending import MAX_TAG, send, tag
 from semseg_cli.tracking.tracked_run import (
@@ -53,22 +54,14 @@ def restart(uri: str, folders: Sequence[RunFolder]) -> None:
     with reporting(uri):
         client = open_client(uri, write=True)
         for folder in folders:
-            run_id = _known(client, uri, folder)
+            run_id = noted(client, uri, folder)
             if run_id is None:
-                _create(client, uri, folder, None)
+                _take_or_create(client, uri, folder)
                 continue
             client.update_run(run_id, status="RUNNING")
             if "semseg.reason" in client.get_run(run_id).data.tags:
                 client.delete_tag(run_id, "semseg.reason")
             folder.update(uploaded=False)
-
-
-def _known(client: Any, uri: str, folder: RunFolder) -> str | None:
-    """The id of a folder's run in this store; None where it has none there."""
-    meta = folder.meta
-    is_same = store_address.public(meta["tracking_uri"] or "") == uri
-    run_id: str | None = meta["mlflow_run_id"] if is_same else None
-    return run_id if run_id is not None and _is_active(client, run_id) else None
 
 
 def log_folder(folder: RunFolder, patience: Patience | None = None) -> None:
@@ -116,8 +109,8 @@ def upload(folder: RunFolder, uri: str | None = None) -> None:
     probe(target)
     with reporting(target):
         client = open_client(target, write=True)
-        if _known(client, target, folder) is None:
-            _create(client, target, folder, None)
+        if noted(client, target, folder) is None:
+            _take_or_create(client, target, folder)
     log_folder(folder)
 
 
@@ -160,6 +153,18 @@ def _attach(client: Any, uri: str, run_id: str, folder: RunFolder) -> str:
     tag(client, run_id, tags_of(folder))
     _note(folder, uri, run_id, experiment_id, name)
     return str(experiment_id)
+
+
+def _take_or_create(client: Any, uri: str, folder: RunFolder) -> None:
+    """Takes the run that a killed process left of this folder, else makes one."""
+    meta = folder.meta
+    name, root = meta["experiment"], meta.get("artifact_root")
+    experiment_id = experiment_id_of(client, uri, name, root)
+    run_id = left_behind(client, experiment_id, folder)
+    if run_id is None:
+        _create(client, uri, folder, experiment_id)
+    else:
+        _note(folder, uri, run_id, experiment_id, name)
 
 
 def _create(client: Any, uri: str, folder: RunFolder, experiment_id: str | None) -> None:
@@ -206,17 +211,6 @@ def _user() -> str | None:
         return None  # an account without a name, as in some containers
 
 
-def _is_active(client: Any, run_id: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return False
-
-
 @contextmanager
 def _ending(client: Any, run_id: str, folder: RunFolder) -> Iterator[None]:
     """Ends the MLflow run as the folder's has ended, also where not everything could be sent."""
@@ -224,7 +218,7 @@ def _ending(client: Any, run_id: str, folder: RunFolder) -> Iterator[None]:
     ended = milliseconds(meta["ended"] or meta["created"])
     try:
         yield
-    except Exception:
+    except BaseException:  # a signal too
         with suppress(Exception):  # the first failure says more
             client.set_terminated(run_id, meta["status"], ended)
         raise

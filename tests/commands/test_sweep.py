@@ -9,7 +9,8 @@ from torch import nn
 
 from semseg_cli.commands.train_head.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from semseg_cli.commands.train_head.features import TrainingPatches, ValidationImages
-from semseg_cli.commands.train_head.sweep import Sweep, score_heads, train_heads
+from semseg_cli.commands.train_head.scoring import score_heads
+from semseg_cli.commands.train_head.sweep import Finalist, Sweep, train_heads
 from semseg_cli.engine.edits import generator
 from semseg_cli.errors import SemsegError
 from semseg_cli.runs.folder import RunFolder
@@ -56,12 +57,11 @@ def test_heads_trained_together_equal_heads_trained_alone(
     together = trained(new_sweep(patience=patience), patches, images, 12)
     for k, rates in enumerate(RATES):
         alone = trained(new_sweep((rates,), patience), patches, images, 12)
-        ours, theirs = together.best[k], alone.best[0]
-        assert ours is not None
-        assert theirs is not None
-        assert (ours.epoch, ours.score) == (theirs.epoch, theirs.score)
-        torch.testing.assert_close(ours.weight_cd, theirs.weight_cd, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(ours.bias_c, theirs.bias_c, rtol=1e-4, atol=1e-5)
+        assert together.finalists[k]
+        for ours, theirs in zip(together.finalists[k], alone.finalists[0], strict=True):
+            assert (ours.epoch, ours.miou) == (theirs.epoch, theirs.miou)
+            torch.testing.assert_close(ours.weight_cd, theirs.weight_cd, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(ours.bias_c, theirs.bias_c, rtol=1e-4, atol=1e-5)
 
 
 def test_training_is_that_of_a_plain_linear_layer(
@@ -97,7 +97,7 @@ def test_scores_do_not_depend_on_how_many_images_are_upsampled_at_once(
     weights = torch.stack([w + i for i, w in enumerate(sweep.weights)]).detach()
     biases = torch.stack(list(sweep.biases)).detach()
     whole = score_heads(weights, biases, images, torch.device("cpu"))
-    monkeypatch.setattr("semseg_cli.commands.train_head.sweep.MAX_LOGITS", 1)
+    monkeypatch.setattr("semseg_cli.commands.train_head.scoring.MAX_LOGITS", 1)
     assert score_heads(weights, biases, images, torch.device("cpu")) == whole
 
 
@@ -107,9 +107,9 @@ def test_a_head_out_of_patience_keeps_its_best_epoch(
     sweep = trained(new_sweep(patience=2), patches, images, 60)
     assert sweep.live == []
     assert sweep.epoch < 60
-    for best in sweep.best:
+    for kept, best in zip(sweep.finalists, sweep.judged(images), strict=True):
+        assert kept[0].epoch <= sweep.epoch - 2
         assert best is not None
-        assert best.epoch <= sweep.epoch - 2
         again = score_heads(best.weight_cd[None], best.bias_c[None], images, torch.device("cpu"))
         assert again == [best.score]
 
@@ -126,9 +126,14 @@ def test_going_on_equals_never_having_stopped(
     assert resumed.epoch == whole.epoch
     for name, tensor in whole.to_tensors().items():
         assert torch.equal(tensor, resumed.to_tensors()[name]), name
-    assert [b and (b.epoch, b.score) for b in whole.best] == [
-        b and (b.epoch, b.score) for b in resumed.best
-    ]
+    assert _kept(whole) == _kept(resumed)
+
+
+def _kept(sweep: Sweep) -> list[list[tuple[int, float]]]:
+    def told(one: Finalist) -> tuple[int, float]:
+        return one.epoch, one.miou
+
+    return [list(map(told, kept)) for kept in sweep.finalists]
 
 
 def test_a_head_that_overflows_leaves_the_others_alone(
@@ -139,12 +144,11 @@ def test_a_head_that_overflows_leaves_the_others_alone(
     for one in (sweep, alone):
         train_heads(one, patches, images, 3, n_per_step=10)
     assert sweep.live == [0]
-    assert sweep.best[1] is None
-    assert sweep.winner == 0
+    assert sweep.judged(images)[1] is None
     torch.testing.assert_close(sweep.weights[0].data, alone.weights[0].data)
     save_checkpoint(RunFolder(tmp_path), sweep, {})
     load_checkpoint(tmp_path, restored := new_sweep(rates), {})
-    assert (restored.live, restored.best[1]) == ([0], None)
+    assert (restored.live, restored.finalists[1]) == ([0], [])
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
@@ -171,5 +175,6 @@ def test_a_checkpoint_is_safetensors_with_json(tmp_path: Path) -> None:
 
     save_checkpoint(RunFolder(tmp_path), new_sweep(), {"--seed": 1})
     with safe_open(tmp_path / CHECKPOINT, "pt") as file:
-        state = json.loads(file.metadata()["state"])
-    assert state == {"epoch": 0, "scores": [None] * 3, "settings": {"--seed": 1}}
+        _checksum, _, text = file.metadata()["state"].partition(" ")
+    state = json.loads(text)
+    assert state == {"epoch": 0, "finalists": [[]] * 3, "settings": {"--seed": 1}}

@@ -1,6 +1,7 @@
 """`train-head` end to end: a world with known answers, resuming, storage, and mistakes."""
 
 import json
+import os
 import shutil
 import tomllib
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from terminal import Done, Terminal, options
 from test_cli import assert_done, report_of, stored_runs
 from worlds import COLOURS, Pair, World, known_pairs, write_dataset
 
-from semseg_cli.commands.train_head.checkpoint import save_checkpoint
+from semseg_cli.commands.train_head.checkpoint import CHECKPOINT, save_checkpoint
 from semseg_cli.commands.train_head.features import Storage, training_patches, validation_images
 from semseg_cli.commands.train_head.held_out import hold_out
 from semseg_cli.commands.train_head.sweep import Sweep
@@ -260,6 +261,28 @@ def test_missing_inputs_are_named(terminal: Terminal) -> None:
     done = terminal.type("train-head", "--config", "my.toml")
     assert done.code == 2
     assert "Missing --vit-ckpt, --imgs-root: name them all, or take --preset demo." in done.err
+
+
+@pytest.mark.parametrize("damage", ["cut", "bit", "pipe", "other"])
+def test_a_damaged_training_is_not_gone_on_with(
+    damage: str, tiny_world: World, terminal: Terminal
+) -> None:
+    assert_done(train(terminal, tiny_world, "--lr", "0.01", "--no-track", epochs="1"))
+    (folder,) = terminal.runs()
+    kept = folder / CHECKPOINT
+    data = kept.read_bytes()
+    kept.unlink()
+    if damage == "pipe":
+        os.mkfifo(kept)
+    elif damage == "other":
+        shutil.copy(folder / "head.safetensors", kept)
+    else:
+        flipped = bytes([data[-9] ^ 1])
+        kept.write_bytes(data[:-9] + flipped + data[-8:] if damage == "bit" else data[:-9])
+    done = train(terminal, tiny_world, "--lr", "0.01", "--resume", str(folder))
+    assert (done.code, done.out) == (1, "")
+    assert "holds no training to go on with" in done.err
+    assert len(done.err.strip().splitlines()) == 1
 
 
 FAILURES = {

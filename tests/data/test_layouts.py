@@ -1,5 +1,6 @@
 """Layouts: each in its real structure, recognised and read; each wrong one in a sentence."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -439,3 +440,18 @@ def test_void_is_label_0_and_shares_are_of_all_pixels(coast: Path) -> None:
     sample = opened(coast)[0]
     assert sample.labels_t.reshape(7, 7)[0].tolist() == [2, 0, 0, 0, 0, 0, 0]
     assert sample.share_t.reshape(7, 7)[0].tolist() == [20 / 32, 0.5, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("ade20k", "objectInfo150.txt"), ("coco-stuff", "labels.txt"), ("parquet", "classes.txt")],
+)
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("nowhere", path)])
+def test_class_names_that_cannot_be_read_are_not_passed_over(
+    name: str, file: str, make: Spoil, tmp_path: Path
+) -> None:
+    root = CASES[name].write(tmp_path / "data")
+    (root / file).unlink(missing_ok=True)
+    make(root / file)
+    with pytest.raises(SemsegError, match=f"{file} cannot be read"):
+        opened(root, n_classes=3)

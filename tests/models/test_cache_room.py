@@ -1,6 +1,8 @@
 """Room in the residual cache: what is foreseen is what is done, in any state of the folder."""
 
+import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -144,15 +146,25 @@ def test_what_is_not_ours_is_neither_listed_nor_removed(tmp_path: Path) -> None:
     foreign = tmp_path / named(90)
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("mine")
+    alike = tmp_path / named(93)
+    write(alike, named(1))
+    (alike / "entry.json").write_text(json.dumps({"model": "m", "dataset": "d", "split": "s"}))
+    renamed = tmp_path / named(94)
+    shutil.copytree(ours.path, renamed)
+    (ours.path / named(0)[:2] / named(1)).write_text("no file of an image")
     (tmp_path / named(91)).symlink_to(foreign)
     (tmp_path / named(92)).write_text("a file")
     (ours.path / "notes.txt").write_text("mine")
-    (ours.path / "entry.json").write_text('{"model": 5, "layer": "x", "dataset": "d"}')
+    odd = {"entry": ours.path.name, "model": 5, "layer": "x", "dataset": "d"}
+    (ours.path / "entry.json").write_text(json.dumps(odd))
     os.utime(ours.path / "entry.json", (2**39, 2**39))
     (found,) = kept_entries(tmp_path)
-    assert found.about == {"dataset": "d"}
+    assert found.about == {"entry": ours.path.name, "dataset": "d"}
     assert found.used <= time.time()
     remove(found)
     assert kept_entries(tmp_path) == []
     assert (foreign / "thesis.txt").read_text() == "mine"
-    assert [path.name for path in ours.path.iterdir()] == ["notes.txt"]
+    assert file_of(alike, named(1)).exists()
+    assert file_of(renamed, named(0)).exists()
+    left = sorted(path.name for path in ours.path.rglob("*") if path.is_file())
+    assert left == sorted([named(1), "notes.txt"])

@@ -374,8 +374,10 @@ def test_plain_tensors_in_a_torch_file_load_and_anything_else_in_it_is_refused(
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     assert load_vit(str(tmp_path), family).digest == whole.digest
     torch.save({**model.state_dict(), "more": Unpickled()}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(SemsegError, match="cannot be loaded"):
+    with pytest.raises(SemsegError, match="cannot be loaded") as caught:
         load_vit(str(tmp_path), family)
+    assert "hold more than tensors, which is not run" in str(caught.value)
+    assert "weights_only" not in str(caught.value)  # torch's advice to trust the file
     assert not Unpickled.was_made
 
 

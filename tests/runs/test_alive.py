@@ -42,6 +42,26 @@ def test_a_run_is_alive_as_long_as_its_process(tmp_path: Path) -> None:
     assert folder.whose == ""
 
 
+def test_a_run_that_goes_on_is_alive_again(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, status=None)
+    folder.mark("KILLED", "interrupted")
+    code = (
+        "import sys; from pathlib import Path; from semseg_cli.runs.folder import RunFolder\n"
+        "RunFolder(Path(sys.argv[1])).go_on(); print('on', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder.path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert folder.meta["status"] == "RUNNING"
+        assert folder.meta["reason"] is folder.meta["ended"] is None
+        with pytest.raises(SemsegError, match="still going on"):
+            tracking.upload(folder, f"sqlite:///{tmp_path}/m.db")
+    assert folder.whose == ""
+
+
 def test_a_full_disk_has_room_for_how_a_run_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

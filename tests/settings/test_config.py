@@ -13,8 +13,12 @@ from semseg_cli.settings.latent_choice import Choose, LatentChoice, Scaled, Sele
 from semseg_cli.settings.methods import MANUAL, METHODS, AutoFeat, MeanDiff, Method
 from semseg_cli.settings.output import Output, Shown
 from semseg_cli.settings.reference import Quantitative
+from semseg_cli.settings.suite import Suite
+from semseg_cli.settings.training import Training
 
-CLASSES: list[type[Settings]] = [Setup, Choose, *METHODS, Output, Shown, Quantitative]
+CLASSES: list[type[Settings]] = [
+    *(Setup, Choose, *METHODS, Suite, Training, Output, Shown, Quantitative),
+]
 FIELDS = [(cls, f) for cls in CLASSES for f in fields(cls)]
 OUTWARDS = {"ge": -1, "le": 1, "gt": 0}  # from a bound to a number beyond it
 
@@ -71,6 +75,17 @@ def test_every_bound_is_kept_and_its_edge_allowed(cls: type[Settings], f: Any, b
         cls(**{f.name: wrapped(f, edge + outwards)})
 
 
+def test_what_a_number_multiplies_has_an_end() -> None:
+    """A fraction is bounded on both sides: beyond floats of 32 bits it is a traceback of torch."""
+    for cls, f in NUMBERS:
+        if f.type in (float, float | None, tuple[float, ...]):
+            known = {bound for bound in OUTWARDS if f.metadata.get(bound) is not None}
+            assert known > {"le"}, (cls, f.name)
+    for cls, name in ((Suite, "draws"), (Suite, "peers"), (RandVec, "draws"), (Training, "epochs")):
+        (f,) = (one for one in fields(cls) if one.name == name)
+        assert f.metadata["le"] <= 100_000
+
+
 @pytest.mark.parametrize(("cls", "f"), CHOICES, ids=name_of)
 def test_every_choice_is_checked(cls: type[Settings], f: Any) -> None:
     choices = choices_of(f)
@@ -95,7 +110,7 @@ def test_every_option_has_a_help_text_and_a_panel(cls: type[Settings]) -> None:
         (RandVec, {"scale": (50.0,), "match": "norm"}, r"scale is 50\.0"),
         (Selection, {"max_freq": 0.0}, r"max_freq is 0\.0: give a number above 0"),
         (Selection, {"max_freq": 1.5}, r"max_freq is 1\.5: give a number of at most 1"),
-        (Selection, {"top_k": 0}, "top_k is 0: give a number of at least 1"),
+        (Selection, {"top_k": 0}, "top_k is 0: give a number from 1 to 1000000"),
         (Data, {"label_threshold": 1.1}, r"label_threshold is 1\.1: give a number from 0 to 1"),
         (Setup, {"protocol": "both"}, "protocol is 'both': choose one of class, label"),
         (

@@ -1,14 +1,11 @@
 """Servers that answer wrongly, slowly, or not at all: one sentence each, and waits that end."""
 
-import json
 import os
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +14,13 @@ import pytest
 from run_folders import make_folder
 from terminal import Terminal
 
+from benchmarks.campaign.bad_servers import OK, Answer, Half, answering, drip, speaking
 from semseg_cli import tracking
 from semseg_cli.errors import SemsegError, StoreError, UsageError
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.settings.output import Output
 from semseg_cli.tracking import credentials, failures, patience, store_address
 from semseg_cli.tracking.experiments import check_experiment
-
-Answer = tuple[int, str, bytes]
-Ask = Callable[[str, bytes], Answer]
-OK = "application/json"
 
 
 @pytest.fixture(autouse=True)
@@ -36,35 +30,6 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.chdir(tmp_path)
-
-
-@contextmanager
-def answering(ask: Ask) -> Iterator[str]:
-    """The address of a server that answers requests (path, body) as it is told."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            code, kind, said = ask(self.path, body)
-            self.send_response(code)
-            self.send_header("Location", kind) if code == 302 else self.send_header(
-                "Content-Type", kind
-            )
-            self.send_header("Content-Length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
-
-        do_POST = do_PATCH = do_PUT = do_DELETE = do_GET
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -92,40 +57,6 @@ def test_a_wrong_answer_is_said(answer: Answer, words: str) -> None:
     assert "--no-track" in str(caught.value)
 
 
-@contextmanager
-def speaking(first: Callable[[socket.socket], object]) -> Iterator[str]:
-    """The address of a socket that does something with every connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listening.accept()
-                except OSError:
-                    return
-                threading.Thread(target=_one, args=(first, connection), daemon=True).start()
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        listening.shutdown(socket.SHUT_RDWR)
-
-
-def _one(first: Callable[[socket.socket], object], connection: socket.socket) -> None:
-    with connection:
-        try:
-            connection.recv(65536)
-            first(connection)
-        except OSError:
-            return
-
-
-def _drip(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
-    while True:
-        connection.sendall(b" ")
-        threading.Event().wait(0.05)
-
-
 @pytest.mark.parametrize(
     ("first", "words"),
     [
@@ -151,7 +82,7 @@ def test_a_server_without_tls_is_said() -> None:
 
 def test_a_dripping_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "WAIT_SECONDS", 0.3)
-    with speaking(_drip) as uri, pytest.raises(StoreError, match=r"waiting for 0\.3 s .*few bytes"):
+    with speaking(drip) as uri, pytest.raises(StoreError, match=r"waiting for 0\.3 s .*few bytes"):
         tracking.probe(uri)
     assert patience.Patience().limit == 0.3
 
@@ -181,6 +112,12 @@ def test_big_runs_have_the_time_that_they_need() -> None:
 
 
 # Addresses
+
+
+@pytest.mark.parametrize("uri", ["http://", "postgresql://", "http://[::1", "mysql+x:", "http:/h"])
+def test_half_an_address_is_told(uri: str) -> None:
+    with pytest.raises(StoreError, match="is no address: give http://HOST:PORT"):
+        tracking.resolve_uri(uri)
 
 
 @pytest.mark.parametrize("uri", ["localhost:5000", "tracker.example.org:5000", "127.0.0.1:80/x"])
@@ -363,36 +300,6 @@ def test_names_that_a_store_does_not_take_are_refused(options: Any, words: str) 
 # In the middle of a run
 
 
-class Half:
-    """An MLflow server, as far as runs need one, that goes wrong from its n-th request on."""
-
-    def __init__(self, n_right: int, wrong: Answer) -> None:
-        self.n_right, self.wrong, self.asked = n_right, wrong, 0
-
-    def __call__(self, path: str, body: bytes) -> Answer:
-        self.asked += 1
-        if self.asked > self.n_right:
-            return self.wrong
-        at = path.split("?")[0].rpartition("/mlflow/")[2]
-        return (200, OK, json.dumps(self.answers().get(at, {})).encode())
-
-    def answers(self) -> dict[str, Any]:
-        run_id = f"{id(self):032x}"  # MLflow remembers where a run's artifacts are
-        experiment = {"experiment_id": "1", "name": "semseg", "lifecycle_stage": "active",
-                      "artifact_location": "mlflow-artifacts:/1"}  # fmt: skip
-        info = {
-            "run_id": run_id, "experiment_id": "1", "status": "RUNNING", "start_time": 1,
-            "lifecycle_stage": "active", "artifact_uri": f"mlflow-artifacts:/1/{run_id}",
-        }  # fmt: skip
-        return {
-            "experiments/search": {"experiments": [experiment]},
-            "experiments/get-by-name": {"experiment": experiment},
-            "experiments/get": {"experiment": experiment},
-            "runs/create": {"run": {"info": info, "data": {}}},
-            "runs/get": {"run": {"info": info, "data": {}}},
-        }
-
-
 WRONG: Sequence[Answer] = ((500, "text/plain", b"x"), (200, OK, b'{"run": 5}'))
 
 
@@ -423,7 +330,7 @@ def _said_of(uri: str, folder: RunFolder) -> str:
 def test_runs_that_are_no_runs_are_told() -> None:
     half = Half(10**6, WRONG[0])
 
-    def ask(path: str, body: bytes) -> Answer:
+    def ask(path: str, body: bytes) -> Answer | None:
         return (200, OK, b'{"runs": [{}]}') if path.endswith("runs/search") else half(path, body)
 
     with answering(ask) as uri, pytest.raises(StoreError, match="not an MLflow run"):
@@ -437,7 +344,7 @@ def test_a_hanging_store_is_waited_for_once(
 
     monkeypatch.setattr(patience, "WAIT_SECONDS", 0.3)
     folders = [make_folder(tmp_path / "runs", scale=-float(n)) for n in range(1, 4)]
-    with speaking(_drip) as uri:
+    with speaking(drip) as uri:
         for folder in folders:
             folder.update(tracking_uri=uri, mlflow_run_id="a" * 32)
         began = time.monotonic()
@@ -448,7 +355,7 @@ def test_a_hanging_store_is_waited_for_once(
 
 
 def test_a_password_is_nowhere(tmp_path: Path, terminal: Terminal) -> None:
-    def ask(path: str, body: bytes) -> Answer:
+    def ask(path: str, body: bytes) -> Answer | None:
         asked.append(path.encode() + body)
         return half(path, body)
 

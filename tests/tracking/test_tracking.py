@@ -546,6 +546,20 @@ def test_upload_makes_a_run_with_the_times_of_the_folder(uri: str, tmp_path: Pat
     assert seen["status"] == "FAILED"
 
 
+def test_upload_takes_the_run_that_a_killed_process_left(uri: str, tmp_path: Path) -> None:
+    left, other, done = (make_folder(tmp_path, scale=scale) for scale in (-1.0, -2.0, -4.0))
+    tracking.start(uri, [left, other, done])
+    tracking.log_folder(done)
+    ids = [folder.meta["mlflow_run_id"] for folder in (left, other, done)]
+    for folder in (left, other, done):  # as if none had been noted
+        folder.update(tracking_uri=None, mlflow_run_id=None, mlflow_experiment_id=None)
+        tracking.upload(folder, uri)
+    assert [left.meta["mlflow_run_id"], other.meta["mlflow_run_id"]] == ids[:2]
+    assert done.meta["mlflow_run_id"] not in ids  # it had ended: nobody left it behind
+    statuses = [run.info.status for run in stores.client(uri).search_runs(["1"])]
+    assert statuses == ["FINISHED"] * 4
+
+
 def test_upload_makes_a_new_run_where_the_store_has_lost_it(uri: str, tmp_path: Path) -> None:
     folder = stores.stored(uri, make_folder(tmp_path / "runs"))
     lost = folder.meta["mlflow_run_id"]

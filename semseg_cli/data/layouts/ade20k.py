@@ -9,6 +9,7 @@ from semseg_cli.data.layouts.layout import (
     by_stem,
     has_folders,
     id_names,
+    is_there,
     pair,
     pictures_in,
     read_lines,
@@ -32,7 +33,7 @@ def _read(root: Path, split: str, n_classes: int | None) -> Found:
 def _class_names(root: Path, n_classes: int | None) -> tuple[str, ...]:
     """First synonyms from the class file, by id; the ids where there is no file."""
     path = root / CLASS_FILE
-    if not path.exists():
+    if not is_there(path):
         if n_classes is None:
             raise SemsegError(f"{root} has no {CLASS_FILE}: put it beside images/.")
         return id_names(n_classes)

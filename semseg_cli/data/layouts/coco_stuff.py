@@ -12,6 +12,7 @@ from semseg_cli.data.layouts.layout import (
     by_stem,
     check_names,
     id_names,
+    is_there,
     pair,
     pictures_in,
     read_lines,
@@ -61,7 +62,7 @@ def _read(root: Path, split: str, _n_classes: int | None) -> Found:
 
 def _class_names(path: Path) -> tuple[str, ...]:
     """From lines `id: name`, counted from 1 (with 0 unlabelled) or, as the maps are, from 0."""
-    if not path.exists():
+    if not is_there(path):
         return id_names(N_CLASSES)
     expected = f"expected {N_CLASSES} lines `id: name`"
     names = {}

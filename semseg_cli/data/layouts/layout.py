@@ -1,5 +1,6 @@
 """What every layout answers: is a folder in it, what are its splits, files and labels."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,11 @@ def read_lines(path: Path, hint: str) -> list[str]:
     """The lines of a text file that are not empty, stripped."""
     text = read_text(path, str(path), hint)
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def is_there(path: Path) -> bool:
+    """Whether something has this name, a link to nothing too: what it is shows when it is read."""
+    return os.path.lexists(path)
 
 
 def check_names(names: Sequence[str], path: Path) -> tuple[str, ...]:

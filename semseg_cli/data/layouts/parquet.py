@@ -13,6 +13,7 @@ from semseg_cli.data.layouts.layout import (
     Layout,
     check_names,
     id_names,
+    is_there,
     read_lines,
     require_split,
 )
@@ -132,7 +133,7 @@ def _features(schema: Any) -> dict[str, Any]:
 
 def _labels(root: Path, features: dict[str, Any], mask: str, n_classes: int | None) -> LabelMap:
     path = root / CLASS_FILE
-    if path.is_file():
+    if is_there(path):
         names, source = read_lines(path, "expected one class name per line"), CLASS_FILE
     else:
         names, source = class_names(features, mask), "the class names of the parquet schema"
@@ -144,7 +145,7 @@ def _labels(root: Path, features: dict[str, Any], mask: str, n_classes: int | No
             )
         return LabelMap(id_names(n_classes), 0, (0, VOID), source="the head's number of classes")
     has_none = names[0].casefold() in NO_CLASS
-    kept = check_names(names[1:] if has_none else names, path if path.is_file() else root)
+    kept = check_names(names[1:] if has_none else names, path if is_there(path) else root)
     # With 256 or more names 255 is one of them.
     void = (VOID,) if len(names) <= VOID else ()
     return LabelMap(kept, 0 if has_none else 1, (0, *void) if has_none else void, source=source)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.saelens import frequencies
 from semseg_cli.models.weight_files import (
     bad_place,
+    read_metadata,
     read_safetensors,
     read_torch,
     whole,
@@ -64,10 +64,9 @@ def place_in(source: float | str | None) -> tuple[int, str] | None:
     if source is None or path.suffix != ".safetensors":
         return None
     try:
-        with safe_open(path, "pt") as file:
-            site, layer = (file.metadata() or {})[PLACE].split()
+        site, layer = read_metadata(path)[PLACE].split()
         return int(layer), site
-    except (OSError, SafetensorError, KeyError, ValueError):
+    except (FileError, KeyError, ValueError):
         return None
 
 
@@ -91,7 +90,7 @@ def read_stats(path: Path, identity: str) -> dict[str, Tensor]:
         FileError: the file is damaged, or of another identity.
     """
     tensors = read_safetensors(path)
-    if _told(path) != digest_of(tensors, identity):
+    if read_metadata(path).get(CHECKSUM) != digest_of(tensors, identity):
         raise FileError(f"{path} is damaged (its checksum is another).")
     return tensors
 
@@ -137,17 +136,12 @@ def _no_statistic(name: str, why: object) -> FileError:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     tensors = read_safetensors(path)
-    if _told(path) and set(tensors) == set(NAMES) and _told(path) != digest_of(tensors):
+    told = read_metadata(path).get(CHECKSUM)
+    if told and set(tensors) == set(NAMES) and told != digest_of(tensors):
         raise FileError(
             f"{path} is damaged (its checksum is another): make it anew with `semseg-cli stats`."
         )
     return tensors
-
-
-def _told(path: Path) -> str | None:
-    """The checksum that a file says it has."""
-    with safe_open(path, "pt") as file:
-        return (file.metadata() or {}).get(CHECKSUM)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A vision transformer from an alias, a Hugging Face id or a local folder."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def load_vit(
     except Exception as error:  # transformers, safetensors and the hub client each have their own
         if (failure := library_error(error)) is not None:
             raise failure from error
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = _reason(error)
         aliases = f"an alias ({', '.join(FAMILIES[family].aliases)}), "
         raise SemsegError(
             f"The ViT {ckpt} cannot be loaded ({first}): give "
@@ -68,6 +69,13 @@ def load_vit(
         ) from error
     preprocessing = fitted(preprocessing, image_size, patch_size_px)
     return Backbone(model.to(device), family, preprocessing, unused)
+
+
+def _reason(error: Exception) -> str:
+    """Why a model cannot be loaded, without advice for programmers that is not ours."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "its weights are cut, damaged, or hold more than tensors, which is not run"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _find(ckpt: str, family: str) -> str:
