@@ -125,9 +125,7 @@ for address, path in zip(sys.stdin.readline().split(), sys.argv[1:]):
 """
 
 
-def test_four_writers_at_once_lose_nothing(
-    database: Postgres, served: str, tmp_path: Path
-) -> None:
+def test_four_writers_at_once_lose_nothing(database: Postgres, served: str, tmp_path: Path) -> None:
     """The database is empty: the four find neither tables nor the experiment."""
     uris = [database.new_store(whole=False), served]
     each = [[make_folder(tmp_path / str(n), experiment="new") for _ in uris] for n in range(4)]
