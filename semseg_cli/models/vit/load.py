@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from semseg_cli.data.preprocessing import Size, fitted
 from semseg_cli.errors import SemsegError, library_error
@@ -73,6 +74,8 @@ def load_vit(
 
 def _reason(error: Exception) -> str:
     """Why a model cannot be loaded, without advice for programmers that is not ours."""
+    if isinstance(error, SafetensorError):
+        return "its weights are cut, or no safetensors file"
     if isinstance(error, pickle.UnpicklingError):
         return "its weights are cut, damaged, or hold more than tensors, which is not run"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
