@@ -42,19 +42,22 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(folder: Path, port: int) -> Iterator[str]:
-    """The address of a running `mlflow server` that keeps its runs in `folder`."""
+def server(folder: Path, port: int, backend: str | None = None) -> Iterator[str]:
+    """The address of a running `mlflow server` that keeps artifacts in `folder`, and its runs too
+    where no database is given."""
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
-        "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/server.db",
-        "--artifacts-destination", str(folder / "artifacts"),
+        "--workers", "1", "--artifacts-destination", str(folder / "artifacts"),
     ]  # fmt: skip
-    if not (folder / "server.db").exists():
+    if backend is None and not (folder / "server.db").exists():
         (folder / "server.db").write_bytes(empty_store())
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    given = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_BACKEND_STORE_URI": backend or f"sqlite:///{folder}/server.db",
+    }  # fmt: skip
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **quiet}, stdout=log, stderr=log,
+            command, cwd=folder, env={**os.environ, **given}, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
     try:

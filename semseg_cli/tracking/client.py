@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from semseg_cli.errors import SemsegError, StoreError
-from semseg_cli.progress import stage
+from semseg_cli.progress import importing, stage
 from semseg_cli.tracking import failures, sqlite_file, sqlite_making, store_address
 from semseg_cli.tracking.patience import OutOfPatience, Patience
 
@@ -23,6 +23,7 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
+_MAKING = 0x736D7365  # a number of ours, for the lock of who makes a database's tables
 _QUICK = ("postgresql", "postgres", "mysql")  # whose drivers know `connect_timeout`
 _DRIVERS = {"psycopg2": "'semseg-cli[postgres]'", "psycopg": "'semseg-cli[postgres]'",
             "MySQLdb": "mysqlclient", "pymysql": "pymysql", "pyodbc": "pyodbc"}  # fmt: skip
@@ -77,26 +78,30 @@ def open_client(uri: str, *, write: bool, patience: Patience | None = None) -> A
         if path is not None:
             sqlite_making.prepare(path) if write else sqlite_file.require_current(path)
             return Patient(_told(lambda: _client(uri)), patience, _FILES)
-        if not uri.startswith("http"):
-            _told(lambda: patience.wait_for(lambda: _connect(uri)))
-        return Patient(_told(lambda: patience.wait_for(lambda: _client(uri))), patience)
+        make = _client if uri.startswith("http") else _client_of_database
+        return Patient(_told(lambda: patience.wait_for(lambda: make(uri))), patience)
 
 
 def _client(uri: str) -> Any:
-    from mlflow.tracking.client import MlflowClient
+    with importing():
+        from mlflow.tracking.client import MlflowClient
 
-    address = store_address.for_mlflow(uri)
-    return MlflowClient(address, registry_uri=address)
+        address = store_address.for_mlflow(uri)
+        return MlflowClient(address, registry_uri=address)
 
 
-def _connect(uri: str) -> None:
-    """Connects to a database once: MLflow would try for minutes, and not say why."""
-    from sqlalchemy import create_engine
+def _client_of_database(uri: str) -> Any:
+    """The client of a database, connected to once before: MLflow would try for minutes, and not say
+    why. Of several that find an empty one, one makes the tables at a time."""
+    from sqlalchemy import create_engine, text
 
     quick = {"connect_timeout": 5} if uri.startswith(_QUICK) else {}
     engine = create_engine(store_address.for_mlflow(uri), connect_args=quick)
     try:
-        engine.connect().close()
+        with engine.connect() as connection:
+            if engine.dialect.name == "postgresql":  # until this connection ends
+                connection.execute(text(f"SELECT pg_advisory_lock({_MAKING})"))
+            return _client(uri)
     finally:
         engine.dispose()
 
