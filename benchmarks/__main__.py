@@ -41,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
         "`python -m benchmarks kills` kills commands and fills disks, "
         "`python -m benchmarks servers` runs them against stores that go wrong, "
         "`python -m benchmarks heads` measures the choice of a head, "
+        "`python -m benchmarks warm` a warm run by stage, "
+        "`python -m benchmarks large` what a run on all of ADE20K takes beside its ViT, "
         "`python -m benchmarks many` comparing many runs.",
     )  # fmt: skip
     made.add_argument("--size", choices=list(SIZES), default="vitb")
@@ -215,6 +217,15 @@ def main(arguments: Sequence[str]) -> None:
         from benchmarks.several import several
 
         sys.exit(not several(arguments[1:]))
+    if arguments[:1] == ["warm"]:
+        from benchmarks.warm import warm
+
+        sys.exit(not warm(arguments[1:]))
+    if arguments[:1] == ["large"]:
+        from benchmarks.large import large
+
+        large(arguments[1:])
+        return
     if arguments[:1] == ["many"]:
         from benchmarks.many_runs import many
 

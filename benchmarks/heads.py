@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from semseg_cli.commands.train_head.command import Parts, best_of, load_parts, make_sweep
+from semseg_cli.commands.train_head.command import best_of, load_parts
 from semseg_cli.commands.train_head.features import (
     Storage,
     TrainingPatches,
@@ -100,10 +100,9 @@ def compared(given: argparse.Namespace, seed: int) -> dict[str, Found]:
         storage = Storage(torch.float16, 2**32, Path(folder))
         learn = training_patches(learnt, storage, setup.label_threshold)
         with learn as patches, validation_images(judged, storage) as images:
-            sides = {
-                "by all pixels": AllPixels(training, parts, seed),
-                "coarsely": make_sweep(setup, training, parts),
-            }
+            n_classes, device = len(parts.training.class_names), parts.device
+            about = (training.rates, parts.vit.d_model, n_classes, seed, training.patience, device)
+            sides = {"by all pixels": AllPixels(*about), "coarsely": Sweep(*about)}
             return {
                 side: trained(sweep, training, patches, images) for side, sweep in sides.items()
             }
@@ -123,10 +122,8 @@ def settings(given: argparse.Namespace, seed: int) -> tuple[TrainSetup, Training
 class AllPixels(Sweep):
     """The sweep that scores every epoch of every head by all pixels."""
 
-    def __init__(self, training: Training, parts: Parts, seed: int) -> None:
-        n_classes = len(parts.training.class_names)
-        rates, patience, device = training.rates, training.patience, parts.device
-        super().__init__(rates, parts.vit.d_model, n_classes, seed, patience, device)
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
         self.best: list[Best | None] = [None] * len(self.rates)
 
     def score(self, images: ValidationImages) -> None:

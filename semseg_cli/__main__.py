@@ -1,6 +1,15 @@
-"""`python -m semseg_cli`."""
+"""`semseg-cli`, and `python -m semseg_cli`."""
 
-from semseg_cli.cli import run
+import signal
+
+
+def main() -> None:
+    """Runs the command line. Until it listens itself, a Ctrl-C ends the process without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from semseg_cli.cli import run
+
+    run()
+
 
 if __name__ == "__main__":
-    run()
+    main()

@@ -11,7 +11,7 @@ from semseg_cli.commands.groups import CacheDir, TableFormat, cache, demo, prese
 from semseg_cli.commands.stopped import ResumableCommand
 from semseg_cli.errors import UsageError
 from semseg_cli.interrupts import listen
-from semseg_cli.progress import quietly, stage
+from semseg_cli.progress import importing, quietly, stage
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.ending import run_to_end
 from semseg_cli.settings.compare import Compare
@@ -82,7 +82,7 @@ def main(
 @with_settings
 def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
     """Find the latent that detects each class."""
-    with stage(IMPORTS):
+    with stage(IMPORTS), importing():
         from semseg_cli.commands.lookup import look_up
 
     look_up(setup, choice, output)
@@ -92,7 +92,7 @@ def _add_method(kind: type[Method]) -> None:
     """Adds a method's command: its options and its help come from its settings."""
 
     def run_method(method: Method, setup: Setup, output: Resumable) -> None:
-        with stage(IMPORTS):
+        with stage(IMPORTS), importing():
             from semseg_cli.commands.intervene import intervene
 
         intervene(setup, method, output)
@@ -113,7 +113,7 @@ def suite(settings: Suite, setup: SuiteSetup, output: Shown) -> None:
 
     Several SAEs, or layers, are put side by side.
     """
-    with stage(IMPORTS):
+    with stage(IMPORTS), importing():
         from semseg_cli.commands.suite.command import run_suite
 
     run_suite(setup, settings, output)
@@ -123,7 +123,7 @@ def suite(settings: Suite, setup: SuiteSetup, output: Shown) -> None:
 @with_settings
 def doctor(setup: Setup, checkup: Checkup) -> None:
     """Check everything that a run would use: do the parts fit?"""
-    with stage(IMPORTS):
+    with stage(IMPORTS), importing():
         from semseg_cli.commands.doctor import diagnose
 
     if not diagnose(setup, checkup):
@@ -134,7 +134,7 @@ def doctor(setup: Setup, checkup: Checkup) -> None:
 @with_settings
 def stats(keep: KeepStats, setup: StatsSetup, output: Recorded) -> None:
     """Make an autoencoder's statistics: mean, norm, firing, maxima."""
-    with stage(IMPORTS):
+    with stage(IMPORTS), importing():
         from semseg_cli.commands.stats import make_stats
 
     make_stats(setup, keep, output)
@@ -144,7 +144,7 @@ def stats(keep: KeepStats, setup: StatsSetup, output: Recorded) -> None:
 @with_settings
 def train_head(training: Training, setup: TrainSetup, output: Recorded) -> None:
     """Train a linear segmentation head: a sweep, the best is kept."""
-    with stage(IMPORTS):
+    with stage(IMPORTS), importing():
         from semseg_cli.commands.train_head.command import train_head as train
 
     train(setup, training, output)
@@ -214,7 +214,7 @@ def env(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Print versions, devices and folders, for bug reports."""
-    with stage(IMPORTS):
+    with stage(IMPORTS), importing():
         from semseg_cli.commands.env import print_environment
 
     print_environment(format, cache_dir, tracking_uri)

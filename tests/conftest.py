@@ -7,6 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from browser import Browser, find_browser
 from terminal import Terminal, working_in
 from worlds import SHARED, World, make_known_world, make_tiny_world
 
@@ -44,6 +45,16 @@ def known(known_world: World) -> Session:
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     """An empty working directory with a new store."""
     with working_in(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A real browser, started once."""
+    program = find_browser()
+    if program is None:
+        pytest.skip("needs a browser: apt-get install chromium")
+    with Browser(program, tmp_path_factory.mktemp("browser")) as made:
         yield made
 
 

@@ -1,6 +1,7 @@
 """What the command line does before anything heavy loads."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -198,3 +199,23 @@ def test_an_option_reads_its_variable_in_every_command() -> None:
         and not (param.multiple or param.envvar)
     }
     assert deaf == {("demo build", "seed")}  # of another world, not of a run
+
+
+_STOPPED_WHILE_LOADING = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "semseg_cli.settings.options":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from semseg_cli.__main__ import main
+main()
+"""
+
+
+def test_a_ctrl_c_while_it_loads_prints_no_traceback() -> None:
+    words = [sys.executable, "-c", _STOPPED_WHILE_LOADING]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

@@ -163,16 +163,15 @@ def become(job: Mapping[str, object]) -> None:
         os.close(opened)
     for number in (signal.SIGHUP, signal.SIGTERM):  # under nohup it would rightly be ignored
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     if most := int(str(job["most"])):
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     words = [str(word) for word in job["words"]]  # type: ignore[attr-defined]
     sys.argv = ["semseg-cli", *words]
-    from semseg_cli.cli import run
+    from semseg_cli.__main__ import main
 
-    run(words)
+    main()
 
 
 def serve() -> None:

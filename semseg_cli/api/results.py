@@ -46,8 +46,9 @@ class Run(Shown):
         return class_chart(self.rows, self.report.least_patches)
 
     def tables(self) -> Sequence[Table]:
-        """The classes by selectivity."""
-        return [class_table(by_selectivity(self.rows), f"Classes by selectivity: {self.name}")]
+        """The classes by selectivity; those with few patches last."""
+        ordered = by_selectivity(self.rows, self.report.least_patches)
+        return [class_table(ordered, f"Classes by selectivity: {self.name}")]
 
 
 class Result(Shown):

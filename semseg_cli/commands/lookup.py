@@ -21,6 +21,7 @@ from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.latent_groups import latent_groups
 from semseg_cli.experiment.result_files import write_stats
 from semseg_cli.experiment.session import Session
+from semseg_cli.experiment.top_images import add_top_images
 from semseg_cli.progress import Progress
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import is_lead
@@ -117,6 +118,8 @@ def look_up_recorded(
             if scale in groups:
                 folder.write(GROUPS_FILE, csv_text(groups[scale]).encode())
         if not output.no_plots:
+            for folder, scale in zip(folders, scales, strict=True):
+                add_top_images([folder], session, _best(chosen[scale]))
             add_all_pictures(folders)
     return [
         Latents(
@@ -142,6 +145,11 @@ def _table(
 def _groups_table(session: Session, rows: Sequence[dict[str, Any]]) -> Table:
     split = session.dataset.split
     return groups_table(rows, split, is_choosing=split == session.lookup_dataset.split)
+
+
+def _best(rows: Sequence[LookupRow]) -> dict[int, int]:
+    """Class id -> its best chosen latent."""
+    return {row.class_id: row.latent for row in reversed(rows) if row.chosen}
 
 
 def _over(session: Session) -> str:

@@ -21,6 +21,7 @@ from semseg_cli.experiment.result_files import write_outcome, write_stats
 from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.samples import image_groups, refuse_overlap, warn_of_seen
 from semseg_cli.experiment.session import Session
+from semseg_cli.experiment.top_images import add_latents
 from semseg_cli.progress import Progress
 from semseg_cli.ranks.group import is_lead
 from semseg_cli.runs.folder import RunFolder
@@ -104,7 +105,9 @@ def _draw(runs: Sequence[Finished], output: Shown) -> None:
         for one in runs:
             add_examples(one.folder, one.outcome.session, one.outcome, output.examples)
     for _, of_method in groupby(runs, key=lambda one: id(one.method)):
-        add_all_pictures([one.folder for one in of_method])
+        own = list(of_method)
+        add_latents([one.folder for one in own], [one.outcome for one in own])
+        add_all_pictures([one.folder for one in own])
 
 
 def datasets_of(

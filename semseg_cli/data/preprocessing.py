@@ -62,6 +62,12 @@ class Preprocessing:
         return replace(self, resize=(resize[0], resize[1]), crop=crop)
 
 
+def image_pixels(image_chw: Tensor, preprocessing: Preprocessing) -> np.ndarray:
+    """The image as it was cropped, in 0..1, [height, width, 3]."""
+    scaled_hwc = image_chw.permute(1, 2, 0).numpy() * preprocessing.std + preprocessing.mean
+    return (scaled_hwc * preprocessing.divisor / 255).clip(0, 1)
+
+
 @typed
 def image_tensor(picture: Image.Image, preprocessing: Preprocessing) -> Float32[Tensor, "3 h w"]:
     """The network's input: RGB, scaled (mostly to 0..1), then normalised."""

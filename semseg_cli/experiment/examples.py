@@ -3,14 +3,13 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from semseg_cli.data.batches import Batch
 from semseg_cli.data.loader import Loader
-from semseg_cli.data.preprocessing import Preprocessing
+from semseg_cli.data.preprocessing import image_pixels
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edited_batch import clean_state, edited_by_patch, row_of_patch
 from semseg_cli.engine.edits import Edit, Intervention
@@ -82,7 +81,7 @@ def _example(
         for values_bt in (batch.labels_bt, clean_bt, edited_bt)
     )
     return Example(
-        image_hwc=_pixels(image_chw, dataset.preprocessing),
+        image_hwc=image_pixels(image_chw, dataset.preprocessing),
         truth=truth,
         before=before,
         after=after,
@@ -93,12 +92,6 @@ def _example(
             f"image {dataset.names[position]}"
         ),
     )
-
-
-def _pixels(image_chw: Tensor, preprocessing: Preprocessing) -> np.ndarray:
-    """The image as it was cropped, in 0..1, [height, width, 3]."""
-    image_hwc = image_chw.permute(1, 2, 0).numpy()
-    return (image_hwc * preprocessing.std + preprocessing.mean).clip(0, 1)
 
 
 def edited_predictions(

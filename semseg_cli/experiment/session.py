@@ -69,11 +69,12 @@ class Session:
 
     @cached_property
     def clean_dataset(self) -> Dataset | None:
-        """The lookup images that show how clean residuals lie; None where the split is missing."""
+        """The lookup images that show how clean residuals lie and what latents respond to; None
+        where the split is missing."""
         try:
             dataset = self.lookup_dataset
         except SemsegError as error:  # found alike by all ranks; nothing else may need the split
-            log.info("off_manifold is not measured: %s", error)
+            log.info("No clean residuals, no top images: %s", error)
             return None
         return dataset.subset(even_subset(len(dataset), min(len(dataset), N_IMAGES)))
 

@@ -1,11 +1,19 @@
 """What a run folder says of its run: settings, metrics, where its latents were chosen."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from semseg_cli.readers import read_toml, unreadable
 from semseg_cli.runs.field_types import holds
-from semseg_cli.runs.folder import LOOKUP_FILE, METRICS_FILE, REPORT_FILE, SETTINGS_FILE, RunFolder
+from semseg_cli.runs.folder import (
+    LOG_FILE,
+    LOOKUP_FILE,
+    METRICS_FILE,
+    REPORT_FILE,
+    SETTINGS_FILE,
+    RunFolder,
+)
 
 
 def params_of(folder: RunFolder) -> dict[str, str]:
@@ -41,6 +49,15 @@ def metrics_of(folder: RunFolder) -> dict[str, float]:
     if not holds(metrics, dict[str, float | int]):
         raise unreadable(str(folder.path / METRICS_FILE), "no numbers by name", "expected those")
     return metrics
+
+
+def warnings_of(folder: RunFolder) -> list[str]:
+    """What the run's log warns of, each once."""
+    path = folder.path / LOG_FILE
+    lines = path.read_text("utf-8", errors="replace") if path.exists() else ""
+    entries = re.split(r"^\d{4}-\d\d-\d\d [\d:,]+ (?=[A-Z]+ )", lines, flags=re.MULTILINE)
+    said = [" ".join(e.split()[1:]) for e in entries if e.startswith("WARNING ")]
+    return list(dict.fromkeys(said))
 
 
 def null_sae_of(folder: RunFolder) -> str:

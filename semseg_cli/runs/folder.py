@@ -36,6 +36,7 @@ DRAWS_FILE = "draws.csv"
 JOURNAL_FILE = "counts.journal"  # what a run has counted so far; gone when it is finished
 LOOKUP_FILE = "lookup.csv"
 GROUPS_FILE = "groups.csv"  # each class's smallest group of latents
+TOP_IMAGES_FILE = "top_images.csv"  # on which images each class's latent is most active
 STATS_FILE = "stats.safetensors"
 STATS_MADE_FILE = "stats.json"  # how the statistics were made, and what they say
 SPLICE_FILE = "splice.csv"  # per class, what the SAE's reconstruction does to the network

@@ -186,7 +186,7 @@ def _shaped(
 ) -> np.ndarray:
     """The counts by image and class; each of these pairs is there once at most."""
     cells_n = rows_n.astype(np.int64) * n_classes + columns_n
-    if n_images * n_classes > MOST_CELLS or len(np.unique(cells_n)) < len(cells_n):
+    if n_images * n_classes > MOST_CELLS or (np.bincount(cells_n, minlength=1) > 1).any():
         raise ValueError("a class is there twice for an image, or there are too many")
     if (counts_n4[:, 0::2] < counts_n4[:, 1::2]).any():
         raise ValueError("more patches changed than there are")

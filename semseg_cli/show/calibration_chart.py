@@ -10,16 +10,18 @@ from semseg_cli.runs.rows import Row
 from semseg_cli.show.chart_style import (
     INK,
     OTHER,
+    PALE,
+    PAPER,
     TARGET,
     add_title,
     name_rows,
     new_figure,
-    save_figure,
+    save_plot,
     short_name,
     tidy,
 )
 
-PEERS = "#999999"
+PEERS = PALE
 NULLS = (("peers", "value", PEERS, -0.18), ("matched", "matched_value", OTHER, 0.18))
 LABELS = {"peers": "peers: median to 95%", "matched": "matched peers: median to 95%"}
 
@@ -39,18 +41,18 @@ def forest_figure(rows: Sequence[Row], path: Path, results: Sequence[Row] = ()) 
     for name, own, colour, shift in NULLS:
         _draw_null(axes, judged, (name, own), colour, shift)
     _draw_intervals(axes, judged, results)
-    faces = [TARGET if row["claimed"] else "white" for row in judged]
+    faces = [TARGET if row["claimed"] else PAPER for row in judged]
     for _, own, _, shift in NULLS:
         places = np.arange(len(judged)) + shift
         axes.scatter([row[own] for row in judged], places, 26, faces, edgecolors=TARGET, zorder=4)
     axes.scatter([], [], 26, TARGET, edgecolors=TARGET, label="the class's own, claimed")
-    axes.scatter([], [], 26, "white", edgecolors=TARGET, label="the class's own, not claimed")
+    axes.scatter([], [], 26, PAPER, edgecolors=TARGET, label="the class's own, not claimed")
     name_rows(axes, [short_name(row["class_name"]) for row in judged])
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_xlabel("target change minus other change", fontsize=8, color=INK)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     add_title(figure, "Each class's latent among its nulls")
-    save_figure(figure, path)
+    save_plot(figure, path)
 
 
 def _draw_null(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,10 +17,21 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.files import make_folder, write_atomic
 
 SUFFIXES = (".png", ".pdf", ".svg")
-DPI = 120
+DPI = 150
 TARGET, OTHER = "#0072B2", "#D55E00"  # told apart with every kind of colour blindness
-INK, FAINT = "#222222", "#BBBBBB"
+INK, FAINT, GRID, PALE, PAPER = "#222222", "#BBBBBB", "#E4E4E4", "#999999", "#FFFFFF"
+BRIGHT = "#FEFEFE"  # white on a colour, light or dark
 NAME_LENGTH = 26
+# What colours are on a dark page. Whoever shows no dark ones gets the picture as it was drawn.
+DARK = {
+    INK: "#E6E9EC",
+    FAINT: "#59636D",
+    GRID: "#343C44",
+    PALE: "#98A2AC",
+    PAPER: "#1E2429",
+    TARGET: "#4BA3DC",
+    OTHER: "#F0843C",
+}
 
 
 def save_figure(figure: Figure, path: Path, option: str = "--dump-to") -> None:
@@ -33,18 +45,40 @@ def save_figure(figure: Figure, path: Path, option: str = "--dump-to") -> None:
         raise SemsegError(
             f"{path} cannot be drawn: give a file name that ends in {', '.join(SUFFIXES)}."
         )
-    data = _drawn(figure, path.suffix.lower()[1:])
+    drawn = _drawn(figure, path.suffix.lower()[1:])
     make_folder(path.parent, option)
-    write_atomic(path, data, option)
+    write_atomic(path, drawn, option)
 
 
-def _drawn(figure: Figure, format: str) -> bytes:
-    file = io.BytesIO()
-    with warnings.catch_warnings():
+def save_plot(figure: Figure, path: Path) -> None:
+    """Writes a picture of a run twice: pixels (.png) and lines (.svg), whatever suffix is given."""
+    for suffix in (".png", ".svg"):
+        save_figure(figure, path.with_suffix(suffix))
+
+
+def _drawn(figure: Figure, form: str) -> bytes:
+    drawn = io.BytesIO()
+    # Text stays text, and the same figure is always the same file.
+    style = rc_context({"svg.fonttype": "none", "svg.hashsalt": "semseg-cli"})
+    with warnings.catch_warnings(), style:
         # A sign that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(file, format=format, dpi=DPI)
-    return file.getvalue()
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+        figure.savefig(drawn, format=form, dpi=DPI, metadata=metadata)
+    return themed(drawn.getvalue()) if form == "svg" else drawn.getvalue()
+
+
+def themed(svg: bytes) -> bytes:
+    """The drawing with the colours that it takes on a dark page."""
+    rules = "".join(
+        f'[style*="{what}: {light.lower()}"]{{{what}:{dark}!important}}'
+        for light, dark in DARK.items()
+        for what in ("fill", "stroke")
+    )
+    rules += f"text{{fill:{DARK[INK]}}}"  # legends name no colour
+    style = f"<style>@media (prefers-color-scheme: dark) {{{rules}}}</style>\n</svg>"
+    head, _, tail = svg.rpartition(b"</svg>")
+    return head + style.encode() + tail
 
 
 class Picture(Figure):
@@ -62,13 +96,13 @@ def short_name(name: Any, length: int = NAME_LENGTH) -> str:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty white figure, in inches, that makes room for its labels."""
-    return Picture(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    return Picture(figsize=(width, height), dpi=DPI, layout="constrained", facecolor=PAPER)
 
 
 def tidy(axes: Axes, grid: Literal["x", "y", "both"]) -> None:
     """Quiet axes: a faint grid behind, no frame."""
     axes.set_axisbelow(True)
-    axes.grid(axis=grid, color="#E4E4E4", linewidth=0.8)
+    axes.grid(axis=grid, color=GRID, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(colors=INK, labelsize=8, length=0)

@@ -16,13 +16,16 @@ from matplotlib.ticker import PercentFormatter
 from semseg_cli.runs import metrics
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.chart_style import (
+    GRID,
     INK,
     OTHER,
+    PAPER,
     TARGET,
     add_title,
     name_rows,
     new_figure,
     save_figure,
+    save_plot,
     short_name,
     tidy,
 )
@@ -56,26 +59,30 @@ def _interval(rows: Sequence[Row], key: str) -> np.ndarray:
 
 
 def class_figure(rows: Sequence[Row], path: Path, min_patches: int = 0) -> None:
-    """Writes `class_chart`."""
-    save_figure(class_chart(rows, min_patches), path)
+    """Writes `class_chart` as pixels and lines."""
+    save_plot(class_chart(rows, min_patches), path)
 
 
 def class_chart(rows: Sequence[Row], min_patches: int = 0) -> Figure:
     """Target and other change of every class, by falling selectivity.
 
     Classes without predicted patches, or without others, are left out; those with fewer than
-    `min_patches` are hollow.
+    `min_patches` come last, hollow.
     """
     shown = sorted(
         (row for row in rows if row["selectivity"] is not None),
-        key=lambda row: (-row["selectivity"], row["class_id"]),
+        key=lambda row: (
+            row["n_orig_patches"] < min_patches,
+            -row["selectivity"],
+            row["class_id"],
+        ),
     )
     names = [short_name(row["class_name"]) for row in shown]
     is_few = [row["n_orig_patches"] < min_patches for row in shown]
     notes = [f"hollow: fewer than {min_patches} predicted patches"] if any(is_few) else []
     if left := len(rows) - len(shown):
         notes.append(f"{left} without predicted patches left out")
-    title = "Target and other change by class" + (f" ({'; '.join(notes)})" if notes else "")
+    title = "Target and other change by class" + (f"\n{'; '.join(notes)}" if notes else "")
     return _change_figure(shown, names, is_few, title, OF_CLASSES)
 
 
@@ -126,14 +133,14 @@ def _draw_changes(
     tidy(axes, "x")
     places = np.arange(len(rows))
     ends = [[row[key] for row in rows] for key, _, _ in quantities]
-    axes.hlines(places, ends[0], ends[1], color="#DDDDDD", linewidth=2, zorder=1)
+    axes.hlines(places, ends[0], ends[1], color=GRID, linewidth=2, zorder=1)
     for key, label, colour in quantities:
         values = np.array([row[key] for row in rows], dtype=float)
         bars = _interval(rows, key)
         axes.errorbar(
             values, places, xerr=bars, fmt="none", ecolor=colour, elinewidth=1.4, capsize=2.5
         )
-        faces = ["white" if few else colour for few in is_few]
+        faces = [PAPER if few else colour for few in is_few]
         axes.scatter(values, places, 22, faces, edgecolors=colour, linewidths=1.2, zorder=3)
         axes.scatter([], [], 22, colour, label=label)
     name_rows(axes, names)
@@ -153,8 +160,8 @@ def _range(rows: Sequence[Row], quantities: Quantities) -> tuple[float, float]:
 
 
 def dose_figure(rows: Sequence[Row], path: Path, title: str = "") -> None:
-    """Writes `dose_chart`."""
-    save_figure(dose_chart(rows, title), path)
+    """Writes `dose_chart` as pixels and lines."""
+    save_plot(dose_chart(rows, title), path)
 
 
 def dose_chart(rows: Sequence[Row], title: str = "") -> Figure:
@@ -183,7 +190,7 @@ def dose_chart(rows: Sequence[Row], title: str = "") -> Figure:
         axes.scatter(
             [row["scale"] for row in ordered], measured, 30, colour, marker=marker, zorder=3
         )
-    axes.scatter([0], [0], 34, "white", edgecolors=INK, linewidths=1.2, zorder=4, label="clean")
+    axes.scatter([0], [0], 34, PAPER, edgecolors=INK, linewidths=1.2, zorder=4, label="clean")
     _add_ratios(axes, ordered)
     axes.set_xlabel("scale (0: ablation)", fontsize=9, color=INK)
     axes.set_ylabel("patches that changed class", fontsize=9, color=INK)
@@ -245,4 +252,4 @@ def extremes_figure(
     few = f"; {left} with fewer than {max(1, min_patches)} predicted patches left out"
     title = f"The {n_most} best and {n_most} worst" if is_cut else f"All {len(ranked)}"
     add_title(figure, f"{title} classes by selectivity{few if left else ''}")
-    save_figure(figure, path)
+    save_plot(figure, path)

@@ -10,10 +10,11 @@ from semseg_cli.show.chart_style import (
     FAINT,
     INK,
     OTHER,
+    PAPER,
     TARGET,
     add_title,
     new_figure,
-    save_figure,
+    save_plot,
     short_name,
     tidy,
 )
@@ -60,7 +61,7 @@ def _draw(rows: Sequence[Row], key: str, said: str, path: Path) -> None:
     axes.set_ylabel("score beyond matched peers", fontsize=8, color=INK)
     axes.legend(frameon=False, fontsize=8)
     add_title(figure, f"Score by {said}")
-    save_figure(figure, path)
+    save_plot(figure, path)
 
 
 def _draw_points(axes: Axes, rows: Sequence[Row], key: str, colour: str, what: str) -> None:
@@ -80,5 +81,5 @@ def _draw_points(axes: Axes, rows: Sequence[Row], key: str, colour: str, what: s
             fontsize=6,
             color=INK,
             parse_math=False,
-            bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": FAINT, "lw": 0, "alpha": 0.6},
+            bbox={"boxstyle": "square,pad=0.1", "fc": PAPER, "ec": FAINT, "lw": 0, "alpha": 0.6},
         )

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from semseg_cli.runs.contents import params_of
 from semseg_cli.runs.dictionaries import GIVEN, Dictionary, Ranking
-from semseg_cli.runs.folder import SETTINGS_FILE, SPLICE_FILE, RunFolder
+from semseg_cli.runs.folder import CLASSES_FILE, SETTINGS_FILE, SPLICE_FILE, RunFolder
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show import html_parts as parts
 from semseg_cli.show.dictionary_ranking import label, ranking_table, verdict
 from semseg_cli.show.dictionary_tables import spliced_class_table
+from semseg_cli.show.html_report import warnings_about
+from semseg_cli.show.latent_cards import ROOM, TITLE, latent_cards
 from semseg_cli.show.suite_tables import Finished, class_table, group_tables, headline
 from semseg_cli.show.tables import Table
 
@@ -62,7 +64,7 @@ class SideBySide:
 
 
 def draw_ranking(ranking: Ranking, folder: RunFolder) -> None:
-    """plots/*.png of autoencoders side by side."""
+    """plots/*.png and *.svg of autoencoders side by side."""
     from semseg_cli.show.dictionary_chart import score_figures
 
     score_figures(ranking.rows, folder.path / "plots")
@@ -71,9 +73,10 @@ def draw_ranking(ranking: Ranking, folder: RunFolder) -> None:
 def ranking_page(found: SideBySide, folder: RunFolder) -> str:
     """The page, with the pictures that the folder has."""
     said = verdict(found.ranking)
-    plots = [(folder.path / "plots" / f"{name}.png", text) for name, text in CAPTIONS.items()]
+    plots = [(folder.path / "plots" / f"{name}.svg", text) for name, text in CAPTIONS.items()]
     body = [
         parts.header(QUESTION, ", ".join(f"{k}: {v}" for k, v in _subjects(found).items())),
+        *parts.warnings(_warnings(found)),
         f"<section><h2>{parts.text(said)}</h2></section>",
         parts.table(ranking_table(found.ranking)),
         *parts.pictures([pair for pair in plots if pair[0].exists()], "Scores"),
@@ -97,11 +100,22 @@ def _subjects(found: SideBySide) -> dict[str, str]:
     }
 
 
+def _warnings(found: SideBySide) -> list[str]:
+    """What the logs of the runs warn of, each with the dictionaries that it is about."""
+    about: dict[str, list[str]] = {}
+    for one in found.given:
+        for said in warnings_about(one.folder):
+            about.setdefault(said, []).append(found.label(one))
+    return [f"{', '.join(names)}: {said}" for said, names in about.items()]
+
+
 def _sections(found: SideBySide, one: Dictionary) -> Iterator[str]:
     """One dictionary: its classes among their nulls, under its reconstruction, in groups."""
     alone, name = found.alone(one), found.label(one)
     yield f"<section><h2>{parts.text(f'{name}: {headline(alone)}')}</h2></section>"
     yield parts.table(replace(made := class_table(alone), title=f"{made.title}: {name}"))
+    rows, room = read_rows(one.folder.path / CLASSES_FILE), ROOM // len(found.given)
+    yield from latent_cards(one.folder, rows, f"{TITLE}: {name}", room)
     if rows := read_rows(one.folder.path / SPLICE_FILE):
         title = f"Classes under its reconstruction: {name}"
         yield parts.table(replace(spliced_class_table(rows), title=title))

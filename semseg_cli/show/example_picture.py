@@ -1,21 +1,25 @@
 """The picture of one example: an image, its labels, its predictions before and after an edit."""
 
+import math
 from collections.abc import Mapping, Sequence
+from colorsys import hls_to_rgb
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from semseg_cli.show.chart_style import DPI, INK, OTHER, TARGET, save_figure, short_name
 
-# After Okabe and Ito; the class in question always gets the first.
-COLOURS = (TARGET, "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#56B4E9", "#8C510A")
+# The first after Okabe and Ito, without those that say target and other.
+COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#F0E442", "#56B4E9", "#8C510A", "#882255")
+GOLDEN = (math.sqrt(5) - 1) / 2
 REST = "#FFFFFF"
+N_NAMED = 7
 OPACITY = 0.65
 
 
@@ -59,12 +63,21 @@ def example_figure(example: Example, class_names: Sequence[str], path: Path) -> 
     save_figure(figure, path)
 
 
+def colour_of(class_id: int) -> str:
+    """The class's colour in every picture of every run; beyond the first few, neighbours by id are
+    far apart on the colour wheel."""
+    if class_id <= len(COLOURS):
+        return COLOURS[class_id - 1]
+    lightness, saturation = ((0.42, 0.85), (0.66, 0.75), (0.3, 0.65))[class_id % 3]
+    return to_hex(hls_to_rgb((GOLDEN * class_id + 0.2) % 1, lightness, saturation))
+
+
 def class_colours(example: Example) -> dict[int, str]:
     """The class in question and the largest other ones, each with its colour."""
     ids, n_patches = np.unique(_all_ids(example), return_counts=True)
     by_size = ids[np.argsort(-n_patches, kind="stable")].tolist()
     others = [i for i in by_size if i not in (0, example.class_id)]
-    return dict(zip([example.class_id, *others], COLOURS, strict=False))
+    return {i: colour_of(i) for i in [example.class_id, *others][:N_NAMED]}
 
 
 def _all_ids(example: Example) -> np.ndarray:

@@ -1,13 +1,15 @@
-"""report.html: one self-contained page per run. No scripts, and nothing is fetched."""
+"""report.html: one self-contained page per run. Nothing is fetched."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from semseg_cli.runs.contents import is_chosen_on_evaluation, params_of
+from semseg_cli.runs.contents import is_chosen_on_evaluation, params_of, warnings_of
 from semseg_cli.runs.folder import LOOKUP_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.runs.metrics import RUNS, shown
 from semseg_cli.runs.rows import Row, read_rows
 from semseg_cli.show import html_parts as parts
+from semseg_cli.show.latent_cards import latent_cards
 from semseg_cli.show.run_tables import (
     ON_EVALUATION,
     by_selectivity,
@@ -24,6 +26,7 @@ PLOTS = {
     "changes": "What the changed patches of a class became.",
     "dose_response": "Means over classes at every scale of the sweep, with 95% intervals.",
 }
+FEW = "Last and grey, however the table is sorted: classes with fewer than {} predicted patches."
 TRIED = "Target, other and selectivity: of the latent's own edit, on the selection images."
 
 
@@ -36,14 +39,16 @@ def report_html(folder: RunFolder, rows: Sequence[Row], numbers: Mapping[str, fl
         numbers: the run's metrics, likewise; none for a lookup.
     """
     name = folder.meta["run_name"]
-    plots = sorted((folder.path / "plots").glob("*.png"), key=lambda path: _place(path.stem))
-    examples = sorted((folder.path / "examples").glob("*.png"))
+    plots = plots_of(folder)
     body = [
         parts.header(name, _subtitle(folder.meta)),
+        *parts.warnings(warnings_about(folder)),
         *_headline(folder, numbers),
         *parts.pictures([(path, PLOTS.get(path.stem, path.name)) for path in plots], "Pictures"),
-        *_tables(folder, rows),
-        *parts.pictures([(path, path.name) for path in examples], "Examples"),
+        *_classes(folder, rows),
+        *latent_cards(folder, rows),
+        *_latents(folder),
+        *parts.examples(folder.path / "examples", "Examples"),
         *_origin(folder),
     ]
     return parts.page(name, body)
@@ -67,23 +72,47 @@ def _headline(folder: RunFolder, numbers: Mapping[str, float]) -> list[str]:
         for metric in shown(RUNS, "tiles")
         if metric.key in numbers
     ]
-    notes = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
-    table = summary_table({folder.meta["run_name"]: folder.report()}, notes=notes)
+    table = summary_table({folder.meta["run_name"]: folder.report()})
     return [parts.tiles(tiles, table.notes)]
+
+
+def warnings_about(folder: RunFolder) -> list[str]:
+    """What to know before reading a run's numbers: where its latents were chosen, and what its log
+    warns of."""
+    found = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
+    return [*found, *warnings_of(folder)]
+
+
+def plots_of(folder: RunFolder) -> list[Path]:
+    """The drawings of a run in their order: lines, or pixels where a run has only those."""
+    found = {path.stem: path for kind in ("png", "svg") for path in _in(folder, "plots", kind)}
+    return sorted(found.values(), key=lambda path: (_place(path.stem), path.stem))
+
+
+def _in(folder: RunFolder, part: str, kind: str) -> list[Path]:
+    return sorted((folder.path / part).glob(f"*.{kind}"))
 
 
 def _place(stem: str) -> int:
     return list(PLOTS).index(stem) if stem in PLOTS else len(PLOTS)
 
 
-def _tables(folder: RunFolder, rows: Sequence[Row]) -> list[str]:
-    found = []
-    if rows:
-        found.append(parts.table(class_table(by_selectivity(rows), "Classes by selectivity")))
-    if latents := read_rows(folder.path / LOOKUP_FILE):
-        is_tried = any(row.get("selectivity") is not None for row in latents)
-        found.append(parts.table(lookup_table(latents), [TRIED] if is_tried else []))
-    return found
+def _classes(folder: RunFolder, rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return []
+    least = folder.report().least_patches
+    ordered = by_selectivity(rows, least)
+    few = {place for place, row in enumerate(ordered) if row["n_orig_patches"] < least}
+    said = [FEW.format(least)] if few else []
+    return [parts.table(class_table(ordered, "Classes by selectivity"), said, few)]
+
+
+def _latents(folder: RunFolder) -> list[str]:
+    latents = read_rows(folder.path / LOOKUP_FILE)
+    if not latents:
+        return []
+    is_tried = any(row.get("selectivity") is not None for row in latents)
+    return [parts.table(lookup_table(latents), [TRIED] if is_tried else [])]
 
 
 def _origin(folder: RunFolder) -> list[str]:

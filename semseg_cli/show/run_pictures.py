@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from semseg_cli.files import make_folder
 from semseg_cli.progress import stage
 from semseg_cli.runs.folder import (
     CHANGES_FILE,
@@ -21,6 +22,7 @@ from semseg_cli.runs.rows import Row, read_rows
 from semseg_cli.show.console import say
 
 log = logging.getLogger("semseg_cli")
+CURVE = "dose_response"
 
 
 @contextmanager
@@ -39,12 +41,22 @@ def add_all_pictures(folders: Sequence[RunFolder]) -> None:
     with attempt("dose-response curve"):
         sweep = [dose_row(folder) for folder in folders if _has_report(folder)]
     with stage("Drawing the pictures"):
-        for folder in folders:
+        for folder in folders[:1]:
             add_pictures(folder, sweep)
+        for folder in folders[1:]:
+            with attempt("dose-response curve"):
+                _copy_curve(folders[0], folder)
+            add_pictures(folder)
+
+
+def _copy_curve(drawn: RunFolder, folder: RunFolder) -> None:
+    for path in (drawn.path / "plots").glob(f"{CURVE}.*"):
+        make_folder(folder.path / "plots")
+        folder.write(f"plots/{path.name}", path.read_bytes())
 
 
 def add_pictures(folder: RunFolder, sweep: Sequence[Row] = ()) -> None:
-    """Draws plots/*.png of a run, then report.html of all that its folder holds.
+    """Draws plots/*.png and *.svg of a run, then report.html of all that its folder holds.
 
     A run without a report (a lookup) gets report.html only. `sweep` has the `dose_row` of every
     run of its sweep; two scales make a curve.
@@ -81,7 +93,7 @@ def _charts(
         }
     drawn = [row for row in sweep if "macro_target_change" in row]
     if len({row["scale"] for row in drawn}) > 1:
-        found["dose_response.png"] = lambda path: _draw_dose(folder, drawn, path)
+        found[f"{CURVE}.png"] = lambda path: _draw_dose(folder, drawn, path)
     return found
 
 

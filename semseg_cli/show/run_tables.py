@@ -179,12 +179,14 @@ def class_table(rows: Sequence[Row], title: str = "Classes", notes: Sequence[str
     return Table(title, columns, tuple(rows), (*notes, *found), best=None)
 
 
-def by_selectivity(rows: Sequence[Row]) -> list[Row]:
-    """The classes by falling selectivity; those without one last."""
+def by_selectivity(rows: Sequence[Row], least: int = 0) -> list[Row]:
+    """The classes by falling selectivity; then those with fewer than `least` predicted patches,
+    and those without a selectivity last."""
     nothing = -2.0  # below all
     return sorted(
         rows,
         key=lambda row: (
+            row["n_orig_patches"] < least,
             -(nothing if row.get("selectivity") is None else row["selectivity"]),
             row["class_id"],
         ),

@@ -11,6 +11,8 @@ from semseg_cli.runs.folder import CLASSES_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show import html_parts as parts
 from semseg_cli.show.dictionary_ranking import ranking_table
+from semseg_cli.show.html_report import warnings_about
+from semseg_cli.show.latent_cards import latent_cards
 from semseg_cli.show.run_pictures import dose_row
 from semseg_cli.show.suite_tables import (
     QUESTION,
@@ -33,7 +35,7 @@ CAPTIONS = {
 
 
 def draw_suite(suite: Finished, folder: RunFolder) -> None:
-    """plots/*.png of a suite."""
+    """plots/*.png and *.svg of a suite."""
     from semseg_cli.show.calibration_chart import forest_figure
     from semseg_cli.show.charts import dose_figure
 
@@ -58,22 +60,30 @@ def _curve(suite: Finished) -> list[RunFolder]:
 
 def suite_page(suite: Finished, folder: RunFolder) -> str:
     """The page of a suite, with the pictures that its folder and its own run's have."""
-    plots = [(folder.path / "plots" / f"{name}.png", said) for name, said in CAPTIONS.items()]
-    examples = sorted((suite.own_folder.path / "examples").glob("*.png"))
+    plots = [(folder.path / "plots" / f"{name}.svg", said) for name, said in CAPTIONS.items()]
     body = [
         parts.header(QUESTION, ", ".join(f"{k}: {v}" for k, v in subjects(suite).items())),
+        *parts.warnings(warnings_about(suite.own_folder)),
         f"<section><h2>{parts.text(headline(suite))}</h2></section>",
         parts.tiles(tile_numbers(suite), verdict_notes(suite)),
         parts.table(suite_table(suite)),
         *parts.pictures([pair for pair in plots if pair[0].exists()], "Classes and scales"),
-        parts.table(class_table(suite)),
+        _classes(suite),
+        *latent_cards(suite.own_folder, read_rows(suite.own_folder.path / CLASSES_FILE)),
         parts.table(ranking_table(suite.ranking)),
         *map(parts.table, group_tables(suite)),
-        *parts.pictures([(path, path.name) for path in examples], "Before and after"),
+        *parts.examples(suite.own_folder.path / "examples", "Before and after"),
         f"<section><h2>What is missing</h2>{parts.notes(missing_notes(suite))}</section>",
         parts.pairs("Settings", params_of(folder), f"semseg-cli suite --config {SETTINGS_FILE}"),
     ]
     return parts.page(f"Suite: {headline(suite)}", body)
+
+
+def _classes(suite: Finished) -> str:
+    """The classes; those that have too few patches to be judged stay last."""
+    shown = class_table(suite)
+    few = {place for place, row in enumerate(shown.rows) if row["value"] is None}
+    return parts.table(shown, few=few)
 
 
 def subjects(suite: Finished) -> dict[str, str]:

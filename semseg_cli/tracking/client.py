@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from semseg_cli.errors import SemsegError, StoreError
-from semseg_cli.progress import stage
+from semseg_cli.progress import importing, stage
 from semseg_cli.tracking import failures, sqlite_file, sqlite_making, store_address
 from semseg_cli.tracking.patience import OutOfPatience, Patience
 
@@ -83,10 +83,11 @@ def open_client(uri: str, *, write: bool, patience: Patience | None = None) -> A
 
 
 def _client(uri: str) -> Any:
-    from mlflow.tracking.client import MlflowClient
+    with importing():
+        from mlflow.tracking.client import MlflowClient
 
-    address = store_address.for_mlflow(uri)
-    return MlflowClient(address, registry_uri=address)
+        address = store_address.for_mlflow(uri)
+        return MlflowClient(address, registry_uri=address)
 
 
 def _client_of_database(uri: str) -> Any:

@@ -90,7 +90,7 @@ def test_marks_stand_beside_their_numbers() -> None:
     column = Column("gain", "gain", "difference")
     row = {"gain": 0.5, "gain_lo": 0.25, "gain_hi": 0.75, "gain_mark": "*"}
     made = semseg_cli.Comparison(Table("Runs", (column,), (row,), ("*: p <= .05",)))
-    assert "<td>+0.500* <small>[.25,.75]</small></td>" in made._repr_html_()
+    assert '<td data-value="0.5">+0.500* <small>[.25,.75]</small></td>' in made._repr_html_()
     assert made.to_frame().to_dict("records") == [row]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from pictures_made import has_colour, picture
 from worlds import PLANTED, World
 
@@ -23,8 +24,14 @@ from semseg_cli.runs.report import ClassResults, Report
 from semseg_cli.settings.controls import RandFeat, RandVec
 from semseg_cli.settings.inputs import Protocol
 from semseg_cli.settings.methods import AutoFeat, MeanDiff, Method
-from semseg_cli.show.chart_style import OTHER
-from semseg_cli.show.example_picture import COLOURS, Example, class_colours, example_figure
+from semseg_cli.show.chart_style import DPI, OTHER, TARGET
+from semseg_cli.show.example_picture import (
+    COLOURS,
+    Example,
+    class_colours,
+    colour_of,
+    example_figure,
+)
 
 GREY = np.full((224, 224, 3), 0.5)
 
@@ -109,7 +116,7 @@ def test_panels_are_files_of_the_chosen_images(known_world: World, tmp_path: Pat
         "largest 1", "largest 2", "smallest 1", "smallest 2",
     ]  # fmt: skip
     for path in paths:
-        assert picture(path).shape == (378, 1440, 3)
+        assert picture(path).shape == (int(3.15 * DPI), 12 * DPI, 3)
         assert re.fullmatch(r"[\w.-]+", path.name), "MLflow takes no other signs"
 
 
@@ -169,16 +176,25 @@ def test_changed_patches_are_told_apart_by_whose_they_were() -> None:
     assert made.changed.tolist() == [[0, 1], [2, 0]]
 
 
-def test_the_class_in_question_always_has_its_colour() -> None:
+def test_a_class_has_the_same_colour_in_every_picture() -> None:
     colours = class_colours(example([3, 3, 3, 3], [4, 4, 2, 3], class_id=2))
-    assert colours == dict(zip([2, 3, 1, 4], COLOURS, strict=False))
+    assert colours == {i: COLOURS[i - 1] for i in (2, 3, 1, 4)}
+    other = class_colours(example([3, 3, 3, 3], [4, 4, 9, 3], class_id=9))
+    assert {i: other[i] for i in (3, 4)} == {i: colours[i] for i in (3, 4)}
+
+
+def test_colours_of_150_classes_differ() -> None:
+    colours = [colour_of(i) for i in range(1, 151)]
+    assert len({*colours, TARGET, OTHER}) == 152
+    seen = np.array([to_rgb(colour) for colour in colours])
+    assert np.abs(np.diff(seen, axis=0)).sum(axis=1).min() > 0.2
 
 
 def test_the_picture_shows_changed_others(tmp_path: Path) -> None:
     names = ["a", "$b", "c" * 90]
     example_figure(example([1, 1, 2, 3], [1, 2, 3, 3]), names, tmp_path / "a.png")
     example_figure(example([1, 1, 2, 3], [1, 2, 2, 3]), names, tmp_path / "b.png")
-    one, other = (picture(tmp_path / name)[:, 1152:] for name in ("a.png", "b.png"))
+    one, other = (picture(tmp_path / name)[:, round(9.6 * DPI) :] for name in ("a.png", "b.png"))
     mixed = 0.65 * np.array([int(OTHER[i : i + 2], 16) for i in (1, 3, 5)]) + 0.35 * 127.5
     colour = "#" + "".join(f"{round(value):02x}" for value in mixed)
     assert has_colour(one, colour, 5000)

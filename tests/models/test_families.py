@@ -379,6 +379,9 @@ def test_plain_tensors_in_a_torch_file_load_and_anything_else_in_it_is_refused(
     assert "hold more than tensors, which is not run" in str(caught.value)
     assert "weights_only" not in str(caught.value)  # torch's advice to trust the file
     assert not Unpickled.was_made
+    (tmp_path / "model.safetensors").write_bytes(bytes(range(200)) * 9)
+    with pytest.raises(SemsegError, match="its weights are cut, or no safetensors file"):
+        load_vit(str(tmp_path), family)
 
 
 class Unpickled:

@@ -21,7 +21,7 @@ ROWS = [row("tree", 1, 0.5, 0), row("sky", 2, 0.9, 1), row("door", 3, None, 0)]
 
 def drawn(monkeypatch: pytest.MonkeyPatch, *args: Any) -> Figure:
     kept: list[Figure] = []
-    monkeypatch.setattr(calibration_chart, "save_figure", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(calibration_chart, "save_plot", lambda figure, path: kept.append(figure))
     forest_figure(*args)
     return kept[0]
 

@@ -2,6 +2,8 @@
 
 import base64
 import csv
+import hashlib
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,17 +12,20 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 from run_folders import fill, make_folder, make_report
 
 from semseg_cli.runs.contents import params_of
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.report import ClassResults, Report
 from semseg_cli.runs.rows import Row, read_rows
+from semseg_cli.show import html_parts
 from semseg_cli.show.html_report import report_html
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>'
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src="https://example.org/x.png" onerror="alert(1)" />',
@@ -48,14 +53,19 @@ def words(tree: ElementTree.Element) -> str:
 
 
 def assert_self_contained(tree: ElementTree.Element) -> None:
-    """Nothing is fetched and nothing runs."""
+    """Nothing is fetched, and nothing runs but what the policy names by its digest."""
+    (policy,) = [meta.get("content") for meta in tree.iter("meta") if meta.get("http-equiv")]
+    (script,) = [script.text or "" for script in tree.iter("script")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in str(policy)
+    assert "default-src 'none'" in str(policy)
+    assert not re.search(r"fetch|XMLHttp|import|innerHTML|eval|https?:", script)
     for element in tree.iter():
-        assert element.tag not in ("script", "link", "iframe", "object", "embed", "a", "base")
+        assert element.tag not in ("link", "iframe", "object", "embed", "a", "base")
         assert not [name for name in element.attrib if name.startswith("on")]
         for name in ("src", "href", "srcset", "data", "style"):
-            assert element.get(name, "data:").startswith("data:image/png;base64,") or not (
-                element.get(name)
-            )
+            value = element.get(name)
+            assert not value or re.match(r"data:image/(jpeg|svg\+xml);base64,", value)
     styles = "".join(style.text or "" for style in tree.iter("style"))
     assert not re.search(r"url\(|@import|https?:", styles)
 
@@ -68,6 +78,7 @@ def folder(tmp_path: Path) -> RunFolder:
 def test_the_page_is_well_formed_and_self_contained(folder: RunFolder) -> None:
     (folder.path / "plots").mkdir()
     (folder.path / "plots" / "changes.png").write_bytes(PNG)
+    (folder.path / "plots" / "target_other.svg").write_bytes(SVG)
     tree = page(folder)
     assert_self_contained(tree)
     head = tree.find("head")
@@ -75,9 +86,14 @@ def test_the_page_is_well_formed_and_self_contained(folder: RunFolder) -> None:
     assert [title.text for title in head.iter("title")] == ["auto-feat x-2"]
 
 
-def test_the_guard_against_references_can_fail() -> None:
-    tree = ElementTree.fromstring('<html><img src="https://example.org/x.png" /></html>')
-    with pytest.raises(AssertionError):
+@pytest.mark.parametrize(
+    "bad",
+    ['<img src="https://example.org/x.png" />', "<script>x</script>", '<p onclick="x" />'],
+)
+def test_the_guard_against_references_can_fail(bad: str, folder: RunFolder) -> None:
+    tree = page(folder)
+    tree.append(ElementTree.fromstring(bad))
+    with pytest.raises((AssertionError, ValueError)):
         assert_self_contained(tree)
 
 
@@ -173,15 +189,36 @@ def test_what_numbers_do_not_mean_is_said_once(
 
 def test_pictures_are_inlined_in_their_order(folder: RunFolder) -> None:
     for part, name in (
-        ("plots", "zzz"), ("plots", "dose_response"), ("plots", "target_other"),
-        ("examples", "e-1"),
+        ("plots", "zzz.png"), ("plots", "dose_response.svg"), ("plots", "dose_response.png"),
+        ("plots", "target_other.png"), ("examples", "e-1.png"),
     ):  # fmt: skip
         (folder.path / part).mkdir(exist_ok=True)
-        (folder.path / part / f"{name}.png").write_bytes(PNG)
+        (folder.path / part / name).write_bytes(SVG if name.endswith("svg") else PNG)
     images = list(page(folder).iter("img"))
-    assert [image.get("alt") for image in images] == ["target_other", "dose_response", "zzz", "e-1"]
-    for image in images:
-        assert base64.b64decode(str(image.get("src")).partition(",")[2]) == PNG
+    kinds = [str(image.get("src")).partition(";")[0] for image in images]
+    assert kinds == [f"data:image/{kind}" for kind in ("jpeg", "svg+xml", "jpeg", "jpeg")]
+    said = [str(image.get("alt")) for image in images]
+    assert said[0].startswith("Share of each")
+    assert said[1].startswith("Means over classes")
+    assert said[2:] == ["zzz.png", "e-1.png"]
+    assert base64.b64decode(str(images[1].get("src")).partition(",")[2]) == SVG
+    for image in (images[0], *images[2:]):
+        data = base64.b64decode(str(image.get("src")).partition(",")[2])
+        assert Image.open(io.BytesIO(data)).size == (1, 1)
+
+
+def test_examples_beyond_the_room_of_a_page_are_counted(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder.path / "examples").mkdir()
+    for i in range(11):
+        (folder.path / "examples" / f"e-{i:02}.png").write_bytes(PNG)
+    (one, *_) = page(folder).iter("img")
+    size = len(base64.b64decode(str(one.get("src")).partition(",")[2]))
+    monkeypatch.setattr(html_parts, "ROOM", 6 * size)
+    tree = page(folder)
+    assert [image.get("alt") for image in tree.iter("img")] == [f"e-{i:02}.png" for i in range(6)]
+    assert "5 more in the folder examples/." in words(tree)
 
 
 def test_a_lookup_has_latents_and_no_headline(tmp_path: Path) -> None:

@@ -1,25 +1,36 @@
 """Pictures of run folders that real commands made; and runs that outlive a failed picture."""
 
 import html
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from _pytest.capture import CaptureFixture
-from pictures_made import picture
-from run_folders import make_folder
+from pictures_made import drawing, picture
+from PIL import Image
+from run_folders import fill, make_folder
 from terminal import Terminal, options
 from worlds import World
 
 from semseg_cli.experiment.examples import add_examples
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.inference import Interval, bounds_text
-from semseg_cli.runs.rows import read_rows
+from semseg_cli.runs.report import ClassResults, Report
+from semseg_cli.runs.rows import csv_text, read_rows
 from semseg_cli.show import charts
+from semseg_cli.show.chart_style import DPI
 from semseg_cli.show.run_pictures import add_all_pictures, add_pictures, dose_row
 from semseg_cli.tracking.tracked_run import files_of
 
-PLOTS = ["best_worst.png", "changes.png", "dose_response.png", "target_other.png"]
+DRAWN = ["best_worst", "changes", "dose_response", "target_other"]
+
+
+def both(*stems: str) -> list[str]:
+    """Each picture as pixels and as lines."""
+    return [f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")]
 
 
 def folders_of(terminal: Terminal, world: World, *args: str) -> list[RunFolder]:
@@ -39,19 +50,62 @@ def test_a_sweep_gets_all_pictures_and_a_page(terminal: Terminal, known_world: W
     add_all_pictures(folders)
     assert len(folders) == 2
     for folder in folders:
-        assert names(folder, "plots") == PLOTS
-        for name in PLOTS:
-            assert picture(folder.path / "plots" / name).shape[1] >= 840
+        assert names(folder, "plots") == both(*DRAWN)
+        for stem in DRAWN:
+            assert picture(folder.path / "plots" / f"{stem}.png").shape[1] >= 7 * DPI
+            drawing(folder.path / "plots" / f"{stem}.svg")
         page = (folder.path / "report.html").read_text()
-        assert page.count('src="data:image/png;base64,') == 4
+        assert page.count('src="data:image/svg+xml;base64,') == 4
         sent = {f"{at}/{path.name}" if at else path.name for path, at in files_of(folder)}
-        assert {"report.html", *(f"plots/{name}" for name in PLOTS)} <= sent
+        assert {"report.html", *(f"plots/{name}" for name in both(*DRAWN))} <= sent
+
+
+def test_a_page_of_150_classes_and_a_sweep_stays_below_5_mb(tmp_path: Path) -> None:
+    folders, generator = [], np.random.default_rng(0)
+    for scale in (-1.0, -2.0, -4.0):
+        folder = make_folder(tmp_path, scale=scale)
+        results = [
+            ClassResults(i, f"class number {i}", 100, n := i % 99 + 1, 300, 9, {i % 150 + 1: n})
+            for i in range(1, 151)
+        ]
+        fill(folder, Report("auto-feat", results, scale, n_images=4, n_patches=400))
+        flows = [
+            {"class_id": i, "class_name": f"class number {i}", "new_class_id": j,
+             "new_class_name": f"class number {j}", "n_patches": i + j}
+            for i in range(1, 151) for j in (i % 150 + 1, 3 * i % 150 + 1)
+        ]  # fmt: skip
+        pd.DataFrame(flows).to_parquet(folder.path / "change_matrix.parquet")
+        folders.append(folder)
+    first = folders[0].path
+    for part in ("examples", "latents"):
+        (first / part).mkdir()
+    for i in range(20):
+        picture = Image.fromarray(generator.integers(0, 255, (118, 450, 3), np.uint8))
+        picture.resize((1800, 472), Image.Resampling.BICUBIC).save(first / f"examples/{i}.png")
+    top = [
+        {"class_id": i, "class_name": f"class number {i}", "latent": i, "rank": 1, "image": "a",
+         "activation": 1.0, "split": "training", "n_images": 128}
+        for i in range(1, 151)
+    ]  # fmt: skip
+    (first / "top_images.csv").write_text(csv_text(top), "utf-8")
+    noise = Image.fromarray(generator.integers(0, 255, (196, 196, 3), np.uint8))
+    for i in range(1, 151):
+        noise.save(first / f"latents/{i}.jpg", quality=50)
+    add_all_pictures(folders)
+    page = (first / "report.html").read_text("utf-8")
+    assert len(page) < 5_000_000
+    (n_examples,) = map(int, re.findall(r"(\d+) more in the folder examples/\.", page))
+    (n_latents,) = map(int, re.findall(r"(\d+) more classes: in ", page))
+    assert 0 < n_examples < 20
+    assert 0 < n_latents < 150
+    assert page.count("data:image/jpeg") == 20 - n_examples + 150 - n_latents
+    assert page.count("data:image/svg+xml") == len(DRAWN)
 
 
 def test_a_single_run_has_no_curve(terminal: Terminal, known_world: World) -> None:
     (folder,) = folders_of(terminal, known_world, "rand-feat")
     add_all_pictures([folder])
-    assert names(folder, "plots") == [name for name in PLOTS if name != "dose_response.png"]
+    assert names(folder, "plots") == both("best_worst", "changes", "target_other")
 
 
 def test_a_lookup_gets_a_page_only(terminal: Terminal, known_world: World) -> None:
@@ -88,9 +142,12 @@ def test_a_command_draws_and_shows_examples(terminal: Terminal, known_world: Wor
     args = ["auto-feat", "--scale=-3", "--scale=-1", "--examples", "1", "--no-track"]
     assert terminal.type(*args, *options(known_world)).code == 0
     for folder in map(RunFolder, terminal.runs()):
-        assert names(folder, "plots") == PLOTS
+        assert names(folder, "plots") == both(*DRAWN)
         assert len(names(folder, "examples")) == 2
-        assert (folder.path / "report.html").read_text().count("data:image/png;base64,") == 6
+        n_latents = len(names(folder, "latents"))
+        assert n_latents > 0
+        page = (folder.path / "report.html").read_text()
+        assert page.count("data:image/jpeg;base64,") == 2 + n_latents
 
 
 def test_a_command_draws_nothing_where_it_is_told_so(
@@ -124,7 +181,7 @@ def test_a_failed_picture_is_reported_and_the_others_are_made(
 
     monkeypatch.setattr(charts, "class_figure", fail)
     add_all_pictures([folder])
-    assert names(folder, "plots") == ["best_worst.png", "changes.png"]
+    assert names(folder, "plots") == both("best_worst", "changes")
     assert (folder.path / "report.html").exists()
     said = " ".join(capsys.readouterr().err.split())
     assert "No picture target_other.png (RuntimeError: no ink): the results themselves" in said
@@ -138,7 +195,7 @@ def test_a_broken_file_costs_only_what_is_read_from_it(
     for name in ("per_image", "change_matrix"):
         (folder.path / f"{name}.parquet").write_bytes(b"none")
     add_all_pictures([folder])
-    assert names(folder, "plots") == ["best_worst.png", "target_other.png"]
+    assert names(folder, "plots") == both("best_worst", "target_other")
     assert "sand" in (folder.path / "report.html").read_text()
     assert "No picture changes.png" in capsys.readouterr().err
 

@@ -29,6 +29,7 @@ from semseg_cli.experiment.result_files import write_evidence, write_stats
 from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.samples import refuse_overlap
 from semseg_cli.experiment.splicing import spliced
+from semseg_cli.experiment.top_images import add_latents
 from semseg_cli.progress import Progress
 from semseg_cli.runs.calibration import calibrate, n_causal, n_judged
 from semseg_cli.runs.claims import calibration_text
@@ -149,7 +150,7 @@ def _run_group(
             made = _calibrated(work, folder, method, outcome, progress)
             write_run(folder, method, made)
             if _is_claim(work, method, outcome) and method.null_sae == "none":
-                _add_examples(work, folder, outcome)
+                _add_pictures(work, folder, outcome)
     require_tracked(folders)
     return list(folders)
 
@@ -185,7 +186,9 @@ def _is_claim(work: Work, method: Method, outcome: Outcome) -> bool:
     return isinstance(method, AutoFeat) and outcome.intervention.first.scale == work.suite.at
 
 
-def _add_examples(work: Work, folder: RunFolder, outcome: Outcome) -> None:
-    """Pictures before and after, of the most and the least selective class."""
+def _add_pictures(work: Work, folder: RunFolder, outcome: Outcome) -> None:
+    """Pictures before and after, of the most and the least selective class; and of what each
+    latent responds to."""
     if not work.output.no_plots:
+        add_latents([folder], [outcome])
         add_examples(folder, outcome.session, outcome, max(1, work.output.examples))

@@ -50,18 +50,19 @@ def score_coarsely(
     device: torch.device,
 ) -> list[Segmentation]:
     """The same where all pixels of a coarse part are given the class of its middle."""
-    n_classes = len(biases[0]) - 1
-    n_images, (rows, columns) = len(images.x_btd), images.coarse
-    n_at_once = max(1, MAX_LOGITS // (n_classes * rows * columns))
-    shape = (len(weights), n_images, rows, columns)
+    n_heads, n_channels = len(weights), len(biases[0])
+    n_classes, (n_images, n_patches, _) = n_channels - 1, images.x_btd.shape
+    rows, columns = images.coarse
+    n_at_once = max(1, MAX_LOGITS // (n_channels * max(rows * columns, n_heads * n_patches)))
+    weight_ed, bias_e = torch.cat(list(weights)), torch.cat(list(biases))
+    shape = (n_heads, n_images, rows, columns)
     found_kbij = torch.empty(shape, dtype=torch.int64, device=device)
     for begin in range(0, n_images, n_at_once):
         part = slice(begin, begin + n_at_once)
-        x_btd = images.x_btd[part].to(device).float()
-        for k, (weight_cd, bias_c) in enumerate(zip(weights, biases, strict=True)):
-            logits_btc = x_btd @ weight_cd.T + bias_c
+        logits_bte = images.x_btd[part].to(device).float() @ weight_ed.T + bias_e
+        for k, logits_btc in enumerate(logits_bte.split(n_channels, dim=-1)):
             found_kbij[k, part] = upsampled_classes(logits_btc, images.grid, images.coarse)
-    matrix_kcc = _no_pixels(len(weights), n_classes, device)
+    matrix_kcc = _no_pixels(n_heads, n_classes, device)
     places_p, labels_p, n_pixels_p = (one.to(device) for one in images.part_labels)
     for matrix_cc, found_bij in zip(matrix_kcc, found_kbij, strict=True):
         cells_p = (labels_p - 1) * n_classes + found_bij.flatten()[places_p] - 1

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from semseg_cli.data.preprocessing import Size, fitted
 from semseg_cli.errors import SemsegError, library_error
@@ -16,6 +17,7 @@ from semseg_cli.models.vit.fitting import check_weights
 from semseg_cli.models.vit.geometry import to_side
 from semseg_cli.models.vit.hub_files import hub_file
 from semseg_cli.models.vit.processor import preprocessing_of
+from semseg_cli.progress import importing
 
 WINDOWED = "its tokens are no one list of patches (windows, a grid), which sites and edits need"
 UNUSABLE = {
@@ -40,7 +42,8 @@ def load_vit(
         SemsegError: it cannot be found or read, is of another family, lacks weights, or the image
             size does not hold whole patches.
     """
-    from transformers.utils import logging
+    with importing():
+        from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -48,7 +51,8 @@ def load_vit(
         name = _find(ckpt, family)
         if config_file := hub_file(name, CONFIG):
             check_config(config_file)
-        model, info = _load(name, ckpt, family, dtype)
+        with importing():  # of the model's own module, too
+            model, info = _load(name, ckpt, family, dtype)
         unused = check_weights(ckpt, model, info)
         preprocessing = preprocessing_of(name, FAMILIES[family], model.config)
         patch_size_px = to_side(model.config.patch_size)
@@ -70,6 +74,8 @@ def load_vit(
 
 def _reason(error: Exception) -> str:
     """Why a model cannot be loaded, without advice for programmers that is not ours."""
+    if isinstance(error, SafetensorError):
+        return "its weights are cut, or no safetensors file"
     if isinstance(error, pickle.UnpicklingError):
         return "its weights are cut, damaged, or hold more than tensors, which is not run"
     return (str(error).strip() or type(error).__name__).splitlines()[0]

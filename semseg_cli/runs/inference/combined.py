@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
-from scipy import stats
+from scipy import special
 
 from semseg_cli.runs.inference.answers import Interval
 from semseg_cli.runs.inference.rates import Rates, bounds, inflation, interval, wilson
@@ -76,7 +76,7 @@ def combined_interval(terms: Sequence[Term]) -> Interval:
     score_bc = np.concatenate([term.rates.score_bc for term in terms], axis=1)
     n_widest = max(int(term.rates.n_images_c.max()) for term in terms)
     value, spread = float(coef_c @ value_c), float(np.linalg.norm(score_bc @ coef_c))
-    jackknife = float(stats.t.ppf(0.975, max(n_widest - 1, 1))) * spread
+    jackknife = float(special.stdtrit(max(n_widest - 1, 1), 0.975)) * spread
     lo_c, hi_c, t = _ends(terms, coef_c, n_widest)
     below, above = (
         math.sqrt(((t * distance) ** 2 + jackknife**2) / 2)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
-from scipy import stats
+from scipy import special
 
 from semseg_cli.runs.inference.answers import Interval, Test
 from semseg_cli.runs.inference.combined import Term
@@ -98,14 +98,14 @@ def _joined(gap: Gap, by_draw: float, df_draw: float) -> tuple[float, float, flo
 
 
 def _t(df: float) -> float:
-    return float(stats.t.ppf(0.975, df))
+    return float(special.stdtrit(df, 0.975))
 
 
 def _p(value: float, half: float, df: float) -> float:
     """Two-sided; .05 where the value is half an interval away from zero."""
     if half == 0:
         return 1.0 if value == 0 else 0.0
-    return 2 * float(stats.t.sf(_t(df) * abs(value) / half, df))
+    return 2 * float(special.stdtr(df, -_t(df) * abs(value) / half))
 
 
 def _of_images(gap: Gap) -> tuple[float, float]:

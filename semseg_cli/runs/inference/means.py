@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 from jaxtyping import Float64, Real
-from scipy import stats
+from scipy import special
 
 from semseg_cli.runs.inference.answers import Interval, too_few
 from semseg_cli.runs.inference.rates import scores
@@ -30,7 +30,7 @@ def mean_intervals(
     mean_c = (share_bc * known_bc).sum(axis=0)
     score_bc = scores(share_bc * (known_bc - mean_c), share_bc)
     spread_c, df_c = np.sqrt((score_bc**2).sum(axis=0)), _degrees_of_freedom(share_bc)
-    half_c = stats.t.ppf(0.975, np.maximum(df_c, 1)) * spread_c
+    half_c = special.stdtrit(np.maximum(df_c, 1), 0.975) * spread_c
     n_images_c = (n_patches_bc > 0).sum(axis=0)
     columns = (mean_c, half_c, df_c, n_images_c, 1 / np.maximum((share_bc**2).sum(axis=0), 1e-300))
     return [_interval(*row) for row in zip(*(x.tolist() for x in columns), strict=True)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Real
-from scipy import stats
+from scipy import special
 
 from semseg_cli.runs.inference.answers import (
     LEAST_WIDTH,
@@ -23,7 +23,7 @@ from semseg_cli.runs.inference.answers import (
 )
 from semseg_cli.typed import typed
 
-Z = float(stats.norm.ppf(0.975))
+Z = float(special.ndtri(0.975))
 PRIOR_IMAGES = 10.0  # against those that carry the spread; squared, it gives way when they are many
 
 
@@ -139,7 +139,7 @@ def wilson(
 
 def inflation(df: Float64[np.ndarray, "*c"] | float) -> Any:
     """How much wider Student's t is than the normal distribution."""
-    return stats.t.ppf(0.975, df) / Z
+    return special.stdtrit(df, 0.975) / Z
 
 
 @typed

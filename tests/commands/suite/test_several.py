@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from browser import Browser, assert_readable
 from safetensors.torch import save_file
 from terminal import Done, Terminal, options, working_in
 from worlds import KNOWN_D, World, known_sae, make_known_world, split_sae
@@ -172,7 +173,11 @@ def test_the_page_has_table_plots_and_a_section_for_each(ran: Any) -> None:
     for part in ("Dictionaries", "Classes among their nulls: narrow.pt", "whole.pt: For 0 of 4",
                  "Classes under its reconstruction: narrow.pt", "Settings"):  # fmt: skip
         assert part in page
-    assert page.count("<img") == 3
+    every = [one.path for of_name in runs_of(terminal).values() for one in of_name]
+    n_latents = sum(len(list((path / "latents").glob("*.jpg"))) for path in every)
+    assert n_latents > 4
+    assert page.count("<img") == 3 + n_latents
+    assert "Latents: what they respond to, and what they do: narrow.pt" in page
     assert {path.stem for path in (folder.path / "plots").glob("*.png")} == {
         "score_by_layer", "score_by_l0", "score_by_explained_variance"
     }  # fmt: skip
@@ -181,6 +186,10 @@ def test_the_page_has_table_plots_and_a_section_for_each(ran: Any) -> None:
     assert json.loads((folder.path / "metrics.json").read_text()) == {
         "n_dictionaries": 5, "n_first": 5
     }  # fmt: skip
+
+
+def test_the_page_is_readable_in_a_browser(ran: Any, browser: Browser) -> None:
+    assert_readable(browser, last(ran[0]).path / "suite.html")
 
 
 def test_a_stopped_suite_goes_on(ran: Any) -> None:

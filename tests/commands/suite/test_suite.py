@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import Browser, assert_readable
 from terminal import Terminal, options, working_in
 from worlds import World
 
@@ -93,15 +94,20 @@ def test_page_and_card_hold_the_argument_and_no_folder_of_this_machine(ran: Any)
     folder = suite_folder(terminal)
     page = (folder / "suite.html").read_text("utf-8")
     for part in ("For 0 of 4 classes", "Classes among their nulls", "What is missing", "Settings",
-                 "Before and after", "data:image/png;base64"):  # fmt: skip
+                 "Before and after", "Latents: what they respond to", "of the lookup split",
+                 "data:image/svg+xml;base64"):  # fmt: skip
         assert part in page
-    assert "<script" not in page
-    assert page.count("<img") >= 3  # nulls, curve, examples
+    assert page.count("<script") == 1
+    assert page.count("<img") == 2 + 2 + 4  # nulls and curve, examples, latents
     card = (folder / "card.md").read_text("utf-8")
     assert "**For 0 of 4 classes the latent does what no matched control does.**" in card
     assert str(world.folder) not in card
     assert "| mean-diff project |" in card
     assert len(card.splitlines()) < 80
+
+
+def test_the_page_is_readable_in_a_browser(ran: Any, browser: Browser) -> None:
+    assert_readable(browser, suite_folder(ran[0]) / "suite.html")
 
 
 def test_numbers_of_the_suite_are_tracked_and_its_runs_can_be_compared(ran: Any) -> None:
