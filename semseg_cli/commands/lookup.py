@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from semseg_cli.commands.next_steps import print_where
@@ -28,6 +29,7 @@ from semseg_cli.runs.folder import GROUPS_FILE, LOOKUP_FILE, RunFolder
 from semseg_cli.runs.lookup_csv import LookupRow, lookup_text
 from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.base import narrow
+from semseg_cli.settings.command_line import command_line
 from semseg_cli.settings.inputs import LookupSetup, Setup
 from semseg_cli.settings.latent_choice import Choose
 from semseg_cli.settings.output import Output
@@ -66,10 +68,14 @@ def look_up(base: LookupSetup, choice: Choose, output: Output) -> None:
     console.show_all(tables, output.format)
     folders = [one.folder for one in found]
     require_tracked(folders)
-    use = [f"Use:     semseg-cli auto-feat --lookup {folder.path}" for folder in folders]
+    use = [f"Use:     {_use(folder.path)}" for folder in folders]
     if found[0].groups is not None:
-        use += [f"Groups:  semseg-cli auto-feat --lookup {f.path / GROUPS_FILE}" for f in folders]
+        use += [f"Groups:  {_use(folder.path / GROUPS_FILE)}" for folder in folders]
     print_where(folders, store, output, use)
+
+
+def _use(path: Path) -> str:
+    return command_line("auto-feat", "--lookup", path)
 
 
 def tried(choice: Choose) -> Choose:

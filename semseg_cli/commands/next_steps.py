@@ -1,11 +1,10 @@
 """What a command prints last: where its results are, and how to go on with them."""
 
-import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from semseg_cli import tracking
 from semseg_cli.runs.folder import JOURNAL_FILE, RunFolder
+from semseg_cli.settings.command_line import command_line
 from semseg_cli.settings.output import EXPERIMENT, Recorded
 from semseg_cli.show import console
 from semseg_cli.tracking.store_address import store_option, ui_command
@@ -14,25 +13,19 @@ from semseg_cli.tracking.store_address import store_option, ui_command
 def compare_commands(store: str | None, folders: Sequence[RunFolder]) -> list[str]:
     """The command that compares these runs, from this working directory."""
     if store is None:
-        paths = [argument(folder.path) for folder in folders]
+        paths = [folder.path for folder in folders]
         return [
-            f"Compare: {shlex.join(['semseg-cli', 'compare', *paths])}",
-            f"Track:   {shlex.join(['semseg-cli', 'upload', *paths])}",
+            f"Compare: {command_line('compare', *paths)}",
+            f"Track:   {command_line('upload', *paths)}",
         ]
     experiment = folders[0].meta["experiment"]
-    words = ["semseg-cli", "compare"]
-    words += [] if experiment == EXPERIMENT else _option("--experiment", experiment)
-    return [f"Compare: {shlex.join([*words, *store_option(store)])}"]
+    named = [] if experiment == EXPERIMENT else _option("--experiment", experiment)
+    return [f"Compare: {command_line('compare', *named, *store_option(store))}"]
 
 
 def _option(name: str, value: str) -> list[str]:
     """An option as typed; a value that begins with a dash would pass for another."""
     return [f"{name}={value}"] if value.startswith("-") else [name, value]
-
-
-def argument(path: Path) -> str:
-    """A path as typed; one that begins with a dash would pass for an option."""
-    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def print_where(
@@ -52,5 +45,4 @@ def go_on(folders: Sequence[RunFolder]) -> str:
     """The command that goes on with stopped runs; nothing where they keep no counts."""
     if not (folders[0].path / JOURNAL_FILE).exists():
         return ""
-    command = ["semseg-cli", folders[0].meta["command"], "--resume", argument(folders[0].path)]
-    return f"Go on: {shlex.join(command)}"
+    return f"Go on: {command_line(folders[0].meta['command'], '--resume', folders[0].path)}"

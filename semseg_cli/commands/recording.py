@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -15,7 +14,6 @@ import torch
 
 from semseg_cli import __version__, tracking
 from semseg_cli.commands.doctor.findings import copy_findings
-from semseg_cli.commands.next_steps import argument
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.data.held import IN_MEMORY
 from semseg_cli.errors import SemsegError, StoreError
@@ -33,6 +31,7 @@ from semseg_cli.runs.folder import (
     make_run_folder,
 )
 from semseg_cli.settings.base import Settings
+from semseg_cli.settings.command_line import command_line
 from semseg_cli.settings.entries import flatten
 from semseg_cli.settings.output import Recorded, Shown
 from semseg_cli.show.console import say
@@ -220,8 +219,8 @@ def _finish(folders: Sequence[RunFolder]) -> None:
         _untracked.update(track(folders))
     except KeyboardInterrupt:
         settle()
-        paths = [argument(folder.path) for folder in folders if not folder.meta["uploaded"]]
-        command = shlex.join(["semseg-cli", "upload", *paths])
+        paths = [folder.path for folder in folders if not folder.meta["uploaded"]]
+        command = command_line("upload", *paths)
         say(f"Stopped: the results are whole; finish tracking with `{command}`.")
         raise
 

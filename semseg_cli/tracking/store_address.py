@@ -2,13 +2,13 @@
 
 import os
 import re
-import shlex
 import socket
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from semseg_cli.errors import StoreError
+from semseg_cli.settings.command_line import command_line
 from semseg_cli.tracking.credentials import keep, public, whole
 
 PROBE_SECONDS = 3.0
@@ -156,7 +156,7 @@ def _is_default(uri: str) -> bool:
 
 def ui_command(uri: str) -> str:
     """What to type to see the runs of a store in MLflow's UI, from this working directory."""
-    return shlex.join(["semseg-cli", "ui", *store_option(uri)])
+    return command_line("ui", *store_option(uri))
 
 
 def check_reachable(uri: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.runs.folder import SETTINGS_FILE, RunFolder
+from semseg_cli.settings.command_line import command_line
 from semseg_cli.tracking import store_address
 from semseg_cli.tracking.client import not_mlflow, open_client, probe, reporting
 from semseg_cli.tracking.experiments import experiment_id_of, telling_of_artifacts
@@ -78,7 +79,8 @@ def log_folder(folder: RunFolder, patience: Patience | None = None) -> None:
     if meta["status"] not in FINAL:
         ended = datetime.fromtimestamp(_last_change(folder), UTC).isoformat(timespec="milliseconds")
         folder.update(status="KILLED", reason="The process ended without saying how.", ended=ended)
-    later = f"{folder.path} is kept whole, store it later with `semseg-cli upload {folder.path}`"
+    command = command_line("upload", folder.path)
+    later = f"{folder.path} is kept whole, store it later with `{command}`"
     if run_id is None:
         raise StoreError(f"No run was started in a tracking store: {later}.")
     with reporting(uri, later):

@@ -1,6 +1,5 @@
 """A suite of several autoencoders, or layers: each one's claims, and all of them side by side."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -43,6 +42,7 @@ from semseg_cli.runs.folder import (
 )
 from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.runs.rows import csv_text
+from semseg_cli.settings.command_line import command_line
 from semseg_cli.settings.methods import Method
 from semseg_cli.settings.output import Shown
 from semseg_cli.settings.suite import NULL_SAES, Suite, SuiteSetup
@@ -88,8 +88,8 @@ def run_several(base: SuiteSetup, suite: Suite, output: Shown) -> None:
             upload_rest(finished_runs(output.dump_to, part.work.key), store)
     _print(found, output)
     lines = [] if output.no_plots else [f"Page:    {folder.path / SUITE_PAGE_FILE}"]
-    paths = [str(one.folder.path) for one in found.ranking.dictionaries]
-    lines.append(f"Compare: {shlex.join(['semseg-cli', 'compare', *paths])}")
+    paths = [one.folder.path for one in found.ranking.dictionaries]
+    lines.append(f"Compare: {command_line('compare', *paths)}")
     print_where([folder], store, output, lines)
 
 
