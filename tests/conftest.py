@@ -21,6 +21,14 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup commands would right
 torch.set_num_threads(1)  # the worlds are tiny: more threads only get in each other's way
 
 
+LONG = ("test_demo_runs", "test_ranks", "test_ending", "test_notebook", "test_postgres")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest modules come first, so that no process waits for another one in the end."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_tiny_world(tmp_path_factory.mktemp("tiny"))

@@ -57,6 +57,8 @@ def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
     expected |= {"stats.safetensors"} if method().needs_statistics else set()
     n_draws = RunFolder(folder).report().n_draws
     expected |= {"draws.csv"} if n_draws > 1 else set()
+    shows_latents = method().edits_latents and n_draws == 1
+    expected |= {"latents", "top_images.csv"} if shows_latents else set()
     assert {path.name for path in folder.iterdir()} == expected
     report = report_of(folder)
     assert (report.method, report.protocol) == (method.command, protocol)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.runs.contents import metrics_of, params_of
-from semseg_cli.runs.folder import RUN_FILE, RunFolder
+from semseg_cli.runs.folder import RUN_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.tracking import store_address
 from semseg_cli.tracking.tracked_run import (
     TABLE,
@@ -47,10 +47,16 @@ def _new_params(params: Mapping[str, str], kept: Mapping[str, str]) -> tuple[dic
 
     A parameter cannot be changed once logged; `mlflow run` logs those that it was called with.
     """
-    cut = {name: value[:_MAX_PARAM] for name, value in params.items()}
+    cut = {name: _short(value) for name, value in params.items()}
     new = {name: value for name, value in cut.items() if name not in kept}
     differing = [n for n, v in cut.items() if n in kept and not _is_same(v, kept[n])]
     return new, "; ".join(f"{n}: logged {kept[n]}, used {cut[n]}" for n in differing)
+
+
+def _short(value: str) -> str:
+    """A value as a parameter; one that is too long for MLflow ends by saying where it is whole."""
+    end = f" ... ({len(value)} characters: {SETTINGS_FILE} has all)"
+    return value if len(value) <= _MAX_PARAM else value[: _MAX_PARAM - len(end)] + end
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -1,6 +1,7 @@
 """MLflow's server as a child process on this machine alone. No mlflow in here."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 from urllib.request import ProxyHandler, build_opener
 
@@ -42,9 +44,12 @@ def choose_port(wanted: int | None) -> int:
             f"Port {wanted} of {HOST} cannot be taken ({problem}): give another --port, or leave "
             "it out to take a free one."
         )
-    with socket.socket() as any_port:
-        any_port.bind((HOST, 0))
-        return int(any_port.getsockname()[1])
+    while True:
+        with socket.socket() as any_port:
+            any_port.bind((HOST, 0))
+            port = int(any_port.getsockname()[1])
+        if _claim(port):
+            return port
 
 
 def _why_not(port: int) -> str | None:
@@ -56,7 +61,23 @@ def _why_not(port: int) -> str | None:
             tried.bind((HOST, port))
         except OSError as error:
             return error.strerror or str(error)
-    return None
+    return None if _claim(port) else "another semseg-cli ui is about to listen there"
+
+
+def _claim(port: int) -> bool:
+    """Takes a port among a user's processes until this one ends: a server is bound to it late, and
+    who came first would show the other's pages."""
+    path = Path(tempfile.gettempdir()) / f"semseg-cli-ui-{os.getuid()}-{port}.lock"
+    try:
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError:  # nowhere to say so
+        return True
+    try:
+        fcntl.lockf(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(number)
+        return False
+    return True  # the file stays open: closing it would give the port back
 
 
 @contextmanager

@@ -163,6 +163,21 @@ def test_another_port_is_taken_where_the_usual_one_is_in_use(
     assert ui_server.choose_port(None) == port
 
 
+def test_two_that_start_at_once_take_two_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither listens yet: the second one knows of the first by its claim."""
+    port = stores.free_port()
+    monkeypatch.setattr(ui_server, "PORT", port)
+    assert ui_server.choose_port(None) == port
+    code = (
+        "from semseg_cli.tracking import ui_server; import sys\n"
+        f"ui_server.PORT = {port}\n"
+        "assert ui_server.choose_port(None) != ui_server.PORT\n"
+        "ui_server.choose_port(ui_server.PORT)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"Port {port} of 127.0.0.1 cannot be taken (another semseg-cli ui is" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("is_terminal", "display", "no_browser", "opens"),
     [
