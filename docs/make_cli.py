@@ -1,5 +1,6 @@
 """Prints docs/cli.md, which is made of the commands themselves: `python docs/make_cli.py`."""
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
@@ -8,7 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 import typer.main
 
 from semseg_cli.cli import app
-from semseg_cli.settings.entries import Entry, item_type
+from semseg_cli.settings.base import Settings
+from semseg_cli.settings.entries import Entry, entries, item_type
 from semseg_cli.settings.examples import example_lines
 from semseg_cli.settings.toml_files import KNOWN
 
@@ -60,17 +62,26 @@ def index(commands: dict[str, Any]) -> list[str]:
 
 def panels_of(command: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
     rows: dict[str, list[str]] = {}
+    own = entries_of(command)
     for param in command.params:
         if param.name not in ("help", "help_all"):
             panel = getattr(param, "rich_help_panel", None) or ARGUMENTS
-            rows.setdefault(panel, []).append(row(param))
+            rows.setdefault(panel, []).append(row(param, own))
     yield from ((panel, tuple(found)) for panel, found in rows.items())
 
 
-def row(param: Any) -> str:
+def entries_of(command: Any) -> dict[str, Entry]:
+    """The options of a command's own settings: one name may have other choices elsewhere."""
+    parameters = inspect.signature(inspect.unwrap(command.callback)).parameters.values()
+    kinds = [one.annotation for one in parameters if isinstance(one.annotation, type)]
+    return {e.key: e for kind in kinds if issubclass(kind, Settings) for e in entries(kind)}
+
+
+def row(param: Any, own: dict[str, Entry]) -> str:
     names = ", ".join([*param.opts, *param.secondary_opts])
     is_argument = not names.startswith("-")
-    entry = KNOWN.get(names.split(",")[0].removeprefix("--").replace("-", "_"))
+    key = names.split(",")[0].removeprefix("--").replace("-", "_")
+    entry = own.get(key) or KNOWN.get(key)
     cells = (
         f"`{names.upper() if is_argument else names}`" + (" ..." if is_repeated(param) else ""),
         "" if entry is None else values(entry),

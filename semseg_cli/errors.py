@@ -63,7 +63,7 @@ def library_error(error: BaseException) -> LibraryError | None:
         found = _first_imported(one)
         if found is not None:
             name, cause = name or found, one
-    if name is None:
+    if name is None or isinstance(cause, OSError | MemoryError):
         return None
     unmet = _unmet_requirements()
     wrong = f"; installed are {', '.join(unmet)}" if unmet else ""

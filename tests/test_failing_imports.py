@@ -69,3 +69,10 @@ def test_a_command_names_it_and_not_the_model(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "The library transformers cannot be imported (AttributeError:" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_while_importing_is_no_matter_of_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = "raise OSError(28, 'No space left on device')"
+    assert library_error(error_of(tmp_path, monkeypatch, full, "import of_others")) is None

@@ -11,7 +11,7 @@ from semseg_cli.api.lookups import Lookup
 from semseg_cli.api.own_folder import OwnFolder
 from semseg_cli.api.parts import Parts, given, merged
 from semseg_cli.api.results import Result, Run
-from semseg_cli.api.settings import made, values_of
+from semseg_cli.api.settings import chosen_for, made, values_of
 from semseg_cli.commands.lookup import look_up_recorded, tried
 from semseg_cli.commands.method_runs import Finished, run_recorded
 from semseg_cli.commands.opening import open_parts, open_store
@@ -84,7 +84,8 @@ def run(
     values = values_of([Setup, *open_kinds, Shown], named, (preset, config))
     setup = made(Setup, values)
     methods = [
-        made(k, values) if isinstance(m, str) else m for m, k in zip(asked, kinds, strict=True)
+        made(k, chosen_for(k, values, open_kinds)) if isinstance(m, str) else m
+        for m, k in zip(asked, kinds, strict=True)
     ]
     _check_name(values, methods)
     with _places(dump_to, track) as (fixed, temporary):

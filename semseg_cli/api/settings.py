@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from semseg_cli.errors import UsageError
 from semseg_cli.settings.base import Settings, default_of
@@ -53,6 +53,25 @@ def made(kind: type[S], values: Mapping[str, Any], **fixed: Any) -> S:
         return build(kind, {**{k: _listed(kind, k, v) for k, v in named.items()}, **fixed})
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def chosen_for(
+    kind: type[Settings], values: Mapping[str, Any], kinds: Sequence[type[Settings]]
+) -> dict[str, Any]:
+    """The values but for choices that are none of this kind's, and are another kind's of these."""
+    others = [other for other in kinds if other is not kind]
+    return {
+        key: value
+        for key, value in values.items()
+        if _takes(kind, key, value) or not any(_takes(other, key, value) for other in others)
+    }
+
+
+def _takes(kind: type[Settings], key: str, value: Any) -> bool:
+    """Whether the settings have this option, and this among its choices where it has some."""
+    own = [entry for entry in entries(kind) if entry.key == key]
+    type_ = item_type(own[0].field)[0] if own else None
+    return bool(own) and (get_origin(type_) is not Literal or value in get_args(type_))
 
 
 def _listed(kind: type[Settings], name: str, value: Any) -> Any:

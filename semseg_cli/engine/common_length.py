@@ -45,8 +45,8 @@ def at_length(
     protocol: Protocol,
     progress: Progress = silent,
 ) -> Matched:
-    """The latents at values, on the side of 0 that the scale names, where the mean length of each
-    class's edit, by that of the residual, is `length`.
+    """The latents at values, on the side of 0 that the scale (below 0) names, where the mean length
+    of each class's edit, by that of the residual, is `length`.
 
     Means are over the patches that the protocol edits. The members of a group keep the proportions
     of their values. No value goes beyond 0 or 10 times a maximum: there an edit is as near to the
@@ -101,7 +101,7 @@ def _nearer(
     there already.
 
     From one length as if it rose from 0 in proportion, else along the line through the last two:
-    exact for a single latent, whose edit on each patch is as long as its value is far from 0.
+    exact for a single latent below 0, whose edit grows on every patch by what its value falls.
     """
     factors_k, lengths_k = seen[-1]
     is_met_k = (lengths_k - length).abs() <= TOLERANCE * length * 0.1

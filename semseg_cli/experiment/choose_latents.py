@@ -31,8 +31,9 @@ from semseg_cli.runs.lookup_csv import (
     read_lookup,
     with_coefficients,
 )
+from semseg_cli.settings.intervening import COMMON_LENGTH
 from semseg_cli.settings.latent_choice import Choose
-from semseg_cli.settings.methods import Method
+from semseg_cli.settings.methods import AutoFeat, Method
 
 log = logging.getLogger("semseg_cli")
 
@@ -164,15 +165,15 @@ def _at_length(
     session: Session, chosen: Chosen, scale: float, length: float, progress: Progress
 ) -> Chosen:
     """The latents at values that make the edits of all classes so long, as far as can be."""
-    names, wanted = session.dataset.class_names, set(session.classes_of(session.dataset))
-    latents = {c: group for c, group in chosen.groups.items() if c in wanted}
-    found = matched(session, scale, latents, length, session.setup.protocol, progress)
+    names = session.dataset.class_names
+    found = matched(session, scale, chosen.groups, length, session.setup.protocol, progress)
     if apart := found.apart(length):
         said = ", ".join(f"{names[c - 1]} {found.lengths[c]:.2f}" for c in apart)
         log.warning(
             "%s",
-            f"No value of its latents makes the edit {length:g} of the residual's length for "
-            f"{said}: values lie between 0 and {MAX_SCALE:g} times the maximum.",
+            f"No value was found at which the edit is {length:g} of the residual's length for "
+            f"{said}: values lie between 0 and {MAX_SCALE:g} times the maximum, and the nearest is "
+            "taken.",
         )
     return Chosen(found.groups, with_coefficients(chosen.csv, names, found.groups))
 
@@ -189,6 +190,8 @@ def check_method(session: Session, method: Method, reused: Mapping[str, Reused])
             f"{method.command} has no --protocol {session.setup.protocol}: there each patch gets "
             "the latent of its own label, and this method sets it on patches of other classes."
         )
+    if isinstance(method, AutoFeat) and method.match == "none" and method.length != COMMON_LENGTH:
+        raise UsageError("--length is given without --match norm, which it is for.")
     if method.needs_latents and method.lookup is not None:
         reused_groups(session, method, reused)
 

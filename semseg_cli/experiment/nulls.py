@@ -1,5 +1,6 @@
 """Runs what each class's latents have to stand above, and counts what it does."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -12,7 +13,7 @@ from torch import Tensor
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edited_batch import n_latents_held
-from semseg_cli.engine.edits import Edit, Intervention
+from semseg_cli.engine.edits import MAX_SCALE, Edit, Intervention
 from semseg_cli.engine.evaluate import evaluate
 from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.peers import (
@@ -32,6 +33,7 @@ from semseg_cli.runs.inference.measured import MIN_IMAGES_OF_A_CLASS
 from semseg_cli.runs.lookup_csv import Member
 from semseg_cli.settings.suite import Nulls
 
+log = logging.getLogger("semseg_cli")
 AT_ONCE = 256  # draws of matched peers in memory
 
 
@@ -93,6 +95,12 @@ def _by_rule(
         return members
     groups = {number: [member] for number, member in enumerate(members, start=1)}
     found = matched(session, scale, groups, length, "class", progress)
+    if n_apart := len(found.apart(length)):
+        log.warning(
+            "%d of %d peers cannot be made %g of the residual's length: they are as near as "
+            "values between 0 and %g times their maximum bring them.",
+            n_apart, len(peers), length, MAX_SCALE,
+        )  # fmt: skip
     return [member for group in found.groups.values() for member in group]
 
 

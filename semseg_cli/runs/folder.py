@@ -118,10 +118,12 @@ class RunFolder:
         meta = {**self.meta, "status": "RUNNING", "reason": None, "ended": None}
         try:
             alive.begin(self.path, len(_json(meta)))
-        except OSError as error:
+            self.write_json(RUN_FILE, meta)
+        except (OSError, SemsegError) as error:
             alive.end(self.path)
+            if isinstance(error, SemsegError):
+                raise
             raise cannot_write(self.path, error, "--dump-to") from error
-        self.write_json(RUN_FILE, meta)
 
     @property
     def whose(self) -> str:

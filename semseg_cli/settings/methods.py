@@ -16,6 +16,7 @@ from semseg_cli.settings.intervening import (
 )
 
 Removal = Literal["norm", "project"]
+BELOW_ZERO = "with match norm latents are suppressed, expected one below 0"
 MANUAL = "manual"  # what auto-feat is called with latents that a user wrote down
 
 AS_SUPPRESSED = (-2.0,)  # methods without a scale take the latents that auto-feat takes by default
@@ -32,8 +33,8 @@ class AutoFeat(Dosed):
     match: LengthMatch = option(
         "none",
         "norm: set each class's latent to where its edit is --length long, so that other SAEs, "
-        "classes and layers are compared at one length; --scale then gives the sign, and the value "
-        "at which causal rules try latents. none: set it to --scale times its own maximum.",
+        "classes and layers are compared at one length; --scale, below 0, is then only where "
+        "causal rules try latents. none: set it to --scale times its own maximum.",
     )
     length: float = option(
         COMMON_LENGTH, "With --match norm: length of each class's edit, on average over the "
@@ -54,8 +55,8 @@ class AutoFeat(Dosed):
             )
         if self.match == "norm" and len(self.scale) > 1:
             raise ValueError("scale is given several times: with match norm all are as long")
-        if self.match == "norm" and self.scale[0] == 0.0:
-            raise ValueError("scale is 0: with match norm it gives the sign, expected another")
+        if self.match == "norm" and self.scale[0] >= 0.0:
+            raise ValueError(f"scale is {self.scale[0]:g}: {BELOW_ZERO}")
 
     @property
     def null_sae(self) -> Control:

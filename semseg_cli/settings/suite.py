@@ -8,7 +8,15 @@ from semseg_cli.settings.controls import NextBest, OtherClass, Push, RandFeat, R
 from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.intervening import COMMON_LENGTH, Control, LengthMatch
 from semseg_cli.settings.latent_choice import MOST_LATENTS, Choose, LatentChoice, Scaled
-from semseg_cli.settings.methods import Ablate, AutoFeat, HeadDirection, Insert, MeanDiff, Method
+from semseg_cli.settings.methods import (
+    BELOW_ZERO,
+    Ablate,
+    AutoFeat,
+    HeadDirection,
+    Insert,
+    MeanDiff,
+    Method,
+)
 
 S = TypeVar("S", bound=Setup)
 QUICK_IMAGES = 100
@@ -92,7 +100,7 @@ class Suite(NullChoice, LatentChoice, Scaled):
     )  # fmt: skip
 
     match: LengthMatch | None = option(
-        None, "Of several SAEs. norm (the default, but for --scale 0): judged at edits that are "
+        None, "Of several SAEs. norm (the default for a --scale below 0): judged at edits that are "
         "--length long. none: at --scale times each latent's own maximum.",
     )  # fmt: skip
     length: float = option(
@@ -106,8 +114,8 @@ class Suite(NullChoice, LatentChoice, Scaled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.match == "norm" and self.at == 0.0:
-            raise ValueError("scale is 0: with match norm it gives the sign, expected another")
+        if self.match == "norm" and self.at >= 0.0:
+            raise ValueError(f"scale is {self.at:g}: {BELOW_ZERO}")
 
     @property
     def most_grouped(self) -> int | None:
@@ -132,9 +140,9 @@ class Suite(NullChoice, LatentChoice, Scaled):
 
     @property
     def is_matched(self) -> bool:
-        """Whether several autoencoders are judged at edits of one length; an ablation has its
-        own."""
-        return self.match == "norm" or (self.match is None and self.at != 0.0)
+        """Whether several autoencoders are judged at edits of one length: by default where latents
+        are suppressed."""
+        return self.match == "norm" or (self.match is None and self.at < 0.0)
 
     def claims(self, lookup: str) -> Method:
         """The claims of the latents in `lookup`, of one autoencoder among several."""

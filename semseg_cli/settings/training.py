@@ -39,7 +39,9 @@ class Training(Settings):
     )
     epochs: int = option(50, "Passes over the patches, at most.", ge=1, le=100_000)
     patience: int = option(
-        5, "A head is done after so many epochs without a better mIoU on the held-out images.", ge=1
+        5,
+        "A head is done after so many epochs without a better coarse mIoU on held-out images.",
+        ge=1,
     )
     held_out: float = option(
         0.2, "Share of the training images that heads do not learn from and are chosen on.",

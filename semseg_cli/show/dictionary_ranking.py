@@ -76,11 +76,14 @@ def _notes(ranking: Ranking) -> list[str]:
 
 def _lengths(ratios: Sequence[float]) -> list[str]:
     """How long the edits are, and whether all are as long."""
-    if not ratios:
+    if len(ratios) < 2:
         return []
     ends = dict.fromkeys(f"{end:.2f}" for end in (min(ratios), max(ratios)))
     matched = "matched" if are_as_long(ratios) else "not matched"
-    return [f"Edits are {matched} in length: {' to '.join(ends)} of the residual's on average."]
+    return [
+        f"Edits are {matched} in length, on average over classes: {' to '.join(ends)} of the "
+        "residual's."
+    ]
 
 
 def _lost(ranking: Ranking) -> list[str]:

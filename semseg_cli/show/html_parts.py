@@ -4,12 +4,13 @@ import base64
 import hashlib
 import html
 import io
+import math
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from importlib import resources
 from itertools import accumulate, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from PIL import Image
 
@@ -145,9 +146,13 @@ def _cell(row: Row, column: Column) -> str:
     value = row.get(column.key)
     below = text(interval(row, column))
     shown = text(cell(value, column.kind) + mark_of(row, column))
-    order = f' data-value="{float(value)!r}"' if isinstance(value, int | float) else ""
-    order = ' data-none="1"' if value is None else order
+    order = f' data-value="{float(value)!r}"' if _is_number(value) else ""
+    order = order or ' data-none="1"' if not isinstance(value, str) else order
     return f"<td{_kind(column)}{order}>{shown}{f' <small>{below}</small>' if below else ''}</td>"
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def notes(said: Iterable[str]) -> str:

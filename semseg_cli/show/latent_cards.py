@@ -47,13 +47,15 @@ def latent_cards(
             folder.path / picture_name(row["class_id"]),
         )
         for row in ordered
-        if row.get("class_id") in top
+        if row.get("class_id") in top and (folder.path / picture_name(row["class_id"])).exists()
     ]
+    n_without = len(ordered) - len(found)
     first = next(iter(top.values()))
     said = [line.format(n=first["n_images"], split=first["split"]) for line in SAID]
     sizes = accumulate(path.stat().st_size for _, _, path in found)
     n_fitting = sum(size <= room for size in sizes)
     left = len(found) - n_fitting
+    said += [f"{n_without} classes have no picture: inactive on these images."] if n_without else []
     said += [f"{left} more classes: in {folder.path.name}/{FOLDER}/."] if left else []
     return parts.cards(title, found[:n_fitting], said)
 

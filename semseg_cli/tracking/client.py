@@ -85,14 +85,13 @@ def open_client(uri: str, *, write: bool, patience: Patience | None = None) -> A
 def _client(uri: str) -> Any:
     with importing():
         from mlflow.tracking.client import MlflowClient
-
-        address = store_address.for_mlflow(uri)
-        return MlflowClient(address, registry_uri=address)
+    address = store_address.for_mlflow(uri)
+    return MlflowClient(address, registry_uri=address)
 
 
 def _client_of_database(uri: str) -> Any:
     """The client of a database, connected to once before: MLflow would try for minutes, and not say
-    why. Of several that find an empty one, one makes the tables at a time."""
+    why. Of several that find an empty one of PostgreSQL, one makes the tables at a time."""
     from sqlalchemy import create_engine, text
 
     quick = {"connect_timeout": 5} if uri.startswith(_QUICK) else {}

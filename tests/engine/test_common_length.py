@@ -50,7 +50,7 @@ def at_length(session: Session, scale: float, groups: Groups, length: float) -> 
 
 
 @pytest.mark.parametrize("protocol", ["class", "label"])
-@pytest.mark.parametrize("scale", [-2.0, 1.5])
+@pytest.mark.parametrize("scale", [-2.0, -0.5])
 def test_every_class_s_edit_is_as_long_as_asked_for(
     tiny_world: World, scale: float, protocol: Protocol
 ) -> None:
@@ -72,7 +72,7 @@ def test_every_class_s_edit_is_as_long_as_asked_for(
 def test_where_no_value_is_as_long_the_nearest_one_is_taken(tiny: Session, seed: int) -> None:
     """Against the best of a fine grid of values."""
     draw = random.Random(seed)
-    scale, length = draw.choice([-4.0, -2.0, -0.5, 1.0, 3.0]), 10 ** draw.uniform(-2, 0.7)
+    scale, length = draw.choice([-4.0, -2.0, -0.5]), 10 ** draw.uniform(-2, 0.7)
     latents = draw.sample(range(tiny.pipeline.sae.d_sae), draw.randint(1, 3))
     groups = {1: [Member(latent) for latent in latents]}
     found = at_length(tiny, scale, groups, length)
@@ -118,11 +118,11 @@ def test_a_scale_of_its_own_maximum_makes_another_length(tiny_world: World) -> N
 def test_what_cannot_be_met_is_told(tiny_world: World, caplog: pytest.LogCaptureFixture) -> None:
     session = tiny_world.session(split="training")
     outcomes(session, AutoFeat(max_freq=1.0, match="norm", length=90.0))
-    assert "No value of its latents makes the edit 90 of the residual's length for" in caplog.text
+    assert "No value was found at which the edit is 90 of the residual's length for" in caplog.text
 
 
 def test_one_length_has_one_scale_and_a_sign() -> None:
     with pytest.raises(ValueError, match="scale is given several times: with match norm"):
         AutoFeat(match="norm", scale=(-1.0, -2.0))
-    with pytest.raises(ValueError, match="scale is 0: with match norm it gives the sign"):
+    with pytest.raises(ValueError, match="scale is 0: with match norm latents are suppressed"):
         AutoFeat(match="norm", scale=(0.0,))

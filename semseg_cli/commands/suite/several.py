@@ -43,6 +43,7 @@ from semseg_cli.runs.folder import (
 from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.command_line import command_line
+from semseg_cli.settings.intervening import COMMON_LENGTH
 from semseg_cli.settings.methods import Method
 from semseg_cli.settings.output import Shown
 from semseg_cli.settings.suite import NULL_SAES, Suite, SuiteSetup
@@ -75,6 +76,8 @@ def run_several(base: SuiteSetup, suite: Suite, output: Shown) -> None:
     """Runs what is missing of every autoencoder's claims, then shows all side by side."""
     if suite.lookup is not None:
         raise UsageError("--lookup has the latents of one SAE: leave it out of a suite of several")
+    if not suite.is_matched and suite.length != COMMON_LENGTH:
+        raise UsageError("--length is given, but edits are not matched: see --match")
     store = open_store(output)
     tell_of_demo(base, output)
     with console.progress_bars(quiet=output.quiet) as progress:

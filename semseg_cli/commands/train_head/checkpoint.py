@@ -55,6 +55,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = read_safetensors(path)
         signed = read_metadata(path).get(STATE, "")
         text = signed.partition(" ")[2]
+        if signed.startswith("{"):
+            raise FileError(f"{path} was written by another version.")
         if signed != _signed(tensors, text):
             raise FileError(f"{path} is damaged (its checksum is another).")
         return parse_json(text, str(path), "expected a training", is_strict=False), tensors

@@ -116,7 +116,7 @@ def test_edits_of_all_are_matched_in_length(ran: Any) -> None:
     rows = read_rows(last(terminal).path / "dictionaries.csv")
     ratios = [row["edit_ratio"] for row in rows]
     assert max(ratios) - min(ratios) < 0.1 * max(ratios)
-    assert "Edits are matched in length: 0." in flat(done.out)
+    assert "Edits are matched in length, on average over classes: 0." in flat(done.out)
     for folder in runs_of(terminal)[OWN_RUN]:
         chosen = [row for row in read_rows(folder.path / "lookup.csv") if row["chosen"]]
         assert all(row["coefficient"] > 0 for row in chosen)
@@ -129,7 +129,7 @@ def test_an_sae_s_numbers_are_those_of_its_suite_alone(world: World, tmp_path: P
         done = terminal.type("suite", *options(world, sae_ckpt=files[1]), "--sae-ckpt", files[0],
                              *more, "--match", "none")  # fmt: skip
         assert done.code == 0, done.err
-        assert "Edits are not matched in length: 0" in flat(done.out)
+        assert "Edits are not matched in length, on average over classes: 0" in flat(done.out)
         (several,) = [
             folder for folder in runs_of(terminal)["auto-feat x-2"]
             if read_settings(folder)["sae_ckpt"] == files[0]
@@ -262,7 +262,10 @@ def test_mistakes_are_told_in_one_sentence(world: World, terminal: Terminal) -> 
     refused(terminal.type(*typed(world, sae_ckpt=nothing)), "fits no file: check the folder")
     missing = ("--sae-ckpt", str(world.folder / "gone.pt"))
     refused(terminal.type(*typed(world, *missing)), "gone.pt", 1)
-    refused(terminal.type(*typed(world, "--match", "norm", "--scale", "0")), "scale is 0: with")
+    norm = terminal.type(*typed(world, "--match", "norm", "--scale", "0"))
+    refused(norm, "scale is 0: with match norm")
+    length = terminal.type(*typed(world, "--match", "none", "--length", "0.7"))
+    refused(length, "--length is given, but edits are not matched")
     one = terminal.type("suite", *options(world), *FEW, "--match", "none")
     refused(one, "--match and --length are for a suite of several SAEs")
     refused(terminal.type(*typed(world, "--lookup", "x.csv")), "--lookup has the latents of one")
