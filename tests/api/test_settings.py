@@ -1,5 +1,7 @@
 """Keyword arguments that several methods share."""
 
+from typing import Any
+
 import pytest
 
 from semseg_cli.api.settings import chosen_for, made
@@ -11,7 +13,7 @@ from semseg_cli.settings.methods import AutoFeat, MeanDiff
 def test_a_choice_goes_to_the_methods_that_have_it() -> None:
     kinds = [AutoFeat, RandFeat, MeanDiff]
     given = {"match": "frequency", "max_freq": 0.5}
-    found = [made(kind, chosen_for(kind, given, kinds)) for kind in kinds]
+    found: list[Any] = [made(kind, chosen_for(kind, given, kinds)) for kind in kinds]
     assert [one.match for one in found] == ["none", "frequency", "norm"]
     assert {one.max_freq for one in found} == {0.5}
 
