@@ -29,6 +29,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in LONG)
 
 
+# Modules of many commands that look at no picture: a third of the time of a tiny run is drawing.
+UNSEEN = (
+    "test_compare", "test_compare_commands", "test_uncertainty", "test_usable_files",
+    "test_sampled_runs", "test_mistakes", "test_residual_cache", "test_sae_formats",
+    "test_sae_producers", "test_families", "test_layouts", "test_parquet", "test_toml_files",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.stem in UNSEEN:
+            patch.setenv("SEMSEG_NO_PLOTS", "true")
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_tiny_world(tmp_path_factory.mktemp("tiny"))
