@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 import torch
+from test_controls import outcomes, patches_of
 from torch import Tensor
 from worlds import World
 
@@ -13,24 +14,14 @@ from semseg_cli.engine.common_length import BOUND, Matched
 from semseg_cli.engine.edits import MAX_SCALE
 from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.experiment.matching import matched
-from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import silent
-from semseg_cli.runs.lookup_csv import Member, Reused
+from semseg_cli.runs.lookup_csv import Member
 from semseg_cli.settings.inputs import Protocol
 from semseg_cli.settings.intervening import LengthMatch
-from semseg_cli.settings.methods import AutoFeat, Method
+from semseg_cli.settings.methods import AutoFeat
 
 GROUPS: dict[int, list[Member]] = {1: [Member(3)], 2: [Member(8, 0.5), Member(9, -2.0)]}
-
-
-def patches(session: Session) -> tuple[Tensor, Tensor]:
-    """All patches of the lookup split, and their labels."""
-    found, labels = [], []
-    for batch in session.loader(session.lookup_dataset):
-        found.append(session.pipeline.patches(session.pipeline.residual(batch.images_bchw)))
-        labels.append(batch.labels_bt)
-    return torch.cat(found).flatten(0, 1), torch.cat(labels).flatten()
 
 
 def slow_length(session: Session, scale: float, x_nd: Tensor, group: Sequence[Member]) -> float:
@@ -57,7 +48,7 @@ def test_every_class_s_edit_is_as_long_as_asked_for(
     session = tiny_world.session(protocol=protocol)
     found = at_length(session, scale, GROUPS, 0.3)
     assert found.apart(0.3) == []
-    x_nd, labels_n = patches(session)
+    x_nd, labels_n = patches_of(session)
     for class_id, group in found.groups.items():
         edited_nd = x_nd if protocol == "class" else x_nd[labels_n == class_id]
         slow = slow_length(session, scale, edited_nd, group)
@@ -78,17 +69,13 @@ def test_where_no_value_is_as_long_the_nearest_one_is_taken(tiny: Session, seed:
     found = at_length(tiny, scale, groups, length)
     factor = found.groups[1][0].coefficient
     assert 0 <= factor <= MAX_SCALE / abs(scale)
-    x_nd, _ = patches(tiny)
+    x_nd, _ = patches_of(tiny)
     grid = torch.linspace(0, BOUND / abs(scale), 41).tolist()
     lengths = [
         slow_length(tiny, scale, x_nd, [Member(latent, at) for latent in latents]) for at in grid
     ]
     nearest = min(abs(one - length) for one in lengths)
     assert abs(found.lengths[1] - length) <= max(nearest * 1.01, 0.011 * length)
-
-
-def outcomes(session: Session, *methods: Method, **reused: str) -> list[Outcome]:
-    return run(session, methods, {name: Reused(text) for name, text in reused.items()})
 
 
 def test_a_run_s_table_has_the_values_and_gives_the_same_run(tiny_world: World) -> None:
