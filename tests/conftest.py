@@ -1,5 +1,6 @@
 """Fixtures that many tests share: two small worlds, made once."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import hypothesis
 import pytest
 import torch
 from browser import Browser, find_browser
-from terminal import Terminal, working_in
+from terminal import NO_PLOTS, Terminal, drawing, working_in
 from worlds import SHARED, World, make_known_world, make_tiny_world
 
 from semseg_cli import progress
@@ -18,6 +19,7 @@ hypothesis.settings.register_profile("loaded machine", deadline=None)
 hypothesis.settings.load_profile("loaded machine")
 progress.LONG = 3600.0  # what commands print must not depend on how loaded the machine is
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup commands would rightly ignore it
+os.environ[NO_PLOTS] = "true"  # drawing is a third of a tiny run: tests that look use `drawn`
 torch.set_num_threads(1)  # the worlds are tiny: more threads only get in each other's way
 
 
@@ -29,19 +31,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in LONG)
 
 
-# Modules of many commands that look at no picture: a third of the time of a tiny run is drawing.
-UNSEEN = (
-    "test_compare", "test_compare_commands", "test_uncertainty", "test_usable_files",
-    "test_sampled_runs", "test_mistakes", "test_residual_cache", "test_sae_formats",
-    "test_sae_producers", "test_families", "test_layouts", "test_parquet", "test_toml_files",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        if request.path.stem in UNSEEN:
-            patch.setenv("SEMSEG_NO_PLOTS", "true")
+@pytest.fixture
+def drawn() -> Iterator[None]:
+    """Commands draw during the test."""
+    with drawing():
         yield
 
 
@@ -63,6 +56,13 @@ def tiny(tiny_world: World) -> Session:
 @pytest.fixture
 def known(known_world: World) -> Session:
     return known_world.session()
+
+
+@pytest.fixture(scope="session")
+def demo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all processes of the tests: drawing the demo world takes seconds."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "demo-cache"
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from worlds import World
 
 from semseg_cli.cli import run
 
+NO_PLOTS = "SEMSEG_NO_PLOTS"  # set for all tests
+
 
 @dataclass(frozen=True)
 class Done:
@@ -53,6 +55,14 @@ def working_in(folder: Path) -> Iterator[Terminal]:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         new_store(folder)
         yield Terminal(folder)
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Here commands draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(NO_PLOTS)
+        yield
 
 
 def options(world: World, **changes: str) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 NOTEBOOK = REPOSITORY / "docs" / "notebook.ipynb"
 RUN = "from nbclient.cli import main; main()"
+CACHE = "SEMSEG_CACHE_DIR"
 QUIET = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress"}
 
 
@@ -28,12 +29,12 @@ def shown(notebook: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_the_notebook_runs_and_shows_what_is_committed(tmp_path: Path) -> None:
+def test_the_notebook_runs_and_shows_what_is_committed(tmp_path: Path, demo_cache: Path) -> None:
     pytest.importorskip("nbclient", reason="needs nbclient and ipykernel: the extra dev")
     pytest.importorskip("ipykernel", reason="needs nbclient and ipykernel: the extra dev")
     copy = tmp_path / NOTEBOOK.name
     copy.write_bytes(NOTEBOOK.read_bytes())
-    environment = {**os.environ, **QUIET, "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, **QUIET, "PYTHONPATH": str(REPOSITORY), CACHE: str(demo_cache)}
     command = [sys.executable, "-c", RUN, str(copy), "--inplace"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

@@ -378,15 +378,12 @@ def test_a_run_with_other_inputs_has_no_findings(known_world: World, terminal: T
 
 
 @pytest.mark.slow
-def test_the_demo_world_is_fit_and_drawn_once(
-    terminal: Terminal, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    cache = tmp_path_factory.getbasetemp().parent / "doctor-demo"
-    args = ["doctor", "--preset", "demo", "--cache-dir", str(cache), "--format", "json"]
+def test_the_demo_world_is_fit_and_drawn_once(terminal: Terminal, demo_cache: Path) -> None:
+    args = ["doctor", "--preset", "demo", "--cache-dir", str(demo_cache), "--format", "json"]
     assert terminal.type(*args).code == 0  # draws the scenes
-    drawn = {path: path.stat().st_mtime_ns for path in cache.rglob("*.jpg")}
+    drawn = {path: path.stat().st_mtime_ns for path in demo_cache.rglob("*.jpg")}
     assert terminal.type(*args).code == 0
-    assert drawn == {path: path.stat().st_mtime_ns for path in cache.rglob("*.jpg")} != {}
+    assert drawn == {path: path.stat().st_mtime_ns for path in demo_cache.rglob("*.jpg")} != {}
     done = terminal.type(*args, "--vit-layer", "2")
     assert done.code == 1
     assert "--vit-layer 3" in done.out

@@ -19,9 +19,9 @@ TOLERANCE = 0.01
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _one_cache(demo_cache: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SEMSEG_CACHE_DIR", str(tmp_path_factory.mktemp("demo-cache")))
+        patch.setenv("SEMSEG_CACHE_DIR", str(demo_cache))
         yield
 
 
@@ -41,7 +41,10 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> First:
 
 @dataclass(frozen=True)
 class MainJob:
-    """README's main commands, typed in one folder: the reports by command, and the comparison."""
+    """README's main commands, typed in one folder: the reports by command, and the comparison.
+
+    The controls take the causal choice, most of the work, from the run that has made it.
+    """
 
     reports: dict[str, Report]
     compared: Done
@@ -51,9 +54,13 @@ class MainJob:
 def main_job(tmp_path_factory: pytest.TempPathFactory) -> MainJob:
     commands = re.search(r"<!-- commands: main -->\n```\n(.*?)```", README.read_text(), re.S)
     assert commands
-    *typed, last = [line.split("#")[0].split()[1:] for line in commands[1].splitlines()]
+    *controls, job, last = [line.split("#")[0].split()[1:] for line in commands[1].splitlines()]
     with working_in(tmp_path_factory.mktemp("main")) as terminal:
-        reports = {" ".join(words): run(terminal, *words)[1] for words in typed}
+        reports = {" ".join(job): run(terminal, *job)[1]}
+        for words in controls:
+            chosen = ["--lookup", str(terminal.runs()[0])]
+            assert words[-2:] == job[-2:] == ["--select", "causal"]
+            reports[" ".join(words)] = run(terminal, *words[:-2], *chosen)[1]
         compared = terminal.type(*last)
     assert compared.code == 0, compared.err
     return MainJob(reports, compared)

@@ -3,11 +3,7 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ from mlflow.tracking import MlflowClient
 from terminal import Done, Terminal, options, working_in
 from worlds import World
 
+from benchmarks.campaign.hand import ERR, MOST_SECONDS, OUT, Hand, finish, tell
 from semseg_cli.runs.folder import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -35,54 +32,39 @@ class Ended:
     done: Done
 
 
-@contextmanager
-def long_run(terminal: Terminal, world: World, workers: str) -> Iterator["subprocess.Popen[str]"]:
-    """So many draws, one edited image at a time, that no machine gets to the end."""
-    named = options(world, batch_size="1", workers=workers)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "semseg_cli", "rand-vec", *named, "--draws", "10000"],
-        cwd=terminal.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def is_evaluating(terminal: Terminal, process: "subprocess.Popen[str]") -> bool:
+def is_evaluating(terminal: Terminal) -> bool:
     """Whether the edits have begun."""
-    assert process.poll() is None, process.communicate()
     logs = [folder / "log.txt" for folder in terminal.runs()]
     return any("rand-vec: " in log.read_text() for log in logs if log.exists())
+
+
+def stopped(hand: Hand, terminal: Terminal, number: signal.Signals, *args: str) -> Ended:
+    """A command that gets a signal as soon as it evaluates."""
+    process = hand.start(args, terminal.folder)
+    while not is_evaluating(terminal):
+        assert process.wait(0.1) is None, (terminal.folder / ERR).read_text()
+    tell(process, number)
+    code = process.wait(MOST_SECONDS)
+    if code is None:
+        finish(process)
+        raise AssertionError(f"{number.name} does not end it")
+    (folder,) = terminal.runs()
+    done = Done(code, *((terminal.folder / name).read_text() for name in (OUT, ERR)))
+    return Ended(terminal, folder, done)
 
 
 @pytest.fixture(scope="module")
 def ended(
     tiny_world: World, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[signal.Signals, Ended]:
-    """A run per signal; all are started at once, since most of their time they load torch."""
-    found, started = {}, {}
-    with ExitStack() as alive:
-        for number, workers in WORKERS.items():
-            terminal = alive.enter_context(working_in(tmp_path_factory.mktemp(number.name)))
-            process = alive.enter_context(long_run(terminal, tiny_world, workers))
-            started[number] = (terminal, process)
-        waiting = dict(started)
-        while waiting:
-            for number in [
-                n for n, (terminal, process) in waiting.items() if is_evaluating(terminal, process)
-            ]:
-                waiting.pop(number)[1].send_signal(number)
-            time.sleep(0.1)
-        for number, (terminal, process) in started.items():
-            out, err = process.communicate()
-            (folder,) = terminal.runs()
-            found[number] = Ended(terminal, folder, Done(process.returncode, out, err))
+    """A run per signal: so many draws, one edited image at a time, that none gets to its end."""
+    found = {}
+    hand = Hand({**os.environ, "OMP_NUM_THREADS": "1"})
+    for number, workers in WORKERS.items():
+        named = options(tiny_world, batch_size="1", workers=workers)
+        with working_in(tmp_path_factory.mktemp(number.name)) as terminal:
+            found[number] = stopped(hand, terminal, number, "rand-vec", *named, "--draws", "10000")
+    hand.close()
     return found
 
 

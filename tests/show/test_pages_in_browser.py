@@ -42,6 +42,7 @@ def folder(tmp_path: Path) -> RunFolder:
     return made
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_page_of_a_real_run_is_readable(
     terminal: Terminal, known_world: World, browser: Browser
 ) -> None:

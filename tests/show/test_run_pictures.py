@@ -138,6 +138,7 @@ def test_the_page_of_a_real_run_shows_real_intervals(terminal: Terminal, tiny_wo
 # --- commands -----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_command_draws_and_shows_examples(terminal: Terminal, known_world: World) -> None:
     args = ["auto-feat", "--scale=-3", "--scale=-1", "--examples", "1", "--no-track"]
     assert terminal.type(*args, *options(known_world)).code == 0
@@ -158,6 +159,7 @@ def test_a_command_draws_nothing_where_it_is_told_so(
     assert not (folder.path / "report.html").exists()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_lookup_makes_a_page(terminal: Terminal, known_world: World) -> None:
     args = options(known_world, min_patches="", seg_ckpt="")
     assert terminal.type("lookup", "--no-track", *args).code == 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from browser import Browser, assert_readable
 from safetensors.torch import save_file
-from terminal import Done, Terminal, options, working_in
+from terminal import Done, Terminal, drawing, options, working_in
 from worlds import KNOWN_D, World, known_sae, make_known_world, split_sae
 
 from semseg_cli.models import sae as saes
@@ -55,7 +55,7 @@ def typed(world: World, *more: str, **changes: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def ran(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with working_in(tmp_path_factory.mktemp("ran")) as terminal:
+    with working_in(tmp_path_factory.mktemp("ran")) as terminal, drawing():
         yield terminal, terminal.type(*typed(world)), world
 
 

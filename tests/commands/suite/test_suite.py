@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from browser import Browser, assert_readable
-from terminal import Terminal, options, working_in
+from terminal import Terminal, drawing, options, working_in
 from worlds import World
 
 from semseg_cli.runs.folder import RunFolder
@@ -34,7 +34,7 @@ def metas(terminal: Terminal) -> dict[str, list[dict[str, Any]]]:
 @pytest.fixture(scope="module")
 def ran(known_world: World, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A suite of the world with known answers."""
-    with working_in(tmp_path_factory.mktemp("suite")) as terminal:
+    with working_in(tmp_path_factory.mktemp("suite")) as terminal, drawing():
         done = terminal.type("suite", *options(known_world), *FEW, "--examples", "1")
         yield terminal, done, known_world
 
@@ -126,13 +126,13 @@ def test_what_is_finished_is_reused_and_what_is_missing_runs(ran: Any) -> None:
     before = metas(terminal)
     stopped = RunFolder(before["rand-feat x-2"][0]["path"])
     stopped.update(status="KILLED")
-    done = terminal.type("suite", *options(world), *FEW, "--examples", "1")
+    done = terminal.type("suite", *options(world), *FEW)
     assert done.code == 0, done.err
     assert "to run: rand-feat" in done.err
     after = metas(terminal)
     grown = {name for name in after if len(after[name]) > len(before.get(name, []))}
     assert grown == {"rand-feat x-2", "suite"}
-    again = terminal.type("suite", *options(world), *FEW, "--examples", "1", "--dry-run")
+    again = terminal.type("suite", *options(world), *FEW, "--dry-run")
     assert "to run: nothing" in again.out
     assert {name: len(of_name) for name, of_name in metas(terminal).items()} == {
         name: len(of_name) for name, of_name in after.items()
@@ -142,9 +142,8 @@ def test_what_is_finished_is_reused_and_what_is_missing_runs(ran: Any) -> None:
 def test_rows_can_be_printed_for_machines(ran: Any) -> None:
     terminal, _, world = ran
     done = terminal.type(
-        "suite", *options(world), *FEW, "--examples", "1", "--format", "csv", "--no-track",
-        "--run-name", "mine",
-    )  # fmt: skip
+        "suite", *options(world), *FEW, "--format", "csv", "--no-track", "--run-name", "mine"
+    )
     rows = {row["run"]: row for row in parse_rows(done.out)}
     assert set(rows) >= RUNS
     assert rows["auto-feat x-2"]["n_causal"] == 0
