@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
+from semseg_cli.streams import errors_are_apart
+
 Advance = Callable[[int], None]
 LONG = 1.0  # seconds after which a stage says what it does
 _is_quiet = ContextVar("is_quiet", default=True)  # only the command line speaks
@@ -55,7 +57,7 @@ def stage(
     doing: str, make_timer: Callable[[float, Callable[[], None]], Timer] = _timer
 ) -> Iterator[None]:
     """Runs a block without a count; a command line says on stderr what it does if it takes long."""
-    if _is_quiet.get():
+    if _is_quiet.get() or errors_are_apart():
         yield
         return
     timer = make_timer(LONG, lambda: print(f"{doing} ...", file=sys.stderr, flush=True))

@@ -277,7 +277,7 @@ def test_dry_run_says_the_size_and_leaves_nothing(
     done = terminal.type(*args, "--dry-run")
     assert "passes up to the layer: 7; passes after it: 18" in done.out
     assert "keep on disk: 0.00 GiB" in done.out
-    assert not (tmp_path / "cache" / "residuals").exists()
+    assert not (tmp_path / "cache" / "activations").exists()
     assert_done(terminal.type(*args, "--no-track", "--no-plots"))
     done = terminal.type(*args, "--dry-run")
     assert "passes up to the layer: 0; passes after" in done.out

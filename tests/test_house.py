@@ -14,8 +14,9 @@ FLOORS = (
     {"models", "runs"},
     {"data", "settings"},
     {"ranks", "demo", "files", "readers"},
+    {"progress"},
     {"streams"},
-    {"errors", "interrupts", "progress", "typed"},
+    {"errors", "interrupts", "typed"},
 )
 
 

@@ -43,3 +43,32 @@ def test_what_cannot_be_printed_stops_nothing(redirect: str, code: int, tmp_path
     assert done.returncode == code
     assert done.stderr.count("\n") == code
     assert "Traceback" not in done.stderr
+
+
+_ASKS = """
+from semseg_cli import streams
+streams.guard()
+open("answer", "w").write(str(streams.errors_are_apart()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("redirect", "apart"),
+    [
+        (">out.txt 2>err.txt", True),
+        (">out.txt 2>&1", False),
+        ("2>log.txt | cat", False),
+        (">/dev/null 2>log.txt", False),
+        (">&- 2>log.txt", False),
+    ],
+)
+def test_errors_have_a_file_to_themselves(redirect: str, apart: bool, tmp_path: Path) -> None:
+    typed = f'"$0" -c "$1" {redirect}'
+    subprocess.run(["bash", "-c", typed, sys.executable, _ASKS], cwd=tmp_path, check=True)
+    assert (tmp_path / "answer").read_text() == str(apart)
+
+
+def test_files_under_nohup_are_logs(tmp_path: Path) -> None:
+    typed = 'nohup "$0" -c "$1" >out.txt 2>err.txt'
+    subprocess.run(["bash", "-c", typed, sys.executable, _ASKS], cwd=tmp_path, check=True)
+    assert (tmp_path / "answer").read_text() == "False"

@@ -1,7 +1,6 @@
 """The statistics of an autoencoder on a dataset, as files that other runs take."""
 
 import io
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from semseg_cli.ranks.group import is_lead
 from semseg_cli.runs.folder import METRICS_FILE, SPLICE_FILE, STATS_FILE, STATS_MADE_FILE
 from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.base import narrow
+from semseg_cli.settings.command_line import argument, typed
 from semseg_cli.settings.inputs import Setup, StatsSetup
 from semseg_cli.settings.output import Recorded
 from semseg_cli.settings.training import KeepStats
@@ -96,7 +96,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
     console.show_all(tables, output.format)
     require_tracked(folders)
     file = keep.save or folders[0].path / STATS_FILE
-    print_where(folders, store, output, [f"Use:     {shlex.join(options_of(file))}"])
+    print_where(folders, store, output, [f"Use:     {typed(*options_of(file))}"])
 
 
 def _make_folders(keep: KeepStats) -> None:
@@ -136,4 +136,4 @@ def _to_pt(tensor: Tensor) -> bytes:
 
 def options_of(file: Path) -> list[str]:
     """The option that takes all four statistics from one file."""
-    return ["--stats", str(file)]
+    return ["--stats", argument(file)]

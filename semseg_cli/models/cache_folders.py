@@ -77,8 +77,8 @@ class EntryFolder:
 
 
 def residuals_folder(cache_dir: Path) -> Path:
-    """The folder of all entries."""
-    return cache_dir / "residuals"
+    """The folder of all entries; its name is that which caches on users' disks have."""
+    return cache_dir / "activations"
 
 
 def file_of(entry: Path, name: str) -> Path:

@@ -4,6 +4,7 @@ torchrun sends SIGTERM to all ranks as soon as one has ended. So a rank that fai
 lingers until the lead has ended its runs; and a lead that gets SIGTERM looks for the reason.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -38,6 +39,7 @@ def run_to_end(command: Callable[[], object]) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, while Python shuts down
     if word.code >= STOPPED or interrupts.was_asked():
         interrupts.ignore()  # one signal was enough
+    atexit.register(interrupts.ignore)  # what is done is not stopped while Python shuts down
     sys.exit(word.code)
 
 

@@ -5,8 +5,13 @@ from pathlib import Path
 
 
 def command_line(*words: str | Path) -> str:
-    """A command of the program; paths that begin with a dash would pass for options."""
-    return shlex.join(["semseg-cli", *(argument(word) for word in words)])
+    """A command of the program."""
+    return typed("semseg-cli", *words)
+
+
+def typed(*words: str | Path) -> str:
+    """Words of a command, quoted; paths that begin with a dash would pass for options."""
+    return shlex.join(argument(word) for word in words)
 
 
 def argument(word: str | Path) -> str:

@@ -4,9 +4,8 @@ from typing import Any
 
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.tracking import store_address
+from semseg_cli.tracking.read import pages
 from semseg_cli.tracking.tracked_run import milliseconds
-
-_MOST = 100  # runs of one command that were left behind
 
 
 def noted(client: Any, uri: str, folder: RunFolder) -> str | None:
@@ -39,7 +38,7 @@ def left_behind(client: Any, experiment_id: str, folder: RunFolder) -> str | Non
         return None
     asked = f"tags.`semseg.sweep_id` = '{sweep}' and attributes.status = 'RUNNING'"
     wanted = (meta["run_name"], milliseconds(meta["created"]))
-    for run in client.search_runs([experiment_id], asked, max_results=_MOST):
+    for run in pages(client.search_runs, [experiment_id], asked):
         if run.info is not None and (run.info.run_name, run.info.start_time) == wanted:
             return str(run.info.run_id)
     return None

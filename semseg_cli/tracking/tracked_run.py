@@ -49,9 +49,9 @@ FIRST = ("class_name", *MEASURES, "latent")
 FINAL = ("FINISHED", "FAILED", "KILLED")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrackedRun:
-    """A run as a store, or a run folder, has it.
+    """A run as a store, or a run folder, has it; equal to itself alone.
 
     `source` is the address of the store, or the run folder itself; `artifacts` is where a store
     keeps the files of the run.

@@ -43,7 +43,6 @@ def start(uri: str, folders: Sequence[RunFolder]) -> None:
         attached = _attach(client, uri, given, folders[0]) if given else None
         for folder in folders[1:] if given else folders:
             _create(client, uri, folder, attached or folder.meta.get("mlflow_experiment_id"))
-        _try_artifacts(client, folders[0])
 
 
 def restart(uri: str, folders: Sequence[RunFolder]) -> None:
@@ -138,22 +137,23 @@ def run_link(folder: RunFolder) -> str | None:
     return f"{store_address.public(uri)}/#/experiments/{meta['mlflow_experiment_id']}/runs/{run_id}"
 
 
-def _try_artifacts(client: Any, folder: RunFolder) -> None:
+def _try_artifacts(client: Any, run: Any, experiment: str, folder: RunFolder) -> None:
     """Stores the settings of the run, which are known: what cannot be stored is told in time."""
     settings = folder.path / SETTINGS_FILE
     if settings.exists():
-        run_id = folder.meta["mlflow_run_id"]
-        with telling_of_artifacts(
-            folder.meta["experiment"], client.get_run(run_id).info.artifact_uri
-        ):
-            client.log_artifact(run_id, str(settings))
+        with telling_of_artifacts(experiment, run.info.artifact_uri):
+            client.log_artifact(run.info.run_id, str(settings))
 
 
 def _attach(client: Any, uri: str, run_id: str, folder: RunFolder) -> str:
-    experiment_id = client.get_run(run_id).info.experiment_id
+    run = client.get_run(run_id)
+    experiment_id = run.info.experiment_id
     name = client.get_experiment(experiment_id).name
     tag(client, run_id, tags_of(folder))
-    _note(folder, uri, run_id, experiment_id, name)
+    try:
+        _try_artifacts(client, run, name, folder)
+    finally:
+        _note(folder, uri, run_id, experiment_id, name)
     return str(experiment_id)
 
 
@@ -190,9 +190,18 @@ def _create(client: Any, uri: str, folder: RunFolder, experiment_id: str | None)
         raise not_mlflow(uri)
     name = client.get_experiment(experiment_id).name
     try:
-        _note(folder, uri, run.info.run_id, experiment_id, name)
+        _try_artifacts(client, run, name, folder)
+    finally:  # a noted run is one that takes files, or that is ended by the failure
+        _note_made(client, uri, folder, run.info.run_id, experiment_id, name)
+
+
+def _note_made(
+    client: Any, uri: str, folder: RunFolder, run_id: str, experiment_id: str, experiment: str
+) -> None:
+    try:
+        _note(folder, uri, run_id, experiment_id, experiment)
     except SemsegError:  # a full disk: nobody else would end it
-        client.set_terminated(run.info.run_id, "FAILED")
+        client.set_terminated(run_id, "FAILED")
         raise
 
 

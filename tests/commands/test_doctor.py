@@ -139,14 +139,14 @@ def test_kept_activations_are_known_and_none_are_added(
     assert f" 7 {passes}" in doctor(terminal, known_world)[1]["time"]["found"]
     assert f" 15 {passes}" in doctor(terminal, known_world, "--no-cache")[1]["time"]["found"]
     cache = terminal.folder / "cache"
-    assert "residuals" not in folders_below(cache)
+    assert "activations" not in folders_below(cache)
     named = options(known_world, cache_dir=str(cache))
     assert terminal.type("auto-feat", *named, "--no-track", "--no-plots").code == 0
-    before = folders_below(cache / "residuals")
+    before = folders_below(cache / "activations")
     assert before
     found = doctor(terminal, known_world)[1]["time"]["found"]
     assert f" 0 {passes}" in found
-    assert folders_below(cache / "residuals") == before
+    assert folders_below(cache / "activations") == before
 
 
 def test_the_disk_is_asked_for_what_is_kept(

@@ -528,7 +528,7 @@ def test_a_head_is_trained_on_kept_residuals(
     assert terminal.type("train-head", *words, *first).code == 0
     filled = options(own_world, cache_dir=str(tmp_path / "b"))
     assert terminal.type("auto-feat", *filled, "--no-track", "--no-plots").code == 0
-    n_entries = len(kept_entries(tmp_path / "b" / "residuals"))
+    n_entries = len(kept_entries(tmp_path / "b" / "activations"))
 
     def refused(*_: object) -> Tensor:
         raise AssertionError("the ViT ran")
@@ -542,7 +542,7 @@ def test_a_head_is_trained_on_kept_residuals(
     ]
     assert len(swept) == 3
     assert len(set(swept)) == 1
-    assert len(kept_entries(tmp_path / "b" / "residuals")) == n_entries
+    assert len(kept_entries(tmp_path / "b" / "activations")) == n_entries
 
 
 def test_entries_are_listed_and_cleared(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from _pytest.capture import CaptureFixture
@@ -76,6 +77,18 @@ def test_lines_go_to_stderr_where_there_is_no_terminal(capsys: CaptureFixture[st
     with console.progress_bars() as start:
         start("statistics", 3, "patches")(3)
     assert capsys.readouterr().err == "statistics: 3 patches\n"
+
+
+def test_errors_with_a_file_to_themselves_are_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        monkeypatch.setattr("sys.stdout", out)
+        monkeypatch.setattr("sys.stderr", err)
+        with console.progress_bars() as start:
+            start("statistics", 3, "patches")(3)
+        console.say("a sentence")
+    assert (tmp_path / "err").read_text() == "a sentence\n"
 
 
 def test_quiet_is_quiet(capsys: CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -5,11 +5,13 @@ No torch, no mlflow.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from semseg_cli.settings.methods import METHODS
 from semseg_cli.tracking.tracked_run import TrackedRun
 
+MOST_RUNS = 10_000  # that are looked at more than once
 OF_DIRECTIONS = {method.command for method in METHODS if not method.edits_latents}
 
 
@@ -29,6 +31,7 @@ class Dictionary:
         return PurePosixPath(self.file.replace("\\", "/")).parts
 
 
+@lru_cache(maxsize=MOST_RUNS)
 def dictionary_of(run: TrackedRun) -> Dictionary:
     """What the run says of its dictionary."""
     null = run.params.get("control", "none")
@@ -48,12 +51,9 @@ def edits_latents(run: TrackedRun) -> bool:
 
 def places_apart(one: TrackedRun, other: TrackedRun) -> list[str]:
     """In what the places of two runs differ: layer, site; nothing where one does not say it."""
-    sides = dictionary_of(one), dictionary_of(other)
-    return [
-        name
-        for name in ("layer", "site")
-        if len({getattr(side, name) for side in sides} - {None}) == 2
-    ]
+    a, b = dictionary_of(one), dictionary_of(other)
+    pairs = {"layer": (a.layer, b.layer), "site": (a.site, b.site)}
+    return [name for name, (x, y) in pairs.items() if x != y and None not in (x, y)]
 
 
 def dictionaries_apart(one: TrackedRun, other: TrackedRun) -> list[str]:

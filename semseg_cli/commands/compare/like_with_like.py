@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 from semseg_cli.commands.compare.artifacts import Artifacts, least_patches, n_draws
 from semseg_cli.commands.compare.dictionaries import (
+    MOST_RUNS,
     dictionaries_apart,
     edits_latents,
     places_apart,
@@ -26,23 +28,37 @@ SAME = {"digest.evaluation": "images", "digest.vit": "ViT", "digest.head": "head
 
 def unlike(one: TrackedRun, other: TrackedRun) -> list[str]:
     """What keeps two runs from measuring the same thing."""
-    found = [what for tag, what in SAME.items() if one.tag(tag) != other.tag(tag)]
-    return found + ["protocol"] * (one.tag("protocol") != other.tag("protocol"))
+    sides = zip((*SAME.values(), "protocol"), _measured(one), _measured(other), strict=True)
+    return [what for what, a, b in sides if a != b]
+
+
+@lru_cache(maxsize=MOST_RUNS)
+def _measured(run: TrackedRun) -> tuple[str | None, ...]:
+    return tuple(run.tag(tag) for tag in (*SAME, "protocol"))
+
+
+def are_matched(one: TrackedRun, other: TrackedRun) -> bool:
+    """Whether the edits of both are near enough in length to be one dose.
+
+    At one place lengths are in units of its residuals; of two places each is taken by the length of
+    its own residuals.
+    """
+    a, b = _lengths(one, other)
+    return a is not None and b is not None and are_as_long([a, b])
+
+
+def _lengths(one: TrackedRun, other: TrackedRun) -> tuple[float | None, float | None]:
+    key = "edit_ratio" if places_apart(one, other) else "edit_norm"
+    return one.metrics.get(key), other.metrics.get(key)
 
 
 def lengths_apart(one: TrackedRun, other: TrackedRun) -> str:
-    """Both edit lengths where they are too unlike for one dose, or not known; else ''.
-
-    At one place they are in units of its residuals; of two places each is taken by the length of
-    its own residuals.
-    """
-    key, what = ("edit_ratio", " by the residual's") if places_apart(one, other) else (
-        "edit_norm", "")  # fmt: skip
-    lengths = [run.metrics.get(key) for run in (one, other)]
-    known = [length for length in lengths if length is not None]
-    if len(known) == 2 and are_as_long(known):
+    """Both edit lengths where they are too unlike for one dose, or not known; else ''."""
+    if are_matched(one, other):
         return ""
-    return f"not matched in length{what} ({cell(lengths[0])} vs {cell(lengths[1])})"
+    a, b = _lengths(one, other)
+    by = " by the residual's" if places_apart(one, other) else ""
+    return f"not matched in length{by} ({cell(a)} vs {cell(b)})"
 
 
 def is_drawn(run: TrackedRun) -> bool:

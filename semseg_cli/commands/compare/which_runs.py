@@ -3,13 +3,14 @@
 No mlflow until a store is opened.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from semseg_cli import tracking
 from semseg_cli.commands.compare.dictionaries import dictionaries_apart, dictionary_of
-from semseg_cli.commands.compare.like_with_like import SAME, lengths_apart, unlike
+from semseg_cli.commands.compare.like_with_like import SAME, are_matched, unlike
 from semseg_cli.errors import SemsegError, UsageError, VersionError
 from semseg_cli.runs.report import SCHEMA_VERSION
 from semseg_cli.settings.compare import RunChoice
@@ -183,7 +184,7 @@ def _baselines(
     method = method_name(choice.baseline)
     fitting = [run for run in shown if run.tag("method") == method and has_ended(run, named=True)]
     fitting = fitting or _all_of(method, choice, pool)
-    return method, {run.run_id: _nearest(run, fitting) for run in shown}
+    return method, {run.run_id: _nearest(run, fitting) or run for run in shown}
 
 
 def _controls(shown: Sequence[TrackedRun]) -> tuple[str, dict[str, TrackedRun]]:
@@ -205,22 +206,23 @@ def _control_of(
     run: TrackedRun, latents: Sequence[TrackedRun], vectors: Sequence[TrackedRun]
 ) -> TrackedRun:
     own = latents if run in vectors else [*latents, *vectors]
-    if run not in latents:
-        as_long = [c for c in own if not unlike(run, c) and not lengths_apart(run, c)]
-        if as_long:
-            return _nearest(run, as_long)
-    return _nearest(run, latents or vectors)
+    as_long = (c for c in own if are_matched(run, c) and not unlike(run, c))
+    found = _nearest(run, as_long) if run not in latents else None
+    return found or _nearest(run, latents or vectors) or run
 
 
-def _nearest(run: TrackedRun, fitting: Sequence[TrackedRun]) -> TrackedRun:
+def _nearest(run: TrackedRun, fitting: Iterable[TrackedRun]) -> TrackedRun | None:
     """The first of those that measure the same, of the same dictionary at the same place, at the
-    same scale, as far as there are such."""
-
-    def distance(one: TrackedRun) -> tuple[int, int, bool]:
+    same scale, as far as there are such; None of none."""
+    nearest, least = None, (math.inf, 0, False)
+    for one in fitting:
         is_same_scale = one.metrics.get("scale") == run.metrics.get("scale")
-        return len(unlike(run, one)), len(dictionaries_apart(run, one)), not is_same_scale
-
-    return min(fitting, key=distance)
+        apart = len(unlike(run, one)), len(dictionaries_apart(run, one)), not is_same_scale
+        if apart < least:
+            nearest, least = one, apart
+        if not any(apart):
+            break  # nothing can be nearer
+    return nearest
 
 
 def _baseline_run(choice: RunChoice, name: str, known: Sequence[TrackedRun]) -> TrackedRun:

@@ -1,6 +1,5 @@
 """A suite, from its settings to the last printed line."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -42,6 +41,7 @@ from semseg_cli.runs.folder import (
 )
 from semseg_cli.runs.lookup_csv import Reused
 from semseg_cli.runs.rows import csv_text
+from semseg_cli.settings.command_line import command_line
 from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.intervening import COMMON_LENGTH
 from semseg_cli.settings.methods import Method
@@ -105,8 +105,8 @@ def _compare(work: Work) -> list[str]:
     """The command that puts the runs of the suite side by side."""
     if work.store is None:
         return []
-    words = ["semseg-cli", "compare", "--filter", f"tags.{TAG} = '{work.key}'"]
-    return [f"Compare: {shlex.join([*words, *store_option(work.store)])}"]
+    chosen = f"tags.{TAG} = '{work.key}'"
+    return [f"Compare: {command_line('compare', '--filter', chosen, *store_option(work.store))}"]
 
 
 def _work(setup: Setup, suite: Suite, output: Shown, store: str | None, progress: Progress) -> Work:

@@ -4,7 +4,6 @@ Heads are chosen on held-out images of the training split; the chosen one is mea
 split that interventions are evaluated on.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +53,7 @@ from semseg_cli.runs.folder import (
     RunFolder,
 )
 from semseg_cli.runs.rows import csv_text
+from semseg_cli.settings.command_line import typed
 from semseg_cli.settings.inputs import TrainSetup
 from semseg_cli.settings.output import Recorded
 from semseg_cli.settings.training import Training
@@ -115,7 +115,7 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
     require_tracked(folders)
     file = training.save or folders[0].path / HEAD_FILE
     preset = "--preset demo " if is_demo(setup) else ""
-    print_where(folders, store, output, [f"Use:     {preset}--seg-ckpt {shlex.quote(str(file))}"])
+    print_where(folders, store, output, [f"Use:     {preset}{typed('--seg-ckpt', file)}"])
 
 
 def load_parts(setup: TrainSetup, training: Training, progress: Progress = silent) -> Parts:

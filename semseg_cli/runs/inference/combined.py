@@ -14,7 +14,6 @@ from scipy import special
 
 from semseg_cli.runs.inference.answers import Interval
 from semseg_cli.runs.inference.rates import Rates, bounds, inflation, interval, wilson
-from semseg_cli.typed import typed
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,6 @@ def mean_of(found: Rates, sign: float = 1.0) -> Term:
     return Term(found, np.full(n_classes, sign / max(n_classes, 1)))
 
 
-@typed
 def _unit(score_bc: Float64[np.ndarray, "b c"]) -> Float64[np.ndarray, "b c"]:
     norm_c = np.sqrt((score_bc**2).sum(axis=0))
     return score_bc / np.where(norm_c > 0, norm_c, 1)
@@ -51,7 +49,6 @@ def gap_intervals(first: Rates, second: Rates) -> list[Interval]:
     return [interval("MOVER", *row) for row in zip(*(x.tolist() for x in columns), strict=True)]
 
 
-@typed
 def _joined(
     one_c: Float64[np.ndarray, " c"],
     two_c: Float64[np.ndarray, " c"],
@@ -107,7 +104,6 @@ def _ends(
     return lo_c, hi_c, float(inflation(max(min(df, n_images - 1), 1.0)))
 
 
-@typed
 def _distances(
     down_c: Float64[np.ndarray, " c"],
     up_c: Float64[np.ndarray, " c"],

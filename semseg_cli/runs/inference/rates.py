@@ -23,6 +23,8 @@ from semseg_cli.runs.inference.answers import (
 )
 from semseg_cli.typed import typed
 
+# Shapes are checked where counts come in (`rates_of`): what is made of them is made for every class
+# of every run, and a check takes as long as the arithmetic.
 Z = float(special.ndtri(0.975))
 PRIOR_IMAGES = 10.0  # against those that carry the spread; squared, it gives way when they are many
 
@@ -49,7 +51,6 @@ class Rates:
         """Whether there are enough images for an interval."""
         return (self.n_images_c >= MIN_IMAGES) & (self.kish_c >= MIN_KISH)
 
-    @typed
     def size_c(
         self, factor_c: Float64[np.ndarray, " c"] | float = 1.0
     ) -> Float64[np.ndarray, " c"]:
@@ -103,7 +104,6 @@ def rates_of(changed_bc: Real[np.ndarray, "b c"], total_bc: Real[np.ndarray, "b 
     return Rates(value_c, share_bc, score_bc, n_images_c, 1 / squares_c, seen_c, pull_c)
 
 
-@typed
 def scores(
     residual_bc: Float64[np.ndarray, "b c"], share_bc: Float64[np.ndarray, "b c"]
 ) -> Float64[np.ndarray, "b c"]:
@@ -115,7 +115,6 @@ def scores(
     return np.where(left_bc > 1e-6, residual_bc, 0) / np.sqrt(np.maximum(left_bc, 1e-6))
 
 
-@typed
 def carriers(score_bc: Float64[np.ndarray, "b c"]) -> Float64[np.ndarray, " c"]:
     """How many images carry the variance: (sum z^2)^2 / sum z^4; 0 without any."""
     square_bc = score_bc**2
@@ -125,7 +124,6 @@ def carriers(score_bc: Float64[np.ndarray, "b c"]) -> Float64[np.ndarray, " c"]:
     )
 
 
-@typed
 def wilson(
     value_c: Float64[np.ndarray, " c"], size_c: Float64[np.ndarray, " c"]
 ) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
@@ -142,7 +140,6 @@ def inflation(df: Float64[np.ndarray, "*c"] | float) -> Any:
     return special.stdtrit(df, 0.975) / Z
 
 
-@typed
 def bounds(
     found: Rates,
 ) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
