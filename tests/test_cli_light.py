@@ -233,6 +233,11 @@ def test_a_command_ends_without_looking_for_garbage(monkeypatch: pytest.MonkeyPa
         with pytest.raises(SystemExit, match="3"):
             main()
         assert gc.get_freeze_count() > 1000
+        gc.unfreeze()
+        monkeypatch.setitem(sys.modules, "triton", sys)
+        with pytest.raises(SystemExit, match="3"):
+            main()
+        assert gc.get_freeze_count() == 0
     finally:
         gc.unfreeze()
         signal.signal(signal.SIGINT, before)
