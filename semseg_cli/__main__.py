@@ -1,5 +1,6 @@
 """`semseg-cli`, and `python -m semseg_cli`."""
 
+import gc
 import signal
 
 
@@ -8,7 +9,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from semseg_cli.cli import run
 
-    run()
+    try:
+        run()
+    finally:
+        gc.freeze()  # else Python ends by looking for garbage in all of torch, for seconds
 
 
 if __name__ == "__main__":

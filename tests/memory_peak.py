@@ -5,6 +5,7 @@ single tensors holds, as on a CPU, else the budget alone decides. Each is measur
 its own, forked from one that has imported everything.
 """
 
+import gc
 import json
 import sys
 import tempfile
@@ -94,6 +95,7 @@ def answer(task: str, end: Connection) -> None:
 def main(tasks: list[str]) -> None:
     """Measures all at once, in forks of the main thread: others have no heap that shrinks."""
     fork, answers = get_context("fork"), {}
+    gc.freeze()  # else every process looks through all of it when it ends
     for task in tasks:
         answers[task], end = fork.Pipe(duplex=False)
         fork.Process(target=answer, args=(task, end)).start()

@@ -1,5 +1,6 @@
 """What the command line does before anything heavy loads."""
 
+import gc
 import json
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from _pytest.capture import CaptureFixture
 from typer.main import get_command
 
+from semseg_cli.__main__ import main
 from semseg_cli.cli import app, run
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup, VitFamily
@@ -219,3 +221,18 @@ def test_a_ctrl_c_while_it_loads_prints_no_traceback() -> None:
     words = [sys.executable, "-c", _STOPPED_WHILE_LOADING]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_a_command_ends_without_looking_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end() -> None:
+        raise SystemExit(3)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("semseg_cli.cli.run", end)
+    try:
+        with pytest.raises(SystemExit, match="3"):
+            main()
+        assert gc.get_freeze_count() > 1000
+    finally:
+        gc.unfreeze()
+        signal.signal(signal.SIGINT, before)

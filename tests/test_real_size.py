@@ -18,7 +18,7 @@ HERE = Path(semseg_cli.__file__).parents[1]  # the process starts elsewhere: it 
 MOST_GIB = 6.0
 D_MODEL, D_SAE = 768, 24_576
 MEASURED = """
-import json, sys
+import gc, json, sys
 from semseg_cli.cli import run
 try:
     run(sys.argv[1:])
@@ -26,6 +26,7 @@ except SystemExit as ended:
     lines = dict(line.split(":") for line in open("/proc/self/status"))
     peak = int(lines["VmHWM"].split()[0])
     print(json.dumps({"code": ended.code or 0, "peak_gib": peak / 2**20}))
+    gc.freeze()
 """
 
 
