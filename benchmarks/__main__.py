@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -27,24 +28,31 @@ from semseg_cli.experiment.flip_rate import EXACT, flipped_share
 from semseg_cli.show.console import show
 from semseg_cli.show.tables import Table
 
+# Where each command is, and what it measures.
+COMMANDS = {
+    "trust": ("trust.command:trust", "intervals and tests with a known truth"),
+    "planted": ("planted.command:planted", "rules of decision"),
+    "cause": ("cause:cause", "how good the causal rules are"),
+    "cause-planted": ("cause_planted:cause_planted", "the same where the truth is known"),
+    "several": ("several:several", "what SAEs cost side by side"),
+    "faults": ("faults:main", "damaged files"),
+    "kills": ("kills:main", "killed commands and full disks"),
+    "servers": ("servers:main", "stores that go wrong"),
+    "heads": ("heads:heads", "the choice of a head"),
+    "warm": ("warm:warm", "a warm run by stage"),
+    "large": ("large:large", "what a run on all of ADE20K takes beside its ViT"),
+    "whole": ("whole:whole", "a whole run of that size with a tiny network"),
+    "many": ("many_runs:many", "comparing many runs"),
+}
+
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(
-        "python -m benchmarks", description=__doc__,
-        epilog="`python -m benchmarks trust` measures intervals and tests with a known truth, "
-        "`python -m benchmarks planted` rules of decision, "
-        "`python -m benchmarks cause` how good the causal rules are, "
-        "`python -m benchmarks cause-planted` the same where the truth is known, "
-        "`python -m benchmarks several` what SAEs cost side by side, "
-        "`python -m benchmarks faults` reads damaged files, "
-        "`python -m benchmarks kills` kills commands and fills disks, "
-        "`python -m benchmarks servers` runs them against stores that go wrong, "
-        "`python -m benchmarks heads` measures the choice of a head, "
-        "`python -m benchmarks warm` a warm run by stage, "
-        "`python -m benchmarks large` what a run on all of ADE20K takes beside its ViT, "
-        "`python -m benchmarks many` comparing many runs.",
-    )  # fmt: skip
+        "python -m benchmarks",
+        description=__doc__,
+        epilog="; ".join(f"{name}: {what}" for name, (_, what) in COMMANDS.items()),
+    )
     made.add_argument("--size", choices=list(SIZES), default="vitb")
     made.add_argument("--rows", default="*", help="only rows whose name has this in it, or matches")
     made.add_argument("--repeats", type=int, default=3, help="times per side; medians count")
@@ -191,58 +199,18 @@ def tables_of(results: dict[str, Any]) -> list[Table]:
     return [*found, scaling_table(results["scaling"])] if results["scaling"] else found
 
 
+def run_command(name: str, arguments: Sequence[str]) -> None:
+    """Runs a command of its own options; ends with 1 where it says that something does not hold."""
+    module, function = COMMANDS[name][0].split(":")
+    outcome = getattr(import_module(f"benchmarks.{module}"), function)(arguments)
+    if outcome is False:
+        sys.exit(1)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Measures, prints, writes."""
-    if arguments[:1] == ["faults"]:
-        from benchmarks import faults
-
-        sys.exit(faults.main(arguments[1:]))
-    if arguments[:1] == ["kills"]:
-        from benchmarks import kills
-
-        sys.exit(kills.main(arguments[1:]))
-    if arguments[:1] == ["servers"]:
-        from benchmarks import servers
-
-        sys.exit(servers.main(arguments[1:]))
-    if arguments[:1] == ["trust"]:
-        from benchmarks.trust.command import trust  # scipy
-
-        sys.exit(not trust(arguments[1:]))
-    if arguments[:1] == ["planted"]:
-        from benchmarks.planted.command import planted
-
-        sys.exit(not planted(arguments[1:]))
-    if arguments[:1] == ["several"]:
-        from benchmarks.several import several
-
-        sys.exit(not several(arguments[1:]))
-    if arguments[:1] == ["warm"]:
-        from benchmarks.warm import warm
-
-        sys.exit(not warm(arguments[1:]))
-    if arguments[:1] == ["large"]:
-        from benchmarks.large import large
-
-        large(arguments[1:])
-        return
-    if arguments[:1] == ["many"]:
-        from benchmarks.many_runs import many
-
-        sys.exit(not many(arguments[1:]))
-    if arguments[:1] == ["heads"]:
-        from benchmarks.heads import heads
-
-        sys.exit(not heads(arguments[1:]))
-    if arguments[:1] == ["cause-planted"]:
-        from benchmarks.cause_planted import cause_planted
-
-        cause_planted(arguments[1:])
-        return
-    if arguments[:1] == ["cause"]:
-        from benchmarks.cause import cause
-
-        cause(arguments[1:])
+    if arguments and arguments[0] in COMMANDS:
+        run_command(arguments[0], arguments[1:])
         return
     given = parser().parse_args(arguments)
     if given.peaks_of:

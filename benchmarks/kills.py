@@ -188,7 +188,7 @@ def plan(n_trials: int, world: World, _draw: np.random.Generator) -> list[Case]:
     return found
 
 
-def main(words: Sequence[str]) -> int:
-    """Prints what came of each kind; 1 where something was lost, broken, or not told."""
+def main(words: Sequence[str]) -> bool:
+    """Prints what came of each kind; whether nothing was lost, broken, or not told."""
     plans = {"kills": (60, plan), "disks": (30, disks.plan)}
     return trials.main("python -m benchmarks kills", words, __doc__, plans)

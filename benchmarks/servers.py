@@ -331,7 +331,7 @@ def plan(n_trials: int, world: World, _draw: Draw) -> list[Case]:
     return found
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> bool:
     """Prints what came of each fault; 1 where something was lost, not told, or without an end."""
     plans = {"faults": (60, plan)}
     return trials.main("python -m benchmarks servers", words, __doc__, plans)

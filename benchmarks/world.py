@@ -141,14 +141,19 @@ def make_preprocessing(size: Size) -> Preprocessing:
 
 
 @torch.inference_mode()
-def make_sae(size: Size, residual_nd: Tensor) -> tuple[SparseAutoencoder, SaeStats]:
-    """Random unit directions, read and written; one bias for all, so that L0 is as the size says.
+def make_sae(
+    size: Size, residual_nd: Tensor, first_kd: Tensor | None = None
+) -> tuple[SparseAutoencoder, SaeStats]:
+    """Random unit directions, read and written, the first ones along `first_kd`; one bias for all,
+    so that L0 is as the size says.
 
     The bias is a quantile of the pre-activations of these residuals, the statistics are theirs.
     """
     act_mean = residual_nd.mean(dim=0)
     act_norm = float((residual_nd - act_mean).norm(dim=1).mean()) / size.d_model**0.5
     drawn = torch.randn(size.d_sae, size.d_model)
+    if first_kd is not None:
+        drawn[: len(first_kd)] = first_kd
     w_dec = torch.nn.functional.normalize(drawn, dim=1).to(residual_nd.device)
     pre_ns = ((residual_nd - act_mean) / act_norm) @ w_dec.T
     n_active = size.l0 * len(residual_nd)

@@ -2,17 +2,23 @@
 
 import sqlite3
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from _pytest.capture import CaptureFixture
 
-from benchmarks.__main__ import main
+from benchmarks.__main__ import COMMANDS, main
 from benchmarks.heads import AllPixels, trained
 from benchmarks.many_runs import copy_runs
+from benchmarks.whole import make_files
+from benchmarks.whole import parser as whole_parser
 from semseg_cli.commands.train_head.features import TrainingPatches, ValidationImages
 from semseg_cli.commands.train_head.sweep import Sweep
+from semseg_cli.experiment.session import open_session
+from semseg_cli.progress import silent
+from semseg_cli.settings.inputs import Imgs, Setup
 from semseg_cli.settings.training import Training
 
 
@@ -69,3 +75,37 @@ def test_both_sides_find_the_same_head_where_a_pixel_is_a_part(seed: int) -> Non
     ]
     one, other = (trained(sweep, training, patches, images) for sweep in sides)
     assert (one.lr, one.epoch, one.miou) == (other.lr, other.epoch, other.miou)
+
+
+def test_the_readers_of_a_whole_world_know_its_classes(tmp_path: Path) -> None:
+    given = whole_parser().parse_args(["--classes", "12", "--images", "6", "--lookup-images", "6"])
+    make_files(tmp_path, given)
+    setup = Setup(
+        vit_ckpt=str(tmp_path / "vit"), vit_layer=2, image_size=56, device="cpu", n_workers=0,
+        sae_ckpt=str(tmp_path / "sae.pt"), seg_ckpt=str(tmp_path / "head.pt"),
+        act_mean=str(tmp_path / "stats.safetensors"), act_norm=str(tmp_path / "stats.safetensors"),
+        imgs=Imgs(root=tmp_path / "data"), cache_dir=tmp_path / "cache",
+    )  # fmt: skip
+    session = open_session(setup, silent)
+    pipeline, (batch,) = session.pipeline, session.loader(session.dataset)
+    found = pipeline.predict(pipeline.residual(batch.images_bchw)).classes_bt
+    assert (found == batch.labels_bt).double().mean() > 0.9
+
+
+@pytest.mark.parametrize(("holds", "code"), [(True, 0), (None, 0), (False, 1)])
+def test_a_benchmark_ends_with_1_where_its_promise_fails(
+    holds: bool | None, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.many_runs.many", lambda _: holds)
+    ended = 0
+    try:
+        main(["many"])
+    except SystemExit as end:
+        ended = int(end.code or 0)
+    assert ended == code
+
+
+def test_every_benchmark_of_its_own_is_there() -> None:
+    for name, (place, _) in COMMANDS.items():
+        module, function = place.split(":")
+        assert callable(getattr(import_module(f"benchmarks.{module}"), function)), name

@@ -191,8 +191,8 @@ Plan = Callable[[int, World, np.random.Generator], Sequence[Case]]
 
 def main(
     title: str, words: Sequence[str], about: str | None, plans: Mapping[str, tuple[int, Plan]]
-) -> int:
-    """Runs the campaigns of a program; 1 where a trial found a fault."""
+) -> bool:
+    """Runs the campaigns of a program; whether no trial found a fault."""
     parser = argparse.ArgumentParser(title, description=about)
     for name, (n_most, _) in plans.items():
         parser.add_argument(f"--{name}", type=int, default=n_most, help="how many trials")
@@ -212,4 +212,4 @@ def main(
     print_table(trials)
     n_faults = sum(bool(trial.faults) for trial in trials)
     print(f"{len(trials)} trials, {n_faults} with a fault, {time.monotonic() - began:.0f} s")
-    return int(n_faults > 0)
+    return not n_faults
