@@ -19,6 +19,7 @@ from semseg_cli.commands.recording import (
 )
 from semseg_cli.commands.same_settings import require_same_settings
 from semseg_cli.experiment.dictionary_facts import numbers_of, summary_of
+from semseg_cli.experiment.place import stat_sources
 from semseg_cli.experiment.result_files import write_stats
 from semseg_cli.experiment.splicing import spliced
 from semseg_cli.files import make_folder, write_atomic
@@ -38,6 +39,9 @@ from semseg_cli.show.dictionary_tables import splice_table, spliced_class_table
 from semseg_cli.show.run_tables import stats_table
 
 NO_HEAD = "What the network makes of it takes a head: --seg-ckpt."
+UNSCALED = (
+    "Its input is not scaled, as its format has it: --act-mean measured and --act-norm measured do."
+)
 UNUSED = ("imgs_split",)  # of the options that name a dataset
 
 
@@ -57,7 +61,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
     with console.progress_bars(quiet=output.quiet) as progress:
         session = open_parts(setup, output, progress, needs_head=has_head)
         dataset = session.lookup_dataset
-        given = [name for name in NAMES if name in session.given_stats]
+        given = [name for name in NAMES if name in stat_sources(setup)]
         if output.dry_run:
             console.stdout().print(
                 f"images: {len(dataset)}; given: {', '.join(given) or 'nothing'}"
@@ -88,6 +92,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
     pipeline = session.pipeline
     notes = [f"Of the {dataset.split} split, {pipeline.site} of layer {pipeline.layer}."]
     notes += [f"Given, not computed: {', '.join(given)}."] if given else []
+    notes += [UNSCALED] if session.given_stats.keys() - set(given) else []
     tables = [
         stats_table(row, [*demo_notes(base), *notes]),
         splice_table(splicing.rows, () if has_head else (NO_HEAD,)),

@@ -2,6 +2,7 @@
 
 import glob
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from semseg_cli.experiment.parts import (
     read_sae,
     require_inputs,
 )
-from semseg_cli.experiment.place import AUTO, place_of
+from semseg_cli.experiment.place import AUTO, MEASURED, place_of
 from semseg_cli.experiment.session import Session, session_of
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.statistics import place_in
@@ -213,7 +214,7 @@ def _statistic(
         raise UsageError(f"{_flag(name)} has several that may be of layer {layer}: name one for it")
     if not fitting:
         return None
-    if len(layers) > 1 and place_in(fitting[0]) is None and not _is_number(fitting[0]):
+    if len(layers) > 1 and place_in(fitting[0]) is None and not _holds_anywhere(fitting[0]):
         raise UsageError(
             f"{_flag(name)} {fitting[0]} does not say its layer, and there are several: make it "
             "with `semseg-cli stats`, or leave it out"
@@ -221,12 +222,11 @@ def _statistic(
     return fitting[0]
 
 
-def _is_number(value: float | str) -> bool:
+def _holds_anywhere(value: float | str) -> bool:
     try:
-        float(value)
+        return value == MEASURED or math.isfinite(float(value))
     except ValueError:
         return False
-    return True
 
 
 def _warn_of_unused(base: SuiteSetup, layers: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ import torch
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.sae_statistics import cached_stats
 from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.experiment.place import find_place, stat_sources
+from semseg_cli.experiment.place import MEASURED, find_place, stat_sources
 from semseg_cli.files import cache_folder
 from semseg_cli.models import sae as saes
 from semseg_cli.models.cache_folders import residuals_folder
@@ -154,6 +154,7 @@ def read_head(setup: Setup, device: torch.device) -> SegmentationHead:
 def load_stats(setup: Setup, sae: SparseAutoencoder) -> dict[str, torch.Tensor]:
     """The statistics that the settings name, checked against the autoencoder."""
     given = {name: load_stat(name, source) for name, source in stat_sources(setup).items()}
+    sae.is_scaled_by_data = MEASURED in (setup.act_mean, setup.act_norm)
     return own_scaling(check_stats(given, sae.d_model, sae.d_sae), sae)
 
 

@@ -19,6 +19,7 @@ from semseg_cli.settings.inputs import SaeModel, VitSite
 
 log = logging.getLogger("semseg_cli")
 AUTO = "auto"
+MEASURED = "measured"  # what --act-mean and --act-norm call the mean and norm of these images
 USUAL_LAYER = 11
 
 
@@ -99,7 +100,8 @@ def find_place(setup: SaeModel, sae: SparseAutoencoder, vit: Backbone) -> Place:
 
 
 def stat_sources(setup: SaeModel) -> dict[str, float | str]:
-    """Where each given statistic comes from: its own option, else the file of all four."""
+    """Where each given statistic comes from: its own option, else the file of all four; those that
+    are asked to be `MEASURED` come from nowhere."""
     file = None if setup.stats is None else Path(setup.stats).expanduser()
     if file is not None and file.is_dir():
         file = file / STATS_FILE
@@ -108,7 +110,7 @@ def stat_sources(setup: SaeModel) -> dict[str, float | str]:
     return {
         name: str(source) if isinstance(source, Path) else source
         for name, source in sources.items()
-        if source is not None
+        if source not in (None, MEASURED)
     }
 
 

@@ -121,10 +121,13 @@ class SaeModel(Vit):
         "over it.", path=True,
     )  # fmt: skip
     act_mean: float | str | None = option(
-        None, "SAE input mean (file, or 0 for none); else computed.", path=True
+        None,
+        "SAE input mean (file, 0 for none, or measured); else computed where "
+        "the SAE's format leaves it open.",
+        path=True,
     )
     act_norm: float | str | None = option(
-        None, "SAE input norm (number or file); else computed.", path=True
+        None, "SAE input norm (number, file, or measured); else likewise.", path=True
     )
     sparsity: str | None = option(
         None, "Firing frequency per latent (file); else computed.", path=True

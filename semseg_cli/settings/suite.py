@@ -205,9 +205,10 @@ class SuiteSetup(Setup):
         "are put side by side.", path=True,
     )  # fmt: skip
     act_mean: tuple[float | str, ...] = option(  # type: ignore[assignment]
-        (), "SAE input mean (file, or 0 for none; one per block that files are of); else computed.",
+        (), "SAE input mean (file, 0 for none, or measured; one per block that files are of); else "
+        "computed where the SAE's format leaves it open.",
         path=True,
     )  # fmt: skip
     act_norm: tuple[float | str, ...] = option(  # type: ignore[assignment]
-        (), "SAE input norm (number or file, likewise); else computed.", path=True
+        (), "SAE input norm (number, file or measured); else likewise.", path=True
     )

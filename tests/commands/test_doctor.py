@@ -471,9 +471,9 @@ def test_needs_name_earlier_checks() -> None:
         (Choice(2, OWN, 0.9), Choice(2, OWN, 0.9), "$"),
         (Choice(2, OWN, 0.1), Choice(2, OWN, 0.1), "No other layer, .*--sae-ckpt is likely wrong"),
         (Choice(2, OWN, -9.0), Choice(3, OWN, 0.9), "wrong: --vit-layer;.*0.900"),
-        (Choice(2, OWN, 0.2), Choice(2, MEASURED, 0.9), "wrong: the input scaling.*leave out"),
+        (Choice(2, OWN, 0.2), Choice(2, MEASURED, 0.9), "wrong: the input scaling.*measured"),
         (Choice(2, MEASURED, 0.2), Choice(2, NONE, 0.9), "try --act-mean 0 --act-norm 1"),
-        (Choice(2, OWN, 0.2), Choice(1, MEASURED, 0.9), "--vit-layer 1 and leave out"),
+        (Choice(2, OWN, 0.2), Choice(1, MEASURED, 0.9), "--vit-layer 1 and give those"),
         (
             Choice(3, OWN, 0.2),
             Choice(3, OWN, 0.9, "norm-out"),

@@ -13,6 +13,7 @@ from worlds import World
 
 from semseg_cli.commands.stats import options_of
 from semseg_cli.engine.sae_statistics import compute_stats
+from semseg_cli.models import sae as saes
 from semseg_cli.models.sae.statistics import NAMES, load_stat
 from semseg_cli.runs.metrics import STATISTICS
 from semseg_cli.settings.entries import entries
@@ -188,3 +189,25 @@ def test_every_setting_is_an_option(terminal: Terminal) -> None:
     done = terminal.type("stats", "--help-all")
     assert all(f"{entry.flag} " in done.out for entry in entries(KeepStats))
     assert "--class" not in done.out
+
+
+def test_a_format_without_scaling_is_scaled_by_what_is_measured(
+    tiny_world: World, terminal: Terminal
+) -> None:
+    sae = saes.load(tiny_world.folder / "sae.pt")
+    sae.needs_scaling = False
+    saes.save(Path("plain.pt"), sae)
+    measured = ["--act-mean", "measured", "--act-norm", "measured"]
+    plain, scaled = (
+        stats(terminal, tiny_world, *args, sae_ckpt="plain.pt") for args in ([], measured)
+    )
+    usual = stats(terminal, tiny_world)
+    assert all(done.code == 0 for done in (plain, scaled, usual)), scaled.err
+    assert "Its input is not scaled" in plain.out
+    assert "Given, not computed" not in plain.out + scaled.out
+    assert "not scaled" not in scaled.out
+    made = [load_file(folder / "stats.safetensors") for folder in terminal.runs()]
+    assert not made[0]["act_mean"].any()
+    assert {name: made[1][name].tolist() for name in NAMES} == {
+        name: made[2][name].tolist() for name in NAMES
+    }

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from semseg_cli.experiment.place import MEASURED as WORD
 from semseg_cli.experiment.place import Place
 from semseg_cli.models.sae import SparseAutoencoder, reconstruction_error
 from semseg_cli.models.sae.scaling import measured_scaling
@@ -24,7 +25,7 @@ SUSPICION = {OWN: 0.0, MEASURED: 0.0, NONE: 0.05}  # that a good fit is luck: th
 SCALINGS = {
     MEASURED: (
         "with the mean and norm of these images",
-        "leave out --act-mean and --act-norm to have them computed",
+        f"give those it was trained with (--stats FILE), or --act-mean {WORD} --act-norm {WORD}",
     ),
     NONE: ("without input scaling", "try --act-mean 0 --act-norm 1"),
 }

@@ -57,6 +57,8 @@ class SparseAutoencoder(nn.Module):
     """Share of training tokens on which each latent fired, where the file says so."""
     trained_at: TrainedAt = TrainedAt()
     """Where in its model the autoencoder was trained, where the file says so."""
+    is_scaled_by_data: bool = False
+    """Whether statistics of the data scale its input although its format says nothing of that."""
     budget: Budget = Budget()
     """Decides how many patches are encoded at once."""
 
@@ -153,7 +155,7 @@ class SparseAutoencoder(nn.Module):
             norm_kind=self.norm_kind,
         )
         made.firing_frequency, made.trained_at = self.firing_frequency, self.trained_at
-        made.budget = self.budget
+        made.is_scaled_by_data, made.budget = self.is_scaled_by_data, self.budget
         return made.scaled(self.act_mean, float(self.act_norm))
 
     @typed

@@ -196,7 +196,7 @@ def digest_of(given: dict[str, Tensor], identity: str = "") -> str:
 
 def own_scaling(given: dict[str, Tensor], sae: SparseAutoencoder) -> dict[str, Tensor]:
     """The given statistics, with no input scaling where the autoencoder's format has its own."""
-    if sae.needs_scaling:
+    if sae.needs_scaling or sae.is_scaled_by_data:
         return dict(given)
     return {"act_mean": torch.zeros(sae.d_model), "act_norm": torch.tensor(1.0), **given}
 
