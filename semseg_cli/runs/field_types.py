@@ -1,6 +1,7 @@
 """Whether values hold what they say: results are kept, so wrong ones are refused."""
 
 from dataclasses import fields
+from functools import lru_cache
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -21,9 +22,9 @@ def check_types(instance: Any) -> None:
 
 def holds(value: Any, kind: Any) -> bool:
     """Whether a value is of a type, exactly: no truth value is a number."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if kind is Any:
+    if type(value) is kind or kind is Any:
         return True
+    origin, parts = _taken_apart(kind)
     if origin is UnionType:
         return any(holds(value, part) for part in parts)
     if origin is dict:
@@ -32,7 +33,12 @@ def holds(value: Any, kind: Any) -> bool:
         )
     if origin is list:
         return type(value) is list and all(holds(item, parts[0]) for item in value)
-    return type(value) is kind
+    return False
+
+
+@lru_cache
+def _taken_apart(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(kind), get_args(kind)
 
 
 def shortened(value: Any) -> str:

@@ -34,6 +34,15 @@ def test_counts_are_placed_by_image_and_class(kind: str) -> None:
     assert counts.counts_bc4[1, 1].tolist() == [42, 32, 22, 12]
 
 
+def test_counts_weights_and_groups_are_those_of_the_whole_file() -> None:
+    frame = FRAME.assign(n_edited=-1, weight=[1.0, 2.0, 3.0, 4.0], group=["x", "x", "y", "y"])
+    counts = read_per_image(parquet(frame))
+    assert counts.counts_bc4.tolist() == read_per_image(parquet(FRAME)).counts_bc4.tolist()
+    assert counts.weight_bc is not None
+    assert counts.weight_bc.tolist() == [[2.0, 1.0], [4.0, 3.0]]
+    assert counts.groups == ("x", "y")
+
+
 def test_images_and_classes_can_be_put_in_another_order() -> None:
     counts = read_per_image(parquet(FRAME))
     assert counts.on(["a", "b"], [3])[:, 0, 0].tolist() == [42, 40]
