@@ -18,9 +18,8 @@ from semseg_cli.settings.methods import METHODS, Method
 
 FILES = {
     "report.json", "class_results.csv", "per_image.parquet", "change_matrix.parquet",
-    "settings.toml", "run.json", "log.txt",
+    "settings.toml", "run.json", "log.txt", "plots", "report.html",
 }  # fmt: skip
-PICTURES = {"plots", "report.html"}
 
 
 def report_of(folder: Path) -> Report:
@@ -52,17 +51,15 @@ def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
 ) -> None:
     # In the known world a class's latent is the only one that detects it.
     world = tiny_world if method().needs_runners_up else known_world
-    is_drawn = protocol == method.protocols[0]  # once for each method
-    args = [*options(world, protocol=protocol), *([] if is_drawn else ["--no-plots"])]
+    args = options(world, protocol=protocol)
     assert_done(terminal.type(method.command, *args))
     (folder,) = terminal.runs()
-    expected = FILES | (PICTURES if is_drawn else set())
-    expected |= {"lookup.csv"} if method().needs_latents else set()
+    expected = FILES | ({"lookup.csv"} if method().needs_latents else set())
     expected |= {"stats.safetensors"} if method().needs_statistics else set()
     n_draws = RunFolder(folder).report().n_draws
     expected |= {"draws.csv"} if n_draws > 1 else set()
     shows_latents = method().edits_latents and n_draws == 1
-    expected |= {"latents", "top_images.csv"} if shows_latents and is_drawn else set()
+    expected |= {"latents", "top_images.csv"} if shows_latents else set()
     assert {path.name for path in folder.iterdir()} == expected
     report = report_of(folder)
     assert (report.method, report.protocol) == (method.command, protocol)
@@ -74,7 +71,7 @@ def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
     client = MlflowClient(f"sqlite:///{terminal.folder}/mlflow.db")
     stored = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert {"report.json", "class_results.json", "settings.toml", "results"} <= stored
-    assert (stored & PICTURES) == (PICTURES if is_drawn else set())
+    assert {"plots", "report.html"} <= stored
 
 
 def test_auto_feat_flips_planted_classes_and_nothing_else(

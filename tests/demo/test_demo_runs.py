@@ -41,10 +41,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> First:
 
 @dataclass(frozen=True)
 class MainJob:
-    """README's main commands, typed in one folder: the reports by command, and the comparison.
-
-    The controls take the causal choice, most of the work, from the run that has made it.
-    """
+    """README's main commands, typed in one folder: the reports by command, and the comparison."""
 
     reports: dict[str, Report]
     compared: Done
@@ -54,13 +51,9 @@ class MainJob:
 def main_job(tmp_path_factory: pytest.TempPathFactory) -> MainJob:
     commands = re.search(r"<!-- commands: main -->\n```\n(.*?)```", README.read_text(), re.S)
     assert commands
-    *controls, job, last = [line.split("#")[0].split()[1:] for line in commands[1].splitlines()]
+    *typed, last = [line.split("#")[0].split()[1:] for line in commands[1].splitlines()]
     with working_in(tmp_path_factory.mktemp("main")) as terminal:
-        reports = {" ".join(job): run(terminal, *job)[1]}
-        for words in controls:
-            chosen = ["--lookup", str(terminal.runs()[0])]
-            assert words[-2:] == job[-2:] == ["--select", "causal"]
-            reports[" ".join(words)] = run(terminal, *words[:-2], *chosen)[1]
+        reports = {" ".join(words): run(terminal, *words)[1] for words in typed}
         compared = terminal.type(*last)
     assert compared.code == 0, compared.err
     return MainJob(reports, compared)
