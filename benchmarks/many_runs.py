@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import io
 import os
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import tempfile
 import uuid
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.planted.plan import TINY, make_plan
@@ -48,11 +48,11 @@ def many(arguments: Sequence[str]) -> bool:
         store = make_store(folder)
         copy_runs(store, given.runs, given.kinds)
         found = {
-            side: seconds([one.format(n=given.runs) for one in args], folder)
+            side: spent([one.format(n=given.runs) for one in args], folder).seconds
             for side, args in SIDES.items()
         }
-    for side, spent in found.items():
-        print(f"{side}: {spent:.2f} processor seconds for {given.runs} runs")
+    for side, seconds in found.items():
+        print(f"{side}: {seconds:.2f} processor seconds for {given.runs} runs")
     return found["the newest of each kind"] <= AT_MOST
 
 
@@ -89,13 +89,27 @@ def copy_runs(store: Path, n_runs: int, n_kinds: int) -> None:
         db.commit()
 
 
-def seconds(arguments: Sequence[str], folder: Path) -> float:
-    """Processor seconds of a command."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+@dataclass(frozen=True)
+class Spent:
+    """Processor seconds and peak memory of a command."""
+
+    seconds: float
+    mib: float
+
+
+def spent(arguments: Sequence[str], folder: Path) -> Spent:
+    """What a command takes.
+
+    Raises:
+        RuntimeError: it failed.
+    """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "semseg_cli", *arguments], cwd=folder, env=environment,
-        stdout=subprocess.DEVNULL, check=True,
+        stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"`semseg-cli {' '.join(arguments)}` failed")
+    return Spent(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)

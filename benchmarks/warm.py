@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.many_runs import seconds
+from benchmarks.many_runs import spent
 from semseg_cli.show.console import show
 from semseg_cli.show.tables import Column, Table
 
@@ -43,16 +43,16 @@ def warm(arguments: Sequence[str]) -> bool:
     given = parser().parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        seconds(RUN, folder)
+        spent(RUN, folder)
         rounds = [
-            {stage: seconds(command, folder) for stage, command in STAGES.items()}
+            {stage: spent(command, folder).seconds for stage, command in STAGES.items()}
             for _ in range(given.rounds)
         ]
     whole = {stage: statistics.median(one[stage] for one in rounds) for stage in STAGES}
     before = [0.0, *list(whole.values())[:-1]]
     rows = tuple(
-        {"stage": stage, "own": spent - other, "whole": spent}
-        for (stage, spent), other in zip(whole.items(), before, strict=True)
+        {"stage": stage, "own": seconds - other, "whole": seconds}
+        for (stage, seconds), other in zip(whole.items(), before, strict=True)
     )
     note = f"The whole run was asked to take at most {AT_MOST:.0f} s."
     show(Table("A warm run on the demo world", COLUMNS, rows, (note,)), "table")

@@ -9,9 +9,6 @@ and memory are those of whole commands.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomli_w
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from benchmarks.many_runs import copy_runs
+from benchmarks.ade20k_folder import write_names, write_split
+from benchmarks.many_runs import copy_runs, spent
 from benchmarks.sizes import TINY, Size
 from benchmarks.world import make_preprocessing, make_sae, make_vit
 from semseg_cli.models import sae as saes
@@ -35,7 +33,6 @@ from semseg_cli.show.tables import Column, Table
 MOST_MIB = 5.0  # of a report
 MOST_SHARE = 1 / 6  # of the images of each class that run by default
 N_OF_AN_IMAGE = 10  # classes: 7% of 150
-MARGIN_PX = 4  # which is cut off again
 CONTRAST, NOISE = 40.0, 10.0  # of textures, in grey levels
 MEASURED_IMAGES = 100  # for class means and statistics
 COLUMNS = (
@@ -65,18 +62,19 @@ def whole(arguments: Sequence[str]) -> bool:
         folder = Path(name)
         make_files(folder, given)
         command = ("auto-feat", "--config", "large.toml", "--quiet")
-        start = spent((*command, "--dry-run"), folder)["seconds"]
+        start = spent((*command, "--dry-run"), folder).seconds
         spent(command, folder)  # fills the cache
         rows: list[dict[str, Any]] = [
             {"what": f"--other-images {which}"}
-            | spent((*command, "--other-images", which), folder)
+            | vars(spent((*command, "--other-images", which), folder))
             | newest_run(folder)
             for which in ("all", "auto")
         ]
         copy_runs(folder / "mlflow.db", given.runs, given.runs)
         compare = {"compare": (), f"compare --last {given.runs}": ("--last", str(given.runs))}
         rows += [
-            {"what": what} | spent(("compare", *more), folder) for what, more in compare.items()
+            {"what": what} | vars(spent(("compare", *more), folder))
+            for what, more in compare.items()
         ]
     title = f"{given.classes} classes, {given.images} images, then {given.runs} such runs"
     show(Table(title, COLUMNS, tuple(rows), (_note(rows, start),)), "table")
@@ -91,24 +89,6 @@ def _note(rows: Sequence[Mapping[str, Any]], start: float) -> str:
         f"{(sampled - start) / (every - start):.2f} without the {start:.1f} s that a start takes "
         f"(--dry-run), {rows[1]['share']:.2f} of the images of each class."
     )
-
-
-def spent(arguments: Sequence[str], folder: Path) -> dict[str, float]:
-    """Processor seconds and peak memory of a command.
-
-    Raises:
-        RuntimeError: it failed.
-    """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "semseg_cli", *arguments],
-        cwd=folder, env=environment, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"`semseg-cli {' '.join(arguments)}` failed")
-    return {"seconds": usage.ru_utime + usage.ru_stime, "mib": usage.ru_maxrss / 1024}
 
 
 def newest_run(folder: Path) -> dict[str, float]:
@@ -128,12 +108,11 @@ def make_files(folder: Path, given: argparse.Namespace) -> None:
     draw = np.random.default_rng(given.seed)
     side = size.patch_px
     textures = draw.normal(scale=CONTRAST, size=(given.classes + 1, side, side, 3))
+    prepared = make_preprocessing(size)
     counts = {"training": given.lookup_images, "validation": given.images}
     for split, n_images in counts.items():
-        write_images(folder / "data", split, n_images, textures, draw)
-    rows = [f"{i}\t0.1\t1\t1\tclass {i}" for i in range(1, given.classes + 1)]
-    text = "\n".join(["Idx\tRatio\tTrain\tVal\tName", *rows, ""])
-    (folder / "data" / "objectInfo150.txt").write_text(text, encoding="utf-8")
+        write_split(folder / "data", split, *drawn(n_images, textures, draw), prepared)
+    write_names(folder / "data", [f"class {i}" for i in range(1, given.classes + 1)])
     vit = make_vit(size)
     vit.save_pretrained(folder / "vit")
     write_readers(folder, size, vit, *drawn(MEASURED_IMAGES, textures, draw))
@@ -143,8 +122,7 @@ def make_files(folder: Path, given: argparse.Namespace) -> None:
         "act_mean": "stats.safetensors", "act_norm": "stats.safetensors", "cache_dir": "cache",
         "min_patches": 10, "device": "cpu", "workers": 0,
     }  # fmt: skip
-    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
-    (folder / "large.toml").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    (folder / "large.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
 
 
 def drawn(
@@ -159,24 +137,6 @@ def drawn(
     pixels = pieces.reshape(n_images, TINY.image_px, TINY.image_px, 3)
     pixels = pixels + draw.normal(scale=NOISE, size=pixels.shape)
     return pixels.round().clip(0, 255).astype(np.uint8), classes_bgg
-
-
-def write_images(
-    root: Path, split: str, n_images: int, textures: np.ndarray, draw: np.random.Generator
-) -> None:
-    """A split as an ADE20K folder has it."""
-    images, classes_bgg = drawn(n_images, textures, draw)
-    masks = classes_bgg.astype(np.uint8).repeat(TINY.patch_px, 1).repeat(TINY.patch_px, 2)
-    around = [(0, 0), (MARGIN_PX, MARGIN_PX), (MARGIN_PX, MARGIN_PX)]
-    parts = {
-        "images": np.pad(images, [*around, (0, 0)], mode="edge"),
-        "annotations": np.pad(masks, around, mode="edge"),
-    }
-    for part, arrays in parts.items():
-        folder = root / part / split
-        folder.mkdir(parents=True)
-        for i, array in enumerate(arrays):
-            Image.fromarray(array).save(folder / f"{split}_{i:05d}.png", compress_level=1)
 
 
 @torch.inference_mode()

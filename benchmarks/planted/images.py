@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
-from PIL import Image
 
+from benchmarks.ade20k_folder import write_names, write_split
 from benchmarks.planted.network import (
     BLOCK_PX,
     GREY,
@@ -65,16 +65,6 @@ def to_pixels(plan: Plan, factors_nf: Float64[np.ndarray, "n f"]) -> UInt8[np.nd
     return pixels.round().clip(0, 255).astype(np.uint8)
 
 
-def with_margin(plan: Plan, arrays: np.ndarray) -> np.ndarray:
-    """The images or masks with what is cut off again around them."""
-    preprocessing = make_preprocessing(plan)
-    (whole, _), (side, _) = preprocessing.resize, preprocessing.crop
-    before = (whole - side) // 2
-    around = (before, whole - side - before)
-    rest = [(0, 0)] * (arrays.ndim - 3)
-    return np.pad(arrays, [(0, 0), around, around, *rest], mode="edge")
-
-
 def write_images(plan: Plan, root: Path) -> None:
     """The dataset as an ADE20K folder."""
     sizes = (plan.size.n_training, plan.size.n_validation)
@@ -82,12 +72,5 @@ def write_images(plan: Plan, root: Path) -> None:
         draw = rng(plan.seed, split)
         classes_bgg = draw_classes(plan, n_images, draw)
         images = to_pixels(plan, draw_factors(plan, classes_bgg.reshape(-1), draw))
-        masks = classes_bgg.astype(np.uint8).repeat(PATCH_PX, 1).repeat(PATCH_PX, 2)
-        for part, arrays in (("images", images), ("annotations", masks)):
-            folder = root / part / split
-            folder.mkdir(parents=True)
-            for i, array in enumerate(with_margin(plan, arrays)):
-                Image.fromarray(array).save(folder / f"{split}_{i:04d}.png", compress_level=1)
-    rows = [f"{i}\t0.1\t10\t2\t{name}" for i, name in enumerate(plan.names, start=1)]
-    text = "\n".join(["Idx\tRatio\tTrain\tVal\tName", *rows]) + "\n"
-    (root / "objectInfo150.txt").write_text(text, encoding="utf-8")
+        write_split(root, split, images, classes_bgg, make_preprocessing(plan))
+    write_names(root, plan.names)

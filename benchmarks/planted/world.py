@@ -1,10 +1,10 @@
 """A planted world as files, and as an experiment that is open."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 import torch
 from safetensors.torch import save_file
 
@@ -54,8 +54,7 @@ class PlantedWorld:
         setup = self.setup()
         named = {name: getattr(setup, name) for name in NAMED}
         values = {**named, "imgs_root": str(setup.imgs.root), "max_freq": MAX_FREQ}
-        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
-        (self.folder / "planted.toml").write_text("\n".join([*lines, ""]), encoding="utf-8")
+        (self.folder / "planted.toml").write_text(tomli_w.dumps(values), encoding="utf-8")
 
     def session(self, **changes: Any) -> Session:
         """An open experiment whose statistics are complete."""

@@ -24,7 +24,7 @@ from semseg_cli.experiment.result_files import write_stats
 from semseg_cli.experiment.splicing import spliced
 from semseg_cli.files import make_folder, write_atomic
 from semseg_cli.models.pipeline import Pipeline
-from semseg_cli.models.sae.statistics import NAMES, stats_bytes
+from semseg_cli.models.sae.statistics import stats_bytes
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import is_lead
 from semseg_cli.runs.folder import METRICS_FILE, SPLICE_FILE, STATS_FILE, STATS_MADE_FILE
@@ -61,7 +61,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
     with console.progress_bars(quiet=output.quiet) as progress:
         session = open_parts(setup, output, progress, needs_head=has_head)
         dataset = session.lookup_dataset
-        given = [name for name in NAMES if name in stat_sources(setup)]
+        given = list(stat_sources(setup))
         if output.dry_run:
             console.stdout().print(
                 f"images: {len(dataset)}; given: {', '.join(given) or 'nothing'}"

@@ -2,7 +2,6 @@
 
 import glob
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -223,10 +222,13 @@ def _statistic(
 
 
 def _holds_anywhere(value: float | str) -> bool:
+    if value == MEASURED:
+        return True
     try:
-        return value == MEASURED or math.isfinite(float(value))
+        float(value)
     except ValueError:
         return False
+    return True
 
 
 def _warn_of_unused(base: SuiteSetup, layers: Sequence[int]) -> None:

@@ -42,7 +42,8 @@ def start(uri: str, folders: Sequence[RunFolder]) -> None:
         given = os.environ.pop("MLFLOW_RUN_ID", None)
         attached = _attach(client, uri, given, folders[0]) if given else None
         for folder in folders[1:] if given else folders:
-            _create(client, uri, folder, attached or folder.meta.get("mlflow_experiment_id"))
+            experiment_id = attached or folder.meta.get("mlflow_experiment_id")
+            _create(client, uri, folder, experiment_id, tries_artifacts=folder is folders[0])
 
 
 def restart(uri: str, folders: Sequence[RunFolder]) -> None:
@@ -169,7 +170,14 @@ def _take_or_create(client: Any, uri: str, folder: RunFolder) -> None:
         _note(folder, uri, run_id, experiment_id, name)
 
 
-def _create(client: Any, uri: str, folder: RunFolder, experiment_id: str | None) -> None:
+def _create(
+    client: Any,
+    uri: str,
+    folder: RunFolder,
+    experiment_id: str | None,
+    *,
+    tries_artifacts: bool = False,
+) -> None:
     meta = folder.meta
     if experiment_id is None:
         experiment_id = experiment_id_of(client, uri, meta["experiment"], meta.get("artifact_root"))
@@ -190,7 +198,8 @@ def _create(client: Any, uri: str, folder: RunFolder, experiment_id: str | None)
         raise not_mlflow(uri)
     name = client.get_experiment(experiment_id).name
     try:
-        _try_artifacts(client, run, name, folder)
+        if tries_artifacts:
+            _try_artifacts(client, run, name, folder)
     finally:  # a noted run is one that takes files, or that is ended by the failure
         _note_made(client, uri, folder, run.info.run_id, experiment_id, name)
 

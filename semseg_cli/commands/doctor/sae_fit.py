@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semseg_cli.experiment.place import MEASURED as WORD
-from semseg_cli.experiment.place import Place
+from semseg_cli.experiment.place import MEASURED, Place
 from semseg_cli.models.sae import SparseAutoencoder, reconstruction_error
 from semseg_cli.models.sae.scaling import measured_scaling
 from semseg_cli.models.vit import Backbone
@@ -20,12 +19,13 @@ SCAN_IMAGES, SCAN_PATCHES = 4, 256  # every layer is tried: few patches have to 
 GOOD = 0.5  # explained variance from which an autoencoder counts as fitting
 MARGIN = 0.1  # of explained variance: what another choice has to be better by to be told,
 SMALL_MARGIN = 0.02  # or this, where it halves what is left unexplained
-NONE, MEASURED, OWN = "none", "measured", "own"  # scalings of the autoencoder's input
+NONE, OWN = "none", "own"  # scalings of the autoencoder's input, beside MEASURED
 SUSPICION = {OWN: 0.0, MEASURED: 0.0, NONE: 0.05}  # that a good fit is luck: the rest is likelier
 SCALINGS = {
     MEASURED: (
         "with the mean and norm of these images",
-        f"give those it was trained with (--stats FILE), or --act-mean {WORD} --act-norm {WORD}",
+        "give those it was trained with (--stats FILE), or "
+        f"--act-mean {MEASURED} --act-norm {MEASURED}",
     ),
     NONE: ("without input scaling", "try --act-mean 0 --act-norm 1"),
 }

@@ -4,6 +4,9 @@ Patches of an image are alike, so an interval must not count them as independent
 of Wilson's (1927) interval for as many independent patches as say as much: seen in the spread over
 images (CR2: Bell & McCaffrey 2002), pulled towards "one image, one observation" (Kish 1965) where
 few images carry that spread, with Korn & Graubard's (1998) correction for their number.
+
+Shapes are checked where counts come in (`rates_of`): what follows is made for every class of every
+run, and a check takes as long as the arithmetic.
 """
 
 from collections.abc import Hashable, Sequence
@@ -23,8 +26,6 @@ from semseg_cli.runs.inference.answers import (
 )
 from semseg_cli.typed import typed
 
-# Shapes are checked where counts come in (`rates_of`): what is made of them is made for every class
-# of every run, and a check takes as long as the arithmetic.
 Z = float(special.ndtri(0.975))
 PRIOR_IMAGES = 10.0  # against those that carry the spread; squared, it gives way when they are many
 
