@@ -1,7 +1,7 @@
 """The runs of methods: what is known before they begin, and what they leave in their folders."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -17,6 +17,7 @@ from semseg_cli.commands.recording import (
 )
 from semseg_cli.experiment.choose_latents import check_method, is_manual
 from semseg_cli.experiment.examples import add_examples
+from semseg_cli.experiment.images import classes_of
 from semseg_cli.experiment.result_files import write_outcome, write_stats
 from semseg_cli.experiment.run import Outcome, run
 from semseg_cli.experiment.samples import image_groups, refuse_overlap, warn_of_seen
@@ -81,7 +82,7 @@ def run_recorded(
     planned = [
         one
         for method in methods
-        for one in planned_runs(session.setup, method, reused, output.run_name)
+        for one in planned_runs(named_classes(session), method, reused, output.run_name)
     ]
     owners = [method for method in methods for _ in method.scale]
     identity = identity_of(session, planned, shared, reused)
@@ -108,6 +109,14 @@ def _draw(runs: Sequence[Finished], output: Shown) -> None:
         own = list(of_method)
         add_latents([one.folder for one in own], [one.outcome for one in own])
         add_all_pictures([one.folder for one in own])
+
+
+def named_classes(session: Session) -> Setup:
+    """The settings with the classes as the dataset calls them, each once and in its order."""
+    setup, names = session.setup, session.dataset.class_names
+    if not setup.classes:
+        return setup
+    return replace(setup, classes=tuple(names[i - 1] for i in classes_of(setup, names)))
 
 
 def datasets_of(

@@ -10,6 +10,7 @@ from torch import Tensor
 from semseg_cli.engine.counts import Counts
 from semseg_cli.engine.edits import Edit, Intervention
 from semseg_cli.engine.outcomes import Clean, Edited, Outcomes
+from semseg_cli.runs.class_means import class_means
 from semseg_cli.runs.inference import sum_groups
 from semseg_cli.runs.interval_rows import interval_metrics, is_in_few_images, run_entries
 from semseg_cli.runs.outcomes import (
@@ -22,13 +23,6 @@ from semseg_cli.runs.outcomes import (
 from semseg_cli.runs.per_image import COUNTED
 from semseg_cli.runs.report import ClassResults, Report
 from semseg_cli.settings.inputs import Protocol
-
-MEANS_OVER_CLASSES = {
-    "target_miou_before": "target_iou_before",
-    "target_miou_after": "target_iou_after",
-    "other_miou_before": "other_miou_before",
-    "other_miou_after": "other_miou_after",
-}
 
 
 @dataclass
@@ -202,13 +196,5 @@ def _pooled(
     assert measured.outcomes is not None
     pooled = pooled_fraction_intervals(weighted_table(measured), groups)
     found = as_numbers({k: one for k, one in pooled.items() if is_told(k, measured, protocol)})
-    changed = [one for one in results if one.n_changed_patches]
-    n_changed = sum(one.n_changed_patches for one in changed)
-    for name in ("became_share", "became_entropy") if changed else ():
-        total = sum(getattr(one, name) * one.n_changed_patches for one in changed)
-        found[name] = rounded(total / n_changed)
-    for name, of_class in MEANS_OVER_CLASSES.items():
-        values = [one.outcomes[of_class] for one in results if of_class in one.outcomes]
-        if values:
-            found[name] = rounded(sum(values) / len(values))
-    return {**found, "margin_deviation": rounded(measured.outcomes.reference.deviation)}
+    deviation = rounded(measured.outcomes.reference.deviation)
+    return {**found, **class_means(results), "margin_deviation": deviation}

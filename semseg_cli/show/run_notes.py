@@ -13,6 +13,13 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
+def spread(numbers: Iterable[float]) -> str:
+    """The least and the largest of these numbers, `40-101`, or the one that all are."""
+    least, largest = min(known := list(numbers)), max(known)
+    shown = plain_number(least)
+    return shown if least == largest else f"{shown}-{plain_number(largest)}"
+
+
 def interval_notes(
     rows: Sequence[Row], keys: Iterable[str], first: str = "run", *, is_below: bool = False
 ) -> list[str]:

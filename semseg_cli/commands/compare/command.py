@@ -28,11 +28,12 @@ def compare(settings: Compare, wanted: Sequence[str] = (), width: int = 80) -> T
         UsageError: an unknown method, class or column.
         SemsegError: no such run, or no finished one.
     """
-    chosen = candidates(settings, wanted)
+    by_class = settings.per_class or bool(settings.classes)
+    chosen = candidates(settings, wanted, by_class=by_class)
     artifacts = Artifacts()
     if settings.plot is not None:
         plot(comparison_rows(chosen, settings, artifacts), settings.plot)
-    if settings.per_class or settings.classes:
+    if by_class:
         return class_comparison(chosen, settings, artifacts)
     if len(wanted) == len(chosen.shown) == 2 and not _is_arranged(settings):
         return against_each_other(chosen, settings, artifacts)

@@ -13,10 +13,11 @@ from semseg_cli.commands.compare.dictionaries import (
     edits_latents,
     places_apart,
 )
-from semseg_cli.runs.groups import group_names
+from semseg_cli.commands.compare.over_classes import edit_length
+from semseg_cli.commands.compare.units import Units
 from semseg_cli.runs.inference import Side, sum_groups
 from semseg_cli.runs.outcomes import are_as_long
-from semseg_cli.runs.per_image import PerImage, on_same_images
+from semseg_cli.runs.per_image import on_same_images
 from semseg_cli.settings import methods
 from semseg_cli.settings.controls import RandFeat
 from semseg_cli.show.tables import cell
@@ -43,21 +44,28 @@ def are_matched(one: TrackedRun, other: TrackedRun) -> bool:
     At one place lengths are in units of its residuals; of two places each is taken by the length of
     its own residuals.
     """
-    a, b = _lengths(one, other)
-    return a is not None and b is not None and are_as_long([a, b])
+    key = _length_of(one, other)
+    return _are_one_dose(one.metrics.get(key), other.metrics.get(key))
 
 
-def _lengths(one: TrackedRun, other: TrackedRun) -> tuple[float | None, float | None]:
-    key = "edit_ratio" if places_apart(one, other) else "edit_norm"
-    return one.metrics.get(key), other.metrics.get(key)
+def _are_one_dose(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and are_as_long([one, other])
 
 
-def lengths_apart(one: TrackedRun, other: TrackedRun) -> str:
-    """Both edit lengths where they are too unlike for one dose, or not known; else ''."""
-    if are_matched(one, other):
+def _length_of(one: TrackedRun, other: TrackedRun) -> str:
+    return "edit_ratio" if places_apart(one, other) else "edit_norm"
+
+
+def lengths_apart(
+    one: TrackedRun, other: TrackedRun, class_ids: Sequence[int], artifacts: Artifacts
+) -> str:
+    """Both lengths of the edits of these classes where they are too unlike for one dose, or not
+    known; else ''."""
+    key = _length_of(one, other)
+    a, b = (edit_length(run, key, class_ids, artifacts) for run in (one, other))
+    if _are_one_dose(a, b):
         return ""
-    a, b = _lengths(one, other)
-    by = " by the residual's" if places_apart(one, other) else ""
+    by = " by the residual's" if key == "edit_ratio" else ""
     return f"not matched in length{by} ({cell(a)} vs {cell(b)})"
 
 
@@ -69,29 +77,6 @@ def is_drawn(run: TrackedRun) -> bool:
 def can_draw(run: TrackedRun) -> bool:
     """Whether what is drawn for each class can be drawn more often in one run (`--draws`)."""
     return run.tag("method") == RandFeat.command
-
-
-@dataclass(frozen=True)
-class Units:
-    """What was sampled: images, or groups of them, in which counts are summed."""
-
-    group_by: str | None = None
-
-    def of(self, counts: PerImage, class_ids: Sequence[int]) -> np.ndarray:
-        """The counts [units, classes, 4] of these classes; images in the order of their names."""
-        images = sorted(counts.images)
-        counts_bc4 = counts.on(images, class_ids)
-        groups = self.groups(counts)
-        if groups is None:
-            return counts_bc4
-        group_of = dict(zip(counts.images, groups, strict=True))
-        return sum_groups(counts_bc4, [group_of[image] for image in images])
-
-    def groups(self, counts: PerImage) -> Sequence[str] | None:
-        """The group of each image: as asked for now, else as the run was told."""
-        if self.group_by is not None:
-            return group_names(counts.images, self.group_by)
-        return counts.groups
 
 
 @dataclass(frozen=True)
@@ -134,8 +119,14 @@ class Pair:
         return replace(self, class_ids=ids, one=self.one.of(kept), other=self.other.of(kept))
 
 
-def unpaired(run: TrackedRun, baseline: TrackedRun, artifacts: Artifacts) -> str:
-    """Why two runs cannot be compared unit by unit; '' where they can."""
+def unpaired(
+    run: TrackedRun,
+    baseline: TrackedRun,
+    artifacts: Artifacts,
+    among: Sequence[int] | None = None,
+) -> str:
+    """Why two runs cannot be compared unit by unit, over all of these classes where they are given;
+    '' where they can."""
     if found := unlike(run, baseline):
         return ", ".join(
             "other images" if what == "images" else f"another {what}" for what in found
@@ -145,20 +136,29 @@ def unpaired(run: TrackedRun, baseline: TrackedRun, artifacts: Artifacts) -> str
         return "counts by image cannot be read"
     if set(one.images) != set(other.images):
         return "other images by name"
-    return "" if set(one.class_ids) & set(other.class_ids) else "no class in common"
+    if not set(one.class_ids) & set(other.class_ids):
+        return "no class in common"
+    return "" if among is None or set(among) <= set(other.class_ids) else "fewer classes"
 
 
 def pair(
-    run: TrackedRun, baseline: TrackedRun | None, artifacts: Artifacts, units: Units
+    run: TrackedRun,
+    baseline: TrackedRun | None,
+    artifacts: Artifacts,
+    units: Units,
+    among: Sequence[int] | None = None,
 ) -> Pair | None:
-    """The two runs to compare unit by unit; None unless they measure the same thing."""
-    if baseline is None or run.run_id == baseline.run_id or unpaired(run, baseline, artifacts):
+    """The two runs to compare unit by unit, over these classes, else those that both have; None
+    unless they measure the same thing."""
+    if baseline is None or run.run_id == baseline.run_id:
+        return None
+    if unpaired(run, baseline, artifacts, among):
         return None
     one, other = artifacts.per_image(run), artifacts.per_image(baseline)
     assert one is not None
     assert other is not None
     one, other = on_same_images(one, other)
-    common = [class_id for class_id in one.class_ids if class_id in other.class_ids]
+    common = [c for c in one.class_ids if c in (other.class_ids if among is None else among)]
     told = one if one.groups is not None else other
     group_of = dict(zip(told.images, units.groups(told) or told.images, strict=True))
     groups = tuple(group_of[image] for image in sorted(one.images))
@@ -167,9 +167,9 @@ def pair(
         for of, counts in ((run, one), (baseline, other))
     )
     between = tuple(dictionaries_apart(run, baseline))
+    unmatched = lengths_apart(run, baseline, common, artifacts)
     told_groups = None if units.groups(told) is None else groups
-    return Pair(run, baseline, common, first, second, between, lengths_apart(run, baseline),
-                told_groups)  # fmt: skip
+    return Pair(run, baseline, common, first, second, between, unmatched, told_groups)
 
 
 def _side(
@@ -185,20 +185,3 @@ def _side(
         can_draw=can_draw(run),
         lacks_draws=n_draws(run) > 1 and draws is None,
     )
-
-
-def common_classes(runs: Sequence[TrackedRun], artifacts: Artifacts) -> dict[str, list[int]]:
-    """By run id the classes that all runs on the same images have; none where counts are missing,
-    or where nothing is common."""
-    counts = {run.run_id: artifacts.per_image(run) for run in runs}
-    images = {run.run_id: run.tag("digest.evaluation") for run in runs}
-    shared: dict[str | None, set[int]] = {}
-    for run_id, one in counts.items():
-        if one is not None:
-            ids = set(one.class_ids)
-            shared[images[run_id]] = shared.get(images[run_id], ids) & ids
-    return {
-        run_id: [c for c in one.class_ids if c in shared[images[run_id]]] or list(one.class_ids)
-        for run_id, one in counts.items()
-        if one is not None
-    }

@@ -1,6 +1,7 @@
 """What must be said about runs that stand side by side, below their table."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import numpy as np
 from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.dictionaries import dictionary_names
 from semseg_cli.commands.compare.difference_notes import COMPARED, differences
-from semseg_cli.commands.compare.like_with_like import SAME, Units, unpaired
+from semseg_cli.commands.compare.like_with_like import SAME, unpaired
+from semseg_cli.commands.compare.over_classes import common_classes, is_narrowed
+from semseg_cli.commands.compare.units import Units
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.demo.world import DEMO_CAPTION, is_world
 from semseg_cli.runs.groups import sampling_notes
@@ -31,14 +34,14 @@ def captions(
     keys = [column.key for column in columns]
     names = [row["run"] for row in rows]
     return [
+        *_common(rows),
         *demo(chosen.shown),
         *_constants(chosen.shown, rows),
         *dictionaries(chosen.shown, names),
-        *_common(rows),
         *interval_notes(rows, [key for key in keys if not key.endswith("_difference")]),
         *differences(chosen, rows, keys),
         *_orders(rows),
-        *warnings(chosen, names, artifacts),
+        *warnings(chosen, names, artifacts, common_classes(chosen.shown, artifacts)),
         *excluded(chosen.shown, names, artifacts),
         *grouping(chosen.shown, artifacts, units),
         *artifacts.notes(),
@@ -57,8 +60,6 @@ def demo(runs: Sequence[TrackedRun]) -> list[str]:
 def _constants(runs: Sequence[TrackedRun], rows: Sequence[Row]) -> list[str]:
     """What all runs have in common, as far as it is needed to read the numbers."""
     said = {
-        "{} images": _only(row.get("n_images") for row in rows),
-        "{} classes": _only(row.get("n_classes") for row in rows),
         "protocol {}": _only(run.tag("protocol") for run in runs),
         "scale {}": _only(row.get("scale") for row in rows),
         "latents by {}": _only(run.params["select"] for run in runs if "select" in run.params),
@@ -75,15 +76,9 @@ def _only(values: Iterable[Any]) -> Any:
 
 
 def _common(rows: Sequence[Row]) -> list[str]:
-    """Over how many classes the numbers are, where runs have unlike ones."""
-    apart = [
-        row for row in rows if row.get("n_classes_compared") not in (None, row.get("n_classes"))
-    ]
-    if not apart:
-        return []
-    n_common = apart[0]["n_classes_compared"]
-    counts = [f"{row['run']} has {row['n_classes']:g}" for row in apart]
-    return [f"All numbers are over the {n_common} classes that all runs have: {listed(counts)}."]
+    """Which runs have more classes than the numbers are over, and what was not made anew."""
+    counts = [f"{row['run']} has {row['n_classes']:g}" for row in rows if is_narrowed(row)]
+    return [f"Over the classes that all runs have: {listed(counts)}."] if counts else []
 
 
 def dictionaries(runs: Sequence[TrackedRun], names: Sequence[str]) -> list[str]:
@@ -112,8 +107,14 @@ def _orders(rows: Sequence[Row]) -> list[str]:
     )
 
 
-def warnings(chosen: Candidates, names: Sequence[str], artifacts: Artifacts) -> list[str]:
-    """What keeps the numbers of these runs from meaning what they seem to."""
+def warnings(
+    chosen: Candidates,
+    names: Sequence[str],
+    artifacts: Artifacts,
+    classes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+) -> list[str]:
+    """What keeps the numbers of these runs from meaning what they seem to; `classes` has by run id
+    those that a run's numbers are over."""
     runs = chosen.shown
 
     def naming(holds: Callable[[TrackedRun], bool]) -> list[str]:
@@ -129,17 +130,22 @@ def warnings(chosen: Candidates, names: Sequence[str], artifacts: Artifacts) -> 
         notes.append(f"Not alike: the runs differ in {', '.join(apart)}.")
     if len({run.tag("protocol") for run in runs}) > 1:
         notes.append("Not alike: the protocols count target and other in different ways.")
-    return notes + _not_paired(chosen, names, artifacts)
+    return notes + _not_paired(chosen, names, artifacts, classes)
 
 
-def _not_paired(chosen: Candidates, names: Sequence[str], artifacts: Artifacts) -> list[str]:
+def _not_paired(
+    chosen: Candidates,
+    names: Sequence[str],
+    artifacts: Artifacts,
+    classes: Mapping[str, Sequence[int]],
+) -> list[str]:
     """Which runs are not compared with their baseline image by image, and why."""
     found: dict[tuple[str, str], list[str]] = {}
     for run, name in zip(chosen.shown, names, strict=True):
         baseline = chosen.baselines.get(run.run_id)
         if baseline is None or baseline.run_id == run.run_id:
             continue
-        if why := unpaired(run, baseline, artifacts):
+        if why := unpaired(run, baseline, artifacts, classes.get(run.run_id)):
             found.setdefault((baseline.name, why), []).append(name)
     return [f"Not paired with {base}: {listed(who)} ({why})." for (base, why), who in found.items()]
 

@@ -5,11 +5,12 @@ from typing import Any
 
 from semseg_cli.commands.compare.artifacts import Artifacts, n_draws
 from semseg_cli.commands.compare.difference_notes import compared_with, untested
-from semseg_cli.commands.compare.like_with_like import Units, pair, unlike
+from semseg_cli.commands.compare.like_with_like import pair, unlike
 from semseg_cli.commands.compare.notes import demo, dictionaries, excluded, omitted, warnings
 from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns, wanted_columns
 from semseg_cli.commands.compare.table_of_runs import is_beside, row_names, title
 from semseg_cli.commands.compare.uncertainty import class_values as differences_of
+from semseg_cli.commands.compare.units import Units
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs.inference import MEASURES
@@ -17,13 +18,14 @@ from semseg_cli.runs.interval_rows import class_entries
 from semseg_cli.runs.metrics import CLASSES
 from semseg_cli.runs.rows import Row
 from semseg_cli.settings.compare import View
-from semseg_cli.show.run_notes import interval_notes, listed
+from semseg_cli.show.run_notes import interval_notes, listed, spread
 from semseg_cli.show.run_tables import CLASS, CLASS_COLUMNS
 from semseg_cli.show.tables import Column, Table
 from semseg_cli.tracking.tracked_run import TrackedRun
 
 OF_CLASSES = {metric.key: metric for metric in CLASSES}
-OF_DATA = ("n_orig_patches", "n_class_images")  # the same in all runs
+OF_DATA = ("n_class_images", "n_orig_patches")  # the same in all runs on the same images
+RANGE = "_range"  # ends the key of the column that has both ends of what differs between runs
 Values = dict[str, dict[str, Any]]  # by class name
 
 
@@ -113,15 +115,31 @@ def _names(run: TrackedRun, runs: Sequence[TrackedRun], artifacts: Artifacts) ->
 
 
 def _rows(values: Sequence[Values], prefixes: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per class of any run, by class id."""
+    """One row per class of any run, by class id; what is the same in all runs is there once."""
+    shared = [key for key in OF_DATA if _is_shared(values, key)]
     rows: dict[str, dict[str, Any]] = {}
     for by_class, prefix in zip(values, prefixes, strict=True):
         for name, entry in by_class.items():
             general = {"class_name": name, "class_id": entry["class_id"]}
-            general |= {key: entry[key] for key in OF_DATA if key in entry}
+            general |= {key: entry[key] for key in shared if key in entry}
             row = rows.setdefault(name, general)
             row |= {f"{prefix}{k}": v for k, v in entry.items() if k not in general}
+    for row in rows.values():
+        row |= _ranges(row, [key for key in OF_DATA if key not in shared], prefixes)
     return sorted(rows.values(), key=lambda row: row["class_id"])
+
+
+def _is_shared(values: Sequence[Values], key: str) -> bool:
+    """Whether no two runs have another number for the same class."""
+    known: dict[str, Any] = {}
+    pairs = ((name, e[key]) for by_class in values for name, e in by_class.items() if key in e)
+    return all(known.setdefault(name, value) == value for name, value in pairs)
+
+
+def _ranges(row: Row, keys: Sequence[str], prefixes: Sequence[str]) -> dict[str, str]:
+    """The least and the largest number of the runs, `40-101`, or the one that all have."""
+    found = {key: [row[p + key] for p in prefixes if p + key in row] for key in keys}
+    return {f"{key}{RANGE}": spread(known) for key, known in found.items() if known}
 
 
 def _of_classes(rows: Sequence[Row], wanted: Sequence[str]) -> list[Row]:
@@ -166,7 +184,8 @@ def _wanted(keys: Sequence[str], view: View, *, is_one: bool) -> list[str]:
         check_columns(wanted, [CLASS.key, *keys, *plain], view)
         return [name for name in wanted if name != CLASS.key]
     own = [column.key for column in CLASS_COLUMNS if column.key in plain]
-    return own if is_one else ["n_class_images", "n_orig_patches", "selectivity"]
+    of_data = [key if key in keys else f"{key}{RANGE}" for key in OF_DATA]
+    return own if is_one else [*of_data, "selectivity"]
 
 
 def _column(key: str, heads: Sequence[str]) -> Column:

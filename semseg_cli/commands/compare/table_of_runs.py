@@ -1,16 +1,17 @@
 """Runs side by side: one row each, what differs as columns. No torch, no mlflow."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.dictionaries import dictionary_names
-from semseg_cli.commands.compare.like_with_like import Units
 from semseg_cli.commands.compare.notes import captions
+from semseg_cli.commands.compare.over_classes import common_classes, over_what
 from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns, wanted_columns
 from semseg_cli.commands.compare.uncertainty import run_values
+from semseg_cli.commands.compare.units import Units
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs.metrics import RUNS, SHORT, is_detail
 from semseg_cli.runs.rows import Row
@@ -44,7 +45,8 @@ def comparison(
     notes = captions(chosen, rows, columns, artifacts, Units(view.group_by))
     if hidden:
         notes.append(f"Also different, shown by --format csv: {', '.join(hidden)}.")
-    return Table(title(chosen.shown, len(shown)), columns, tuple(shown), tuple(notes),
+    over = over_what(rows, [*common_classes(chosen.shown, artifacts).values()])
+    return Table(f"{title(chosen.shown, len(shown))}: {over}", columns, tuple(shown), tuple(notes),
                  best_row(shown))  # fmt: skip
 
 
@@ -60,9 +62,8 @@ def comparison_rows(chosen: Candidates, view: View, artifacts: Artifacts) -> lis
             "protocol": run.tag("protocol"),
             **({DICTIONARY.key: called[run.run_id]} if called else {}),
             **{setting: setting_of(run, setting) for setting in settings},
-            **{n: int(v) if n.startswith("n_") else v for n, v in run.metrics.items()},
-            **values[run.run_id],
-            **_half_effect(run),
+            **{n: _whole(n, v) for n, v in values[run.run_id].items()},
+            **_half_effect(values[run.run_id]),
             "experiment": run.experiment,
             "status": run.status,
             "started": run.started.isoformat(timespec="seconds"),
@@ -72,10 +73,15 @@ def comparison_rows(chosen: Candidates, view: View, artifacts: Artifacts) -> lis
     ]
 
 
-def _half_effect(run: TrackedRun) -> dict[str, str]:
+def _whole(name: str, value: Any) -> Any:
+    """A count as a whole number; stores keep floats."""
+    return int(value) if name.startswith("n_") and value is not None else value
+
+
+def _half_effect(metrics: Mapping[str, Any]) -> dict[str, str]:
     """The half effect of a curve that ends before it: `> 4`."""
-    text = half_effect_text(run.metrics)
-    is_beyond = text is not None and "half_effect_scale" not in run.metrics
+    text = half_effect_text(metrics)
+    is_beyond = text is not None and "half_effect_scale" not in metrics
     return {"half_effect_scale": text} if text is not None and is_beyond else {}
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.difference_notes import tests, untested
-from semseg_cli.commands.compare.like_with_like import Units, pair
+from semseg_cli.commands.compare.like_with_like import pair
 from semseg_cli.commands.compare.notes import captions
 from semseg_cli.commands.compare.outcomes_apart import outcome_values
+from semseg_cli.commands.compare.over_classes import common_classes, over_what
 from semseg_cli.commands.compare.table_of_runs import comparison_rows, differing
+from semseg_cli.commands.compare.units import Units
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs.metrics import DETAILS, RUNS, Metric
 from semseg_cli.runs.outcome_differences import COMPARED
@@ -50,8 +52,9 @@ def against_each_other(chosen: Candidates, view: View, artifacts: Artifacts) -> 
     shown = [*numbers, *_settings(chosen)]
     noted = [Column(key, key) for key in NOTED]
     notes = captions(chosen, rows, noted, artifacts, units)
+    over = over_what(rows, [*common_classes(chosen.shown, artifacts).values()])
     return Table(
-        f"{names[0]} minus {names[1]}", columns, tuple(shown), (*notes, *_of_outcomes(rows))
+        f"{names[0]} minus {names[1]}: {over}", columns, tuple(shown), (*notes, *_of_outcomes(rows))
     )
 
 

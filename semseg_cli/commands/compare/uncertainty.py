@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from semseg_cli.commands.compare.artifacts import Artifacts, least_patches
-from semseg_cli.commands.compare.like_with_like import Pair, Units, common_classes, pair
+from semseg_cli.commands.compare.like_with_like import Pair, pair
+from semseg_cli.commands.compare.over_classes import common_classes, own_numbers
+from semseg_cli.commands.compare.units import Units
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs.inference import (
     MEASURES,
@@ -33,18 +35,19 @@ NOTHING = Difference(Interval(None, None, None, None, 0, "", _WHY), Test(None, "
 
 
 def run_values(chosen: Candidates, artifacts: Artifacts, units: Units) -> Values:
-    """Per run id what goes into its row beside its metrics: its numbers over the classes that all
-    runs have, their intervals, differences to the baseline, p values, marks."""
-    values: Values = {run.run_id: {} for run in chosen.shown}
+    """Per run id the numbers that go into its row: all over the classes that all runs have, with
+    their intervals, differences to the baseline, p values, marks."""
+    values: Values = {run.run_id: dict(run.metrics) for run in chosen.shown}
     classes = common_classes(chosen.shown, artifacts)
     for run in chosen.shown:
         if run.run_id in classes:
             values[run.run_id] = _numbers(run, classes[run.run_id], artifacts, units)
     found: dict[str, dict[str, Difference]] = {}
     for run in chosen.shown:
-        both = pair(run, chosen.baselines.get(run.run_id), artifacts, units)
+        baseline = chosen.baselines.get(run.run_id)
+        both = pair(run, baseline, artifacts, units, classes.get(run.run_id))
         if both is not None:
-            found[run.run_id] = run_differences(both.of(classes[run.run_id]))
+            found[run.run_id] = run_differences(both)
             values[run.run_id] |= _against(both)
     for name in (f"{scope}{measure}" for scope in ("macro_", "") for measure in MEASURES):
         _add(values, {run_id: made[name] for run_id, made in found.items()}, name)
@@ -59,6 +62,7 @@ def _numbers(
     units_bc4 = units.of(counts, class_ids)
     unit = {} if units.groups(counts) is None else {"unit": "groups", "n_groups": len(units_bc4)}
     return {
+        **own_numbers(run, class_ids, artifacts, units),
         **run_entries(units_bc4, least_patches(run)),
         **unit,
         "n_classes_compared": len(class_ids),

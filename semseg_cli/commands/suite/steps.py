@@ -6,7 +6,7 @@ from typing import Any
 
 from semseg_cli import tracking
 from semseg_cli.commands.journals import identity_of, keeping, stopped_runs
-from semseg_cli.commands.method_runs import datasets_of, planned_runs, write_run
+from semseg_cli.commands.method_runs import datasets_of, named_classes, planned_runs, write_run
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
@@ -132,7 +132,8 @@ def _run_group(
     for method in methods:
         check_method(work.session, method, reused)
         refuse_overlap(work.session, method)
-    planned = [one for method in methods for one in planned_runs(work.setup, method, reused)]
+    setup = named_classes(work.session)
+    planned = [one for method in methods for one in planned_runs(setup, method, reused)]
     owners = [method for method in methods for _ in method.scale]
     shared = {
         **shared_meta(work.session, work.output, datasets_of(work.session, methods, reused)),

@@ -33,6 +33,7 @@ class Metric:
     label: str = ""  # in tiles and plots; else the heading
     has_interval: bool = False
     is_signed: bool = False
+    any_classes: bool = False  # the same whatever classes are counted
     yields: int = 0  # where a terminal is too narrow for all columns, the largest go first; 0 stays
 
     @property

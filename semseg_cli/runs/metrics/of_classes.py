@@ -63,6 +63,21 @@ CLASSES = (
         short="patches",
     ),
     Metric(
+        "n_class_images_range",
+        "Of `compare`, where runs differ in it (they are on other images): the least and the "
+        "largest `n_class_images`; each run's own then stands with its other columns.",
+        "images",
+        unit="images",
+        digits=None,
+    ),
+    Metric(
+        "n_orig_patches_range",
+        "The same of `n_orig_patches`.",
+        "patches",
+        unit="patches",
+        digits=None,
+    ),
+    Metric(
         "n_changed_patches",
         "Those of them that have another class after it.",
         "changed",

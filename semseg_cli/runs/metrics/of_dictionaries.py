@@ -10,7 +10,7 @@ _SPLICED = ("explained_variance", "unchanged", "miou_before", "miou_after", "n_l
 
 
 def _quiet(key: str) -> Metric:
-    return replace(_BY_ITSELF[key], heading="", shown=())
+    return replace(_BY_ITSELF[key], heading="", shown=(), any_classes=True)
 
 
 def _of_pca(key: str) -> Metric:

@@ -157,5 +157,6 @@ OF_RUNS = (
         "Standard deviation of the clean margins of all patches of all evaluated images: the unit "
         "of margins. 1 where only rounding differs.",
         unit="logits",
+        any_classes=True,
     ),
 )

@@ -135,6 +135,7 @@ RUNS = (
         "flip_rate",
         "Share of all patches of the first 32 evaluated images whose clean class differs from "
         "that in float32; none for a run in float32.",
+        any_classes=True,
     ),
     *OF_RUNS,
     *OF_DICTIONARIES,
@@ -152,8 +153,8 @@ RUNS = (
         unit="classes",
         digits=0,
     ),
-    Metric("scale", "The scale of the edit.", unit="scale", digits=None),
-    Metric("n_classes", "Classes that are counted.", unit="classes", digits=None),
+    Metric("scale", "The scale of the edit.", unit="scale", digits=None, any_classes=True),
+    Metric("n_classes", "Classes that are counted.", unit="classes", digits=None, any_classes=True),
     Metric(
         "n_classes_compared",
         "Classes that all runs of a table have: its numbers are over these.",
@@ -165,26 +166,41 @@ RUNS = (
         "Groups of images (`--group-by`), each taken as one sample.",
         unit="groups",
         digits=None,
+        any_classes=True,
     ),
-    Metric("unit", "What was sampled, where it is not the image.", unit="text", digits=None),
-    Metric("n_images", "Images evaluated.", unit="images", digits=None),
+    Metric(
+        "unit",
+        "What was sampled, where it is not the image.",
+        unit="text",
+        digits=None,
+        any_classes=True,
+    ),
+    Metric("n_images", "Images evaluated.", unit="images", digits=None, any_classes=True),
     Metric(
         "n_overlap",
         "Evaluated images that are also among those that latents were chosen on, by their "
         "contents (`--allow-overlap`); none where no image is.",
         unit="images",
         digits=None,
+        any_classes=True,
     ),
     Metric(
         "run_share",
         "Share of all pairs of an image and a class that were run: all images with the class and a "
         "sample of the others (`--other-images`); none where all were.",
     ),
-    Metric("n_patches", "Patches of all images evaluated.", unit="patches", digits=None),
+    Metric(
+        "n_patches",
+        "Patches of all images evaluated.",
+        unit="patches",
+        digits=None,
+        any_classes=True,
+    ),
     Metric(
         "n_draws",
         "Independent draws of a random control, whose counts add up; none for one draw.",
         unit="draws",
         digits=None,
+        any_classes=True,
     ),
 )

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from semseg_cli.commands.compare.artifacts import Artifacts
-from semseg_cli.commands.compare.like_with_like import common_classes
+from semseg_cli.commands.compare.over_classes import common_classes
 from semseg_cli.tracking.tracked_run import TrackedRun
 
 

@@ -14,8 +14,9 @@ from run_folders import fill, make_folder, make_report
 from semseg_cli import tracking
 from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.command import compare
+from semseg_cli.commands.compare.run_kinds import method_name
 from semseg_cli.commands.compare.table_of_runs import comparison, differing
-from semseg_cli.commands.compare.which_runs import Candidates, method_name
+from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.settings.compare import Compare, View
@@ -56,7 +57,7 @@ def _ids(folders: dict[str, RunFolder], *names: str) -> list[str]:
 def test_the_table_is_pinned(store: tuple[str, dict[str, RunFolder]]) -> None:
     (run_id,) = _ids(store[1], "feat")
     assert render(compare(Compare(tracking_uri=store[0]))) == (
-        "4 runs of experiment semseg\n"
+        "4 runs of experiment semseg: 4 images, 2 classes\n"
         "                       macro  macro        macro         vs    edit\n"
         "run            scale  target  other  selectivity  rand-feat    norm\n"
         "───────────────────────────────────────────────────────────────────\n"
@@ -68,16 +69,14 @@ def test_the_table_is_pinned(store: tuple[str, dict[str, RunFolder]]) -> None:
         "                       4 img  4 img        4 img\n"
         "rand-feat x-2     -2   0.300  0.045        0.255          -  12.500\n"
         "                       4 img  4 img        4 img\n"
-        "All runs: 4 images, 2 classes, protocol class, latents by f1, chosen on the\n"
-        "training split.\n"
+        "All runs: protocol class, latents by f1, chosen on the training split.\n"
         "No interval from fewer than 5 images, where few hold nearly all patches, or\n"
         "where all are alike: 2/3 img is a change in 2 of the 3 that have the class.\n"
         "vs rand-feat: macro selectivity of auto-feat x-5, auto-feat x-2, rand-vec x-2\n"
         f"minus rand-feat x-2 (run {run_id[:8]}, seed 42), on the same images.\n"
         "No p for auto-feat x-5, auto-feat x-2, rand-vec x-2: an interval needs 5 images:\n"
         "4.\n"
-        "5 runs, 4 shown: the newest of each kind (method, its settings, SAE, images);\n"
-        "--last 5 shows all.\n"
+        "5 runs, 4 shown: the newest of each kind; --last 5 shows all.\n"
         "2 unfinished runs left out (--unfinished shows them): auto-feat x-2 RUNNING,\n"
         "auto-feat x-2 FAILED.\n"
     )
@@ -90,10 +89,7 @@ def test_the_newest_finished_run_of_each_kind_is_taken(
     table = compare(Compare(tracking_uri=uri))
     assert [row["run_id"] for row in table.rows] == _ids(folders, "strong", "auto", "vec", "feat")
     assert table.best == (0, "macro_selectivity")
-    assert (
-        "5 runs, 4 shown: the newest of each kind (method, its settings, SAE, images); --last 5 "
-        "shows all."
-    ) in table.notes
+    assert "5 runs, 4 shown: the newest of each kind; --last 5 shows all." in table.notes
 
 
 def test_last_takes_the_newest_runs(store: tuple[str, dict[str, RunFolder]]) -> None:
@@ -133,7 +129,7 @@ def test_experiments_and_filter_choose_runs(store: tuple[str, dict[str, RunFolde
     assert [row["run_id"] for row in table.rows] == _ids(
         folders, "strong", "auto", "elsewhere", "old"
     )
-    assert table.title == "4 runs of experiment semseg, other"
+    assert table.title == "4 runs of experiment semseg, other: 4 images, 2 classes"
     weak = compare(Compare(tracking_uri=uri, filter="metrics.target_change < 0.3"))
     assert [row["run_id"] for row in weak.rows] == _ids(folders, "feat")
 
@@ -428,7 +424,7 @@ def test_a_wider_terminal_shows_more(store: tuple[str, dict[str, RunFolder]]) ->
 def test_rows_are_sorted_and_cut(store: tuple[str, dict[str, RunFolder]]) -> None:
     table = compare(Compare(tracking_uri=store[0], sort="-target", top=2))
     assert [row["run"] for row in table.rows] == ["rand-feat x-2", "rand-vec x-2"]
-    assert table.title == "2 of 4 runs of experiment semseg"
+    assert table.title.startswith("2 of 4 runs of experiment semseg: ")
     assert table.best == (1, "macro_selectivity")
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -99,6 +100,29 @@ def test_a_run_without_the_class_shows_nothing_for_it(
         assert done.code == 0, done.err
         (row,) = shown(done)
         assert row["class_name"] == "sky"
+
+
+def test_numbers_over_fewer_classes_are_those_of_a_run_of_these_alone(
+    here: Terminal, tiny_world: World, place: Place
+) -> None:
+    args = options(tiny_world, **{"class": "2"})
+    done = here.type("auto-feat", *args, "--no-track", "--quiet", "--dump-to", "alone")
+    assert done.code == 0, done.err
+    (alone,) = (here.folder / "alone").iterdir()
+    name = pd.read_csv(alone / "class_results.csv")["class_name"].item()
+    assert name in (alone / "settings.toml").read_text()
+    whole = str(place.runs["auto-feat"])
+    one, two = shown(here.type("compare", str(alone), whole, "--top", "9", "--format", "csv"))
+    texts = {"run", "run_id", "started", "class", "n_classes", "status", "experiment"}
+    assert not [key for key in one if key not in texts and not is_near(one[key], two[key])]
+    assert {"damage", "edit_norm", "target_miou_after", "became_entropy"} <= set(one)
+
+
+def is_near(one: str, two: str) -> bool:
+    """Whether two cells are equal, or numbers that are but for the sixth digit."""
+    if one == two:
+        return True
+    return math.isclose(float(one or "nan"), float(two or "nan"), rel_tol=1e-4, abs_tol=1e-6)
 
 
 def test_a_column_that_needs_a_baseline_is_empty_without_one(here: Terminal) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from semseg_cli.commands.compare.baselines import controls
 from semseg_cli.commands.compare.dictionaries import dictionaries_apart
-from semseg_cli.commands.compare.like_with_like import lengths_apart, unlike
-from semseg_cli.commands.compare.which_runs import _controls
+from semseg_cli.commands.compare.like_with_like import are_matched, unlike
 from semseg_cli.tracking.tracked_run import TrackedRun
 
 
@@ -23,6 +23,7 @@ def random_run(number: int, draw: random.Random) -> TrackedRun:
         "target_std": 0.1,
     }
     params = {"vit_layer": draw.choice(["9", "11"]), "sae_ckpt": "sae", "control": "none"}
+    params["class"] = draw.choice(["", "", "sky", "Sky", "sea, sky"])
     tags = {"semseg.method": method, "semseg.digest.sae": draw.choice("xy"), **digests}
     metrics.pop(draw.choice(["scale", "edit_norm", "edit_ratio", "none", "none"]), None)
     return TrackedRun(
@@ -32,15 +33,17 @@ def random_run(number: int, draw: random.Random) -> TrackedRun:
 
 
 def found_by_looking_at_all(run: TrackedRun, runs: list[TrackedRun]) -> TrackedRun:
-    def distance(one: TrackedRun) -> tuple[int, int, bool]:
+    def distance(one: TrackedRun) -> tuple[int, bool, int, bool]:
         is_same_scale = one.metrics.get("scale") == run.metrics.get("scale")
-        return len(unlike(run, one)), len(dictionaries_apart(run, one)), not is_same_scale
+        is_of_others = one.params["class"].lower() not in ("", run.params["class"].lower())
+        n_unlike, n_dictionaries = len(unlike(run, one)), len(dictionaries_apart(run, one))
+        return n_unlike, is_of_others, n_dictionaries, not is_same_scale
 
     latents = [one for one in runs if one.tag("method") == "rand-feat"]
     vectors = [one for one in runs if one.tag("method") == "rand-vec"]
     method = run.tag("method")
     possible = {"rand-feat": [], "rand-vec": latents}.get(method or "", latents + vectors)
-    fitting = [one for one in possible if not unlike(run, one) and not lengths_apart(run, one)]
+    fitting = [one for one in possible if not unlike(run, one) and are_matched(run, one)]
     return min(fitting or latents or vectors, key=distance)
 
 
@@ -48,7 +51,7 @@ def found_by_looking_at_all(run: TrackedRun, runs: list[TrackedRun]) -> TrackedR
 def test_the_nearest_control_is_found(seed: int) -> None:
     draw = random.Random(seed)
     runs = [random_run(number, draw) for number in range(40)]
-    _, found = _controls(runs)
+    _, found = controls(runs)
     assert {run.run_id: found[run.run_id].run_id for run in runs} == {
         run.run_id: found_by_looking_at_all(run, runs).run_id for run in runs
     }

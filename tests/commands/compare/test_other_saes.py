@@ -15,6 +15,7 @@ from scipy import stats
 from test_uncertainty import AUTO, CONTROL, IMAGES, compared, counts_of, in_order, made
 
 from semseg_cli.commands.compare.artifacts import Artifacts
+from semseg_cli.commands.compare.baselines import controls
 from semseg_cli.commands.compare.command import compare
 from semseg_cli.commands.compare.dictionaries import (
     OF_DIRECTIONS,
@@ -22,7 +23,7 @@ from semseg_cli.commands.compare.dictionaries import (
     dictionary_names,
 )
 from semseg_cli.commands.compare.like_with_like import lengths_apart, unlike, unpaired
-from semseg_cli.commands.compare.which_runs import _controls, kind
+from semseg_cli.commands.compare.run_kinds import kind
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.inference import control_differences, holm, macro_differences
 from semseg_cli.settings.compare import Compare
@@ -254,8 +255,9 @@ def test_lengths_at_two_places_are_taken_by_their_residuals(tmp_path: Path) -> N
         ]
         for ratios in ((1.0, 1.05), (1.0, 2.0))
     )
-    assert lengths_apart(*alike) == ""
-    assert lengths_apart(*apart) == ("not matched in length by the residual's (1.000 vs 2.000)")
+    assert lengths_apart(alike[0], alike[1], (1, 2, 3), Artifacts()) == ""
+    found = lengths_apart(apart[0], apart[1], (1, 2, 3), Artifacts())
+    assert found == "not matched in length by the residual's (1.000 vs 2.000)"
 
 
 def test_a_control_of_another_sae_holds_the_luck_of_its_draws(tmp_path: Path) -> None:
@@ -278,7 +280,7 @@ def test_each_run_is_compared_with_the_control_of_its_own_sae(tmp_path: Path) ->
         for sae, norm in (("a", 3.0), ("b", 8.0))
         for command in ("auto-feat", "rand-feat")
     ]
-    label, found = _controls(runs)
+    label, found = controls(runs)
     assert label == "rand-feat"
     assert [found[run.run_id] for run in runs] == [runs[1], runs[1], runs[3], runs[3]]
     assert not any(unlike(run, found[run.run_id]) for run in runs)

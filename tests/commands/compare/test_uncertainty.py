@@ -201,9 +201,9 @@ def test_all_numbers_are_over_the_classes_that_all_runs_have(tmp_path: Path) -> 
     assert {key: table.rows[1][key] for key in expected} == expected
     want = macro_differences(in_order(AUTO)[:, :2], in_order(CONTROL)[:, [0, 2]])["selectivity"]
     assert table.rows[0]["macro_selectivity_difference"] == want.interval.value
-    assert (
-        "All numbers are over the 2 classes that all runs have: mean-diff x-2 has 3."
-    ) in table.notes
+    assert table.title.endswith(": 40 images, the 2 classes that all runs have")
+    assert table.notes[0] == "Over the classes that all runs have: mean-diff x-2 has 3."
+    assert "edit_norm" not in table.rows[1]  # its sums were not kept: not known of these classes
 
 
 @pytest.mark.parametrize("tag", [*SAME, "protocol"])
@@ -346,7 +346,7 @@ def test_two_runs_are_set_against_each_other(tmp_path: Path) -> None:
     one = made(tmp_path, "auto-feat", AUTO, edit_norm=12.5)
     two = made(tmp_path, "mean-diff", CONTROL, edit_norm=12.0)
     table = compare(Compare(), [str(one.path), str(two.path)])
-    assert table.title == "auto-feat x-2 minus mean-diff x-2"
+    assert table.title == "auto-feat x-2 minus mean-diff x-2: 40 images, 3 classes"
     rows = {row["key"]: row for row in table.rows}
     assert list(rows)[:3] == ["macro_target_change", "macro_other_change", "macro_selectivity"]
     want = macro_differences(in_order(AUTO), in_order(CONTROL))["selectivity"]

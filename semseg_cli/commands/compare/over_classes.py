@@ -1,0 +1,116 @@
+"""Which classes the numbers of a table are over: those that all of its runs have.
+
+A run of more classes has numbers of its own, made anew over these. No torch, no mlflow.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from semseg_cli.commands.compare.artifacts import Artifacts
+from semseg_cli.commands.compare.units import Units
+from semseg_cli.runs.class_means import class_means
+from semseg_cli.runs.metrics import RUNS, find
+from semseg_cli.runs.outcomes import (
+    as_numbers,
+    pooled_fraction_intervals,
+)
+from semseg_cli.runs.report import Report
+from semseg_cli.runs.rows import Row
+from semseg_cli.show.run_notes import spread
+from semseg_cli.tracking.tracked_run import TrackedRun
+
+
+def common_classes(runs: Sequence[TrackedRun], artifacts: Artifacts) -> dict[str, list[int]]:
+    """By run id the classes that all runs on the same images have; none where counts are missing,
+    the run's own where nothing is common."""
+    counts = {run.run_id: artifacts.per_image(run) for run in runs}
+    images = {run.run_id: run.tag("digest.evaluation") for run in runs}
+    shared: dict[str | None, set[int]] = {}
+    for run_id, one in counts.items():
+        if one is not None:
+            ids = set(one.class_ids)
+            shared[images[run_id]] = shared.get(images[run_id], ids) & ids
+    return {
+        run_id: [c for c in one.class_ids if c in shared[images[run_id]]] or list(one.class_ids)
+        for run_id, one in counts.items()
+        if one is not None
+    }
+
+
+def over_what(rows: Sequence[Row], classes: Sequence[Sequence[int]]) -> str:
+    """What the numbers of a table are over, in a few words: `100 images, 16 classes`.
+
+    `classes` has those that each run's numbers are over, where they are known.
+    """
+    images = [row["n_images"] for row in rows if row.get("n_images") is not None]
+    known = [row.get("n_classes_compared", row.get("n_classes")) for row in rows]
+    counts = [int(n) for n in known if n is not None]
+    said = [_counted(images, "image")] if images else []
+    if not counts:
+        return ", ".join(said)
+    if len({tuple(one) for one in classes}) > 1:
+        return ", ".join([*said, f"{_counted(counts, 'class')} each, not the same"])
+    is_fewer = any(is_narrowed(row) for row in rows)
+    the = "the " if is_fewer else ""
+    return ", ".join([*said, the + _counted(counts, "class") + " that all runs have" * is_fewer])
+
+
+def _counted(numbers: Sequence[float], noun: str) -> str:
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{spread(numbers)} {noun if set(numbers) == {1} else plural}"
+
+
+def is_narrowed(row: Row) -> bool:
+    """Whether a run's numbers are over fewer classes than it has."""
+    return row.get("n_classes_compared") not in (None, row.get("n_classes"))
+
+
+def own_numbers(
+    run: TrackedRun, class_ids: Sequence[int], artifacts: Artifacts, units: Units
+) -> dict[str, float]:
+    """A run's metrics, over these of its classes: what cannot be told of them is left out."""
+    counts = artifacts.per_image(run)
+    if counts is None or set(counts.class_ids) == set(class_ids):
+        return dict(run.metrics)
+    kept = {key: value for key, value in run.metrics.items() if _is_of_the_whole(key)}
+    report, pooled = artifacts.report(run), pooled_outcomes(run, class_ids, artifacts, units)
+    if report is not None:
+        of_these = [one for one in report.class_results if one.class_id in class_ids]
+        kept |= _means(replace(report, class_results=of_these))
+    return kept | {key: value for key, value in pooled.items() if key in run.metrics}
+
+
+def _is_of_the_whole(key: str) -> bool:
+    """Whether a metric is the same whatever classes are counted."""
+    metric = find(RUNS, key)
+    return metric is not None and metric.any_classes
+
+
+def _means(report: Report) -> dict[str, float]:
+    """What is a mean or a spread over the classes of a report, as runs are told it."""
+    spreads = {"target_std": report.target_change_std, "other_std": report.other_change_std}
+    return spreads | class_means(report.class_results)
+
+
+def pooled_outcomes(
+    run: TrackedRun, class_ids: Sequence[int], artifacts: Artifacts, units: Units
+) -> dict[str, float]:
+    """What changed class means, over all patches of these classes together; nothing where the sums
+    were not kept."""
+    counts, sums = artifacts.per_image(run), artifacts.outcomes(run)
+    if counts is None or sums is None:
+        return {}
+    columns = [counts.class_ids.index(class_id) for class_id in class_ids]
+    weight_bc = 1 if counts.weight_bc is None else counts.weight_bc[:, columns]
+    table = {name: values[:, columns] * weight_bc for name, values in sums.items()}
+    return as_numbers(pooled_fraction_intervals(table, units.groups(counts)))
+
+
+def edit_length(
+    run: TrackedRun, key: str, class_ids: Sequence[int], artifacts: Artifacts
+) -> float | None:
+    """The mean length of a run's edits of these classes, by `key` in which unit."""
+    counts = artifacts.per_image(run)
+    if counts is None or set(counts.class_ids) == set(class_ids):
+        return run.metrics.get(key)
+    return pooled_outcomes(run, class_ids, artifacts, Units()).get(key, run.metrics.get(key))
