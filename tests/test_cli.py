@@ -50,7 +50,7 @@ def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
     terminal: Terminal,
 ) -> None:
     # In the known world a class's latent is the only one that detects it.
-    world = tiny_world if method().needs_runners_up else known_world
+    world = tiny_world if method().needs_next_best else known_world
     args = options(world, protocol=protocol)
     assert_done(terminal.type(method.command, *args))
     (folder,) = terminal.runs()

@@ -25,7 +25,7 @@ pytestmark = [
         (method, protocol)
         for method in METHODS
         for protocol in method.protocols
-        if not method().needs_runners_up  # the known world has none
+        if not method().needs_next_best  # the known world has none
     ],
     ids=lambda one: one if isinstance(one, str) else one.command,
 )

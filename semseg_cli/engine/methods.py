@@ -22,7 +22,7 @@ from semseg_cli.settings.methods import Ablate, AutoFeat, HeadDirection, Insert,
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What edits are made from: per scale each class's latents, its runners-up and its pushes;
+    """What edits are made from: per scale each class's latents, its next best and its pushes;
     differences of means, classes, seed."""
 
     latents: Mapping[float, Groups]
@@ -30,16 +30,16 @@ class Ingredients:
     seed: int
     differences: Differences | None = None
     name: str | None = None  # of a method whose latents were named by hand
-    runners_up: Mapping[float, Groups] = field(default_factory=dict)
+    next_best: Mapping[float, Groups] = field(default_factory=dict)
     pushes: Mapping[float, Tensor] = field(default_factory=dict)  # [k, d], of the classes by id
 
     def latents_at(self, scale: float) -> Groups:
         """The latents at a scale, of the classes to intervene on."""
         return self._wanted(self.latents.get(scale, {}))
 
-    def runners_up_at(self, scale: float) -> Groups:
-        """The runners-up at a scale, of the classes to intervene on."""
-        return self._wanted(self.runners_up.get(scale, {}))
+    def next_best_at(self, scale: float) -> Groups:
+        """The next best at a scale, of the classes to intervene on."""
+        return self._wanted(self.next_best.get(scale, {}))
 
     def _wanted(self, groups: Groups) -> Groups:
         wanted = set(self.class_ids)
@@ -118,7 +118,7 @@ def _push(
 def _next_best(
     method: NextBest, pipeline: Pipeline, scale: float, ingredients: Ingredients
 ) -> tuple[Edit, ...]:
-    latents, others = ingredients.latents_at(scale), ingredients.runners_up_at(scale)
+    latents, others = ingredients.latents_at(scale), ingredients.next_best_at(scale)
     if not others:
         raise SemsegError(
             "No class has a second latent that detects it: try a larger --top-k or --max-freq."

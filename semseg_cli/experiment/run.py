@@ -28,7 +28,7 @@ from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks.group import is_lead
 from semseg_cli.runs.journal import Journal
-from semseg_cli.runs.lookup_csv import Reused, read_runners_up
+from semseg_cli.runs.lookup_csv import Reused, read_next_best
 from semseg_cli.runs.report import Report
 from semseg_cli.settings.methods import AutoFeat, Method
 
@@ -80,7 +80,7 @@ def prepare(
         seed=session.setup.seed,
         differences=_differences(session, method, progress),
         name=method.called(is_manual=is_manual(method, reused)),
-        runners_up=_runners_up(session, method, chosen),
+        next_best=_next_best(session, method, chosen),
     )
     if method.needs_pushes:
         ingredients = replace(ingredients, pushes=_pushes(session, ingredients, progress))
@@ -89,13 +89,13 @@ def prepare(
     return [Prepared(one, csv, session) for one, csv in zip(made, tables, strict=True)]
 
 
-def _runners_up(
+def _next_best(
     session: Session, method: Method, chosen: Mapping[float, Chosen]
 ) -> dict[float, Groups]:
-    if not method.needs_runners_up:
+    if not method.needs_next_best:
         return {}
     names = session.dataset.class_names
-    return {scale: read_runners_up(found.csv, names) for scale, found in chosen.items()}
+    return {scale: read_next_best(found.csv, names) for scale, found in chosen.items()}
 
 
 def _pushes(

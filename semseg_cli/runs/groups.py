@@ -75,11 +75,19 @@ def suggestion(images: Sequence[str], patches_bc: np.ndarray | None = None) -> s
             f"alike: --group-by '{BY_PREFIX}' takes each as one."
         )
     if patches_bc is not None and is_sequence(patches_bc):
-        return (
-            "Consecutive images are nearly identical, so intervals are too narrow: --group-by "
-            "takes those of one drive, patient or scene as one."
-        )
+        alike = "Consecutive images are nearly identical, so intervals are too narrow"
+        return f"{alike}: {_remedy(images)}"
     return None
+
+
+def _remedy(images: Sequence[str]) -> str:
+    """How to group images whose names show no groups by themselves."""
+    beginnings = {_beginning(image) for image in images}
+    if len(beginnings) == 1 and len(images) > 1 and "".join(beginnings) not in images:
+        return f"all are {beginnings.pop()}... by name, and tell nothing of other drives or scenes."
+    if 1 < len(beginnings) <= len(images) / MIN_PER_GROUP:
+        return f"--group-by '{BY_PREFIX}' takes those of one beginning as one."
+    return "--group-by FILE.csv:COLUMN takes those of one drive, patient or scene as one."
 
 
 def sampling_notes(
@@ -87,11 +95,26 @@ def sampling_notes(
 ) -> list[str]:
     """That images are grouped, or should be, in a line; none where neither is so."""
     if groups is not None:
+        from semseg_cli.runs.inference.answers import MIN_IMAGES  # scipy takes a while
+
         n = len(set(groups))
+        few = f" An interval takes {MIN_IMAGES}: {_remedy_of_few(images)}" if n < MIN_IMAGES else ""
         noun = "group of images, taken" if n == 1 else "groups of images, each taken"
-        return [f"{n} {noun} as one sample (--group-by)."]
+        return [f"{n} {noun} as one sample (--group-by).{few}"]
     found = suggestion(images, patches_bc)
     return [] if found is None else [found]
+
+
+def _remedy_of_few(images: Sequence[str]) -> str:
+    """What finds more groups in the names, or in a file."""
+    names = f"names are {images[0]}, {images[-1]}, ..."
+    if obvious_groups(images):
+        return f"--group-by '{BY_PREFIX}' finds more ({names})."
+    return f"give a pattern that tells more apart ({names}), or FILE.csv:COLUMN."
+
+
+def _beginning(image: str) -> str:
+    return image.replace("-", "_").split("_")[0]
 
 
 def obvious_groups(images: Sequence[str]) -> Counter[str]:
@@ -99,7 +122,7 @@ def obvious_groups(images: Sequence[str]) -> Counter[str]:
 
     Beginnings end at the first `_` or `-`. Numbers alone (a year, an id) tell nothing.
     """
-    found = Counter(image.replace("-", "_").split("_")[0] for image in images)
+    found = Counter(_beginning(image) for image in images)
     is_plain = all("_" not in image and "-" not in image for image in images)
     has_letters = any(not name.isdigit() for name in found)
     is_grouped = 2 <= len(found) <= len(images) / MIN_PER_GROUP

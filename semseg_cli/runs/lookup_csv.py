@@ -149,7 +149,7 @@ def with_coefficients(
     return csv_text(rows)
 
 
-def read_runners_up(text: str, class_names: Sequence[str]) -> dict[int, list[Member]]:
+def read_next_best(text: str, class_names: Sequence[str]) -> dict[int, list[Member]]:
     """Class id -> as many latents as are chosen for it, the next best by the rule that chose them.
 
     From the text of a lookup.csv that a run wrote: by selectivity where a causal rule measured it,

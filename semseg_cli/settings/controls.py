@@ -108,13 +108,13 @@ class Exchanged(Dosed):
 
 @dataclass(frozen=True, kw_only=True)
 class NextBest(Exchanged):
-    """Control: each class's runner-up, next best by the same rule."""
+    """Control: each class's next-best latent by the same rule."""
 
     panel: ClassVar[str] = "Intervention"
     command: ClassVar[str] = "next-best"
 
     @property
-    def needs_runners_up(self) -> bool:
+    def needs_next_best(self) -> bool:
         """They take the place of the chosen ones."""
         return True
 

@@ -42,7 +42,7 @@ class Intervening(LatentChoice):
         return self.needs_latents
 
     @property
-    def needs_runners_up(self) -> bool:
+    def needs_next_best(self) -> bool:
         """Whether each class's next best latents are used."""
         return False
 

@@ -44,9 +44,8 @@ def interval_notes(
         )
     if thin:
         notes.append(
-            f"No interval from fewer than {MIN_IMAGES} {units}, where few hold nearly all "
-            f"patches, or where all are alike: 2/3 {'groups' if units == 'groups' else 'img'} is "
-            "a change in 2 of the 3 that have the class."
+            f"2/3 {'groups' if units == 'groups' else 'img'}: a change in 2 of 3, too few (below "
+            f"{MIN_IMAGES}), uneven or alike for an interval."
         )
     few = [row[first] for row, key in sure if _n_images(row, key) < FEW_IMAGES and first in row]
     if few:

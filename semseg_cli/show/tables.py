@@ -141,6 +141,7 @@ def _too_few(row: Row, key: str) -> str:
     if not n_images or row.get(key) is None:
         return ""
     unit = row.get("unit") or "img"
+    unit = unit.removesuffix("s") if n_images == 1 else unit
     return f"{n_images} {unit}" if n_touched is None else f"{n_touched}/{n_images} {unit}"
 
 

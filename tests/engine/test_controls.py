@@ -94,7 +94,7 @@ def test_matched_controls_move_patches_as_far_as_the_run_they_control(
 ) -> None:
     session = tiny_world.session(protocol=protocol)
     auto, other = outcomes(session, AutoFeat(max_freq=1.0), control)
-    if not isinstance(control, NextBest):  # it has classes without a runner-up
+    if not isinstance(control, NextBest):  # it has classes without a next best
         assert other.report.edit_norm == pytest.approx(auto.report.edit_norm, rel=1e-4)
     own = auto.intervention.first.latents_by_class
     for class_id, latents in other.intervention.first.latents_by_class.items():
@@ -276,7 +276,7 @@ def test_methods_without_a_scale_take_the_latents_that_auto_feat_takes(tiny_worl
 
 @pytest.mark.parametrize("select", ["f1", "causal"])
 @pytest.mark.parametrize("top_k_group", [1, 2])
-def test_the_runner_up_is_next_by_the_rule_that_chose(
+def test_the_next_best_is_next_by_the_rule_that_chose(
     tiny_world: World, select: Any, top_k_group: int
 ) -> None:
     method = NextBest(max_freq=1.0, select=select, top_k_group=top_k_group, top_k=5)
@@ -297,7 +297,7 @@ def test_the_runner_up_is_next_by_the_rule_that_chose(
     assert outcome.intervention.first.latents_by_class == {c: i for c, i in expected.items() if i}
 
 
-def test_a_runner_up_comes_from_a_table_that_a_run_wrote_and_from_no_other(
+def test_a_next_best_comes_from_a_table_that_a_run_wrote_and_from_no_other(
     tiny_world: World,
 ) -> None:
     session = tiny_world.session()

@@ -375,7 +375,7 @@ def test_every_method_makes_one_intervention_per_scale(tiny: Session, make: Any)
         [1, 2, 3],
         0,
         differences,
-        runners_up={scale: members({1: 6, 3: 7}) for scale in method.scale},
+        next_best={scale: members({1: 6, 3: 7}) for scale in method.scale},
         pushes={scale: torch.ones(2, 24) for scale in method.scale},
     )
     made = make_interventions(method, tiny.pipeline, ingredients)

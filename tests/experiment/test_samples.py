@@ -61,7 +61,7 @@ def test_a_table_says_what_its_sample_is(terminal: Terminal, tiny_world: World) 
     done = terminal.type("auto-feat", "--group-by", ".", *args)  # all names begin alike
     said = " ".join(done.out.split())
     assert "1 group of images, taken as one sample (--group-by)." in said
-    assert "No interval from fewer than 5 groups" in said
+    assert "An interval takes 5: give a pattern that tells more apart" in said
     assert "in fewer than 3 groups" in said
 
 

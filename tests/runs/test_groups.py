@@ -80,4 +80,26 @@ def test_a_film_is_told_from_photographs_by_the_patches_of_its_classes() -> None
     said = suggestion(names, film)
     assert said is not None
     assert "Consecutive images" in said
+    assert said.endswith(
+        "--group-by FILE.csv:COLUMN takes those of one drive, patient or scene as one."
+    )
     assert suggestion(names, photographs) is None
+
+
+def test_the_advice_on_a_film_fits_its_names() -> None:
+    film = 500 + np.cumsum(np.random.default_rng(0).integers(-2, 3, (40, 6)), axis=0)
+    one = suggestion([f"0016E5_{number:05}" for number in range(40)], film)
+    assert one is not None
+    assert one.endswith("all are 0016E5... by name, and tell nothing of other drives or scenes.")
+    years = suggestion([f"{2000 + number // 10}_{number:05}" for number in range(40)], film)
+    assert years is not None
+    assert "--group-by '^[^_-]+' takes those of one beginning as one." in years
+
+
+def test_too_few_groups_are_told_with_names_to_find_more_in() -> None:
+    nothing = np.zeros((2, 1), dtype=np.int64)
+    (said,) = sampling_notes(["a1", "a2"], ["a", "a"], nothing)
+    assert said.endswith("give a pattern that tells more apart (names are a1, a2, ...), or "
+                         "FILE.csv:COLUMN.")  # fmt: skip
+    (said,) = sampling_notes(DRIVES, ["all"] * len(DRIVES), np.zeros((len(DRIVES), 1)))
+    assert "--group-by '^[^_-]+' finds more" in said

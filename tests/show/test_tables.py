@@ -149,8 +149,7 @@ def test_summary_is_pinned() -> None:
         "                4 img  4 img        4 img   4 img   4 img\n"
         "Protocol class, 4 images, 2 classes. macro: mean over classes; pooled: over\n"
         "patches.\n"
-        "No interval from fewer than 5 images, where few hold nearly all patches, or\n"
-        "where all are alike: 2/3 img is a change in 2 of the 3 that have the class.\n"
+        "2/3 img: a change in 2 of 3, too few (below 5), uneven or alike for an interval.\n"
     )
 
 

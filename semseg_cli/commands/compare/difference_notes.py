@@ -9,12 +9,17 @@ from semseg_cli.show.run_notes import listed
 from semseg_cli.tracking.tracked_run import TrackedRun
 
 COMPARED = "macro_selectivity"
-MARKS = " *: p <= .05, and 0 outside the interval; (*): p alone."
+MARKS = {"*": "*: p <= .05, and 0 outside [ ]", "(*)": "(*): p <= .05 alone"}
 IN_WORDS = {
-    "flip": f"paired sign flips over {{}}, {N_FLIPS:,} drawn at random",
-    "swap": f"swaps of run and draw, class by class, {N_FLIPS:,} drawn at random",
-    "t: draws and images": "t test over the draws and {}",
-    "two-way t: classes and images": "t test over classes and {}",
+    "flip": f"{N_FLIPS:,} random swaps of both runs by {{}}",
+    "swap": f"{N_FLIPS:,} random swaps of run and draw by class",
+    "t: draws and images": "t over draws and {}s",
+    "two-way t: classes and images": "t over classes and {}s",
+}
+WIDER = {  # what an interval of a difference is over
+    "t: draws and images": "over other draws too, so wider",
+    "two-way t: classes and images": "over other draws too (as classes differ), so wider",
+    "MOVER and jackknife": "over the {}s under both",
 }
 
 
@@ -29,13 +34,28 @@ def differences(chosen: Candidates, rows: Sequence[Row], keys: Sequence[str]) ->
     if not pairs:
         return []
     runs = {run.run_id: run for run in (*chosen.shown, *chosen.baselines.values())}
-    against = "; ".join(f"{listed(who)} minus {_called(runs[one])}" for one, who in pairs.items())
+    against = [
+        f"{listed(who, 2) + ' ' if len(pairs) > 1 else ''}minus that of {_called(runs[one])}"
+        for one, who in pairs.items()
+    ]
     return [
-        f"vs {chosen.baseline}: macro selectivity of {against}, on the same images.",
+        f"vs {chosen.baseline}: macro selectivity {listed(against)}, same images{_wider(rows)}.",
         *tests(rows, [COMPARED], _corrected(rows)),
         *between(rows),
         *untested(rows, [f"{COMPARED}_p_reason"]),
     ]
+
+
+def _wider(rows: Sequence[Row]) -> str:
+    """What the intervals of differences are over."""
+    key, unit = f"{COMPARED}_difference", _unit(rows)
+    found = dict.fromkeys(r[f"{key}_method"] for r in rows if r.get(f"{key}_lo") is not None)
+    said = " or ".join(WIDER[one].format(unit) for one in found if one in WIDER)
+    return f"; its [ ] is {said}" if said else ""
+
+
+def _unit(rows: Sequence[Row]) -> str:
+    return "group" if any(row.get("unit") for row in rows) else "image"
 
 
 def compared_with(chosen: Candidates, names: Sequence[str]) -> list[str]:
@@ -45,7 +65,9 @@ def compared_with(chosen: Candidates, names: Sequence[str]) -> list[str]:
         baseline = chosen.baselines.get(run.run_id)
         if baseline is not None and baseline.run_id != run.run_id:
             found.setdefault(_called(baseline), []).append(name)
-    said = "; ".join(f"{listed(who)} to {baseline}" for baseline, who in found.items())
+    if len(found) == 1:
+        return [f"Compared to {next(iter(found))}."]
+    said = "; ".join(f"{listed(who, 2)} to {baseline}" for baseline, who in found.items())
     return [f"Compared: {said}."] if said else []
 
 
@@ -57,20 +79,21 @@ def _called(run: TrackedRun) -> str:
 
 def _corrected(rows: Sequence[Row]) -> str:
     n_tests = sum(row.get(f"{COMPARED}_p") is not None for row in rows)
-    return f"corrected over the {n_tests} runs tested (Holm)" if n_tests > 1 else "one test"
+    return f"Holm over {n_tests} runs" if n_tests > 1 else "one test"
 
 
 def tests(rows: Sequence[Row], keys: Sequence[str], corrected: str) -> list[str]:
     """The tests that gave these differences their p, in words, and over how many."""
-    units = "groups" if any(row.get("unit") for row in rows) else "images"
+    unit = _unit(rows)
     found = dict.fromkeys(
         row[f"{key}_p_method"] for key in keys for row in rows if row.get(f"{key}_p") is not None
     )
     if not found:
         return []
-    said = "; ".join(IN_WORDS.get(one, one).format(units) for one in found)
-    is_marked = any(row.get(f"{key}_difference_mark") for key in keys for row in rows)
-    return [f"p: {said}; {corrected}.{MARKS if is_marked else ''}"]
+    said = "; ".join(IN_WORDS.get(one, one).format(unit) for one in found)
+    marks = {row.get(f"{key}_difference_mark") for key in keys for row in rows}
+    told = "; ".join(text for mark, text in MARKS.items() if mark in marks)
+    return [f"p: {said}; {corrected}.{f' {told}.' if told else ''}"]
 
 
 def between(rows: Sequence[Row]) -> list[str]:

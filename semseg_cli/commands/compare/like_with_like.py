@@ -119,6 +119,11 @@ class Pair:
         return replace(self, class_ids=ids, one=self.one.of(kept), other=self.other.of(kept))
 
 
+def in_words(what: str) -> str:
+    """How a run is called that differs in it."""
+    return "other images" if what == "images" else f"another {what}"
+
+
 def unpaired(
     run: TrackedRun,
     baseline: TrackedRun,
@@ -128,9 +133,7 @@ def unpaired(
     """Why two runs cannot be compared unit by unit, over all of these classes where they are given;
     '' where they can."""
     if found := unlike(run, baseline):
-        return ", ".join(
-            "other images" if what == "images" else f"another {what}" for what in found
-        )
+        return ", ".join(map(in_words, found))
     one, other = artifacts.per_image(run), artifacts.per_image(baseline)
     if one is None or other is None:
         return "counts by image cannot be read"

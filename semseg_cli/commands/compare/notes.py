@@ -9,8 +9,9 @@ import numpy as np
 from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.dictionaries import dictionary_names
 from semseg_cli.commands.compare.difference_notes import COMPARED, differences
-from semseg_cli.commands.compare.like_with_like import SAME, unpaired
-from semseg_cli.commands.compare.over_classes import common_classes, is_narrowed
+from semseg_cli.commands.compare.like_with_like import SAME, in_words, unpaired
+from semseg_cli.commands.compare.over_classes import common_classes, is_narrowed, report_over
+from semseg_cli.commands.compare.settings_apart import settings_notes
 from semseg_cli.commands.compare.units import Units
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.demo.world import DEMO_CAPTION, is_world
@@ -19,34 +20,39 @@ from semseg_cli.runs.per_image import PerImage
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_notes import exclusions, interval_notes, listed, overlaps
 from semseg_cli.show.run_tables import identical_note
-from semseg_cli.show.tables import Column, cell
+from semseg_cli.show.tables import cell
 from semseg_cli.tracking.tracked_run import TrackedRun
+
+MORE = "More: docs/compare.md."
 
 
 def captions(
     chosen: Candidates,
     rows: Sequence[Row],
-    columns: Sequence[Column],
+    keys: Sequence[str],
     artifacts: Artifacts,
     units: Units,
+    hidden: Sequence[str] = (),
 ) -> list[str]:
-    """All notes of a comparison, the most general first."""
-    keys = [column.key for column in columns]
+    """All notes of a comparison that has columns of these keys, the most general first; `hidden`
+    are settings that differ and have none."""
     names = [row["run"] for row in rows]
+    classes = common_classes(chosen.shown, artifacts)
     return [
         *_common(rows),
         *demo(chosen.shown),
         *_constants(chosen.shown, rows),
         *dictionaries(chosen.shown, names),
+        *settings_notes(chosen.shown, names, hidden, " (--format csv)"),
         *interval_notes(rows, [key for key in keys if not key.endswith("_difference")]),
         *differences(chosen, rows, keys),
         *_orders(rows),
-        *warnings(chosen, names, artifacts, common_classes(chosen.shown, artifacts)),
-        *excluded(chosen.shown, names, artifacts),
+        *warnings(chosen, names, artifacts, classes),
+        *excluded(chosen.shown, names, artifacts, units, classes),
         *grouping(chosen.shown, artifacts, units),
         *artifacts.notes(),
         *chosen.notes,
-        *omitted(chosen.left_out),
+        MORE,
     ]
 
 
@@ -126,11 +132,13 @@ def warnings(
     notes += overlaps([(name, run.metrics) for run, name in zip(runs, names, strict=True)])
     if seen := naming(lambda run: run.tag("latents_on_evaluation") == "true"):
         notes.append(f"{', '.join(seen)}: latents were chosen on the images evaluated.")
-    if apart := [what for tag, what in SAME.items() if len({run.tag(tag) for run in runs}) > 1]:
-        notes.append(f"Not alike: the runs differ in {', '.join(apart)}.")
+    not_paired = _not_paired(chosen, names, artifacts, classes)
+    apart = [what for tag, what in SAME.items() if len({run.tag(tag) for run in runs}) > 1]
+    if untold := [what for what in apart if not any(in_words(what) in said for said in not_paired)]:
+        notes.append(f"Not alike: the runs differ in {', '.join(untold)}.")
     if len({run.tag("protocol") for run in runs}) > 1:
         notes.append("Not alike: the protocols count target and other in different ways.")
-    return notes + _not_paired(chosen, names, artifacts, classes)
+    return notes + not_paired
 
 
 def _not_paired(
@@ -150,11 +158,19 @@ def _not_paired(
     return [f"Not paired with {base}: {listed(who)} ({why})." for (base, why), who in found.items()]
 
 
-def excluded(runs: Sequence[TrackedRun], names: Sequence[str], artifacts: Artifacts) -> list[str]:
-    """Which classes no macro mean is over, and why; one line for runs of which the same is true."""
+def excluded(
+    runs: Sequence[TrackedRun],
+    names: Sequence[str],
+    artifacts: Artifacts,
+    units: Units,
+    classes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+) -> list[str]:
+    """Which of these classes no macro mean is over, and why; one line for runs of which the same is
+    true."""
     said: dict[str, list[str]] = {}
     for run, name in zip(runs, names, strict=True):
-        report = artifacts.report(run) if run.metrics else None
+        known = report_over(run, classes.get(run.run_id), artifacts, units)
+        report = known if run.metrics else None
         if report is not None and (line := exclusions(report)):
             said.setdefault(line, []).append(name)
     is_all = len(said) == 1 and len(next(iter(said.values()))) == len(runs)
@@ -173,12 +189,3 @@ def _in_order(counts: PerImage) -> np.ndarray:
     """Patches per class of the images in the order of their names."""
     found: np.ndarray = counts.on(sorted(counts.images), counts.class_ids)[..., 0]
     return found
-
-
-def omitted(runs: Sequence[TrackedRun]) -> list[str]:
-    """Which runs are not shown since they did not finish."""
-    if not runs:
-        return []
-    states = listed([f"{run.name} {run.status}" for run in runs])
-    noun = "run" if len(runs) == 1 else "runs"
-    return [f"{len(runs)} unfinished {noun} left out (--unfinished shows them): {states}."]

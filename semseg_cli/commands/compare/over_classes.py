@@ -9,6 +9,7 @@ from dataclasses import replace
 from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.units import Units
 from semseg_cli.runs.class_means import class_means
+from semseg_cli.runs.interval_rows import is_in_few_images
 from semseg_cli.runs.metrics import RUNS, find
 from semseg_cli.runs.outcomes import (
     as_numbers,
@@ -18,6 +19,8 @@ from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_notes import spread
 from semseg_cli.tracking.tracked_run import TrackedRun
+
+ENDS = ("_lo", "_hi")
 
 
 def common_classes(runs: Sequence[TrackedRun], artifacts: Artifacts) -> dict[str, list[int]]:
@@ -68,16 +71,39 @@ def is_narrowed(row: Row) -> bool:
 def own_numbers(
     run: TrackedRun, class_ids: Sequence[int], artifacts: Artifacts, units: Units
 ) -> dict[str, float]:
-    """A run's metrics, over these of its classes: what cannot be told of them is left out."""
+    """A run's metrics, over these of its classes and these units: what cannot be told of them is
+    left out."""
     counts = artifacts.per_image(run)
-    if counts is None or set(counts.class_ids) == set(class_ids):
+    is_whole = counts is None or set(counts.class_ids) == set(class_ids)
+    if is_whole and units.group_by is None:
         return dict(run.metrics)
+    pooled = pooled_outcomes(run, class_ids, artifacts, units)
+    pooled = {key: value for key, value in pooled.items() if key in run.metrics}
+    if is_whole:  # intervals were over images, or other groups
+        return {k: v for k, v in run.metrics.items() if not k.endswith(ENDS)} | pooled
     kept = {key: value for key, value in run.metrics.items() if _is_of_the_whole(key)}
-    report, pooled = artifacts.report(run), pooled_outcomes(run, class_ids, artifacts, units)
-    if report is not None:
+    report = report_over(run, class_ids, artifacts, units)
+    return kept | ({} if report is None else _means(report)) | pooled
+
+
+def report_over(
+    run: TrackedRun, class_ids: Sequence[int] | None, artifacts: Artifacts, units: Units
+) -> Report | None:
+    """A run's report as if it had been made over these of its classes (None: all) and units."""
+    report, counts = artifacts.report(run), artifacts.per_image(run)
+    if report is None or counts is None:
+        return report
+    class_ids = counts.class_ids if class_ids is None else class_ids
+    is_whole = set(counts.class_ids) == set(class_ids)
+    if not is_whole:
         of_these = [one for one in report.class_results if one.class_id in class_ids]
-        kept |= _means(replace(report, class_results=of_these))
-    return kept | {key: value for key, value in pooled.items() if key in run.metrics}
+        report = replace(report, class_results=of_these, no_latent=[])
+    if units.group_by is None:
+        return report
+    units_bc4 = units.of(counts, class_ids)
+    few = [c for c, is_few in zip(class_ids, is_in_few_images(units_bc4), strict=True) if is_few]
+    extra = {**report.extra, "n_groups": float(len(units_bc4))}
+    return replace(report, few_images=few, extra=extra)
 
 
 def _is_of_the_whole(key: str) -> bool:

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from semseg_cli.commands.compare.artifacts import Artifacts, n_draws
-from semseg_cli.commands.compare.difference_notes import compared_with, untested
+from semseg_cli.commands.compare.class_notes import class_captions
 from semseg_cli.commands.compare.like_with_like import pair, unlike
-from semseg_cli.commands.compare.notes import demo, dictionaries, excluded, omitted, warnings
 from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns, wanted_columns
 from semseg_cli.commands.compare.table_of_runs import is_beside, row_names, title
 from semseg_cli.commands.compare.uncertainty import class_values as differences_of
@@ -18,7 +17,7 @@ from semseg_cli.runs.interval_rows import class_entries
 from semseg_cli.runs.metrics import CLASSES
 from semseg_cli.runs.rows import Row
 from semseg_cli.settings.compare import View
-from semseg_cli.show.run_notes import interval_notes, listed, spread
+from semseg_cli.show.run_notes import listed, spread
 from semseg_cli.show.run_tables import CLASS, CLASS_COLUMNS
 from semseg_cli.show.tables import Column, Table
 from semseg_cli.tracking.tracked_run import TrackedRun
@@ -59,15 +58,9 @@ def class_comparison(chosen: Candidates, view: View, artifacts: Artifacts) -> Ta
         f"{_what(columns)} by class, {of}",
         columns,
         tuple(rows),
-        tuple(_notes(chosen, rows, columns, names, artifacts)),
+        tuple(class_captions(chosen, rows, [c.key for c in columns], names, artifacts, units)),
         strong=_best(rows, prefixes),
     )
-
-
-def _untested(rows: Sequence[Row], prefix: str) -> list[str]:
-    """For which classes a run's difference to its baseline has no p, and why."""
-    key = f"{prefix}selectivity_p_reason"
-    return untested(rows, [key], CLASS.key, f"{prefix.removesuffix(': ')} in " if prefix else "")
 
 
 def _what(columns: Sequence[Column]) -> str:
@@ -203,32 +196,3 @@ def _best(rows: Sequence[Row], prefixes: Sequence[str]) -> frozenset[tuple[int, 
         key = max(values, key=lambda name: values[name])
         found |= {(number, key)} if values[key] > 0 else set()
     return frozenset(found)
-
-
-def _notes(
-    chosen: Candidates,
-    rows: Sequence[Row],
-    columns: Sequence[Column],
-    names: Sequence[str],
-    artifacts: Artifacts,
-) -> list[str]:
-    keys = [column.key for column in columns]
-    notes = interval_notes(rows, keys, CLASS.key)
-    if any(row.get(f"{key}_mark") for row in rows for key in keys):
-        notes.append(
-            f"*: unlike {chosen.baseline} with p <= .05, corrected over classes "
-            "(Benjamini-Hochberg), and 0 outside the interval of the difference; (*): p alone."
-        )
-    prefixes = [f"{name}: " if len(names) > 1 else "" for name in names]
-    return [
-        *demo(chosen.shown),
-        *dictionaries(chosen.shown, names),
-        *compared_with(chosen, names),
-        *notes,
-        *(note for prefix in prefixes for note in _untested(rows, prefix)),
-        *(note for note in warnings(chosen, names, artifacts) if "by construction" not in note),
-        *excluded(chosen.shown, names, artifacts),
-        *artifacts.notes(),
-        *chosen.notes,
-        *omitted(chosen.left_out),
-    ]

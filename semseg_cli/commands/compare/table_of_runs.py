@@ -1,8 +1,8 @@
 """Runs side by side: one row each, what differs as columns. No torch, no mlflow."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from semseg_cli.commands.compare.artifacts import Artifacts
@@ -10,15 +10,13 @@ from semseg_cli.commands.compare.dictionaries import dictionary_names
 from semseg_cli.commands.compare.notes import captions
 from semseg_cli.commands.compare.over_classes import common_classes, over_what
 from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns, wanted_columns
+from semseg_cli.commands.compare.settings_apart import all_settings, differing
 from semseg_cli.commands.compare.uncertainty import run_values
 from semseg_cli.commands.compare.units import Units
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs.metrics import RUNS, SHORT, is_detail
 from semseg_cli.runs.rows import Row
-from semseg_cli.settings.base import Settings
 from semseg_cli.settings.compare import View
-from semseg_cli.settings.inputs import Compute
-from semseg_cli.settings.output import Output
 from semseg_cli.show.run_notes import half_effect_text
 from semseg_cli.show.run_tables import METRICS, NAME, best_row, present, to_column
 from semseg_cli.show.tables import GAP, Column, Table, least_width, natural_width
@@ -42,9 +40,8 @@ def comparison(
     rows = comparison_rows(chosen, view, artifacts)
     columns, hidden = _columns(chosen, view, rows, limit)
     shown = arranged(rows, view)
-    notes = captions(chosen, rows, columns, artifacts, Units(view.group_by))
-    if hidden:
-        notes.append(f"Also different, shown by --format csv: {', '.join(hidden)}.")
+    units = Units(view.group_by)
+    notes = captions(chosen, rows, [column.key for column in columns], artifacts, units, hidden)
     over = over_what(rows, [*common_classes(chosen.shown, artifacts).values()])
     return Table(f"{title(chosen.shown, len(shown))}: {over}", columns, tuple(shown), tuple(notes),
                  best_row(shown))  # fmt: skip
@@ -98,43 +95,13 @@ def row_names(runs: Sequence[TrackedRun]) -> list[str]:
     return [f"{run.name} ({run.short_id})" if times[run.name] > 1 else run.name for run in runs]
 
 
-def differing(runs: Sequence[TrackedRun]) -> list[str]:
-    """The settings that two of the runs have with different values.
-
-    Those in which runs of one method differ come first: names tell methods apart, but not these.
-    Settings that change no result are left out, and a setting that only some methods have is no
-    difference by itself.
-    """
-    harmless = _option_names(Output, Compute) - {"dtype"}
-    by_method: dict[str | None, list[TrackedRun]] = {}
-    for run in runs:
-        by_method.setdefault(run.tag("method"), []).append(run)
-
-    def is_told_by_method(name: str) -> bool:
-        return all(len(_values(alike, name)) < 2 for alike in by_method.values())
-
-    found = [n for n in _params(runs) if n not in harmless and len(_values(runs, n)) > 1]
-    return sorted(found, key=is_told_by_method)
-
-
-def _params(runs: Sequence[TrackedRun]) -> list[str]:
-    return list(dict.fromkeys(name for run in runs for name in run.params))
-
-
 def _settings(runs: Sequence[TrackedRun], view: View) -> list[str]:
     """The settings that rows hold: those that differ, and those asked for."""
     shown = differing(runs)
     wanted = {*wanted_columns(view), (view.sort or "").removeprefix("-")}
-    return [name for name in _params(runs) if view.all_columns or name in shown or name in wanted]
-
-
-def _option_names(*groups: type[Settings]) -> set[str]:
-    both = [(f.name, f.metadata.get("flag")) for group in groups for f in fields(group)]
-    return {name for pair in both for name in pair if name}
-
-
-def _values(runs: Iterable[TrackedRun], name: str) -> set[int | float | str | None]:
-    return {setting_of(run, name) for run in runs if name in run.params}
+    return [
+        name for name in all_settings(runs) if view.all_columns or name in shown or name in wanted
+    ]
 
 
 def _columns(
@@ -192,7 +159,7 @@ def _metrics(chosen: Candidates) -> list[Column]:
 def _known(chosen: Candidates, rows: Sequence[Row]) -> dict[str, Column]:
     """Every key of the rows as a column."""
     named = {column.key: column for column in (NAME, *_metrics(chosen), STATUS, DICTIONARY)}
-    settings = {*_params(chosen.shown)} - set(named)
+    settings = {*all_settings(chosen.shown)} - set(named)
     keys = dict.fromkeys(key for row in rows for key in row)
     return {key: named.get(key) or _plain_column(key, rows, key in settings) for key in keys}
 

@@ -10,7 +10,8 @@ from semseg_cli.commands.compare.like_with_like import pair
 from semseg_cli.commands.compare.notes import captions
 from semseg_cli.commands.compare.outcomes_apart import outcome_values
 from semseg_cli.commands.compare.over_classes import common_classes, over_what
-from semseg_cli.commands.compare.table_of_runs import comparison_rows, differing
+from semseg_cli.commands.compare.settings_apart import differing, shortened
+from semseg_cli.commands.compare.table_of_runs import comparison_rows
 from semseg_cli.commands.compare.units import Units
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs.metrics import DETAILS, RUNS, Metric
@@ -22,10 +23,8 @@ from semseg_cli.tracking.tracked_run import setting_of
 SIDES = ("one", "two")
 NOTED = ("macro_selectivity", "macro_selectivity_difference")
 NAME = Column("what", "", "text", elastic=True)
-LONGEST = 20  # setting that stands in a column of numbers
 UNTESTED = (
-    "No p for what is no sum over images (standard deviations, shares of the commonest class, "
-    "entropies, IoU, curves) and for what describes the edit itself."
+    "No p for what is no sum over images (deviations, entropies, IoU, curves), nor for the edit."
 )
 
 
@@ -50,12 +49,10 @@ def against_each_other(chosen: Candidates, view: View, artifacts: Artifacts) -> 
     )
     numbers = [found for metric in RUNS if (found := _of_metric(metric, rows[0], rows[1]))]
     shown = [*numbers, *_settings(chosen)]
-    noted = [Column(key, key) for key in NOTED]
-    notes = captions(chosen, rows, noted, artifacts, units)
+    notes = captions(chosen, rows, NOTED, artifacts, units)
+    notes = [*notes[:-1], *_of_outcomes(rows), notes[-1]]  # where there is more comes last
     over = over_what(rows, [*common_classes(chosen.shown, artifacts).values()])
-    return Table(
-        f"{names[0]} minus {names[1]}: {over}", columns, tuple(shown), (*notes, *_of_outcomes(rows))
-    )
+    return Table(f"{names[0]} minus {names[1]}: {over}", columns, tuple(shown), tuple(notes))
 
 
 def _outcome_of(key: str) -> str:
@@ -67,10 +64,7 @@ def _of_outcomes(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Which tests the outcomes have, over how many, and which have none."""
     n_tests = sum(row.get(f"{name}_p") is not None for row in rows for name in COMPARED)
     reasons = [f"{name}_p_reason" for name in COMPARED]
-    corrected = (
-        f"corrected over {n_tests} outcomes (Holm); shares of change are not, of them macro "
-        "selectivity is what is compared"
-    )
+    corrected = f"Holm over {n_tests} outcomes, not over shares of change"
     said = [f"Outcomes, {note}" for note in tests(rows, COMPARED, corrected)]
     missing = [f"Outcomes: {note}" for note in untested(rows, reasons)]
     return [*said, *missing, UNTESTED] if said or missing else []
@@ -118,13 +112,12 @@ def _settings(chosen: Candidates) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"what": f"--{name.replace('_', '-')}", "key": name}
         for side, run in zip(SIDES, chosen.shown, strict=True):
             value = setting_of(run, name)
-            row |= {side: None} if value is None else _shortened(side, cell(value, "setting"))
+            row |= {side: None} if value is None else _in_short(side, cell(value, "setting"))
         found.append(row)
     return found
 
 
-def _shortened(side: str, text: str) -> dict[str, str]:
-    """A setting by its end, where it is a long path; the whole of it goes beside."""
-    if len(text) <= LONGEST:
-        return {side: text}
-    return {side: f"...{text[3 - LONGEST :]}", f"{side}_whole": text}
+def _in_short(side: str, text: str) -> dict[str, str]:
+    """A setting, of a long path its end; the whole of it goes beside."""
+    short = shortened(text)
+    return {side: short} if short == text else {side: short, f"{side}_whole": text}

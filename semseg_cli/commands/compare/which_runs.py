@@ -20,13 +20,12 @@ from semseg_cli.tracking.tracked_run import TrackedRun
 
 @dataclass(frozen=True)
 class Candidates:
-    """The runs to show, the unfinished ones that are not, what was passed over, and baselines.
+    """The runs to show, what is to be said of those that are not, and baselines.
 
     `baselines` has by run id what each run is compared with, `baseline` what the user calls it.
     """
 
     shown: tuple[TrackedRun, ...]
-    left_out: tuple[TrackedRun, ...] = ()
     notes: tuple[str, ...] = ()
     baselines: Mapping[str, TrackedRun] = field(default_factory=dict)
     baseline: str = ""
@@ -54,23 +53,17 @@ def candidates(
     found = [run for run in found if choice.sweep in (None, run.tag("sweep_id"))]
     kept = [run for run in found if choice.unfinished or has_ended(run, named=bool(wanted))]
     notes += foreign
-    known = {run.run_id for run in kept}
-    left_out = tuple(run for run in found if run.run_id not in known)
-    if not wanted and not by_class:
-        kept, partial = _of_all_classes(kept)
-        notes += [_left_out(partial)] if partial else []
-    shown = kept if wanted else _newest(kept, choice.last)
-    if len(shown) < len(kept) and shown:
-        what = str(choice.last) if choice.last else "of each kind"
-        notes.append(
-            f"{_count(kept)}, {len(shown)} shown: the newest {what}; --last {len(kept)} shows all."
-        )
-    if not shown:
+    if not kept:
         raise _nothing(choice, found, notes, wanted)
+    known = {run.run_id for run in kept}
+    unfinished = [run for run in found if run.run_id not in known]
+    kept, partial = (kept, []) if wanted or by_class else _of_all_classes(kept)
+    shown = kept if wanted else _newest(kept, choice.last)
+    notes += _left_out(len(kept) - len(shown), len(kept), partial, unfinished)
     label, compared = baselines(choice, shown, pool)
     known = {run.run_id for run in shown}
     added = {run.run_id: run for run in compared.values() if run.run_id not in known}
-    return Candidates((*shown, *added.values()), left_out, tuple(notes), compared, label)
+    return Candidates((*shown, *added.values()), tuple(notes), compared, label)
 
 
 def _is_folder(one: str) -> bool:
@@ -142,9 +135,19 @@ def _of_all_classes(runs: Sequence[TrackedRun]) -> tuple[list[TrackedRun], list[
     return [run for run in runs if run.run_id not in ids], partial
 
 
-def _left_out(partial: Sequence[TrackedRun]) -> str:
-    said = listed([f"{run.name} ({run.short_id}) of {run.params['class']}" for run in partial], 2)
-    return f"Left out: {_count(partial)} of some classes ({said}); name them or take --per-class."
+def _left_out(
+    n_older: int, n_kept: int, partial: Sequence[TrackedRun], unfinished: Sequence[TrackedRun]
+) -> list[str]:
+    """Which runs are not shown, and what shows them."""
+    classes = ", ".join(dict.fromkeys(run.params["class"] for run in partial))
+    states = listed([f"{run.name} {run.status}" for run in unfinished], 2)
+    parts = {
+        f"{n_older} older (--last {n_kept} shows all)": n_older,
+        f"{len(partial)} of some classes ({classes}: name them, or --per-class)": partial,
+        f"{len(unfinished)} unfinished ({states}: --unfinished)": unfinished,
+    }
+    said = [text for text, is_there in parts.items() if is_there]
+    return [f"Runs left out: {', '.join(said)}."] if said else []
 
 
 def _nothing(

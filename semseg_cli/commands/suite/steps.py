@@ -40,7 +40,7 @@ from semseg_cli.runs.folder import (
     SPLICE_FILE,
     RunFolder,
 )
-from semseg_cli.runs.lookup_csv import Reused, lookup_text, read_lookup, read_runners_up
+from semseg_cli.runs.lookup_csv import Reused, lookup_text, read_lookup, read_next_best
 from semseg_cli.runs.rows import csv_text
 from semseg_cli.settings.controls import NextBest, OtherClass
 from semseg_cli.settings.methods import AutoFeat, Method
@@ -97,7 +97,7 @@ def impossible(
         try:
             if isinstance(method, OtherClass):
                 other_classes(_groups(work, text), work.setup.seed)
-            elif not set(read_runners_up(text, names)) & set(work.class_ids):
+            elif not set(read_next_best(text, names)) & set(work.class_ids):
                 found[method.command] = "No class has a second latent that detects it."
         except SemsegError as error:
             found[method.command] = str(error)

@@ -98,6 +98,7 @@ CLASSES = (
         unit="latent",
         digits=0,
         shown=("table",),
+        yields=1,
     ),
     Metric(
         "n_other_patches",

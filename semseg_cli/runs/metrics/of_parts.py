@@ -66,6 +66,7 @@ LATENTS = (
         unit="latent",
         digits=0,
         shown=("table",),
+        yields=1,
     ),
     Metric("n_tried", "Selection images that the latent's edit was tried on: candidates that are "
            "behind are left out as images are added.", unit="images", digits=0),

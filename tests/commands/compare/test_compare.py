@@ -15,7 +15,8 @@ from semseg_cli import tracking
 from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.command import compare
 from semseg_cli.commands.compare.run_kinds import method_name
-from semseg_cli.commands.compare.table_of_runs import comparison, differing
+from semseg_cli.commands.compare.settings_apart import differing, settings_notes
+from semseg_cli.commands.compare.table_of_runs import comparison
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs.folder import RunFolder
@@ -70,15 +71,14 @@ def test_the_table_is_pinned(store: tuple[str, dict[str, RunFolder]]) -> None:
         "rand-feat x-2     -2   0.300  0.045        0.255          -  12.500\n"
         "                       4 img  4 img        4 img\n"
         "All runs: protocol class, latents by f1, chosen on the training split.\n"
-        "No interval from fewer than 5 images, where few hold nearly all patches, or\n"
-        "where all are alike: 2/3 img is a change in 2 of the 3 that have the class.\n"
-        "vs rand-feat: macro selectivity of auto-feat x-5, auto-feat x-2, rand-vec x-2\n"
-        f"minus rand-feat x-2 (run {run_id[:8]}, seed 42), on the same images.\n"
+        "2/3 img: a change in 2 of 3, too few (below 5), uneven or alike for an interval.\n"
+        f"vs rand-feat: macro selectivity minus that of rand-feat x-2 (run {run_id[:8]}, seed\n"
+        "42), same images.\n"
         "No p for auto-feat x-5, auto-feat x-2, rand-vec x-2: an interval needs 5 images:\n"
         "4.\n"
-        "5 runs, 4 shown: the newest of each kind; --last 5 shows all.\n"
-        "2 unfinished runs left out (--unfinished shows them): auto-feat x-2 RUNNING,\n"
-        "auto-feat x-2 FAILED.\n"
+        "Runs left out: 1 older (--last 5 shows all), 2 unfinished (auto-feat x-2\n"
+        "RUNNING, auto-feat x-2 FAILED: --unfinished).\n"
+        "More: docs/compare.md.\n"
     )
 
 
@@ -89,7 +89,7 @@ def test_the_newest_finished_run_of_each_kind_is_taken(
     table = compare(Compare(tracking_uri=uri))
     assert [row["run_id"] for row in table.rows] == _ids(folders, "strong", "auto", "vec", "feat")
     assert table.best == (0, "macro_selectivity")
-    assert "5 runs, 4 shown: the newest of each kind; --last 5 shows all." in table.notes
+    assert any("left out: 1 older (--last 5 shows all), " in note for note in table.notes)
 
 
 def test_last_takes_the_newest_runs(store: tuple[str, dict[str, RunFolder]]) -> None:
@@ -209,9 +209,35 @@ def test_settings_that_do_not_fit_are_named() -> None:
     others: dict[str, Any] = {name: f"{path}2" for name, path in paths.items()}
     one, two = _run("a", **paths), _run("b", **others)
     table = side_by_side(one, two)
-    assert table.notes[-1] == "Also different, shown by --format csv: path_1, path_2."
+    assert ("path-1: .../file/of/weights2 in b; else ...a/file/of/weights. path-2: ") in " ".join(
+        table.notes
+    )
     assert all(len(line) <= 80 for line in render(table).splitlines())
     assert "/a/long/way/to/a/file/of/weights2" in render(table, "csv")
+
+
+def test_settings_of_one_method_that_have_no_column_are_told_with_their_values() -> None:
+    names: dict[str, Any] = {f"n_{i}": 1 for i in range(9)}
+    runs = [_run("a", max_freq="0.5", images="40"), _run("b", max_freq="0.5"), _run("c")]
+    other = _run("d", {"semseg.method": "rand-feat"}, draws="6")
+    told = settings_notes([*runs, other], "abcd", ["max_freq", "images", "draws", *names])
+    assert told == [
+        "images: 40 in a; else none. Also different: max-freq, draws, n-0, n-1, n-2, n-3, ...."
+    ]
+    strict = _run("e", max_freq="0.1")
+    (note,) = settings_notes([*runs, strict], "abce", ["max_freq"])
+    assert note == "max-freq: 0.1 in e; else 0.5."
+    paths = [_run(n, sae_ckpt=f"/{n}/one/long/folder/to/it/sae.pt") for n in "ab"]
+    (note,) = settings_notes(paths, "ab", ["sae_ckpt"])
+    assert note == (
+        "sae-ckpt: /b/one/long/folder/to/it/sae.pt in b; else /a/one/long/folder/to/it/sae.pt."
+    )
+
+
+def test_what_is_not_given_is_a_value_too() -> None:
+    assert differing([_run("a", images="40"), _run("b")]) == ["images"]
+    assert differing([_run("a", group_by="^.", top_k="3"), _run("b")]) == ["group_by"]
+    assert differing([_run("a", cache_dir="x"), _run("b")]) == []
 
 
 def test_many_differing_settings_keep_80_columns() -> None:

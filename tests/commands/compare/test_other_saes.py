@@ -329,8 +329,8 @@ def test_outcomes_of_two_runs_have_p_corrected_over_the_outcomes(tmp_path: Path)
     outcomes = [rows["damage"], rows["margin_drop"]]
     assert [row["p_adjusted"] for row in outcomes] == holm([row["p"] for row in outcomes])
     notes = " ".join(table.notes)
-    assert "Outcomes, p: paired sign flips over images" in notes
-    assert "corrected over 2 outcomes (Holm)" in notes
+    assert "Outcomes, p: 9,999 random swaps of both runs by image; Holm over" in notes
+    assert "Holm over 2 outcomes" in notes
     assert max(map(len, render(table).splitlines())) <= 80
 
 

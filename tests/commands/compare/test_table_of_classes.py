@@ -48,6 +48,7 @@ def test_the_table_of_one_run_is_pinned(both: list[RunFolder]) -> None:
         "class 2       9      0.749      0.093        0.656      40      993\n"
         "                 [.63,.84]  [.05,.16]    [.51,.76]\n"
         "[ ], >=, <=: 95% interval over other images like these, for the same latents.\n"
+        "More: docs/compare.md.\n"
     )
 
 
@@ -63,10 +64,11 @@ def test_the_table_of_several_runs_is_pinned(both: list[RunFolder]) -> None:
         "                           [.54,.77]  [.07,.30]\n"
         "class 2      40      993      0.656*      0.155\n"
         "                           [.51,.76]  [.05,.27]\n"
-        f"Compared: auto-feat x-2 to mean-diff x-2 (run {both[1].path.name[-4:]}, seed 42).\n"
+        f"Compared to mean-diff x-2 (run {both[1].path.name[-4:]}, seed 42).\n"
         "[ ], >=, <=: 95% interval over other images like these, for the same latents.\n"
-        "*: unlike mean-diff with p <= .05, corrected over classes (Benjamini-Hochberg),\n"
-        "and 0 outside the interval of the difference; (*): p alone.\n"
+        "*: unlike mean-diff: p <= .05 over classes (Benjamini-Hochberg), 0 outside the\n"
+        "difference's interval.\n"
+        "More: docs/compare.md.\n"
     )
 
 
@@ -79,6 +81,13 @@ def test_values_and_intervals_are_those_of_each_class(both: list[RunFolder]) -> 
         assert row["target_change"] == changed / orig
         assert row["selectivity"] == pytest.approx(changed / orig - other_changed / other)
         assert {key: row[key] for key in found[c]} == pytest.approx(found[c])
+
+
+def test_settings_that_tell_the_runs_apart_stand_below(tmp_path: Path) -> None:
+    folders = [make_folder(tmp_path, settings=f"max_freq = {x}\n") for x in (0.1, 0.5, 0.5)]
+    table = by_class(*folders)
+    name = f"auto-feat x-2 ({folders[0].path.name[-4:]})"
+    assert f"max-freq: 0.1 in {name}; else 0.5." in table.notes
 
 
 def test_p_values_are_corrected_over_classes(both: list[RunFolder]) -> None:
@@ -264,6 +273,6 @@ def test_why_classes_have_no_p_is_said_of_each_run_once_a_rule(tmp_path: Path) -
     }
     drawn_once = by_class(made(tmp_path, "auto-feat", AUTO), made(tmp_path, "rand-feat", CONTROL))
     assert (
-        "No p for auto-feat x-2 in class 3, class 1, class 2: one draw of one class cannot tell "
-        "skill from luck: run the control with --draws 6."
+        "No p for auto-feat x-2: one draw of one class cannot tell skill from luck: run the "
+        "control with --draws 6."
     ) in drawn_once.notes

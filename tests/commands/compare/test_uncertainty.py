@@ -157,6 +157,41 @@ def test_groups_of_images_are_the_samples(tmp_path: Path) -> None:
     assert any("--group-by" in note and "8 groups" in note for note in plain.notes)
 
 
+def test_groups_of_a_table_leave_no_interval_over_images(tmp_path: Path) -> None:
+    """What the run logged is over images; with sums per image it is made anew, else left out."""
+    ends = {"damage": 0.5, "damage_lo": 0.25, "damage_hi": 0.75, "edit_ratio": 0.5}
+    folder = made(tmp_path, "auto-feat", AUTO, extra=ends)
+    plain, grouped = (compared(folder, group_by=by).rows[0] for by in (None, "^image_."))
+    assert (plain["damage_lo"], plain["damage"], grouped["damage"]) == (0.25, 0.5, 0.5)
+    assert "damage_lo" not in grouped
+    table = compared(folder, group_by="^image_")
+    assert table.rows[0]["macro_selectivity"] is None
+    assert {
+        "macro: 0 of 3 classes; not 3 in fewer than 3 groups (class 1, class 2, class 3).",
+        "1 group of images, taken as one sample (--group-by). An interval takes 5: give a pattern "
+        "that tells more apart (names are image_0, image_9, ...), or FILE.csv:COLUMN.",
+    } <= set(table.notes)
+    assert "1 group" in render(table)
+    assert "1 groups" not in render(table)
+
+
+def test_the_caption_says_what_makes_intervals_of_differences_wider(tmp_path: Path) -> None:
+    auto, plain = made(tmp_path, "auto-feat", AUTO), made(tmp_path, "mean-diff", CONTROL)
+    many = tuple(range(1, 13))
+    once = [
+        made(tmp_path, command, counts_of(seed, rate, 12), class_ids=many)
+        for command, seed, rate in (("auto-feat", 2, 0.8), ("rand-feat", 3, 0.3))
+    ]
+    said = {
+        "same images; its [ ] is over the images under both.": [auto, plain],
+        "same images; its [ ] is over other draws too, so wider.": [auto, drawn(tmp_path)],
+        "same images; its [ ] is over other draws too (as classes differ), so wider.": once,
+    }
+    for words, folders in said.items():
+        baseline = {"baseline": "mean-diff"} if plain in folders else {}
+        assert any(note.endswith(words) for note in compared(*folders, **baseline).notes)
+
+
 def test_an_edit_of_another_length_gets_no_p(tmp_path: Path) -> None:
     auto = made(tmp_path, "auto-feat", AUTO, edit_norm=12.5)
     for length, is_tested in ((11.3, True), (11.2, False), (13.8, True), (14.0, False)):
