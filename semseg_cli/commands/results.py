@@ -7,10 +7,13 @@ from semseg_cli.commands.method_runs import Finished
 from semseg_cli.experiment.result_files import choice_rows, class_rows
 from semseg_cli.runs.choice import choice_notes
 from semseg_cli.runs.contents import notes_of
+from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import per_draw
 from semseg_cli.show.run_notes import by_run
 from semseg_cli.show.run_tables import class_table, extremes_table, summary_table
 from semseg_cli.show.tables import Table
+
+MACRO = ("macro_target_change", "macro_other_change", "macro_selectivity")
 
 
 def names_of(runs: Sequence[Finished]) -> list[str]:
@@ -28,13 +31,22 @@ def rows_of(run: Finished) -> list[dict[str, Any]]:
 
 
 def classes_of(runs: Sequence[Finished]) -> Table:
-    """All classes of all runs."""
+    """All classes of all runs; the rows have the means over the classes of their run, too."""
     rows = [
-        {"run": name, "scale": one.outcome.report.intervention_scale, **row}
+        {"run": name, "scale": one.outcome.report.intervention_scale, **row, **means}
         for name, one in _named(runs)
+        for means in [_means(one.outcome.report)]
         for row in rows_of(one)
     ]
     return class_table(rows, notes=_notes(runs))
+
+
+def _means(report: Report) -> dict[str, float]:
+    """The means over the classes of a run, with their intervals where they have one; over how many
+    draws patches are counted, where over several."""
+    metrics = report.metrics()
+    keys = [f"{key}{end}" for key in MACRO for end in ("", "_lo", "_hi")] + ["n_draws"]
+    return {key: metrics[key] for key in keys if key in metrics}
 
 
 def summary_of(runs: Sequence[Finished]) -> Table:
