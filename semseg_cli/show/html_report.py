@@ -8,6 +8,7 @@ from semseg_cli.runs.contents import cautions_of, choice_over, params_of
 from semseg_cli.runs.folder import LOOKUP_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.runs.metrics import RUNS, shown
 from semseg_cli.runs.rows import Row, read_rows
+from semseg_cli.settings.command_line import command_line
 from semseg_cli.show import html_parts as parts
 from semseg_cli.show.latent_cards import latent_cards
 from semseg_cli.show.run_tables import (
@@ -121,11 +122,16 @@ def _origin(folder: RunFolder) -> list[str]:
         **{f"digest of the {part}": value for part, value in (meta.get("digests") or {}).items()},
         **{f"tag {name}": value for name, value in meta["tags"].items()},
     }
-    command = f"semseg-cli {meta['command']} --config {SETTINGS_FILE}"
     return [
-        parts.pairs("Settings", params_of(folder), command),
+        parts.pairs("Settings", params_of(folder), again(folder)),
         parts.pairs("Origin", {name: value for name, value in facts.items() if value is not None}),
     ]
+
+
+def again(folder: RunFolder) -> str:
+    """The command that makes a run again, from any working directory."""
+    settings = folder.path.absolute() / SETTINGS_FILE
+    return command_line(folder.meta["command"], "--config", settings)
 
 
 def _dataset(one: Mapping[str, Any]) -> str:
