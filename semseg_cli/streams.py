@@ -45,10 +45,11 @@ class Lasting(io.TextIOWrapper):
         os.close(nothing)
 
 
-def lasting(number: int, encoding: str = "utf-8", *, line_buffering: bool = False) -> Lasting:
-    """The stream of a file descriptor."""
+def lasting(number: int, encoding: str = "utf-8") -> Lasting:
+    """The stream of a file descriptor. It keeps no lines back: where both streams are one file, all
+    that is printed stands there in its order."""
     binary = open(number, "wb", closefd=False)  # noqa: SIM115 -- as long as the process
-    return Lasting(binary, encoding, "backslashreplace", line_buffering=line_buffering)
+    return Lasting(binary, encoding, "backslashreplace", line_buffering=True)
 
 
 def guard() -> None:
@@ -63,9 +64,7 @@ def guard() -> None:
                 setattr(sys, name, lasting(number))
         elif name != "stdin" and stream is getattr(sys, f"__{name}__"):
             stream.flush()
-            by_lines = stream.isatty() or name == "stderr"
-            made = lasting(stream.fileno(), stream.encoding, line_buffering=by_lines)
-            setattr(sys, name, made)
+            setattr(sys, name, lasting(stream.fileno(), stream.encoding))
 
 
 def errors_are_apart() -> bool:

@@ -1,6 +1,7 @@
 """Runs the command line in this process, as a user would type it."""
 
 import io
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ def working_in(folder: Path) -> Iterator[Terminal]:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         new_store(folder)
         yield Terminal(folder)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # a command was stopped in here
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @contextmanager

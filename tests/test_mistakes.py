@@ -52,10 +52,14 @@ WRONG_OPTIONS = {
         "The class 'wal' is not in the dataset: did you mean wall?",
     ),
     "unknown preset": ({"preset": "demon"}, "There is no preset 'demon': choose one of "),
-    "missing input": ({"sae_ckpt": ""}, "Missing --sae-ckpt: name them all, or take --preset demo"),
+    "missing input": ({"sae_ckpt": ""}, "Missing --sae-ckpt: name it, or take --preset demo"),
     "missing input beside a bad path": (
         {"sae_ckpt": "", "seg_ckpt": "/none/head.pt"},
-        "There is no --seg-ckpt /none/head.pt. Missing --sae-ckpt: name them all",
+        "There is no --seg-ckpt /none/head.pt. Missing --sae-ckpt: name it",
+    ),
+    "missing head": (
+        {"seg_ckpt": ""},
+        "Missing --seg-ckpt: name it, or take --preset demo. `semseg-cli train-head` makes a head",
     ),
     "unknown choice": ({"protocol": "foo"}, "'foo' is not one of"),
     "too many workers": ({"workers": "100000"}, "--workers is 100000: give a number from 0 to 256"),

@@ -45,6 +45,23 @@ def test_what_cannot_be_printed_stops_nothing(redirect: str, code: int, tmp_path
     assert "Traceback" not in done.stderr
 
 
+_TAKES_TURNS = """
+import sys
+from semseg_cli import streams
+streams.guard()
+for i in range(4):
+    print(f"{i}, a table\\nof two lines", file=sys.stdout)
+    print(f"{i}, a message", file=sys.stderr)
+"""
+
+
+def test_tables_and_messages_of_one_file_stand_in_their_order(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        subprocess.run([sys.executable, "-c", _TAKES_TURNS], stdout=log, stderr=log, check=True)
+    expected = "".join(f"{i}, a table\nof two lines\n{i}, a message\n" for i in range(4))
+    assert (tmp_path / "log").read_text() == expected
+
+
 _ASKS = """
 from semseg_cli import streams
 streams.guard()

@@ -13,7 +13,7 @@ from semseg_cli.api.own_folder import OwnFolder
 from semseg_cli.api.tables import Shown, frame_of
 from semseg_cli.errors import UsageError
 from semseg_cli.runs.report import Report
-from semseg_cli.runs.rows import Row
+from semseg_cli.runs.rows import Row, per_draw
 from semseg_cli.show.charts import class_chart, comparison_chart, dose_chart
 from semseg_cli.show.run_tables import by_selectivity, class_table
 from semseg_cli.show.tables import Table
@@ -43,11 +43,13 @@ class Run(Shown):
 
     def plot(self) -> Figure:
         """Target and other change of every class."""
-        return class_chart(self.rows, self.report.least_patches)
+        rows = per_draw(self.rows, self.report.n_draws)
+        return class_chart(rows, self.report.min_patches)
 
     def tables(self) -> Sequence[Table]:
         """The classes by selectivity; those with few patches last."""
-        ordered = by_selectivity(self.rows, self.report.least_patches)
+        rows = per_draw(self.rows, self.report.n_draws)
+        ordered = by_selectivity(rows, self.report.min_patches)
         return [class_table(ordered, f"Classes by selectivity: {self.name}")]
 
 

@@ -65,9 +65,13 @@ def _reused(method: Method, output: Output) -> dict[str, Reused]:
 
 
 def _print(runs: list[Finished], output: Output) -> None:
-    """The summary and the extreme classes of the best run; for machines, all classes of all."""
-    if output.format != "table":
+    """The summary and the extreme classes of the best run; for machines, all classes of all; for
+    documents, the summary and all classes."""
+    if output.format in ("csv", "json"):
         console.show(classes_of(runs), output.format)
+        return
+    if output.format != "table":
+        console.show_all([summary_of(runs), classes_of(runs)], output.format)
         return
     console.show(summary_of(runs))
     console.stdout().print()

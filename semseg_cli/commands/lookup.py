@@ -25,6 +25,7 @@ from semseg_cli.experiment.top_images import add_top_images
 from semseg_cli.progress import Progress
 from semseg_cli.ranks.ending import together
 from semseg_cli.ranks.group import is_lead
+from semseg_cli.runs.contents import choice_over, notes_of
 from semseg_cli.runs.folder import GROUPS_FILE, LOOKUP_FILE, RunFolder
 from semseg_cli.runs.lookup_csv import LookupRow, lookup_text
 from semseg_cli.runs.rows import csv_text
@@ -111,6 +112,7 @@ def look_up_recorded(
     with recorded(planned, shared, output, store) as folders:
         chosen = choose_latents(session, choice, progress)
         for folder, scale in zip(folders, scales, strict=True):
+            folder.update(notes=list(demo_notes(session.setup)))
             folder.write(LOOKUP_FILE, lookup_text(chosen[scale]).encode())
             write_stats(folder, session.pipeline)
         groups = _groups(session, choice, chosen, progress)
@@ -139,7 +141,7 @@ def _table(
     rows = [row.to_row() for row in chosen]
     title = f"Latents by class: {folder.meta['run_name']}"
     table = lookup_table(rows, title, candidates=choice.top_k > 1, asked=asked)
-    return replace(table, notes=(*demo_notes(session.setup), _over(session), *table.notes))
+    return replace(table, notes=(*notes_of(folder), *choice_over(folder), *table.notes))
 
 
 def _groups_table(session: Session, rows: Sequence[dict[str, Any]]) -> Table:
@@ -150,16 +152,6 @@ def _groups_table(session: Session, rows: Sequence[dict[str, Any]]) -> Table:
 def _best(rows: Sequence[LookupRow]) -> dict[int, int]:
     """Class id -> its best chosen latent."""
     return {row.class_id: row.latent for row in reversed(rows) if row.chosen}
-
-
-def _over(session: Session) -> str:
-    """What the numbers of a choice are over."""
-    dataset = session.lookup_dataset
-    return (
-        f"Over {len(dataset)} images of the {dataset.split} split. above: from which share of its "
-        "maximum a latent counts as firing; patches: at least "
-        f"{session.setup.label_threshold:g} of whose pixels have the label."
-    )
 
 
 def _groups(

@@ -34,7 +34,7 @@ from semseg_cli.settings.base import Settings
 from semseg_cli.settings.command_line import command_line
 from semseg_cli.settings.entries import flatten
 from semseg_cli.settings.output import Recorded, Shown
-from semseg_cli.show.console import say
+from semseg_cli.show.console import say, unlogged_warnings
 from semseg_cli.tracking.store_address import public
 
 log = logging.getLogger("semseg_cli")
@@ -243,6 +243,8 @@ def _log_into(path: Path) -> logging.Handler:
     except OSError as error:
         raise cannot_write(path, error, "--dump-to") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for record in unlogged_warnings():
+        handler.handle(record)
     log.setLevel(logging.INFO)
     log.addHandler(handler)
     return handler

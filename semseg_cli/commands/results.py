@@ -1,24 +1,19 @@
 """The runs of methods as tables: their numbers, their classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from semseg_cli.commands.method_runs import Finished
-from semseg_cli.commands.opening import demo_notes
-from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.result_files import choice_rows, class_rows
 from semseg_cli.runs.choice import choice_notes
-from semseg_cli.runs.contents import is_chosen_on_evaluation
-from semseg_cli.runs.groups import sampling_notes
-from semseg_cli.settings.methods import Method
-from semseg_cli.show.run_tables import (
-    ON_EVALUATION,
-    class_table,
-    extremes_table,
-    measure_notes,
-    summary_table,
-)
+from semseg_cli.runs.contents import notes_of
+from semseg_cli.runs.report import Report
+from semseg_cli.runs.rows import per_draw
+from semseg_cli.show.run_notes import by_run
+from semseg_cli.show.run_tables import class_table, extremes_table, summary_table
 from semseg_cli.show.tables import Table
+
+MACRO = ("macro_target_change", "macro_other_change", "macro_selectivity")
 
 
 def names_of(runs: Sequence[Finished]) -> list[str]:
@@ -36,33 +31,37 @@ def rows_of(run: Finished) -> list[dict[str, Any]]:
 
 
 def classes_of(runs: Sequence[Finished]) -> Table:
-    """All classes of all runs."""
+    """All classes of all runs; the rows have the means over the classes of their run, too."""
     rows = [
-        {"run": name, "scale": one.outcome.report.intervention_scale, **row}
-        for name, one in zip(names_of(runs), runs, strict=True)
+        {"run": name, "scale": one.outcome.report.intervention_scale, **row, **means}
+        for name, one in _named(runs)
+        for means in [_means(one.outcome.report)]
         for row in rows_of(one)
     ]
-    return class_table(rows, notes=demo_notes(runs[0].outcome.session.setup))
+    return class_table(rows, notes=_notes(runs))
+
+
+def _means(report: Report) -> dict[str, float]:
+    """The means over the classes of a run, with their intervals where they have one; over how many
+    draws patches are counted, where over several."""
+    metrics = report.metrics()
+    keys = [f"{key}{end}" for key in MACRO for end in ("", "_lo", "_hi")] + ["n_draws"]
+    return {key: metrics[key] for key in keys if key in metrics}
 
 
 def summary_of(runs: Sequence[Finished]) -> Table:
     """One row per run, and what all numbers are over."""
-    names = names_of(runs)
-    reports = {name: one.outcome.report for name, one in zip(names, runs, strict=True)}
-    on_evaluation = any(is_chosen_on_evaluation(one.folder) for one in runs)
-    first = runs[0].outcome
-    notes = [*demo_notes(first.session.setup), *([ON_EVALUATION] if on_evaluation else [])]
-    patches_bc = first.counts.per_image[..., 0].numpy()
-    notes += sampling_notes(first.session.dataset.names, first.groups, patches_bc)
-    of_methods = list({id(one.method): one for one in runs}.values())
-    for one in of_methods:
-        said = [*_of_draws(one.method, one.outcome.report.n_draws)]
-        said += measure_notes(one.outcome.report)
-        notes += said if len(of_methods) == 1 else [f"{one.method.command}: {s}" for s in said]
-    if FLIP_RATE in first.report.extra:
-        dtype, rate = first.session.setup.dtype, first.report.extra[FLIP_RATE]
-        notes.append(flip_note(dtype, rate, first.report.n_images))
-    return summary_table(reports, notes=notes)
+    reports = {name: one.outcome.report for name, one in _named(runs)}
+    return summary_table(reports, notes=_notes(runs))
+
+
+def _notes(runs: Sequence[Finished]) -> list[str]:
+    """What the folders note of their runs."""
+    return by_run({name: notes_of(one.folder) for name, one in _named(runs)})
+
+
+def _named(runs: Sequence[Finished]) -> list[tuple[str, Finished]]:
+    return list(zip(names_of(runs), runs, strict=True))
 
 
 def extremes_of(runs: Sequence[Finished]) -> Table:
@@ -70,26 +69,7 @@ def extremes_of(runs: Sequence[Finished]) -> Table:
     best = max(range(len(runs)), key=lambda i: runs[i].outcome.report.macro_selectivity)
     which = names_of(runs)[best] if len(runs) > 1 else ""
     outcome = runs[best].outcome
-    rows = [one_draw(row, outcome.report.n_draws) for row in class_rows(outcome)]
+    rows = per_draw(class_rows(outcome), outcome.report.n_draws)
     is_told = any("stability" in row for row in rows)  # of the latents that were chosen
     said = choice_notes(choice_rows(outcome)) if is_told else ()
     return extremes_table(rows, outcome.report.min_patches, which=which, notes=said)
-
-
-def _of_draws(method: Method, n_draws: int) -> list[str]:
-    """What a control's numbers say of other draws."""
-    if not method.is_drawn_by_class:
-        return []
-    if n_draws == 1:
-        return [
-            "One random draw for each class: [ ] leaves out how far other draws (--seed) differ."
-        ]
-    return [f"{n_draws} random draws for each class, counted together."]
-
-
-def one_draw(row: Mapping[str, Any], n_draws: int) -> dict[str, Any]:
-    """A class's row with its patches counted once, however many draws there were."""
-    if n_draws == 1:
-        return dict(row)
-    kept = {key: value for key, value in row.items() if key != "n_changed_patches"}
-    return {**kept, "n_orig_patches": row["n_orig_patches"] // n_draws}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from semseg_cli.commands.next_steps import print_where
-from semseg_cli.commands.opening import demo_notes, open_parts, open_store
+from semseg_cli.commands.opening import demo_notes, open_parts, open_store, tell_plan
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
@@ -18,7 +18,9 @@ from semseg_cli.commands.recording import (
     shared_meta,
 )
 from semseg_cli.commands.same_settings import require_same_settings
+from semseg_cli.data.dataset import Dataset
 from semseg_cli.experiment.dictionary_facts import numbers_of, summary_of
+from semseg_cli.experiment.estimate import estimated, seconds_for_stats
 from semseg_cli.experiment.place import stat_sources
 from semseg_cli.experiment.result_files import write_stats
 from semseg_cli.experiment.splicing import spliced
@@ -63,8 +65,12 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
         dataset = session.lookup_dataset
         given = list(stat_sources(setup))
         if output.dry_run:
-            console.stdout().print(
-                f"images: {len(dataset)}; given: {', '.join(given) or 'nothing'}"
+            tell_plan(
+                [
+                    f"images: {len(dataset)}; given: {', '.join(given) or 'nothing'}",
+                    estimated(seconds_for_stats(session)).format(device=session.pipeline.device),
+                ],
+                is_all=True,
             )
             return
         datasets = [dataset_meta(dataset, "lookup")]
@@ -95,13 +101,21 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
     notes += [UNSCALED] if session.given_stats.keys() - set(given) else []
     tables = [
         stats_table(row, [*demo_notes(base), *notes]),
-        splice_table(splicing.rows, () if has_head else (NO_HEAD,)),
+        splice_table(splicing.rows, [_over(dataset) if has_head else NO_HEAD]),
         *([spliced_class_table(splicing.class_rows)] if splicing.class_rows else []),
     ]
     console.show_all(tables, output.format)
     require_tracked(folders)
     file = keep.save or folders[0].path / STATS_FILE
     print_where(folders, store, output, [f"Use:     {typed(*options_of(file))}"])
+
+
+def _over(dataset: Dataset) -> str:
+    """What the numbers of a reconstruction are over."""
+    return (
+        f"On {len(dataset)} images of the {dataset.split} split: accuracy and mIoU (mean over "
+        "classes) over all labelled patches, each labelled as most of its pixels."
+    )
 
 
 def _make_folders(keep: KeepStats) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from semseg_cli.data.loader import Loader
+from semseg_cli.engine.edits import sum_along
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.collectives import all_sum
@@ -138,7 +139,7 @@ class Course:
         images, patches = images_p[:, None], torch.arange(lengths_ptg.shape[1]).to(images_p)
         slopes_ptg = self.slopes_btkg[images, patches, rows_pr]
         curves_prgg = self.curves_akgg[images % len(self.curves_akgg), rows_pr]
-        bent_ptg = (lengths_ptg[:, :, None] @ curves_prgg)[:, :, 0]
+        bent_ptg = sum_along(lengths_ptg, curves_prgg)
         grown_pt = (lengths_ptg * (2 * slopes_ptg + bent_ptg)).sum(dim=2)
         return self.manifold.quantiles(self.squares_bt[images_p] + grown_pt)
 

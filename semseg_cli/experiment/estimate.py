@@ -44,8 +44,6 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan in words."""
-        minutes = self.seconds / 60
-        took = f"{minutes:.1f} minutes" if minutes >= 2 else f"{self.seconds:.0f} s"
         about = "about " if self.is_sampled else ""
         passes = (
             f"passes up to the layer: {self.n_prefixes}; passes after it: {about}{self.n_tails}"
@@ -55,8 +53,15 @@ class Plan:
             f"classes: {self.n_classes}",
             f"{passes}; images to encode: {self.n_encoded}",
             f"residuals to keep on disk: {self.kept}",
-            f"estimated time: {took} on {{device}} (from {SAMPLE_IMAGES} images or fewer)",
+            estimated(self.seconds),
         ]
+
+
+def estimated(seconds: float) -> str:
+    """A time in words, for the name of a device to be filled in."""
+    minutes = seconds / 60
+    took = f"{minutes:.1f} minutes" if minutes >= 2 else f"{seconds:.0f} s"
+    return f"estimated time: {took} on {{device}} (from {SAMPLE_IMAGES} images or fewer)"
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,17 @@ def make_plan(session: Session, methods: Sequence[Method | Choose], n_more_tails
     )
 
 
+def seconds_for_stats(session: Session) -> float:
+    """How long it takes at most to compute statistics and to try reconstructions with them."""
+    pipeline, dataset = session.pipeline, session.lookup_dataset
+    n, has_head = len(dataset), pipeline.head is not None
+    n_prefixes, _ = _prefixes(pipeline, [(dataset, session.is_missing_stats + 2)])
+    one = _measure(session, dataset, has_tail=has_head)
+    n_encoded = (session.is_missing_stats + 2) * n  # decoding takes as long
+    n_tails = 3 * n * has_head  # clean, with the autoencoder's reconstruction and with PCA's
+    return (n_prefixes * one.prefix + n_encoded * one.encoding + n_tails * one.tail) / n_ranks()
+
+
 def _run_per_class(session: Session, n_classes: int, asked: Asked) -> int:
     """How many images a class is run on, were all classes in as many as a few images show."""
     dataset = session.dataset
@@ -152,7 +168,7 @@ def _in_words(keepings: Collection[Keeping]) -> str:
     return f"{said} ({reasons})" if reasons else said
 
 
-def _measure(session: Session, dataset: Dataset) -> Seconds:
+def _measure(session: Session, dataset: Dataset, *, has_tail: bool = True) -> Seconds:
     """Each from the same few images of the dataset."""
     pipeline, n_images = session.pipeline, min(SAMPLE_IMAGES, len(dataset))
 
@@ -162,9 +178,9 @@ def _measure(session: Session, dataset: Dataset) -> Seconds:
 
     images = next(iter(Loader(dataset, n_images))).images_bchw
     tokens = pipeline.residual(images)
-    prefix = _seconds(load) + _seconds(lambda: pipeline.residual(images))
-    encoding = _seconds(lambda: _encode(pipeline, tokens))
-    tail = _seconds(lambda: pipeline.features(tokens))
+    prefix = fastest(load) + fastest(lambda: pipeline.residual(images))
+    encoding = fastest(lambda: _encode(pipeline, tokens))
+    tail = fastest(lambda: pipeline.features(tokens)) if has_tail else 0.0
     return Seconds(prefix / n_images, encoding / n_images, tail / n_images)
 
 
@@ -175,8 +191,8 @@ def _encode(pipeline: Pipeline, tokens_bnd: Tensor) -> None:
         sae.encode(sae.scale(part_nd))
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    """The faster of two runs: the first one also warms up."""
+def fastest(work: Callable[[], object]) -> float:
+    """Seconds of the faster of two runs: the first one also warms up."""
     taken = []
     for _ in range(2):
         start = time.perf_counter()

@@ -1,5 +1,6 @@
 """The parts that settings name, each loaded and checked; put together in one place."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,15 @@ from semseg_cli.models.memory_budget import make_budget
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.sae import SparseAutoencoder
-from semseg_cli.models.sae.statistics import check_stats, load_stat, own_scaling
+from semseg_cli.models.sae.statistics import NAMES, check_stats, load_stat, own_scaling
 from semseg_cli.models.vit import Backbone, load_vit
 from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks import group as ranks
 from semseg_cli.settings.inputs import Setup, TrainSetup
 from semseg_cli.settings.toml_files import INPUTS
+
+log = logging.getLogger("semseg_cli")
+HOW_TO_GET_A_HEAD = " `semseg-cli train-head` makes a head of your images."
 
 
 def given_inputs(setup: Setup | TrainSetup) -> dict[str, Any]:
@@ -46,9 +50,11 @@ def require_inputs(setup: Setup | TrainSetup, needed: Sequence[str]) -> None:
     """Refuses settings that leave out one of the needed `INPUTS`, and says which of those that are
     given are not there."""
     if missing := missing_inputs(setup, needed):
+        what = "name it" if len(missing) == 1 else "name them all"
+        how = HOW_TO_GET_A_HEAD if "--seg-ckpt" in missing else ""
         raise UsageError(
-            f"{_absent(given_inputs(setup))}Missing {', '.join(missing)}: name them all, or take "
-            "--preset demo."
+            f"{_absent(given_inputs(setup))}Missing {', '.join(missing)}: {what}, or take "
+            f"--preset demo.{how}"
         )
 
 
@@ -153,7 +159,13 @@ def read_head(setup: Setup, device: torch.device) -> SegmentationHead:
 
 def load_stats(setup: Setup, sae: SparseAutoencoder) -> dict[str, torch.Tensor]:
     """The statistics that the settings name, checked against the autoencoder."""
-    given = {name: load_stat(name, source) for name, source in stat_sources(setup).items()}
+    sources = stat_sources(setup)
+    lacking = [n for n in NAMES if setup.stats and getattr(setup, n) is None and n not in sources]
+    if lacking:
+        log.warning(
+            "--stats %s has no %s: computed, as without the file.", setup.stats, ", ".join(lacking)
+        )
+    given = {name: load_stat(name, source) for name, source in sources.items()}
     sae.is_scaled_by_data = MEASURED in (setup.act_mean, setup.act_norm)
     return own_scaling(check_stats(given, sae.d_model, sae.d_sae), sae)
 

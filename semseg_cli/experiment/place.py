@@ -10,7 +10,7 @@ from torch import nn
 
 from semseg_cli.errors import SemsegError
 from semseg_cli.models.sae import SparseAutoencoder
-from semseg_cli.models.sae.statistics import NAMES, place_in
+from semseg_cli.models.sae.statistics import NAMES, place_in, statistics_in
 from semseg_cli.models.sae.trained_at import TrainedAt
 from semseg_cli.models.vit import Backbone
 from semseg_cli.models.vit.sites import NORM_OUT, RESID_POST
@@ -100,13 +100,15 @@ def find_place(setup: SaeModel, sae: SparseAutoencoder, vit: Backbone) -> Place:
 
 
 def stat_sources(setup: SaeModel) -> dict[str, float | str]:
-    """Where each given statistic comes from: its own option, else the file of all four; those that
+    """Where each given statistic comes from: its own option, else the file of several; those that
     are asked to be `MEASURED` come from nowhere."""
     file = None if setup.stats is None else Path(setup.stats).expanduser()
     if file is not None and file.is_dir():
         file = file / STATS_FILE
+    held = [] if file is None else statistics_in(file)
     named = {name: getattr(setup, name) for name in NAMES}
-    sources = {name: file if own is None else own for name, own in named.items()}
+    of_file = {name: file if name in held else None for name in NAMES}
+    sources = {name: of_file[name] if own is None else own for name, own in named.items()}
     return {
         name: str(source) if isinstance(source, Path) else source
         for name, source in sources.items()

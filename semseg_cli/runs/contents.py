@@ -15,6 +15,10 @@ from semseg_cli.runs.folder import (
     RunFolder,
 )
 
+ON_EVALUATION = (
+    "Latents were chosen on the very split that they are evaluated on: expect too good numbers."
+)
+
 
 def params_of(folder: RunFolder) -> dict[str, str]:
     """The settings of a run by option name; lists are joined, nested tables are dotted."""
@@ -51,6 +55,18 @@ def metrics_of(folder: RunFolder) -> dict[str, float]:
     return metrics
 
 
+def notes_of(folder: RunFolder) -> list[str]:
+    """What to know before reading a run's numbers: where its latents were chosen, and what
+    run.json notes of its images and its draws."""
+    found = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
+    return [*found, *(folder.meta.get("notes") or [])]
+
+
+def cautions_of(folder: RunFolder) -> list[str]:
+    """The notes of a run, then what its log warns of."""
+    return list(dict.fromkeys([*notes_of(folder), *warnings_of(folder)]))
+
+
 def warnings_of(folder: RunFolder) -> list[str]:
     """What the run's log warns of, each once."""
     path = folder.path / LOG_FILE
@@ -58,6 +74,18 @@ def warnings_of(folder: RunFolder) -> list[str]:
     entries = re.split(r"^\d{4}-\d\d-\d\d [\d:,]+ (?=[A-Z]+ )", lines, flags=re.MULTILINE)
     said = [" ".join(e.split()[1:]) for e in entries if e.startswith("WARNING ")]
     return list(dict.fromkeys(said))
+
+
+def choice_over(folder: RunFolder) -> list[str]:
+    """What the numbers of a run's choice of latents are over; nothing where another run made it."""
+    found = [one for one in folder.meta["datasets"] if one["role"] == "lookup"]
+    if not found or "n_images" not in found[0]:
+        return []
+    return [
+        f"Over {found[0]['n_images']} images of the {found[0]['split']} split. above: from which "
+        "share of its maximum a latent counts as firing; patches: at least "
+        f"{params_of(folder).get('label_threshold')} of whose pixels have the label."
+    ]
 
 
 def null_sae_of(folder: RunFolder) -> str:

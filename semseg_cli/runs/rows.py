@@ -47,6 +47,21 @@ def parse_rows(text: str, file: str = "the table") -> list[dict[str, Any]]:
     return numbered(parse_csv(text, file, EXPECTED))
 
 
+def per_draw(rows: Iterable[Row], n_draws: int) -> list[Row]:
+    """Rows of classes with their patches counted once, however many draws were counted together;
+    those that changed, unlike ones in every draw, go."""
+    if n_draws == 1:
+        return list(rows)
+    return [
+        {
+            key: value // n_draws if key in ("n_orig_patches", "n_other_patches") else value
+            for key, value in row.items()
+            if key not in ("n_changed_patches", "n_other_changed")
+        }
+        for row in rows
+    ]
+
+
 def numbered(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
     """Rows with numbers as numbers; every column but those of names may hold them."""
     return [

@@ -34,6 +34,7 @@ MAY_LACK: dict[str, Any] = {
     "kind": str | None,
     "scale": float | int | None,
     "digests": dict[str, str] | None,
+    "notes": list[str] | None,
     "uploaded": bool | None,
     "class_metrics": bool | None,
     "system_metrics": bool | None,

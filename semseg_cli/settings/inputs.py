@@ -117,8 +117,8 @@ class SaeModel(Vit):
         False, "Run an SAE that was trained on CLS tokens alone, with a warning."
     )
     stats: str | None = option(
-        None, "Statistics of the SAE: the file or run folder that `stats` made. The next four win "
-        "over it.", path=True,
+        None, "Statistics of the SAE: the file or run folder that `stats` made, or a file of some "
+        "of them. The next four win over it.", path=True,
     )  # fmt: skip
     act_mean: float | str | None = option(
         None,

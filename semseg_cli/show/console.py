@@ -64,24 +64,39 @@ def say(message: str, *, quiet: bool = False) -> None:
 
 
 class _Warnings(logging.Handler):
-    """Shows warnings of the library to the user."""
+    """Shows warnings of the library to the user; keeps those that no run's log has."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(logging.WARNING)
+        self.quiet = quiet
+        self.unlogged: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one warning."""
-        console = _live[-1] if _live else stderr()
-        console.print(printable(record.getMessage(), keep="\n"), markup=False, soft_wrap=True)
+        if not any(isinstance(other, logging.FileHandler) for other in log.handlers):
+            self.unlogged.append(record)
+        if not self.quiet:
+            console = _live[-1] if _live else stderr()
+            console.print(printable(record.getMessage(), keep="\n"), markup=False, soft_wrap=True)
 
 
 @contextmanager
-def showing_warnings() -> Iterator[None]:
-    """Shows warnings of the library to the user."""
-    handler = _Warnings(logging.WARNING)
+def showing_warnings(*, quiet: bool = False) -> Iterator[None]:
+    """Shows warnings of the library to the user, unless quiet."""
+    handler = _Warnings(quiet=quiet)
     handler.addFilter(lambda record: record.levelno == logging.WARNING)
     log.addHandler(handler)
     try:
         yield
     finally:
         log.removeHandler(handler)
+
+
+def unlogged_warnings() -> list[logging.LogRecord]:
+    """What was warned of since the command began, while no run had a log: runs that begin now are
+    as concerned by it."""
+    handlers = [one for one in log.handlers if isinstance(one, _Warnings)]
+    return [record for one in handlers for record in one.unlogged]
 
 
 def show(
@@ -137,7 +152,8 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
     """
     console = stderr()
     if quiet:
-        yield _logged(silent)
+        with showing_warnings(quiet=True):
+            yield _logged(silent)
         return
     if not console.is_terminal:
         with showing_warnings():

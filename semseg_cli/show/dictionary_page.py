@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from semseg_cli.runs.contents import params_of
+from semseg_cli.runs.contents import cautions_of, params_of
 from semseg_cli.runs.dictionaries import GIVEN, Dictionary, Ranking
-from semseg_cli.runs.folder import CLASSES_FILE, SETTINGS_FILE, SPLICE_FILE, RunFolder
+from semseg_cli.runs.folder import CLASSES_FILE, SPLICE_FILE, RunFolder
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show import html_parts as parts
 from semseg_cli.show.dictionary_ranking import label, ranking_table, verdict
 from semseg_cli.show.dictionary_tables import spliced_class_table
-from semseg_cli.show.html_report import warnings_about
+from semseg_cli.show.html_report import again
 from semseg_cli.show.latent_cards import ROOM, TITLE, latent_cards
 from semseg_cli.show.suite_tables import Finished, class_table, group_tables, headline
 from semseg_cli.show.tables import Table
@@ -82,7 +82,7 @@ def ranking_page(found: SideBySide, folder: RunFolder) -> str:
         *parts.pictures([pair for pair in plots if pair[0].exists()], "Scores"),
         *(section for one in found.given for section in _sections(found, one)),
         f"<section><h2>What is missing</h2>{parts.notes([*found.missing, *LIMITS])}</section>",
-        parts.pairs("Settings", params_of(folder), f"semseg-cli suite --config {SETTINGS_FILE}"),
+        parts.pairs("Settings", params_of(folder), again(folder)),
     ]
     return parts.page(f"Suite: {said}", body)
 
@@ -104,7 +104,7 @@ def _warnings(found: SideBySide) -> list[str]:
     """What the logs of the runs warn of, each with the dictionaries that it is about."""
     about: dict[str, list[str]] = {}
     for one in found.given:
-        for said in warnings_about(one.folder):
+        for said in cautions_of(one.folder):
             about.setdefault(said, []).append(found.label(one))
     return [f"{', '.join(names)}: {said}" for said, names in about.items()]
 

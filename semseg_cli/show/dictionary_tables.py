@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from semseg_cli.runs.contents import ON_EVALUATION
 from semseg_cli.runs.metrics import GROUPS, SPLICED_CLASSES, SPLICES
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_notes import interval_notes, listed
-from semseg_cli.show.run_tables import CLASS, ON_EVALUATION, columns_of, present
+from semseg_cli.show.run_tables import CLASS, columns_of, present
 from semseg_cli.show.tables import Column, Table
 
 SPLICE_COLUMNS = (Column("dictionary", "dictionary", "text"), *columns_of(SPLICES))

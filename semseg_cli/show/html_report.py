@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.runs.contents import is_chosen_on_evaluation, params_of, warnings_of
+from semseg_cli.runs.contents import cautions_of, choice_over, params_of
 from semseg_cli.runs.folder import LOOKUP_FILE, SETTINGS_FILE, RunFolder
 from semseg_cli.runs.metrics import RUNS, shown
 from semseg_cli.runs.rows import Row, read_rows
+from semseg_cli.settings.command_line import command_line
 from semseg_cli.show import html_parts as parts
 from semseg_cli.show.latent_cards import latent_cards
 from semseg_cli.show.run_tables import (
-    ON_EVALUATION,
     by_selectivity,
     class_table,
     lookup_table,
@@ -35,14 +35,15 @@ def report_html(folder: RunFolder, rows: Sequence[Row], numbers: Mapping[str, fl
 
     Args:
         folder: the run; its settings, latents, plots and examples are read from it.
-        rows: one per class, with `*_lo` and `*_hi` where known; none for a lookup.
+        rows: one per class, its patches those of one draw, with `*_lo` and `*_hi` where known; none
+            for a lookup.
         numbers: the run's metrics, likewise; none for a lookup.
     """
     name = folder.meta["run_name"]
     plots = plots_of(folder)
     body = [
         parts.header(name, _subtitle(folder.meta)),
-        *parts.warnings(warnings_about(folder)),
+        *parts.warnings(cautions_of(folder)),
         *_headline(folder, numbers),
         *parts.pictures([(path, PLOTS.get(path.stem, path.name)) for path in plots], "Pictures"),
         *_classes(folder, rows),
@@ -76,13 +77,6 @@ def _headline(folder: RunFolder, numbers: Mapping[str, float]) -> list[str]:
     return [parts.tiles(tiles, table.notes)]
 
 
-def warnings_about(folder: RunFolder) -> list[str]:
-    """What to know before reading a run's numbers: where its latents were chosen, and what its log
-    warns of."""
-    found = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
-    return [*found, *warnings_of(folder)]
-
-
 def plots_of(folder: RunFolder) -> list[Path]:
     """The drawings of a run in their order: lines, or pixels where a run has only those."""
     found = {path.stem: path for kind in ("png", "svg") for path in _in(folder, "plots", kind)}
@@ -100,7 +94,7 @@ def _place(stem: str) -> int:
 def _classes(folder: RunFolder, rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
-    least = folder.report().least_patches
+    least = max(1, folder.report().min_patches)
     ordered = by_selectivity(rows, least)
     few = {place for place, row in enumerate(ordered) if row["n_orig_patches"] < least}
     said = [FEW.format(least)] if few else []
@@ -112,7 +106,8 @@ def _latents(folder: RunFolder) -> list[str]:
     if not latents:
         return []
     is_tried = any(row.get("selectivity") is not None for row in latents)
-    return [parts.table(lookup_table(latents), [TRIED] if is_tried else [])]
+    said = [*choice_over(folder), *([TRIED] if is_tried else [])]
+    return [parts.table(lookup_table(latents), said)]
 
 
 def _origin(folder: RunFolder) -> list[str]:
@@ -127,11 +122,16 @@ def _origin(folder: RunFolder) -> list[str]:
         **{f"digest of the {part}": value for part, value in (meta.get("digests") or {}).items()},
         **{f"tag {name}": value for name, value in meta["tags"].items()},
     }
-    command = f"semseg-cli {meta['command']} --config {SETTINGS_FILE}"
     return [
-        parts.pairs("Settings", params_of(folder), command),
+        parts.pairs("Settings", params_of(folder), again(folder)),
         parts.pairs("Origin", {name: value for name, value in facts.items() if value is not None}),
     ]
+
+
+def again(folder: RunFolder) -> str:
+    """The command that makes a run again, from any working directory."""
+    settings = folder.path.absolute() / SETTINGS_FILE
+    return command_line(folder.meta["command"], "--config", settings)
 
 
 def _dataset(one: Mapping[str, Any]) -> str:

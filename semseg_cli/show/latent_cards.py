@@ -31,13 +31,13 @@ def latent_cards(
 ) -> list[str]:
     """The section of a run's page, from its top images; nothing where it has none.
 
-    `rows` are those of class_results.csv; without them the numbers are those of the choice. Classes
-    whose pictures have no `room`, in bytes, are counted.
+    `rows` are those of class_results.csv, of one draw; without them the numbers are those of the
+    choice. Classes whose pictures have no `room`, in bytes, are counted.
     """
     top = {row["class_id"]: row for row in reversed(read_rows(folder.path / TOP_IMAGES_FILE))}
     if not top:
         return []
-    least = folder.report().least_patches if (folder.path / REPORT_FILE).exists() else 0
+    least = folder.report().min_patches if (folder.path / REPORT_FILE).exists() else 0
     chosen = chosen_rows(read_rows(folder.path / LOOKUP_FILE))
     ordered, names = (by_selectivity(rows, least), EFFECTS) if rows else (chosen, CHOICE)
     found = [

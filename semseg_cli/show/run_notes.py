@@ -20,6 +20,18 @@ def spread(numbers: Iterable[float]) -> str:
     return shown if least == largest else f"{shown}-{plain_number(largest)}"
 
 
+def by_run(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """The notes of runs, each once: with the names of its runs where it is not about all."""
+    said: dict[str, list[str]] = {}
+    for name, of_run in notes.items():
+        for note in of_run:
+            said.setdefault(note, []).append(name)
+    return [
+        note if len(names) == len(notes) else f"{listed(names)}: {note}"
+        for note, names in said.items()
+    ]
+
+
 def interval_notes(
     rows: Sequence[Row], keys: Iterable[str], first: str = "run", *, is_below: bool = False
 ) -> list[str]:

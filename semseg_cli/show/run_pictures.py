@@ -18,7 +18,7 @@ from semseg_cli.runs.folder import (
     REPORT_FILE,
     RunFolder,
 )
-from semseg_cli.runs.rows import Row, read_rows
+from semseg_cli.runs.rows import Row, per_draw, read_rows
 from semseg_cli.show.console import say
 
 log = logging.getLogger("semseg_cli")
@@ -65,8 +65,9 @@ def add_pictures(folder: RunFolder, sweep: Sequence[Row] = ()) -> None:
     numbers: Mapping[str, float] = {}
     if _has_report(folder):
         with attempt("numbers"):
-            rows = read_rows(folder.path / CLASSES_FILE)
-            numbers = folder.report().metrics()
+            report = folder.report()
+            numbers = report.metrics()
+            rows = per_draw(read_rows(folder.path / CLASSES_FILE), report.n_draws)
         for name, draw in _charts(folder, rows, sweep).items():
             with attempt(f"picture {name}"):
                 draw(folder.path / "plots" / name)
@@ -89,7 +90,7 @@ def _charts(
         found |= {
             "target_other.png": lambda path: _draw_classes(folder, rows, path),
             "best_worst.png": lambda path: _draw_extremes(folder, rows, path),
-            "changes.png": lambda path: _draw_flows(folder, rows, path),
+            "changes.png": lambda path: _draw_flows(folder, path),
         }
     drawn = [row for row in sweep if "macro_target_change" in row]
     if len({row["scale"] for row in drawn}) > 1:
@@ -100,23 +101,24 @@ def _charts(
 def _draw_classes(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
     from semseg_cli.show.charts import class_figure
 
-    class_figure(rows, path, folder.report().least_patches)
+    class_figure(rows, path, folder.report().min_patches)
 
 
 def _draw_extremes(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
     from semseg_cli.show.charts import extremes_figure
 
-    extremes_figure(rows, path, folder.report().least_patches)
+    extremes_figure(rows, path, folder.report().min_patches)
 
 
-def _draw_flows(folder: RunFolder, rows: Sequence[Row], path: Path) -> None:
+def _draw_flows(folder: RunFolder, path: Path) -> None:
     import pandas as pd
 
     from semseg_cli.show.change_chart import flow_figure
 
     frame = pd.read_parquet(folder.path / CHANGES_FILE)
     flows: list[Any] = frame.to_dict("records")
-    flow_figure(flows, {row["class_id"]: row["n_orig_patches"] for row in rows}, path)
+    results = folder.report().class_results
+    flow_figure(flows, {result.class_id: result.n_orig_patches for result in results}, path)
 
 
 def _draw_dose(folder: RunFolder, sweep: Sequence[Row], path: Path) -> None:

@@ -14,7 +14,14 @@ from semseg_cli.runs.metrics import (
 )
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import Row
-from semseg_cli.show.run_notes import curve_note, exclusions, interval_notes, listed, overlaps
+from semseg_cli.show.run_notes import (
+    by_run,
+    curve_note,
+    exclusions,
+    interval_notes,
+    listed,
+    overlaps,
+)
 from semseg_cli.show.tables import Column, Table
 
 NAME = Column("run", "run", "text", elastic=True)
@@ -52,11 +59,6 @@ def best_row(rows: Sequence[Row], key: str = "macro_selectivity") -> tuple[int, 
     values = [row.get(key) or 0.0 for row in rows]
     top = max(values, default=0.0)
     return (values.index(top), key) if len(rows) > 1 and top > 0 else None
-
-
-ON_EVALUATION = (
-    "Latents were chosen on the very split that they are evaluated on: expect too good numbers."
-)
 
 
 LENGTHS = (
@@ -98,10 +100,11 @@ def summary_table(
         notes=(
             *_shared(list(reports.values())),
             *interval_notes(rows, [column.key for column in columns]),
-            *_exclusions(reports),
+            *by_run({name: _exclusions(report) for name, report in reports.items()}),
             *overlaps([(name, report.extra) for name, report in reports.items()]),
             *((identical_note(same),) if same else ()),
             *_curves(reports),
+            *by_run({name: measure_notes(report) for name, report in reports.items()}),
             *notes,
         ),
         best=best_row(rows),
@@ -142,14 +145,9 @@ def _sample(reports: Sequence[Report]) -> list[str]:
     ]
 
 
-def _exclusions(reports: Mapping[str, Report]) -> list[str]:
-    """Which classes are left out of macro means; one line where it is the same in all runs."""
-    said: dict[str, list[str]] = {}
-    for name, report in reports.items():
-        said.setdefault(exclusions(report), []).append(name)
-    if len(said) == 1:
-        return [line for line in said if line]
-    return [f"{listed(names)}: {line}" for line, names in said.items() if line]
+def _exclusions(report: Report) -> list[str]:
+    """Which classes are left out of macro means, in a line where there are any."""
+    return list(filter(None, [exclusions(report)]))
 
 
 def _curves(reports: Mapping[str, Report]) -> list[str]:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli import __version__
-from semseg_cli.runs.contents import null_sae_of, params_of
-from semseg_cli.runs.folder import CLASSES_FILE, SETTINGS_FILE, RunFolder
+from semseg_cli.runs.contents import cautions_of, null_sae_of, params_of
+from semseg_cli.runs.folder import CLASSES_FILE, RunFolder
 from semseg_cli.runs.rows import read_rows
 from semseg_cli.show import html_parts as parts
 from semseg_cli.show.dictionary_ranking import ranking_table
-from semseg_cli.show.html_report import warnings_about
+from semseg_cli.show.html_report import again
 from semseg_cli.show.latent_cards import latent_cards
 from semseg_cli.show.run_pictures import dose_row
 from semseg_cli.show.suite_tables import (
@@ -63,7 +63,7 @@ def suite_page(suite: Finished, folder: RunFolder) -> str:
     plots = [(folder.path / "plots" / f"{name}.svg", said) for name, said in CAPTIONS.items()]
     body = [
         parts.header(QUESTION, ", ".join(f"{k}: {v}" for k, v in subjects(suite).items())),
-        *parts.warnings(warnings_about(suite.own_folder)),
+        *parts.warnings(cautions_of(suite.own_folder)),
         f"<section><h2>{parts.text(headline(suite))}</h2></section>",
         parts.tiles(tile_numbers(suite), verdict_notes(suite)),
         parts.table(suite_table(suite)),
@@ -74,7 +74,7 @@ def suite_page(suite: Finished, folder: RunFolder) -> str:
         *map(parts.table, group_tables(suite)),
         *parts.examples(suite.own_folder.path / "examples", "Before and after"),
         f"<section><h2>What is missing</h2>{parts.notes(missing_notes(suite))}</section>",
-        parts.pairs("Settings", params_of(folder), f"semseg-cli suite --config {SETTINGS_FILE}"),
+        parts.pairs("Settings", params_of(folder), again(folder)),
     ]
     return parts.page(f"Suite: {headline(suite)}", body)
 

@@ -4,15 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from semseg_cli.demo.world import DEMO_CAPTION, is_world
 from semseg_cli.runs.against import verdicts
 from semseg_cli.runs.claims import headline_of, reach_note
-from semseg_cli.runs.contents import is_chosen_on_evaluation, null_sae_of
+from semseg_cli.runs.contents import is_chosen_on_evaluation, notes_of, null_sae_of
 from semseg_cli.runs.dictionaries import Ranking, named, rank
-from semseg_cli.runs.folder import CALIBRATION_FILE, GROUPS_FILE, PER_IMAGE_FILE, RunFolder
-from semseg_cli.runs.groups import sampling_notes
+from semseg_cli.runs.folder import CALIBRATION_FILE, GROUPS_FILE, RunFolder
 from semseg_cli.runs.metrics import CALIBRATION, RUNS, shown
-from semseg_cli.runs.per_image import read_per_image
 from semseg_cli.runs.rows import Row, read_rows
 from semseg_cli.show.dictionary_ranking import lost_classes
 from semseg_cli.show.dictionary_tables import groups_table
@@ -20,9 +17,7 @@ from semseg_cli.show.run_notes import listed
 from semseg_cli.show.run_tables import (
     CLASS,
     NAME,
-    ON_EVALUATION,
     best_row,
-    measure_notes,
     present,
     summary_table,
     to_column,
@@ -117,15 +112,11 @@ def suite_table(suite: Finished, *, is_wide: bool = True) -> Table:
     """One row per run; the headline and what else the numbers say below."""
     reports = {name: folder.report() for name, folder in suite.runs.items()}
     base = summary_table(reports, "Suite")
-    measured = [note for report in reports.values() for note in measure_notes(report)]
     own = suite.own_folder
     notes = [
-        *_demo(own),
+        *notes_of(own),
         *verdict_notes(suite),
         *_reach(suite),
-        *measured,
-        *_sampling(own),
-        *([ON_EVALUATION] if is_chosen_on_evaluation(own) else []),
         *(f"Not run: {name}. {why}" for name, why in suite.left_out.items()),
     ]
     columns = [c for c in present(COLUMNS, base.rows) if is_wide or c.key not in NARROW]
@@ -135,17 +126,6 @@ def suite_table(suite: Finished, *, is_wide: bool = True) -> Table:
         notes=(headline(suite), *notes, *base.notes),
         best=best_row(base.rows),
     )
-
-
-def _demo(folder: RunFolder) -> list[str]:
-    """That the images are those of the demo world."""
-    return [DEMO_CAPTION] if any(is_world(one["root"]) for one in folder.meta["datasets"]) else []
-
-
-def _sampling(folder: RunFolder) -> list[str]:
-    """That images are grouped, or should be."""
-    counts = read_per_image((folder.path / PER_IMAGE_FILE).read_bytes())
-    return sampling_notes(counts.images, counts.groups, counts.counts_bc4[..., 0])
 
 
 def _reach(suite: Finished) -> list[str]:
@@ -217,7 +197,7 @@ def missing_notes(suite: Finished) -> list[str]:
         found.append(f"Classes with too few predicted patches to judge: {', '.join(few)}.")
     if "off_manifold" not in numbers:
         found.append("How far off the clean residuals edits lead: the lookup split is missing.")
-    found += [*_reach(suite), *_sampling(suite.own_folder)]
+    found += [*_reach(suite), *notes_of(suite.own_folder)]
     return [
         *found,
         "Claims hold for this transformer, head, layer and dataset, and for one seed of the nulls.",

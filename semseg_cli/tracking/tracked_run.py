@@ -13,7 +13,13 @@ from typing import Any
 
 from semseg_cli.readers import read_text
 from semseg_cli.runs.class_rows import read_class_rows
-from semseg_cli.runs.contents import is_chosen_on_evaluation, metrics_of, params_of, text_of
+from semseg_cli.runs.contents import (
+    cautions_of,
+    is_chosen_on_evaluation,
+    metrics_of,
+    params_of,
+    text_of,
+)
 from semseg_cli.runs.folder import (
     CARD_FILE,
     CHANGES_FILE,
@@ -29,10 +35,9 @@ from semseg_cli.runs.folder import (
 )
 from semseg_cli.runs.lookup_csv import read_lookup_rows
 from semseg_cli.runs.metrics import CLASSES, shown
-from semseg_cli.runs.rows import parse_number, read_rows
+from semseg_cli.runs.rows import parse_number, per_draw, read_rows
 from semseg_cli.settings.methods import called_now
 from semseg_cli.show.run_tables import (
-    ON_EVALUATION,
     extremes_table,
     lookup_table,
     summary_table,
@@ -184,10 +189,10 @@ def describe(folder: RunFolder) -> str:
     parts = [f"`semseg-cli {meta['command']}`, run folder `{folder.path}`"]
     if (folder.path / REPORT_FILE).exists():
         report = folder.report()
-        notes = [ON_EVALUATION] if is_chosen_on_evaluation(folder) else []
-        parts.append(render(summary_table({meta["run_name"]: report}, "", notes), "markdown"))
-        rows = read_class_rows(folder.path / CLASSES_FILE)
-        parts.append(render(extremes_table(rows, report.least_patches), "markdown") if rows else "")
+        summary = summary_table({meta["run_name"]: report}, "", cautions_of(folder))
+        parts.append(render(summary, "markdown"))
+        rows = per_draw(read_class_rows(folder.path / CLASSES_FILE), report.n_draws)
+        parts.append(render(extremes_table(rows, report.min_patches), "markdown") if rows else "")
     elif (folder.path / CARD_FILE).exists():
         parts.append(read_text(folder.path / CARD_FILE, CARD_FILE, "expected the card of a run"))
     elif latents := read_lookup_rows(folder.path / LOOKUP_FILE):

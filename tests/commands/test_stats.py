@@ -1,12 +1,14 @@
 """`stats` end to end: the engine's numbers, in files that other commands take."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from terminal import Done, Terminal, options
 from test_cli import assert_done, report_of, stored_runs
 from worlds import World
@@ -111,6 +113,40 @@ def test_the_files_feed_back(form: str, tiny_world: World, terminal: Terminal) -
     assert first == second
 
 
+@pytest.mark.parametrize("suffix", ["safetensors", "json"])
+def test_a_file_of_some_statistics_is_used_and_the_rest_computed(
+    suffix: str, tiny_world: World, terminal: Terminal
+) -> None:
+    some = {"act_mean": torch.full((24,), 0.25), "act_norm": torch.tensor(3.0)}
+    save_file(some, "some.safetensors")
+    Path("some.json").write_text(json.dumps({n: v.tolist() for n, v in some.items()}))
+    file = f"some.{suffix}"
+    single = ["--act-mean", file, "--act-norm", file]
+    for given in (["--stats", file], single):
+        done = terminal.type("auto-feat", *options(tiny_world), *given, "--no-track")
+        assert_done(done)
+        said = f"--stats {file} has no sparsity, top_values: computed, as without the file."
+        assert (said in done.err) == (given != single)
+    first, second = terminal.runs()[-2:]
+    assert report_of(first) == report_of(second)
+    made, same = (load_file(path / "stats.safetensors") for path in (first, second))
+    assert torch.equal(made["act_mean"], some["act_mean"])
+    assert all(torch.equal(made[name], same[name]) for name in NAMES)
+    told = terminal.type("auto-feat", *options(tiny_world), "--stats", file, "--sparsity", file)
+    assert told.code == 1
+    assert "The statistic sparsity cannot be read" in told.err
+
+
+@pytest.mark.parametrize("of", [{"weight": [1.0]}, [1.0], None])
+def test_a_file_of_no_statistics_is_refused(of: Any, tiny_world: World, terminal: Terminal) -> None:
+    if of is not None:
+        Path("none.json").write_text(json.dumps(of))
+    done = terminal.type("auto-feat", *options(tiny_world), "--stats", "none.json")
+    assert done.code == 1
+    assert done.err.startswith("semseg-cli: --stats: ")
+    assert "none.json" in done.err
+
+
 def test_the_reference_names_are_plain_tensors(tiny_world: World, terminal: Terminal) -> None:
     assert_done(stats(terminal, tiny_world, "--reference-names", "deep/er", "--no-track"))
     (folder,) = terminal.runs()
@@ -144,6 +180,7 @@ def test_dry_run_says_the_size_and_leaves_nothing(known_world: World, terminal: 
     done = stats(terminal, known_world, "--dry-run")
     assert_done(done)
     assert "images: 4; given: act_mean, act_norm" in done.out
+    assert re.search(r"estimated time: [\d.]+ (s|minutes) on cpu", done.out)
     assert terminal.runs() == []
 
 

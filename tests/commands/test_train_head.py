@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tomllib
 from collections.abc import Mapping
@@ -172,6 +173,7 @@ def test_formats_and_dry_run(tiny_world: World, terminal: Terminal) -> None:
     assert "images to train on: 5; features: at most 0.00 GiB in memory" in done.out
     assert "images to choose on: 2;" in done.out
     assert "images to measure on: 6;" in done.out
+    assert re.search(r"estimated time: [\d.]+ (s|minutes) on cpu", done.out)
     assert terminal.runs() == []
     done = train(terminal, tiny_world, "--lr", "0.1", "--format", "json", "--no-track", "--quiet")
     assert_done(done)

@@ -300,8 +300,6 @@ def serving(folder: Path, *port: str) -> Iterator[Serving]:
     with working_in(folder) as terminal:
         uri = f"sqlite:///{terminal.folder}/mlflow.db"
         experiment = store_run(uri)
-        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # a command that was stopped in here
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
         with subprocess.Popen(
             [sys.executable, "-m", "semseg_cli", "ui", *port], cwd=terminal.folder, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,

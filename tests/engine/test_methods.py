@@ -18,6 +18,7 @@ from semseg_cli.engine.edits import (
     generator,
     map_range,
     random_unit_vectors,
+    sum_along,
     unscaled,
 )
 from semseg_cli.engine.latent_edits import set_latents
@@ -454,3 +455,19 @@ def test_a_scale_outside_ten_is_refused_for_latents_only(tiny: Session) -> None:
 def test_worlds_differ_by_activation(tmp_path_factory: pytest.TempPathFactory) -> None:
     world: World = make_tiny_world(tmp_path_factory.mktemp("topk"), TopK(6))
     assert world.session().pipeline.sae.nonlinearity == TopK(6)
+
+
+@pytest.mark.parametrize("n_vectors", [1, 3])
+@pytest.mark.parametrize("n_own", [1, 5])
+def test_vectors_are_summed_as_often_as_lengths_say(n_vectors: int, n_own: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths_ptg = torch.randn(2, 5, n_vectors, generator=generator)
+    vectors = torch.randn(2, n_own, n_vectors, 4, generator=generator)
+    summed = sum_along(lengths_ptg, vectors)
+    for image in range(2):
+        for patch in range(5):
+            own_gd = vectors[image, patch % n_own]
+            slow = sum(
+                float(lengths_ptg[image, patch, g]) * own_gd[g].double() for g in range(n_vectors)
+            )
+            torch.testing.assert_close(summed[image, patch].double(), slow, rtol=1e-5, atol=1e-6)

@@ -87,11 +87,11 @@ def test_a_film_is_told_from_photographs_by_the_patches_of_its_classes() -> None
 
 
 def test_the_advice_on_a_film_fits_its_names() -> None:
-    film = 500 + np.cumsum(np.random.default_rng(0).integers(-2, 3, (40, 6)), axis=0)
-    one = suggestion([f"0016E5_{number:05}" for number in range(40)], film)
+    film = 500 + np.cumsum(np.random.default_rng(0).integers(-2, 3, (200, 6)), axis=0)
+    one = suggestion([f"0016E5_{number:05}" for number in range(200)], film)
     assert one is not None
     assert one.endswith("all are 0016E5... by name, and tell nothing of other drives or scenes.")
-    years = suggestion([f"{2000 + number // 10}_{number:05}" for number in range(40)], film)
+    years = suggestion([f"{2000 + number // 10}_{number:05}" for number in range(200)], film)
     assert years is not None
     assert "--group-by '^[^_-]+' takes those of one beginning as one." in years
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semseg_cli.runs.rows import csv_text, parse_rows
+from semseg_cli.runs.rows import csv_text, parse_rows, per_draw
 
 NUMBERS = st.one_of(
     st.none(), st.integers(-(10**12), 10**12), st.floats(allow_nan=False, allow_infinity=False)
@@ -26,6 +26,15 @@ ROWS = st.lists(
 def test_every_row_is_read_back_as_it_was_written(rows: list[dict[str, Any]]) -> None:
     keys = {key for row in rows for key in row}
     assert parse_rows(csv_text(rows)) == [{key: row.get(key) for key in keys} for row in rows]
+
+
+def test_patches_of_several_draws_are_counted_once() -> None:
+    row = {"class_name": "sea", "target_change": 0.25, "n_orig_patches": 120, "n_images": 7,
+           "n_changed_patches": 30, "n_other_patches": 600, "n_other_changed": 1}  # fmt: skip
+    (once,) = per_draw([row], 3)
+    assert once == {"class_name": "sea", "target_change": 0.25, "n_orig_patches": 40,
+                    "n_images": 7, "n_other_patches": 200}  # fmt: skip
+    assert per_draw([row], 1) == [row]
 
 
 def test_nothing_stands_for_none_for_nan_and_for_a_key_that_a_row_lacks() -> None:

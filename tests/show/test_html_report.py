@@ -127,7 +127,8 @@ def test_all_that_the_run_is_stands_in_it(folder: RunFolder) -> None:
     for name, value in params_of(folder).items():
         assert f"{name} {value}" in shown
     assert "auto-feat, class protocol, scale -2, experiment semseg" in shown
-    assert "semseg-cli auto-feat --config settings.toml" in shown
+    settings = folder.path.absolute() / "settings.toml"
+    assert f"To run it again: semseg-cli auto-feat --config {settings}" in shown
     for expected in (
         "/data/ade, split validation, 4 images",
         "digest of the sae 5ae",

@@ -176,10 +176,10 @@ def head_accuracy(patient: Patient) -> Finding:
         predicted = argmax_logits(logits).cpu()
         is_clean = batch.share_bt >= patient.setup.label_threshold
         confusion += count_pixels(batch.labels_bt[is_clean], predicted[is_clean], n_classes)
-    return _judged(confusion)
+    return _judged(confusion, patient.datasets[EVALUATION].split)
 
 
-def _judged(confusion: torch.Tensor) -> Finding:
+def _judged(confusion: torch.Tensor, split: str) -> Finding:
     """Accuracy and mIoU over the classes that occur, from patches by label and prediction."""
     n, measured = int(confusion.sum()), segmentation(confusion)
     if not n:
@@ -187,7 +187,10 @@ def _judged(confusion: torch.Tensor) -> Finding:
             "no clean patch", "Try more --probe-images, or a smaller --label-threshold."
         )
     accuracy, miou = measured.accuracy, measured.miou
-    said = f"accuracy {accuracy:.3f}, mIoU {miou:.3f} on {n} clean patches"
+    said = (
+        f"accuracy {accuracy:.3f}, mIoU {miou:.3f} (mean over the {len(measured.ious)} classes "
+        f"there) on {n} clean patches of a few {split} images"
+    )
     bound = min(0.5, BETTER_THAN_CHANCE / len(confusion))
     if accuracy >= bound:
         return good(said, accuracy=accuracy, miou=miou)
@@ -213,7 +216,8 @@ def spliced(patient: Patient) -> Finding:
     lost = [names[class_id - 1] for class_id in found.lost]
     said = (
         f"{found.unchanged:.3f} of the predictions unchanged, mIoU {before.miou:.3f} to "
-        f"{after.miou:.3f}"
+        f"{after.miou:.3f} (mean over {len(before.ious)} classes, all labelled patches of "
+        f"{len(few)} {loader.dataset.split} images)"
     )
     values = {
         "unchanged": found.unchanged,

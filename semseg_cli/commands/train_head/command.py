@@ -5,13 +5,12 @@ split that interventions are evaluated on.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from semseg_cli.commands.next_steps import print_where
-from semseg_cli.commands.opening import demo_notes, is_demo, open_store, tell_of_demo
+from semseg_cli.commands.opening import demo_notes, is_demo, open_store, tell_of_demo, tell_plan
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
@@ -28,6 +27,7 @@ from semseg_cli.commands.train_head.features import (
     validation_images,
 )
 from semseg_cli.commands.train_head.held_out import hold_out
+from semseg_cli.commands.train_head.plan import Parts, plan_lines
 from semseg_cli.commands.train_head.scoring import score_heads
 from semseg_cli.commands.train_head.sweep import Best, Sweep, train_heads
 from semseg_cli.data.dataset import Dataset
@@ -42,7 +42,6 @@ from semseg_cli.experiment.parts import (
 )
 from semseg_cli.files import cache_folder, make_folder
 from semseg_cli.models.head import save_head
-from semseg_cli.models.vit import Backbone
 from semseg_cli.progress import Progress, silent
 from semseg_cli.runs.folder import (
     HEAD_CLASSES_FILE,
@@ -64,24 +63,6 @@ NEEDED = ("vit_ckpt", "imgs_root")
 N_NAMED = 8  # absent classes named below the table; classes.csv has all
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What heads are trained with: the frozen ViT, the lookup split in two parts, to learn from and
-    to choose on, and the split on which the chosen head is measured."""
-
-    vit: Backbone
-    lookup: Dataset
-    training: Dataset
-    held_out: Dataset
-    evaluation: Dataset
-    device: torch.device
-
-    @property
-    def seen(self) -> list[str]:
-        """The contents of the images that the head depends on."""
-        return sorted(set(self.lookup.contents))
-
-
 def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
     """Trains a sweep of heads, keeps the best in a run folder, tracks it, shows the sweep."""
     store = open_store(output)
@@ -92,7 +73,7 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
         parts = load_parts(setup, training, progress)
         storage = storage_of(setup, training)
         if output.dry_run:
-            _print_plan(parts, training, storage)
+            tell_plan(plan_lines(setup, training, parts, storage), is_all=True)
             return
         sweep = make_sweep(setup, training, parts)
         datasets = [
@@ -275,8 +256,9 @@ def _notes(found: Segmentation, parts: Parts) -> Sequence[str]:
     dataset = parts.evaluation
     absent = [dataset.class_names[c - 1] for c in found.absent]
     notes = [
-        f"Chosen on {len(parts.held_out)} held-out images of the {parts.training.split} split, "
-        f"learnt from {len(parts.training)}.",
+        f"mIoU, pixel accuracy: on {len(parts.held_out)} held-out images of the "
+        f"{parts.training.split} split, mean over classes, from all pixels that have one; the best "
+        f"head is chosen by it. Learnt from {len(parts.training)} others.",
         f"The chosen head on the {dataset.split} split, {len(dataset)} images: mIoU "
         f"{found.miou:.3f}, mean over {len(found.ious)} classes from all pixels that have one; "
         f"pixel accuracy {found.accuracy:.3f}.",
@@ -285,15 +267,3 @@ def _notes(found: Segmentation, parts: Parts) -> Sequence[str]:
         rest = f" and {len(absent) - N_NAMED} more" if len(absent) > N_NAMED else ""
         notes.append(f"Not there, so not in the mean: {'; '.join(absent[:N_NAMED])}{rest}.")
     return notes
-
-
-def _print_plan(parts: Parts, training: Training, storage: Storage) -> None:
-    out = console.stdout()
-    out.print(f"heads: {len(training.rates)}, at most {training.epochs} epochs")
-    roles = {"train": parts.training, "choose": parts.held_out, "measure": parts.evaluation}
-    for role, dataset in roles.items():
-        n_rows = len(dataset) * parts.vit.n_patches_per_img
-        n_bytes = storage.n_bytes(n_rows, parts.vit.d_model)
-        where = "in memory" if n_bytes <= storage.max_bytes else f"in a file in {storage.folder}"
-        size = f"{n_bytes / 2**30:.2f} GiB {where}"
-        out.print(f"images to {role} on: {len(dataset)}; features: at most {size}", markup=False)

@@ -3,8 +3,8 @@
 Checkpoints are `checkpoints/ae_{step}.pt`, with the config one folder up.
 """
 
+import logging
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from semseg_cli.models.sae.weights import fold_decoder_norms, gated
 from semseg_cli.models.vit.sites import ATTN_OUT, MLP_OUT, RESID_POST
 from semseg_cli.models.weight_files import as_state, read_object, read_torch
 
+log = logging.getLogger("semseg_cli")
 CONFIG = "config.json"
 WEIGHTS_FILE = "ae.pt"
 STEPS = "checkpoints"
@@ -173,7 +174,7 @@ def _jump_relu(path: Path, state: State) -> SparseAutoencoder:
 
 def _threshold(path: Path, state: State) -> Threshold:
     if "threshold" not in state:
-        warnings.warn(f"{path} has no BatchTopK threshold: 0 is used (ReLU).", stacklevel=2)
+        log.warning("%s has no BatchTopK threshold: 0 is used (ReLU).", path)
         return Threshold()
     return Threshold(float(state["threshold"]))  # -1 where training never set it: ReLU
 

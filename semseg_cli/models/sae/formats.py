@@ -1,6 +1,6 @@
 """Files of sparse autoencoders: one reader per format, recognised by content."""
 
-import warnings
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ class Format:
     files: tuple[str, ...] = ()
 
 
+log = logging.getLogger("semseg_cli")
 FORMATS = {
     "saev": Format(saev.recognises, saev.read, "sae.pt with one JSON header line", (saev.FILE,)),
     "saelens": Format(
@@ -133,10 +134,10 @@ def load(
     """
     sae = load_undecided(path, device, format, centre_input)
     if sae.centres_input is None:
-        warnings.warn(
-            f"{path} does not say whether b_dec is subtracted before encoding (saev did so until "
+        log.warning(
+            "%s does not say whether b_dec is subtracted before encoding (saev did so until "
             "2025-07-31): it is not; give centre_input, or measure with choose_centring.",
-            stacklevel=2,
+            path,
         )
     return sae
 

@@ -5,7 +5,7 @@ ones z; headers of schema 1 are the same for both.
 """
 
 import json
-import warnings
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from semseg_cli.models.sae.source import Source, take
 from semseg_cli.models.weight_files import first_byte, read_header, read_state
 from semseg_cli.readers import read_bytes
 
+log = logging.getLogger("semseg_cli")
 FILE = "sae.pt"
 SCHEMA = 5
 SCHEMAS = (None, 1, 2, 3, 4, SCHEMA)
@@ -99,7 +100,7 @@ def _kind(header: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 def _threshold(path: Path, state: dict[str, Tensor]) -> float:
     threshold = state.get("activation.threshold")
     if threshold is None:
-        warnings.warn(f"{path} has no BatchTopK threshold: 0 is used (ReLU).", stacklevel=2)
+        log.warning("%s has no BatchTopK threshold: 0 is used (ReLU).", path)
         return 0.0
     if threshold.numel() != 1:
         raise SemsegError(f"The SAE file {path} has {threshold.numel()} thresholds, expected one.")

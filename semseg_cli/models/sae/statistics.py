@@ -113,11 +113,33 @@ def load_stat(name: str, source: float | str) -> Tensor:
     return value
 
 
+def statistics_in(path: Path) -> list[str]:
+    """Which of the statistics a file holds.
+
+    Raises:
+        FileError: it is missing or unreadable, or holds none of them.
+    """
+    try:
+        found = _contents(path)
+    except FileError as error:
+        raise FileError(f"--stats: {error}") from error
+    held = [name for name in NAMES if isinstance(found, dict) and name in found]
+    if not held:
+        raise FileError(
+            f"--stats: {path} has none of {', '.join(NAMES)}: give a .safetensors or .json file "
+            "with some of them, or name single ones (--act-mean, ...)."
+        )
+    return held
+
+
+def _contents(path: Path) -> Any:
+    open_file(path, str(path), EXPECTED).close()
+    return _READERS.get(path.suffix, read_torch)(path)
+
+
 def _read_file(name: str, path: Path) -> Tensor:
     try:
-        open_file(path, str(path), EXPECTED).close()
-        read = _READERS.get(path.suffix, read_torch)
-        value = read(path)
+        value = _contents(path)
         value = value[name] if isinstance(value, dict) else value
         tensor = torch.as_tensor(value)
         return whole(path, {name: tensor})[name].float()

@@ -4,7 +4,7 @@ Trained on `(x - mean) / norm`, with one mean per dimension and one norm, the ro
 variance; the folder holds neither. The rules are those of the package's own wrapper.
 """
 
-import warnings
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from semseg_cli.models.sae.trained_at import of_block
 from semseg_cli.models.vit.sites import NORM_OUT, RESID_POST
 from semseg_cli.models.weight_files import read_config, read_safetensors, read_state
 
+log = logging.getLogger("semseg_cli")
 WEIGHT_NAMES = ("sae.pt", "model.safetensors", "model.pt")
 CONFIGS = ("config.json", "config.yaml", "config.yml")
 KINDS = ("topk", "batchtopk", "jumprelu")
@@ -103,7 +104,7 @@ def _nonlinearity(
         raise SemsegError(f"The SAE {path} has the activation {kind!r}: {', '.join(KINDS)}.")
     thresholds = state.get("jump_thresholds", state.get("thresholds"))
     if thresholds is None:
-        warnings.warn(f"{path} has no thresholds: {JUMP} is used.", stacklevel=2)
+        log.warning("%s has no thresholds: %s is used.", path, JUMP)
         thresholds = torch.full((n_latents,), JUMP)
     return JumpReLU(thresholds.float())
 
@@ -112,7 +113,7 @@ def _threshold(path: Path, config: dict[str, Any], state: dict[str, Tensor]) -> 
     """From the config, else from the weights, else 0."""
     value = config.get("threshold", state.get("_running_threshold"))
     if value is None:
-        warnings.warn(f"{path} has no BatchTopK threshold: 0 is used (ReLU).", stacklevel=2)
+        log.warning("%s has no BatchTopK threshold: 0 is used (ReLU).", path)
         return 0.0
     try:
         return at_least(float(value))
