@@ -253,14 +253,11 @@ def known_sae() -> SparseAutoencoder:
 
 
 def known_head() -> SegmentationHead:
-    """Reads the planted directions; class 5 has none and wins where nothing else does.
-
-    Its bias lies between what the final norm makes of rounding (up to .2) and evidence (.97 or more).
-    """
+    """Reads the planted directions; class 5 has none and wins where nothing else does."""
     head = SegmentationHead(KNOWN_D, 6)
     weight, bias = torch.zeros(6, KNOWN_D), torch.zeros(6)
     weight[0] = 100.0  # the null class would win everything
-    bias[0], bias[5] = 100.0, 0.5
+    bias[0], bias[5] = 100.0, 0.1
     for class_id, latent in PLANTED.items():
         weight[class_id] = directions()[latent]
     head.load_state_dict({"weight": weight, "bias": bias})
