@@ -11,7 +11,7 @@ import torch
 
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.experiment.images import find_data
-from semseg_cli.experiment.named_inputs import PATTERN, require_inputs
+from semseg_cli.experiment.named_inputs import MEASURED, PATTERN, require_inputs
 from semseg_cli.experiment.parts import (
     find_device,
     load_backbone,
