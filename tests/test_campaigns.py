@@ -3,7 +3,7 @@
 import signal
 import sqlite3
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,7 +153,7 @@ def test_a_command_that_computes_before_it_looks_is_a_fault(made: Made) -> None:
 
 def test_a_slow_command_is_killed_and_told(made: Made) -> None:
     place = made.world.place("slow")
-    with sqlite3.connect(place / "mlflow.db") as held:
+    with closing(sqlite3.connect(place / "mlflow.db")) as held:
         held.execute("BEGIN EXCLUSIVE")
         started = made.hand.start(["upload", "spare"], place)
         assert started.wait(0.1) is None

@@ -129,8 +129,10 @@ def _upgrade(made: Path) -> None:
 
     with _quiet(), _unsafe():
         engine = utils.create_sqlalchemy_engine(f"sqlite:///{made}")
-        utils._upgrade_db(engine)  # what `mlflow db upgrade` does
-        engine.dispose()
+        try:
+            utils._upgrade_db(engine)  # what `mlflow db upgrade` does
+        finally:
+            engine.dispose()
 
 
 @contextmanager
