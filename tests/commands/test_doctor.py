@@ -30,7 +30,8 @@ from semseg_cli.commands.doctor.findings import (
     to_table,
 )
 from semseg_cli.commands.doctor.patient import Patient
-from semseg_cli.commands.doctor.sae_fit import (
+from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.sae_fit import (
     MEASURED,
     NONE,
     OWN,
@@ -39,7 +40,6 @@ from semseg_cli.commands.doctor.sae_fit import (
     measure_fit,
     scaling,
 )
-from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.session import open_session
 from semseg_cli.models import sae as saes
 from semseg_cli.models.head import save_head

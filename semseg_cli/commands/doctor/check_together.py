@@ -6,7 +6,11 @@ import torch
 
 from semseg_cli.commands.doctor.findings import Finding
 from semseg_cli.commands.doctor.patient import EVALUATION, LOOKUP, Patient, bad, doubtful, good
-from semseg_cli.commands.doctor.sae_fit import (
+from semseg_cli.data.dataset import even_subset
+from semseg_cli.engine.segmentation import count_pixels, segmentation
+from semseg_cli.engine.splice import by_sae, splice
+from semseg_cli.experiment.place import is_site_open
+from semseg_cli.experiment.sae_fit import (
     GOOD,
     MEASURED,
     OWN,
@@ -14,10 +18,6 @@ from semseg_cli.commands.doctor.sae_fit import (
     measure_fit,
     try_others,
 )
-from semseg_cli.data.dataset import even_subset
-from semseg_cli.engine.segmentation import count_pixels, segmentation
-from semseg_cli.engine.splice import by_sae, splice
-from semseg_cli.experiment.place import is_site_open
 from semseg_cli.models.head import argmax_logits
 from semseg_cli.models.sae import TopK
 from semseg_cli.models.sae.centring import decide_centring
