@@ -1,7 +1,7 @@
 """How well an autoencoder fits residuals, and which layer or input scaling would fit better."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -69,18 +69,13 @@ def measure_fit(sae: SparseAutoencoder, x_nd: Float[Tensor, "n d"]) -> Fit:
     )
 
 
-@contextmanager
-def scaling(sae: SparseAutoencoder, name: str, x_nd: Tensor) -> Iterator[None]:
+def scaling(sae: SparseAutoencoder, name: str, x_nd: Tensor) -> AbstractContextManager[None]:
     """Gives the autoencoder another input scaling for the length of a block."""
-    mean_d, norm = sae.act_mean, float(sae.act_norm)
-    try:
-        if name == NONE:
-            sae.scaled(torch.zeros_like(mean_d), 1.0)
-        if name == MEASURED:
-            sae.scaled(*measured_scaling(x_nd, sae.norm_kind))
-        yield
-    finally:
-        sae.scaled(mean_d, norm)
+    if name == NONE:
+        return sae.rescaled(torch.zeros_like(sae.act_mean), 1.0)
+    if name == MEASURED:
+        return sae.rescaled(*measured_scaling(x_nd, sae.norm_kind))
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -155,7 +150,8 @@ def advise(used: Choice, best: Choice) -> str:
             return ""
         return (
             "No other layer, site or input scaling fits clearly better: --sae-ckpt is likely "
-            "wrong, trained on another model than --vit-ckpt, or on other tokens or images."
+            "wrong, trained on another model than --vit-ckpt, or on other tokens or images; or it "
+            "explains little everywhere."
         )
     wrong, tries, what = [], [], ["the SAE"]
     if best.layer != used.layer:
