@@ -9,9 +9,8 @@ from torch import Tensor
 from semseg_cli.data.batches import Batch
 from semseg_cli.experiment.head_fit import confusion, doubt
 from semseg_cli.experiment.place import Place
-from semseg_cli.experiment.sae_fit import MEASURED, OWN, SCAN_IMAGES, advise, try_others
+from semseg_cli.experiment.sae_fit import SCAN_IMAGES, advise, try_others
 from semseg_cli.models.pipeline import Pipeline
-from semseg_cli.models.sae.scaling import measured_scaling
 
 TRIED_IMAGES = 8
 
@@ -59,13 +58,8 @@ def find_doubts(
 def _about_sae(
     pipeline: Pipeline, given: Mapping[str, Tensor], images_bchw: Tensor, split: str
 ) -> str:
-    sae, place = pipeline.sae, Place(pipeline.layer, pipeline.site)
-    is_given = {"act_mean", "act_norm"} & given.keys()
-    x_nd = pipeline.patches(pipeline.residual(images_bchw)).flatten(0, 1)
-    with sae.rescaled(*measured_scaling(x_nd, sae.norm_kind, given)):
-        used, best = try_others(
-            pipeline.vit, sae, images_bchw, place, OWN if is_given else MEASURED
-        )
+    place = Place(pipeline.layer, pipeline.site)
+    used, best = try_others(pipeline.vit, pipeline.sae, images_bchw, place, given)
     advice = advise(used, best)
     if not advice:
         return ""

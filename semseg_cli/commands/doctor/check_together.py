@@ -13,8 +13,6 @@ from semseg_cli.experiment.head_fit import confusion, doubt, kappa
 from semseg_cli.experiment.place import is_site_open
 from semseg_cli.experiment.sae_fit import (
     GOOD,
-    MEASURED,
-    OWN,
     advise,
     measure_fit,
     try_others,
@@ -104,13 +102,8 @@ def scaled_input(patient: Patient) -> Finding:
 def reconstruction(patient: Patient) -> Finding:
     """Does the SAE reconstruct what it reads, or would another layer or scaling fit better?"""
     fit = measure_fit(patient.sae, patient.x_nd)
-    is_given = {"act_mean", "act_norm"} & patient.given_stats.keys()
     used, best = try_others(
-        patient.vit,
-        patient.sae,
-        patient.images_bchw,
-        patient.place,
-        OWN if is_given else MEASURED,
+        patient.vit, patient.sae, patient.images_bchw, patient.place, patient.given_stats
     )
     said = (
         f"explained variance {fit.explained_variance:.3f} (about the mean), nMSE "
