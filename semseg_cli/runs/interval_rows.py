@@ -14,6 +14,7 @@ from semseg_cli.runs.inference import (
     MEASURES,
     Difference,
     Interval,
+    Measured,
     class_intervals,
     macro_classes,
     macro_intervals,
@@ -48,9 +49,14 @@ def difference_entries(key: str, found: Difference) -> Entries:
 
 
 @typed
-def run_entries(counts_bc4: Real[np.ndarray, "b c 4"], min_patches: int) -> Entries:
-    """A run's macro and pooled numbers; counts and `min_patches` are over all of its draws."""
-    macro = macro_intervals(counts_bc4, min_patches)
+def run_entries(
+    counts_bc4: Real[np.ndarray, "b c 4"], min_patches: int, rates: Measured | None = None
+) -> Entries:
+    """A run's macro and pooled numbers; counts and `min_patches` are over all of its draws.
+
+    `rates` are those of the counts, where they are known.
+    """
+    macro = macro_intervals(counts_bc4, min_patches, rates)
     made = [entries(f"macro_{name}", macro[name]) for name in MEASURES]
     made += [entries(name, found) for name, found in pooled_intervals(counts_bc4).items()]
     return {key: value for one in made for key, value in one.items()}

@@ -1,6 +1,6 @@
 """The counts that a run leaves: per image and class, per draw and class. No torch, no pandas."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,13 +17,13 @@ MOST_CELLS = 10**8  # images times classes
 POOLED = 0  # the class id of a draw's sums over classes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PerImage:
     """Counts [images, classes, 4] of one run, in the order of `COUNTED`.
 
     `groups` has the group of each image where the run was told of groups. `weight_bc` says for how
     many images each one stands, where classes were run on a sample of the images without them: 0
-    where a class was not run."""
+    where a class was not run. Equal to itself alone."""
 
     images: tuple[str, ...]
     class_ids: tuple[int, ...]
@@ -99,8 +99,10 @@ def read_per_image(data: bytes, file: str = "per_image.parquet") -> PerImage:
         images = tuple(names.dictionary.to_pylist())
         rows_n = names.indices.to_numpy(zero_copy_only=False)
         groups = _groups(table[GROUP], rows_n, len(images)) if GROUP in table.column_names else None
-        counts_n4 = np.stack([table[name].to_numpy() for name in COUNTED], axis=1)
-        class_ids, columns_n = np.unique(table["class_id"].to_numpy(), return_inverse=True)
+        numbers = {name: table[name].to_numpy() for name in ("class_id", *COUNTED)}
+        _check_numbers(numbers)
+        counts_n4 = np.stack([numbers[name] for name in COUNTED], axis=1)
+        class_ids, columns_n = np.unique(numbers["class_id"], return_inverse=True)
         counts_bc4 = _shaped(rows_n, columns_n, counts_n4, len(images), len(class_ids))
         weight_bc = _weights(table, rows_n, columns_n, counts_bc4)
     # Damaged bytes: whatever they do to the reader of Parquet files.
@@ -162,7 +164,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_column(name: str, column: Any) -> None:
-    """Refuses a column of another type, with missing values, or with counts below 0."""
+    """Refuses a column of another type, or with missing values."""
     import pyarrow as pa
 
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
@@ -170,8 +172,12 @@ def _check_column(name: str, column: Any) -> None:
     is_good = is_text if name == "image" else pa.types.is_integer(kind)
     if not is_good or column.null_count:
         raise ValueError(f"its column {name} is {kind} with {column.null_count} values missing")
-    if name != "image" and len(column) and column.to_numpy().min() < 0:
-        raise ValueError(f"its column {name} has numbers below 0")
+
+
+def _check_numbers(numbers: Mapping[str, np.ndarray]) -> None:
+    for name, values_n in numbers.items():
+        if len(values_n) and values_n.min() < 0:
+            raise ValueError(f"its column {name} has numbers below 0")
 
 
 def _as_dictionary(column: Any) -> Any:

@@ -190,52 +190,69 @@ def to_rich(table: Table, precision: int = 3, width: int = 80) -> Group:
     """
     title = [Text(printable(table.title), style="bold")] if table.title else []
     notes = [Padding(Text(printable(n), style="dim"), (0, 0, 0, 0)) for n in table.notes]
-    blocks = _blocks(table, precision, width)
-    grids = [part for columns in blocks for part in (Text(), _grid(table, columns, precision))]
+    widths = [Widths.of(column, table.rows, precision) for column in table.columns]
+    blocks = _split(_fitting(widths, width), width)
+    grids = [part for block in blocks for part in (Text(), _grid(table, block, precision, width))]
     return Group(*title, *grids[1:], *notes)
 
 
-def fitting(table: Table, precision: int, width: int) -> tuple[Column, ...]:
+@dataclass(frozen=True)
+class Widths:
+    """A column with the width it takes whole, and the least that it can be shrunk to."""
+
+    column: Column
+    natural: int
+    least: int
+
+    @classmethod
+    def of(cls, column: Column, rows: Sequence[Row], precision: int = 3) -> "Widths":
+        """The widths over these rows."""
+        natural = natural_width(column, rows, precision)
+        return cls(column, natural, min(natural, least_width(column, rows)))
+
+    @property
+    def needed(self) -> int:
+        """The width after the first column: only elastic text gives way."""
+        wraps = self.column.elastic and self.column.kind == "text"
+        return GAP + (self.least if wraps else self.natural)
+
+
+def _fitting(widths: Sequence[Widths], width: int) -> list[Widths]:
     """The columns, without those that yield until the others fit."""
-    columns = table.columns
-    for level in sorted({column.yields for column in columns} - {0}, reverse=True):
-        if len(_split(columns, table.rows, precision, width)) < 2:
+    kept = list(widths)
+    for level in sorted({one.column.yields for one in kept} - {0}, reverse=True):
+        if len(_split(kept, width)) < 2:
             break
-        columns = tuple(column for column in columns if column.yields < level)
-    return columns
+        kept = [one for one in kept if one.column.yields < level]
+    return kept
 
 
-def _blocks(table: Table, precision: int, width: int) -> list[tuple[Column, ...]]:
-    return _split(fitting(table, precision, width), table.rows, precision, width)
-
-
-def _split(
-    columns: Sequence[Column], rows: Sequence[Row], precision: int, width: int
-) -> list[tuple[Column, ...]]:
+def _split(widths: Sequence[Widths], width: int) -> list[list[Widths]]:
     """Columns that fit beside each other, each time after the first one."""
-    if not columns:
+    if not widths:
         return []
-    head, *rest = columns
-    free = width - min(least_width(head, rows), natural_width(head, rows, precision))
-    blocks: list[list[Column]] = [[]]
+    head, *rest = widths
+    free = width - head.least
+    blocks: list[list[Widths]] = [[]]
     left = free
-    for column in rest:
-        wraps = column.elastic and column.kind == "text"
-        whole = natural_width(column, rows, precision)
-        needed = GAP + (min(whole, least_width(column, rows)) if wraps else whole)
-        if blocks[-1] and needed > left:
+    for one in rest:
+        if blocks[-1] and one.needed > left:
             blocks.append([])
             left = free
-        blocks[-1].append(column)
-        left -= needed
-    return [(head, *block) for block in blocks]
+        blocks[-1].append(one)
+        left -= one.needed
+    return [[head, *block] for block in blocks]
 
 
-def _grid(table: Table, columns: Sequence[Column], precision: int) -> RichTable:
+def _grid(table: Table, widths: Sequence[Widths], precision: int, width: int) -> RichTable:
     grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    is_long = len(columns) == 2  # a column that has a grid to itself may be as wide as it likes
-    for column in columns:
-        _add_column(grid, column, wraps=column.elastic or is_long)
+    is_long = len(widths) == 2  # a column that has a grid to itself may be as wide as it likes
+    # What is told to rich need not be measured by it again, cell by cell.
+    is_told = sum(GAP + (o.least if o.column.elastic else o.natural) for o in widths) <= width
+    for one in widths:
+        wraps = one.column.elastic or is_long
+        _add_column(grid, one.column, wraps, one.natural if is_told and not wraps else None)
+    columns = [one.column for one in widths]
     marked = {column.key: mark_width(table.rows, column) for column in columns}
     for number, row in enumerate(table.rows):
         cells = [cell_lines(row, c, precision, mark_width=marked[c.key]) for c in columns]
@@ -244,11 +261,12 @@ def _grid(table: Table, columns: Sequence[Column], precision: int) -> RichTable:
     return grid
 
 
-def _add_column(grid: RichTable, column: Column, *, wraps: bool) -> None:
+def _add_column(grid: RichTable, column: Column, wraps: bool, width: int | None) -> None:
     grid.add_column(
         Text(column.header),
         justify="left" if column.kind == "text" else "right",
         no_wrap=not wraps,
+        width=width,
         overflow="fold",
     )
 

@@ -1,5 +1,6 @@
 """Intervals and tests of counts keep their word: by hand, in any order, at the boundaries."""
 
+import dataclasses
 import itertools
 import math
 
@@ -37,7 +38,7 @@ from semseg_cli.runs.inference import (
 )
 from semseg_cli.runs.inference.combined import _distances
 from semseg_cli.runs.inference.means import _degrees_of_freedom
-from semseg_cli.runs.inference.rates import Rates, carriers, wilson
+from semseg_cli.runs.inference.rates import Rates, carriers, effective_size, wilson
 
 Z2 = 1.959963984540054**2
 
@@ -237,7 +238,7 @@ def slow_combined(terms: list[tuple[np.ndarray, np.ndarray, float]]) -> tuple[fl
 
 
 def _reach(rate: Rates, side: float) -> float:
-    lo, hi = wilson(rate.value_c, rate.size_c())
+    lo, hi = wilson(rate.value_c, effective_size(rate.seen_c, rate.pull_c, rate.kish_c))
     return float((hi - rate.value_c if side > 0 else rate.value_c - lo).item())
 
 
@@ -251,7 +252,10 @@ def test_combined_distances_are_those_of_the_double_sum() -> None:
     ]
     rates = [rates_of(changed, total) for changed, total, _ in terms]
     value = np.concatenate([rate.value_c for rate in rates])
-    bounds = [wilson(rate.value_c, rate.size_c()) for rate in rates]
+    bounds = [
+        wilson(rate.value_c, effective_size(rate.seen_c, rate.pull_c, rate.kish_c))
+        for rate in rates
+    ]
     lo, hi = (np.concatenate(side) for side in zip(*bounds, strict=True))
     score = np.concatenate([rate.score_bc for rate in rates], axis=1)
     coef = np.array([sign for *_, sign in terms])
@@ -537,3 +541,15 @@ def test_the_measures_of_a_sum_say_what_they_are() -> None:
     one = combined_interval(found.terms("selectivity"))
     other = combined_interval(found.terms("selectivity", -1.0))
     assert one.value == pytest.approx(-(other.value or math.nan))
+
+
+@given(st.integers(0, 1000), st.lists(st.integers(0, 3), max_size=4))
+def test_a_class_measures_the_same_whatever_is_measured_with_it(
+    seed: int, classes: list[int]
+) -> None:
+    counts = made(seed)
+    whole, alone = measure(counts).of(classes), measure(counts[:, classes])
+    for side in ("target", "other"):
+        for field in dataclasses.fields(Rates):
+            one, two = (getattr(getattr(m, side), field.name) for m in (whole, alone))
+            assert np.array_equal(one, two), field.name

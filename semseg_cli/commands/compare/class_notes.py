@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from semseg_cli.commands.compare.artifacts import Artifacts
-from semseg_cli.commands.compare.difference_notes import compared_with, untested
+from semseg_cli.commands.compare.difference_notes import compared_with, untested, without_lengths
 from semseg_cli.commands.compare.notes import MORE, demo, dictionaries, excluded, warnings
 from semseg_cli.commands.compare.settings_apart import differing, settings_notes
 from semseg_cli.commands.compare.units import Units
@@ -31,7 +31,7 @@ def class_captions(
         *interval_notes(rows, keys, CLASS.key),
         *_marked(chosen.baseline, marks),
         *_untested(rows, names),
-        *(note for note in warnings(chosen, names, artifacts) if "by construction" not in note),
+        *warnings(chosen, names, artifacts),
         *excluded(chosen.shown, names, artifacts, units),
         *artifacts.notes(),
         *chosen.notes,
@@ -57,7 +57,9 @@ def _untested(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     for name in names:
         for row in rows:
             if why := row.get(f"{name}: selectivity_p_reason"):
-                found.setdefault(str(why), {}).setdefault(name, []).append(row[CLASS.key])
+                found.setdefault(without_lengths(why), {}).setdefault(name, []).append(
+                    row[CLASS.key]
+                )
     return [f"No p for {_where(who, len(rows))}: {why}." for why, who in found.items()]
 
 

@@ -1,6 +1,7 @@
 """What is said of differences: what is subtracted from what, which test, why there is none."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.runs.inference.paired import N_FLIPS
@@ -18,7 +19,7 @@ IN_WORDS = {
 }
 WIDER = {  # what an interval of a difference is over
     "t: draws and images": "over other draws too, so wider",
-    "two-way t: classes and images": "over other draws too (as classes differ), so wider",
+    "two-way t: classes and images": "over other draws too, so wider",
     "MOVER and jackknife": "over the {}s under both",
 }
 
@@ -34,12 +35,10 @@ def differences(chosen: Candidates, rows: Sequence[Row], keys: Sequence[str]) ->
     if not pairs:
         return []
     runs = {run.run_id: run for run in (*chosen.shown, *chosen.baselines.values())}
-    against = [
-        f"{listed(who, 2) + ' ' if len(pairs) > 1 else ''}minus that of {_called(runs[one])}"
-        for one, who in pairs.items()
-    ]
+    against = _baselines({_called(runs[one]): who for one, who in pairs.items()})
     return [
-        f"vs {chosen.baseline}: macro selectivity {listed(against)}, same images{_wider(rows)}.",
+        f"vs {chosen.baseline}: macro selectivity minus that of {against}, same images"
+        f"{_wider(rows)}.",
         *tests(rows, [COMPARED], _corrected(rows)),
         *between(rows),
         *untested(rows, [f"{COMPARED}_p_reason"]),
@@ -50,8 +49,20 @@ def _wider(rows: Sequence[Row]) -> str:
     """What the intervals of differences are over."""
     key, unit = f"{COMPARED}_difference", _unit(rows)
     found = dict.fromkeys(r[f"{key}_method"] for r in rows if r.get(f"{key}_lo") is not None)
-    said = " or ".join(WIDER[one].format(unit) for one in found if one in WIDER)
+    said = " or ".join(dict.fromkeys(WIDER[one].format(unit) for one in found if one in WIDER))
     return f"; its [ ] is {said}" if said else ""
+
+
+def _baselines(found: Mapping[str, Sequence[str]]) -> str:
+    """How the one baseline is called; of several how many there are, and which runs have which."""
+    if len(found) == 1:
+        return next(iter(found))
+    said = [
+        f"{one} for {', '.join(who) if len(who) <= 2 else f'{len(who)} runs'}"
+        for one, who in found.items()
+    ]
+    more = "; ..." if len(said) > 2 else ""
+    return f"the nearest of {len(found)} baselines ({'; '.join(said[:2])}{more})"
 
 
 def _unit(rows: Sequence[Row]) -> str:
@@ -65,10 +76,7 @@ def compared_with(chosen: Candidates, names: Sequence[str]) -> list[str]:
         baseline = chosen.baselines.get(run.run_id)
         if baseline is not None and baseline.run_id != run.run_id:
             found.setdefault(_called(baseline), []).append(name)
-    if len(found) == 1:
-        return [f"Compared to {next(iter(found))}."]
-    said = "; ".join(f"{listed(who, 2)} to {baseline}" for baseline, who in found.items())
-    return [f"Compared: {said}."] if said else []
+    return [f"Compared to {_baselines(found)}."] if found else []
 
 
 def _called(run: TrackedRun) -> str:
@@ -115,6 +123,11 @@ def between(rows: Sequence[Row]) -> list[str]:
     return [*notes, f"Another length is another dose: {apart}.{remedy}"]
 
 
+def without_lengths(why: str) -> str:
+    """A reason without the lengths of edits, which each row has its own of (column edit norm)."""
+    return re.sub(r" [(][^ ]+ vs [^ ]+[)]$", "", str(why))
+
+
 def untested(
     rows: Sequence[Row], keys: Sequence[str], first: str = "run", what: str = ""
 ) -> list[str]:
@@ -124,7 +137,7 @@ def untested(
     for key in dict.fromkeys(keys):
         for row in rows:
             if why := row.get(key):
-                rule = str(why).split(": ")[0]
+                rule = without_lengths(why).split(": ")[0]
                 found.setdefault(rule, {}).setdefault(str(why), []).append(row[first])
     notes = []
     for rule, reasons in found.items():

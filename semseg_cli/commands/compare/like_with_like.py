@@ -15,9 +15,9 @@ from semseg_cli.commands.compare.dictionaries import (
 )
 from semseg_cli.commands.compare.over_classes import edit_length
 from semseg_cli.commands.compare.units import Units
-from semseg_cli.runs.inference import Side, sum_groups
+from semseg_cli.runs.inference import Side, measure, sum_groups
 from semseg_cli.runs.outcomes import are_as_long
-from semseg_cli.runs.per_image import on_same_images
+from semseg_cli.runs.per_image import PerImage, on_same_images
 from semseg_cli.settings import methods
 from semseg_cli.settings.controls import RandFeat
 from semseg_cli.show.tables import cell
@@ -115,6 +115,8 @@ class Pair:
     def of(self, class_ids: Sequence[int]) -> "Pair":
         """The pair on those of its classes that are among these."""
         kept = [k for k, class_id in enumerate(self.class_ids) if class_id in class_ids]
+        if len(kept) == len(self.class_ids):
+            return self
         ids = [self.class_ids[k] for k in kept]
         return replace(self, class_ids=ids, one=self.one.of(kept), other=self.other.of(kept))
 
@@ -163,10 +165,9 @@ def pair(
     one, other = on_same_images(one, other)
     common = [c for c in one.class_ids if c in (other.class_ids if among is None else among)]
     told = one if one.groups is not None else other
-    group_of = dict(zip(told.images, units.groups(told) or told.images, strict=True))
-    groups = tuple(group_of[image] for image in sorted(one.images))
+    groups = units.by_name(told)
     first, second = (
-        _side(of, sum_groups(counts.on(sorted(counts.images), common), groups), common, artifacts)
+        side(of, counts, groups, tuple(common), artifacts)
         for of, counts in ((run, one), (baseline, other))
     )
     between = tuple(dictionaries_apart(run, baseline))
@@ -175,11 +176,20 @@ def pair(
     return Pair(run, baseline, common, first, second, between, unmatched, told_groups)
 
 
-def _side(
-    run: TrackedRun, counts_bc4: np.ndarray, class_ids: Sequence[int], artifacts: Artifacts
+@lru_cache(maxsize=4)  # a run, its baseline, and both again over other classes
+def side(
+    run: TrackedRun,
+    counts: PerImage,
+    groups: tuple[str, ...],
+    class_ids: tuple[int, ...],
+    artifacts: Artifacts,
 ) -> Side:
+    """A run's counts of these classes with their rates, which take the longest; `groups` has the
+    group of each image in the order of the images' names."""
+    counts_bc4 = sum_groups(counts.on(sorted(counts.images), class_ids), groups)
+    rates = measure(counts_bc4)
     if not is_drawn(run):
-        return Side(counts_bc4)
+        return Side(counts_bc4, rates=rates)
     draws = artifacts.draws(run)
     return Side(
         counts_bc4,
@@ -187,4 +197,5 @@ def _side(
         is_drawn=True,
         can_draw=can_draw(run),
         lacks_draws=n_draws(run) > 1 and draws is None,
+        rates=rates,
     )

@@ -16,6 +16,7 @@ from semseg_cli.commands.compare.units import Units
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.demo.world import DEMO_CAPTION, is_world
 from semseg_cli.runs.groups import sampling_notes
+from semseg_cli.runs.inference import MEASURES
 from semseg_cli.runs.per_image import PerImage
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_notes import exclusions, interval_notes, listed, overlaps
@@ -23,6 +24,7 @@ from semseg_cli.show.run_tables import identical_note
 from semseg_cli.show.tables import cell
 from semseg_cli.tracking.tracked_run import TrackedRun
 
+POOLED = frozenset(MEASURES)
 MORE = "More: docs/compare.md."
 
 
@@ -47,7 +49,7 @@ def captions(
         *interval_notes(rows, [key for key in keys if not key.endswith("_difference")]),
         *differences(chosen, rows, keys),
         *_orders(rows),
-        *warnings(chosen, names, artifacts, classes),
+        *warnings(chosen, names, artifacts, classes, is_pooled=not POOLED.isdisjoint(keys)),
         *excluded(chosen.shown, names, artifacts, units, classes),
         *grouping(chosen.shown, artifacts, units),
         *artifacts.notes(),
@@ -118,16 +120,19 @@ def warnings(
     names: Sequence[str],
     artifacts: Artifacts,
     classes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    *,
+    is_pooled: bool = False,
 ) -> list[str]:
     """What keeps the numbers of these runs from meaning what they seem to; `classes` has by run id
-    those that a run's numbers are over."""
+    those that a run's numbers are over, `is_pooled` says that pooled ones are shown."""
     runs = chosen.shown
 
     def naming(holds: Callable[[TrackedRun], bool]) -> list[str]:
         return [name for run, name in zip(runs, names, strict=True) if holds(run)]
 
     notes = []
-    if same := naming(lambda run: run.tag("pooled_telling") == "false"):
+    same = naming(lambda run: run.tag("pooled_telling") == "false") if is_pooled else []
+    if same:
         notes.append(identical_note(same))
     notes += overlaps([(name, run.metrics) for run, name in zip(runs, names, strict=True)])
     if seen := naming(lambda run: run.tag("latents_on_evaluation") == "true"):
@@ -148,14 +153,17 @@ def _not_paired(
     classes: Mapping[str, Sequence[int]],
 ) -> list[str]:
     """Which runs are not compared with their baseline image by image, and why."""
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[str, dict[str, list[str]]] = {}
     for run, name in zip(chosen.shown, names, strict=True):
         baseline = chosen.baselines.get(run.run_id)
         if baseline is None or baseline.run_id == run.run_id:
             continue
         if why := unpaired(run, baseline, artifacts, classes.get(run.run_id)):
-            found.setdefault((baseline.name, why), []).append(name)
-    return [f"Not paired with {base}: {listed(who)} ({why})." for (base, why), who in found.items()]
+            found.setdefault(baseline.name, {}).setdefault(why, []).append(name)
+    return [
+        f"Not paired with {base}: {', '.join(f'{listed(who)} ({why})' for why, who in of.items())}."
+        for base, of in found.items()
+    ]
 
 
 def excluded(

@@ -19,7 +19,7 @@ from semseg_cli.runs.rows import Row
 from semseg_cli.settings.compare import View
 from semseg_cli.show.run_notes import half_effect_text
 from semseg_cli.show.run_tables import METRICS, NAME, best_row, present, to_column
-from semseg_cli.show.tables import GAP, Column, Table, least_width, natural_width
+from semseg_cli.show.tables import GAP, Column, Table, Widths
 from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 
 STATUS = Column("status", "status", "text")
@@ -120,9 +120,11 @@ def _columns(
     metrics = present(_metrics(chosen), rows)
     levels = sorted({0, *(column.yields for column in metrics)})
     first, *yielding = ([one for one in metrics if one.yields == level] for level in levels)
+    every = [NAME, *states, *settings, *metrics] if limit is not None else []
+    widths = {column: Widths.of(column, rows, view.precision) for column in every}
     kept, hidden = [NAME, *states, *first], []
     for group in (*([column] for column in settings), *yielding):
-        if limit is None or _width([*kept, *group], rows, view) <= limit:
+        if limit is None or _width([widths[one] for one in (*kept, *group)], rows) <= limit:
             kept += group
         elif group not in yielding and group != [DICTIONARY]:  # its caption names it
             hidden += [column.key for column in group]
@@ -176,10 +178,10 @@ def _plain_column(key: str, rows: Sequence[Row], is_setting: bool) -> Column:
     return Column(key, header, "setting" if key.startswith("n_") else "ratio")
 
 
-def _width(columns: Sequence[Column], rows: Sequence[Row], view: View) -> int:
+def _width(widths: Sequence[Widths], rows: Sequence[Row]) -> int:
     """The width that the columns need at least; a name may wrap where rows have two lines."""
-    name, *others = columns
-    natural = min(14, natural_width(name, rows, view.precision))
+    name, *others = widths
+    natural = min(14, name.natural)
     is_high = any(row.get("macro_selectivity_lo") is not None for row in rows)
-    first = min(natural, least_width(name, rows)) if is_high else natural
-    return first + sum(GAP + natural_width(column, rows, view.precision) for column in others)
+    first = min(natural, name.least) if is_high else natural
+    return first + sum(GAP + one.natural for one in others)

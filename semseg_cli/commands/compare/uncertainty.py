@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from semseg_cli.commands.compare.artifacts import Artifacts, least_patches
-from semseg_cli.commands.compare.like_with_like import Pair, pair
+from semseg_cli.commands.compare.like_with_like import Pair, pair, side
 from semseg_cli.commands.compare.over_classes import common_classes, own_numbers
 from semseg_cli.commands.compare.units import Units
 from semseg_cli.commands.compare.which_runs import Candidates
@@ -39,12 +39,10 @@ def run_values(chosen: Candidates, artifacts: Artifacts, units: Units) -> Values
     their intervals, differences to the baseline, p values, marks."""
     values: Values = {run.run_id: dict(run.metrics) for run in chosen.shown}
     classes = common_classes(chosen.shown, artifacts)
-    for run in chosen.shown:
+    found: dict[str, dict[str, Difference]] = {}
+    for run, baseline in _by_baseline(chosen):
         if run.run_id in classes:
             values[run.run_id] = _numbers(run, classes[run.run_id], artifacts, units)
-    found: dict[str, dict[str, Difference]] = {}
-    for run in chosen.shown:
-        baseline = chosen.baselines.get(run.run_id)
         both = pair(run, baseline, artifacts, units, classes.get(run.run_id))
         if both is not None:
             found[run.run_id] = run_differences(both)
@@ -54,16 +52,24 @@ def run_values(chosen: Candidates, artifacts: Artifacts, units: Units) -> Values
     return values
 
 
+def _by_baseline(chosen: Candidates) -> list[tuple[TrackedRun, TrackedRun | None]]:
+    """The runs with their baselines, those of one baseline after each other: its rates are kept
+    that long."""
+    pairs = [(run, chosen.baselines.get(run.run_id)) for run in chosen.shown]
+    return sorted(pairs, key=lambda pair: "" if pair[1] is None else pair[1].run_id)
+
+
 def _numbers(
     run: TrackedRun, class_ids: Sequence[int], artifacts: Artifacts, units: Units
 ) -> dict[str, Any]:
     counts = artifacts.per_image(run)
     assert counts is not None
-    units_bc4 = units.of(counts, class_ids)
-    unit = {} if units.groups(counts) is None else {"unit": "groups", "n_groups": len(units_bc4)}
+    own = side(run, counts, units.by_name(counts), tuple(class_ids), artifacts)
+    n_units = len(own.counts_bc4)
+    unit = {} if units.groups(counts) is None else {"unit": "groups", "n_groups": n_units}
     return {
         **own_numbers(run, class_ids, artifacts, units),
-        **run_entries(units_bc4, least_patches(run)),
+        **run_entries(own.counts_bc4, least_patches(run), own.rates),
         **unit,
         "n_classes_compared": len(class_ids),
     }

@@ -18,13 +18,15 @@ class Units:
 
     def of(self, counts: PerImage, class_ids: Sequence[int]) -> np.ndarray:
         """The counts [units, classes, 4] of these classes; images in the order of their names."""
-        images = sorted(counts.images)
-        counts_bc4 = counts.on(images, class_ids)
-        groups = self.groups(counts)
-        if groups is None:
+        counts_bc4 = counts.on(sorted(counts.images), class_ids)
+        if self.groups(counts) is None:
             return counts_bc4
-        group_of = dict(zip(counts.images, groups, strict=True))
-        return sum_groups(counts_bc4, [group_of[image] for image in images])
+        return sum_groups(counts_bc4, self.by_name(counts))
+
+    def by_name(self, counts: PerImage) -> tuple[str, ...]:
+        """The group of each image, else the image, in the order of the images' names."""
+        group_of = dict(zip(counts.images, self.groups(counts) or counts.images, strict=True))
+        return tuple(group_of[image] for image in sorted(counts.images))
 
     def groups(self, counts: PerImage) -> Sequence[str] | None:
         """The group of each image: as asked for now, else as the run was told."""

@@ -26,6 +26,7 @@ from semseg_cli.runs.inference.many import benjamini_hochberg, holm
 from semseg_cli.runs.inference.means import mean_intervals
 from semseg_cli.runs.inference.measured import (
     MEASURES,
+    Measured,
     class_intervals,
     macro_classes,
     macro_intervals,
@@ -51,6 +52,7 @@ __all__ = [
     "Calibrated",
     "Difference",
     "Interval",
+    "Measured",
     "Side",
     "Term",
     "Test",

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from scipy import special
 
 from semseg_cli.runs.inference.answers import Interval
-from semseg_cli.runs.inference.rates import Rates, bounds, inflation, interval, wilson
+from semseg_cli.runs.inference.rates import Rates, bounds, inflation, interval
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def _ends(
 ) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"], float]:
     """Every rate's ends with normal quantiles, and the one inflation for their combination
     (Satterthwaite: each rate's degrees of freedom by its part)."""
-    ends = [wilson(term.rates.value_c, term.rates.size_c()) for term in terms]
-    lo_c, hi_c = (np.concatenate(side) for side in zip(*ends, strict=True))
+    lo_c = np.concatenate([term.rates.lo_c for term in terms])
+    hi_c = np.concatenate([term.rates.hi_c for term in terms])
     part_c = (coef_c * (hi_c - lo_c)) ** 2
     df_c = np.concatenate([term.rates.df_c for term in terms])
     df = part_c.sum() ** 2 / max(float((part_c**2 / df_c).sum()), 1e-300)

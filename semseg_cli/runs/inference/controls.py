@@ -38,6 +38,7 @@ def control_differences(
     is_draw: bool = False,
     can_draw: bool = True,
     seed: int = 0,
+    rates: tuple[Measured, Measured] | None = None,
 ) -> dict[str, Difference]:
     """Per measure a run minus a control, on the same images in the same order.
 
@@ -45,10 +46,13 @@ def control_differences(
         draws_rc4: the control's counts per draw; None for one draw.
         is_draw: whether the run is itself one draw of the same kind, compared with its like.
         can_draw: whether the control can be drawn more often (`--draws`).
+        rates: those of both runs, where they are known.
     """
-    kept_c = macro_classes(method_bc4, min_patches) if scope == "macro" else slice(None)
+    every_c = np.ones(method_bc4.shape[1], dtype=bool)
+    kept_c = macro_classes(method_bc4, min_patches) if scope == "macro" else every_c
     drawn = control_bc4.sum(axis=0, keepdims=True) if draws_rc4 is None else draws_rc4
-    gaps = gaps_of(method_bc4[:, kept_c], control_bc4[:, kept_c], drawn[:, kept_c], scope)
+    sides = rates and (rates[0].of(kept_c), rates[1].of(kept_c))
+    gaps = gaps_of(method_bc4[:, kept_c], control_bc4[:, kept_c], drawn[:, kept_c], scope, sides)
     found = {}
     for name, gap in gaps.items():
         reason = gap.images.reason or _too_few_draws(gap, can_draw)
@@ -87,9 +91,11 @@ def gaps_of(
     control_bc4: Real[np.ndarray, "b c 4"],
     draws_rc4: Real[np.ndarray, "r c 4"],
     scope: Scope,
+    rates: tuple[Measured, Measured] | None = None,
 ) -> dict[str, Gap]:
-    """Per measure how far a method lies from a control, and what that is made of."""
-    sides = measure(method_bc4), measure(control_bc4)
+    """Per measure how far a method lies from a control, and what that is made of; `rates` are those
+    of both, where they are known."""
+    sides = rates or (measure(method_bc4), measure(control_bc4))
     weights = [_weights(method_bc4[..., i], scope) for i in (0, 2)]
     drawn = [_ratio(draws_rc4[..., i + 1], draws_rc4[..., i]).T for i in (0, 2)]
     return {

@@ -1,4 +1,7 @@
-"""The intervals of a run, from its counts [images, classes, 4] in the order of COUNTED."""
+"""The intervals of a run, from its counts [images, classes, 4] in the order of COUNTED.
+
+Shapes are checked where rates are made of counts (`rates.rates_of`), once for each run.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,11 +40,14 @@ class Measured:
         }[measure]
 
     def of(self, classes: Sequence[int] | Bool[np.ndarray, " c"]) -> "Measured":
-        """The same of some classes."""
-        return Measured(self.target.of(classes), self.other.of(classes))
+        """The same of some classes, to the last digit as if these had been measured alone."""
+        every = np.arange(len(self.target.value_c))
+        chosen = every[np.asarray(classes)] if len(classes) else every[:0]
+        if np.array_equal(chosen, every):
+            return self
+        return Measured(self.target.of(chosen), self.other.of(chosen))
 
 
-@typed
 def measure(counts_bc4: Real[np.ndarray, "b c 4"]) -> Measured:
     """The rates of all classes; counts of sampled images come multiplied by their weights."""
     orig, changed, other, other_changed = np.moveaxis(counts_bc4, -1, 0)
@@ -65,7 +71,6 @@ def macro_classes(
     return has_patches_c & (n_images_c >= MIN_IMAGES_OF_A_CLASS)
 
 
-@typed
 def class_intervals(counts_bc4: Real[np.ndarray, "b c 4"]) -> dict[str, list[Interval]]:
     """Per measure the interval of every class."""
     found = measure(counts_bc4)
@@ -76,16 +81,17 @@ def class_intervals(counts_bc4: Real[np.ndarray, "b c 4"]) -> dict[str, list[Int
     }
 
 
-@typed
 def pooled_intervals(counts_bc4: Real[np.ndarray, "b c 4"]) -> dict[str, Interval]:
     """Per measure the interval of the pooled number."""
     return {name: of_one for name, (of_one,) in class_intervals(pooled(counts_bc4)).items()}
 
 
-@typed
 def macro_intervals(
-    counts_bc4: Real[np.ndarray, "b c 4"], min_patches: int = 1
+    counts_bc4: Real[np.ndarray, "b c 4"], min_patches: int = 1, rates: Measured | None = None
 ) -> dict[str, Interval]:
-    """Per measure the mean over `macro_classes`, every class alike, and its interval."""
-    found = measure(counts_bc4[:, macro_classes(counts_bc4, min_patches)])
+    """Per measure the mean over `macro_classes`, every class alike, and its interval.
+
+    `rates` are those of the counts, where they are known.
+    """
+    found = (rates or measure(counts_bc4)).of(macro_classes(counts_bc4, min_patches))
     return {measure: combined_interval(found.terms(measure)) for measure in MEASURES}

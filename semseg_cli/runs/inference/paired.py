@@ -7,7 +7,13 @@ from jaxtyping import Float32, Float64, Real
 
 from semseg_cli.runs.inference.answers import Difference, Test, tested
 from semseg_cli.runs.inference.combined import combined_interval, gap_intervals
-from semseg_cli.runs.inference.measured import MEASURES, macro_classes, measure, pooled
+from semseg_cli.runs.inference.measured import (
+    MEASURES,
+    Measured,
+    macro_classes,
+    measure,
+    pooled,
+)
 from semseg_cli.typed import typed
 
 MIN_DIFFER = 6  # units: of five, all flips together give no p below .05
@@ -102,10 +108,14 @@ def macro_differences(
     other_bc4: Real[np.ndarray, "b c 4"],
     min_patches: int = 1,
     seed: int = 0,
+    rates: tuple[Measured, Measured] | None = None,
 ) -> dict[str, Difference]:
-    """Per measure `one` minus `other` of the means over the classes that both have enough of."""
+    """Per measure `one` minus `other` of the means over the classes that both have enough of.
+
+    `rates` are those of both sides, where they are known.
+    """
     kept_c = macro_classes(one_bc4, min_patches) & macro_classes(other_bc4, min_patches)
-    one, other = measure(one_bc4[:, kept_c]), measure(other_bc4[:, kept_c])
+    one, other = (side.of(kept_c) for side in rates or (measure(one_bc4), measure(other_bc4)))
     units = contributions(one_bc4[:, kept_c], other_bc4[:, kept_c])
     n_kept = max(int(kept_c.sum()), 1)
     unit_bj = np.stack([units[name].sum(axis=1) / n_kept for name in MEASURES], axis=1)

@@ -41,6 +41,8 @@ class Rates:
     kish_c: Float64[np.ndarray, " c"]  # the same, discounted for unequal numbers of patches
     seen_c: Float64[np.ndarray, " c"]  # 1 / the effective size that the spread shows
     pull_c: Float64[np.ndarray, " c"]  # weight of `kish_c` against it
+    lo_c: Float64[np.ndarray, " c"]  # Wilson's ends with the quantiles of a normal distribution
+    hi_c: Float64[np.ndarray, " c"]
 
     @property
     def df_c(self) -> Float64[np.ndarray, " c"]:
@@ -51,12 +53,6 @@ class Rates:
     def is_printed_c(self) -> Bool[np.ndarray, " c"]:
         """Whether there are enough images for an interval."""
         return (self.n_images_c >= MIN_IMAGES) & (self.kish_c >= MIN_KISH)
-
-    def size_c(
-        self, factor_c: Float64[np.ndarray, " c"] | float = 1.0
-    ) -> Float64[np.ndarray, " c"]:
-        """Effective sizes, the spread multiplied by `factor_c`."""
-        return 1 / ((1 - self.pull_c) * self.seen_c * factor_c**2 + self.pull_c / self.kish_c)
 
     def of(self, classes: Sequence[int] | Bool[np.ndarray, " c"]) -> "Rates":
         """The rates of some classes."""
@@ -69,6 +65,8 @@ class Rates:
             self.kish_c[chosen],
             self.seen_c[chosen],
             self.pull_c[chosen],
+            self.lo_c[chosen],
+            self.hi_c[chosen],
         )
 
 
@@ -91,7 +89,11 @@ def rates_of(changed_bc: Real[np.ndarray, "b c"], total_bc: Real[np.ndarray, "b 
     Where an image was sampled for a class, its counts are multiplied by one over the probability of
     that (Horvitz-Thompson). An image of weight w has the square of w in the variance, which covers
     both that others might have been sampled and that all of them are a sample.
+
+    The rate of a class is the same to the last digit, whatever classes are measured with it: the
+    images of a class lie beside each other in memory, and are summed in one order.
     """
+    changed_bc, total_bc = np.asfortranarray(changed_bc), np.asfortranarray(total_bc)
     n_patches_c = safe_c = np.maximum(total_bc.sum(axis=0), 1)
     value_c, share_bc = changed_bc.sum(axis=0) / safe_c, total_bc / safe_c
     squares_c = np.maximum((share_bc**2).sum(axis=0), 1 / n_patches_c)
@@ -102,7 +104,19 @@ def rates_of(changed_bc: Real[np.ndarray, "b c"], total_bc: Real[np.ndarray, "b 
     binomial_c = np.where(has_spread_c, value_c * (1 - value_c), 1)
     pull_c = np.where(has_spread_c, (PRIOR_IMAGES / (carriers(score_bc) + PRIOR_IMAGES)) ** 2, 1)
     seen_c = np.maximum(variance_c / binomial_c, 1 / n_patches_c)
-    return Rates(value_c, share_bc, score_bc, n_images_c, 1 / squares_c, seen_c, pull_c)
+    kish_c = 1 / squares_c
+    ends = wilson(value_c, effective_size(seen_c, pull_c, kish_c))
+    return Rates(value_c, share_bc, score_bc, n_images_c, kish_c, seen_c, pull_c, *ends)
+
+
+def effective_size(
+    seen_c: Float64[np.ndarray, " c"],
+    pull_c: Float64[np.ndarray, " c"],
+    kish_c: Float64[np.ndarray, " c"],
+    factor_c: Float64[np.ndarray, " c"] | float = 1.0,
+) -> Float64[np.ndarray, " c"]:
+    """Effective sizes (see `Rates`), the spread multiplied by `factor_c`."""
+    return 1 / ((1 - pull_c) * seen_c * factor_c**2 + pull_c / kish_c)
 
 
 def scores(
@@ -145,7 +159,8 @@ def bounds(
     found: Rates,
 ) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
     """Lower ends, upper ends and effective sizes, also where none should be printed."""
-    size_c = found.size_c(inflation(found.df_c))
+    factor_c = inflation(found.df_c)
+    size_c = effective_size(found.seen_c, found.pull_c, found.kish_c, factor_c)
     return *wilson(found.value_c, size_c), size_c
 
 

@@ -15,7 +15,7 @@ from semseg_cli.runs.inference.controls import (
     control_class_differences,
     control_differences,
 )
-from semseg_cli.runs.inference.measured import MEASURES
+from semseg_cli.runs.inference.measured import MEASURES, Measured, measure
 from semseg_cli.runs.inference.paired import (
     class_differences,
     macro_differences,
@@ -32,7 +32,8 @@ class Side:
 
     `is_drawn`: something was drawn at random for each class; `draws_rc4` has the counts of several
     draws, `can_draw` says whether there can be more of them, `lacks_draws` that there are several,
-    but not known.
+    but not known. `rates` are those of the counts, where they are known: of a run that is compared
+    with many they are measured once.
     """
 
     counts_bc4: Real[np.ndarray, "b c 4"]
@@ -40,13 +41,23 @@ class Side:
     is_drawn: bool = False
     can_draw: bool = True
     lacks_draws: bool = False
+    rates: Measured | None = None
+
+    @property
+    def measured(self) -> Measured:
+        """The rates of its classes."""
+        return self.rates or measure(self.counts_bc4)
 
     @typed
     def of(self, classes: Sequence[int]) -> "Side":
         """The same of some of its classes, by their places."""
         chosen = list(classes)
-        draws_rc4 = None if self.draws_rc4 is None else self.draws_rc4[:, chosen]
-        return replace(self, counts_bc4=self.counts_bc4[:, chosen], draws_rc4=draws_rc4)
+        return replace(
+            self,
+            counts_bc4=self.counts_bc4[:, chosen],
+            draws_rc4=None if self.draws_rc4 is None else self.draws_rc4[:, chosen],
+            rates=None if self.rates is None else self.rates.of(chosen),
+        )
 
 
 def side_differences(one: Side, other: Side, scope: Scope) -> dict[str, Difference]:
@@ -55,12 +66,14 @@ def side_differences(one: Side, other: Side, scope: Scope) -> dict[str, Differen
     if not other.is_drawn and one.is_drawn:
         turned = side_differences(other, one, scope)
         return {name: reversed_difference(found) for name, found in turned.items()}
+    if not other.is_drawn and scope == "pooled":
+        return pooled_differences(one.counts_bc4, other.counts_bc4)
+    rates = one.measured, other.measured
     if not other.is_drawn:
-        test = macro_differences if scope == "macro" else pooled_differences
-        return test(one.counts_bc4, other.counts_bc4)
+        return macro_differences(one.counts_bc4, other.counts_bc4, rates=rates)
     found = control_differences(
         one.counts_bc4, other.counts_bc4, other.draws_rc4, scope=scope,
-        is_draw=one.is_drawn, can_draw=other.can_draw,
+        is_draw=one.is_drawn, can_draw=other.can_draw, rates=rates,
     )  # fmt: skip
     return {name: _known(made, other) for name, made in found.items()}
 

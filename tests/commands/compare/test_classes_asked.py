@@ -105,8 +105,8 @@ def test_a_difference_is_over_the_classes_of_its_row_or_there_is_none(tmp_path: 
     assert "macro_selectivity_difference" not in table.rows[0]
     notes = [note for note in table.notes if note.startswith("Not paired with mean-diff x-2")]
     assert notes == [
-        "Not paired with mean-diff x-2: auto-feat x-2 (fewer classes).",
-        "Not paired with mean-diff x-2: ablate x-2 (no class in common).",
+        "Not paired with mean-diff x-2: auto-feat x-2 (fewer classes), ablate x-2 (no class in "
+        "common).",
     ]
     pair = compared(both, one, baseline=str(one.path)).rows[0]
     want = macro_differences(in_order(AUTO)[:, :1], in_order(CONTROL)[:, :1])["selectivity"]

@@ -182,12 +182,13 @@ def test_the_caption_says_what_makes_intervals_of_differences_wider(tmp_path: Pa
         made(tmp_path, command, counts_of(seed, rate, 12), class_ids=many)
         for command, seed, rate in (("auto-feat", 2, 0.8), ("rand-feat", 3, 0.3))
     ]
-    said = {
-        "same images; its [ ] is over the images under both.": [auto, plain],
-        "same images; its [ ] is over other draws too, so wider.": [auto, drawn(tmp_path)],
-        "same images; its [ ] is over other draws too (as classes differ), so wider.": once,
-    }
-    for words, folders in said.items():
+    wider = "same images; its [ ] is over other draws too, so wider."
+    said = (
+        ("same images; its [ ] is over the images under both.", [auto, plain]),
+        (wider, [auto, drawn(tmp_path)]),
+        (wider, once),
+    )
+    for words, folders in said:
         baseline = {"baseline": "mean-diff"} if plain in folders else {}
         assert any(note.endswith(words) for note in compared(*folders, **baseline).notes)
 
@@ -202,6 +203,20 @@ def test_an_edit_of_another_length_gets_no_p(tmp_path: Path) -> None:
         assert row["macro_selectivity_difference_lo"] is not None
         why = f"No p for auto-feat x-2: not matched in length (12.500 vs {length:.3f})."
         assert (why in table.notes) != is_tested
+
+
+def test_several_baselines_are_counted_and_named_in_one_note(tmp_path: Path) -> None:
+    kinds = (("auto-feat", 1.0), ("mean-diff", 2.0), ("rand-feat", 1.0), ("rand-feat", 2.0))
+    counts = {"auto-feat": AUTO, "mean-diff": AUTO, "rand-feat": CONTROL}
+    runs = [made(tmp_path, one, counts[one], edit_norm=length) for one, length in kinds]
+    short, long = (f"rand-feat x-2 (run {run.path.name[-4:]}, seed 42)" for run in runs[2:])
+    own = f"rand-feat x-2 ({runs[3].path.name[-4:]})"  # the other control's is the first of them
+    said = (
+        f"the nearest of 2 baselines ({short} for auto-feat x-2, {own}; {long} for mean-diff x-2)"
+    )
+    (note,) = (one for one in compared(*runs).notes if "baselines" in one)
+    assert f"minus that of {said}, same images" in note
+    assert f"Compared to {said}." in compared(*runs, per_class=True).notes
 
 
 def test_pooled_and_macro_that_disagree_on_an_order_are_named(tmp_path: Path) -> None:
