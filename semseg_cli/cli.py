@@ -1,6 +1,7 @@
 """The command line. Commands are short; what they do lives below."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from semseg_cli.settings.methods import METHODS, Method
 from semseg_cli.settings.options import SettingsCommand, warn_of_unknown_variables, with_settings
 from semseg_cli.settings.output import Checkup, Output, Recorded, Resumable, Shown, Ui
 from semseg_cli.settings.suite import Suite, SuiteSetup
+from semseg_cli.settings.toml_files import INPUTS
 from semseg_cli.settings.training import KeepStats, Training
 from semseg_cli.streams import guard
 
@@ -38,6 +40,7 @@ app = typer.Typer(
 app.add_typer(demo, name="demo")
 app.add_typer(cache, name="cache")
 app.add_typer(presets, name="presets")
+HEADLESS = tuple(name for name in INPUTS if name != "seg_ckpt")
 IMPORTS = "Importing torch and transformers"
 SHARED = (
     Choose.command,
@@ -78,10 +81,26 @@ def main(
         )
 
 
+def _require_named(
+    setup: Setup | LookupSetup | StatsSetup | TrainSetup,
+    *splits: str,
+    needed: Sequence[str] = INPUTS,
+    lookup: str | None = None,
+) -> None:
+    """Refuses inputs that are missing or not there, before torch loads."""
+    from semseg_cli.experiment.named_inputs import require_named
+
+    require_named(setup, needed, splits, lookup)
+
+
 @app.command(Choose.command, cls=SettingsCommand)
 @with_settings
 def lookup(choice: Choose, setup: LookupSetup, output: Output) -> None:
     """Find the latent that detects each class."""
+    if choice.tries_edits:
+        _require_named(setup, setup.imgs.split)
+    else:
+        _require_named(setup, setup.lookup_split, needed=HEADLESS)
     with stage(IMPORTS), importing():
         from semseg_cli.commands.lookup import look_up
 
@@ -92,6 +111,8 @@ def _add_method(kind: type[Method]) -> None:
     """Adds a method's command: its options and its help come from its settings."""
 
     def run_method(method: Method, setup: Setup, output: Resumable) -> None:
+        if output.resume is None:
+            _require_named(setup, setup.imgs.split, lookup=method.lookup)
         with stage(IMPORTS), importing():
             from semseg_cli.commands.intervene import intervene
 
@@ -113,6 +134,8 @@ def suite(settings: Suite, setup: SuiteSetup, output: Shown) -> None:
 
     Several SAEs, or layers, are put side by side.
     """
+    if setup.sae_ckpt:
+        _require_named(setup, setup.imgs.split)
     with stage(IMPORTS), importing():
         from semseg_cli.commands.suite.command import run_suite
 
@@ -134,6 +157,8 @@ def doctor(setup: Setup, checkup: Checkup) -> None:
 @with_settings
 def stats(keep: KeepStats, setup: StatsSetup, output: Recorded) -> None:
     """Make an autoencoder's statistics: mean, norm, firing, maxima."""
+    needed = HEADLESS if setup.seg_ckpt is None else INPUTS
+    _require_named(setup, setup.lookup_split, needed=needed)
     with stage(IMPORTS), importing():
         from semseg_cli.commands.stats import make_stats
 
@@ -144,6 +169,7 @@ def stats(keep: KeepStats, setup: StatsSetup, output: Recorded) -> None:
 @with_settings
 def train_head(training: Training, setup: TrainSetup, output: Recorded) -> None:
     """Train a linear segmentation head: a sweep, the best is kept."""
+    _require_named(setup, setup.lookup_split, setup.imgs.split, needed=("vit_ckpt", "imgs_root"))
     with stage(IMPORTS), importing():
         from semseg_cli.commands.train_head.command import train_head as train
 

@@ -10,7 +10,9 @@ from typing import Any, get_args
 
 import pytest
 from _pytest.capture import CaptureFixture
+from terminal import Terminal, options
 from typer.main import get_command
+from worlds import World
 
 from semseg_cli.__main__ import main
 from semseg_cli.cli import app, run
@@ -96,6 +98,65 @@ def test_the_help_of_every_command_imports_nothing_heavy() -> None:
     assert len(found) == len(calls)
     assert all(help["is_help"] for help in found.values())
     assert {call: help["loaded"] for call, help in found.items() if help["loaded"]} == {}
+
+
+ENDS_OF_EACH = """
+import contextlib, io, json, sys
+from semseg_cli.cli import run
+
+found = []
+for call in json.loads(sys.argv[1]):
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            run(call)
+        except SystemExit as end:
+            found.append([end.code, err.getvalue(), "torch" in sys.modules])
+print(json.dumps(found))
+"""
+NOT_THERE = {
+    "sae-ckpt": "The SAE file no cannot be read (No such file or directory): check --sae-ckpt",
+    "vit-ckpt": "The ViT folder /no does not exist or is no folder: check --vit-ckpt",
+    "seg-ckpt": "The head no cannot be read (No such file or directory): check --seg-ckpt",
+    "imgs-root": "The dataset folder no does not exist: check --imgs-root",
+    "lookup": "The lookup no.csv cannot be read (No such file or directory): give a lookup.csv",
+    "stats": "--stats: no cannot be read (No such file or directory): give a .safetensors",
+    "act-mean": "The statistic act_mean cannot be read: no cannot be read (No such file",
+}
+LACKS = {
+    "lookup": {"seg-ckpt", "lookup"},
+    "stats": {"lookup"},
+    "suite": {"lookup", "stats", "act-mean"},  # of several SAEs these are several, too
+    "train-head": {"sae-ckpt", "seg-ckpt", "lookup", "stats", "act-mean"},
+}
+
+
+def test_inputs_that_are_not_there_are_told_before_torch_loads(
+    tiny_world: World, terminal: Terminal
+) -> None:
+    """One process for them all: the first command to load torch is found, and all after it."""
+    values = {"vit-ckpt": "/no", "lookup": "no.csv"}
+    named = dict(zip(*[iter(options(tiny_world))] * 2, strict=True))
+    inputs = {f"--{name}" for name in ("sae-ckpt", "vit-ckpt", "seg-ckpt", "imgs-root")}
+    calls, sentences = [], []
+    for command in ("lookup", *METHOD_COMMANDS, "suite", *MAKING):
+        lacks = LACKS.get(command, set())
+        for name in (name for name in NOT_THERE if name not in lacks):
+            given = {flag: named[flag] for flag in inputs if flag.removeprefix("--") not in lacks}
+            words = {**given, f"--{name}": values.get(name, "no")}
+            calls.append([command, *(part for pair in words.items() for part in pair)])
+            sentences.append(NOT_THERE[name])
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS_OF_EACH, json.dumps(calls)],
+        capture_output=True,
+        text=True,
+        cwd=terminal.folder,
+    )
+    assert done.returncode == 0, done.stderr
+    for call, said, (code, err, is_loaded) in zip(
+        calls, sentences, json.loads(done.stdout), strict=True
+    ):
+        assert err.startswith(f"semseg-cli: {said}"), call
+        assert (code, is_loaded) == (1, False), call
 
 
 def test_the_import_guard_can_fail() -> None:

@@ -361,7 +361,8 @@ def test_an_unwritable_results_folder_is_told(world: World, terminal: Terminal) 
 def test_an_unreachable_store_is_found_before_the_model_loads(
     world: World, terminal: Terminal
 ) -> None:
-    shutil.rmtree(world.folder / "vit")  # would be the error, were it looked at first
+    weights = world.folder / "vit" / "model.safetensors"
+    weights.write_bytes(b"cut")  # would be the error, were it read first
     args = options(world, tracking_uri="http://127.0.0.1:9")
     done = terminal.type("auto-feat", *args)
     assert done.code == 1

@@ -15,20 +15,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 LOADED = (
-    "torch", "pyarrow.parquet", "transformers.models.auto.modeling_auto", "sqlalchemy", "alembic",
-    "mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store",
+    "torch", "pyarrow.parquet", "transformers.models.auto.modeling_auto",
+    "transformers.models.dinov2_with_registers.modeling_dinov2_with_registers",
+    "sqlalchemy", "alembic", "mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.artifact.artifact_repository_registry", "semseg_cli.cli",
     "semseg_cli.commands.intervene", "semseg_cli.commands.lookup", "semseg_cli.commands.stats",
     "semseg_cli.commands.suite.command", "semseg_cli.commands.compare.command",
 )  # fmt: skip
 QUIET = {"MLFLOW_LOGGING_LEVEL": "CRITICAL"}  # as the program sets it before mlflow loads
 OUT, ERR = "out.txt", "err.txt"
+THIS = ("-m", "benchmarks.campaign.hand")
 MOST_SECONDS = 600.0  # of a command that nothing disturbs, on a busy machine
 
 
@@ -51,13 +53,16 @@ class Ended:
 
 
 class Hand:
-    """Starts commands, one at a time, in the environment that it is given."""
+    """Starts commands, one at a time, in the environment that it is given.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    `program` is what Python runs to load everything and to fork: something that calls `serve`.
+    """
+
+    def __init__(self, environment: Mapping[str, str], program: Sequence[str] = THIS) -> None:
         self.environment = dict(environment)
         self._rest = b""
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.campaign.hand"], env=_finding(environment) | QUIET,
+            [sys.executable, *program], env=_finding(environment) | QUIET,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         self._line(MOST_SECONDS)  # it is ready
@@ -153,8 +158,8 @@ def finish(started: Started) -> None:
     started.wait(MOST_SECONDS)
 
 
-def become(job: Mapping[str, object]) -> None:
-    """Turns this process into the command."""
+def settle(job: Mapping[str, object]) -> list[str]:
+    """Gives this process the command's folder, files and limits; the words that were typed."""
     folder = str(job["folder"])
     os.chdir(folder)
     for number, name in ((1, OUT), (2, ERR)):
@@ -167,17 +172,23 @@ def become(job: Mapping[str, object]) -> None:
     os.dup2(nothing, 0)
     if most := int(str(job["most"])):
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    words = [str(word) for word in job["words"]]  # type: ignore[attr-defined]
-    sys.argv = ["semseg-cli", *words]
+    return [str(word) for word in job["words"]]  # type: ignore[attr-defined]
+
+
+def become(job: Mapping[str, object]) -> None:
+    """Turns this process into the command."""
+    sys.argv = ["semseg-cli", *settle(job)]
     from semseg_cli.__main__ import main
 
     main()
 
 
-def serve() -> None:
+def serve(
+    become: Callable[[Mapping[str, object]], None] = become, loaded: Sequence[str] = LOADED
+) -> None:
     """Loads everything, and then forks a process for every job on stdin: prints its id, and when it
     has ended its exit code."""
-    for name in LOADED:
+    for name in loaded:
         importlib.import_module(name)
     gc.freeze()  # else every process looks through all of it when it ends: 5 times the work
     print("ready", flush=True)

@@ -9,7 +9,7 @@ from semseg_cli.runs.choice import choice_notes
 from semseg_cli.runs.contents import notes_of
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import per_draw
-from semseg_cli.show.run_notes import by_run
+from semseg_cli.show.run_notes import by_run, of_class_rows
 from semseg_cli.show.run_tables import class_table, extremes_table, summary_table
 from semseg_cli.show.tables import Table
 
@@ -71,5 +71,5 @@ def extremes_of(runs: Sequence[Finished]) -> Table:
     outcome = runs[best].outcome
     rows = per_draw(class_rows(outcome), outcome.report.n_draws)
     is_told = any("stability" in row for row in rows)  # of the latents that were chosen
-    said = choice_notes(choice_rows(outcome)) if is_told else ()
+    said = [of_class_rows(outcome.report), *(choice_notes(choice_rows(outcome)) if is_told else ())]
     return extremes_table(rows, outcome.report.min_patches, which=which, notes=said)

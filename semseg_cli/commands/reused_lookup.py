@@ -5,7 +5,7 @@ from typing import Any
 
 from semseg_cli import tracking
 from semseg_cli.runs.folder import LOOKUP_FILE, RUN_FILE, RunFolder
-from semseg_cli.runs.lookup_csv import Reused, lookup_from_path
+from semseg_cli.runs.lookup_csv import Reused, is_lookup_path, lookup_from_path
 from semseg_cli.settings.output import Output
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder
 
@@ -18,8 +18,8 @@ def read_reused(source: str, tracking_uri: str | None, dump_to: Path = Output.du
     Raises:
         SemsegError: it is none of them, or cannot be read.
     """
-    path = Path(source).expanduser()
-    if path.exists() or path.suffix == ".csv" or "/" in source:
+    if is_lookup_path(source):
+        path = Path(source).expanduser()
         text = lookup_from_path(source)
         folder = path if path.is_dir() else path.parent
         is_of_run = (folder / RUN_FILE).is_file()

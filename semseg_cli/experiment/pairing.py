@@ -11,14 +11,14 @@ import torch
 
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.experiment.images import find_data
+from semseg_cli.experiment.named_inputs import MEASURED, PATTERN, require_inputs
 from semseg_cli.experiment.parts import (
     find_device,
     load_backbone,
     read_head,
     read_sae,
-    require_inputs,
 )
-from semseg_cli.experiment.place import AUTO, MEASURED, place_of
+from semseg_cli.experiment.place import AUTO, place_of
 from semseg_cli.experiment.session import Session, session_of
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.statistics import place_in
@@ -30,7 +30,6 @@ from semseg_cli.settings.suite import SuiteSetup
 from semseg_cli.settings.toml_files import INPUTS
 
 log = logging.getLogger("semseg_cli")
-PATTERN = ("*", "?", "[")
 GIVEN_PER_LAYER = ("act_mean", "act_norm")
 OF_ONE_SAE = ("stats", "sparsity", "top_values")
 

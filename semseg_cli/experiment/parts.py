@@ -1,17 +1,16 @@
 """The parts that settings name, each loaded and checked; put together in one place."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.sae_statistics import cached_stats
-from semseg_cli.errors import SemsegError, UsageError
-from semseg_cli.experiment.place import MEASURED, find_place, stat_sources
+from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.named_inputs import MEASURED
+from semseg_cli.experiment.place import find_place, stat_sources
 from semseg_cli.files import cache_folder
 from semseg_cli.models import sae as saes
 from semseg_cli.models.cache_folders import residuals_folder
@@ -26,55 +25,8 @@ from semseg_cli.models.vit import Backbone, load_vit
 from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks import group as ranks
 from semseg_cli.settings.inputs import Setup, TrainSetup
-from semseg_cli.settings.toml_files import INPUTS
 
 log = logging.getLogger("semseg_cli")
-HOW_TO_GET_A_HEAD = " `semseg-cli train-head` makes a head of your images."
-
-
-def given_inputs(setup: Setup | TrainSetup) -> dict[str, Any]:
-    """The value of each of the `INPUTS`, None where the settings leave it out."""
-    return {
-        name: setup.imgs.root if name == "imgs_root" else getattr(setup, name, None)
-        for name in INPUTS
-    }
-
-
-def missing_inputs(setup: Setup | TrainSetup, needed: Sequence[str] = INPUTS) -> list[str]:
-    """The options of the needed `INPUTS` that the settings leave out."""
-    given = given_inputs(setup)
-    return [f"--{name.replace('_', '-')}" for name in needed if given[name] is None]
-
-
-def require_inputs(setup: Setup | TrainSetup, needed: Sequence[str]) -> None:
-    """Refuses settings that leave out one of the needed `INPUTS`, and says which of those that are
-    given are not there."""
-    if missing := missing_inputs(setup, needed):
-        what = "name it" if len(missing) == 1 else "name them all"
-        how = HOW_TO_GET_A_HEAD if "--seg-ckpt" in missing else ""
-        raise UsageError(
-            f"{_absent(given_inputs(setup))}Missing {', '.join(missing)}: {what}, or take "
-            f"--preset demo.{how}"
-        )
-
-
-def _absent(given: Mapping[str, Any]) -> str:
-    """Which inputs name a local path that does not exist; a ViT may be a name of a hub."""
-    paths = {name: str(value) for name, value in given.items() if value and "://" not in str(value)}
-    named = {
-        f"--{name.replace('_', '-')}": path
-        for name, path in paths.items()
-        if name != "vit_ckpt" or path.startswith((".", "/", "~"))
-    }
-    gone = [f"{flag} {path}" for flag, path in named.items() if not _exists(path)]
-    return f"There is no {', no '.join(gone)}. " if gone else ""
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # too long a name, no home, a null byte
-        return False
 
 
 def find_device(name: str) -> torch.device:

@@ -9,17 +9,16 @@ from typing import get_args
 from torch import nn
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.named_inputs import MEASURED, stats_file
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.statistics import NAMES, place_in, statistics_in
 from semseg_cli.models.sae.trained_at import TrainedAt
 from semseg_cli.models.vit import Backbone
 from semseg_cli.models.vit.sites import NORM_OUT, RESID_POST
-from semseg_cli.runs.folder import STATS_FILE
 from semseg_cli.settings.inputs import SaeModel, VitSite
 
 log = logging.getLogger("semseg_cli")
 AUTO = "auto"
-MEASURED = "measured"  # what --act-mean and --act-norm call the mean and norm of these images
 USUAL_LAYER = 11
 
 
@@ -115,9 +114,7 @@ def find_place(setup: SaeModel, sae: SparseAutoencoder, vit: Backbone) -> Place:
 def stat_sources(setup: SaeModel) -> dict[str, float | str]:
     """Where each given statistic comes from: its own option, else the file of several; those that
     are asked to be `MEASURED` come from nowhere."""
-    file = None if setup.stats is None else Path(setup.stats).expanduser()
-    if file is not None and file.is_dir():
-        file = file / STATS_FILE
+    file = stats_file(setup.stats)
     held = [] if file is None else statistics_in(file)
     named = {name: getattr(setup, name) for name in NAMES}
     of_file = {name: file if name in held else None for name in NAMES}

@@ -22,12 +22,12 @@ from semseg_cli.experiment.images import (
     open_split,
     require_same_classes,
 )
+from semseg_cli.experiment.named_inputs import require_inputs
 from semseg_cli.experiment.parts import (
     assemble,
     completed,
     find_device,
     load_stats,
-    require_inputs,
 )
 from semseg_cli.experiment.place import is_site_open, warn_of_other_place
 from semseg_cli.models.head import SegmentationHead

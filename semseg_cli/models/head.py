@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from semseg_cli.errors import SemsegError
 from semseg_cli.files import write_atomic
 from semseg_cli.models.head_images import images_of, metadata, write_beside
+from semseg_cli.models.named_files import require_head
 from semseg_cli.models.published_head import read_published, state_in
 from semseg_cli.models.weight_files import (
     as_weights,
@@ -89,7 +89,7 @@ def load_head(path: str | Path, background: bool = False) -> SegmentationHead:
     Raises:
         SemsegError: it is missing, unreadable, or its shapes do not fit.
     """
-    path = _latest(Path(path).expanduser())
+    path = require_head(Path(path).expanduser())
     data = read_bytes(path, f"The head {path}", "check --seg-ckpt")
     if path.suffix == ".safetensors":
         state, shape = read_safetensors(path), None
@@ -109,21 +109,6 @@ def _published(path: Path, data: bytes) -> dict[str, Tensor]:
     """The state dict of a head that others published; empty where it is one of ours, or none."""
     is_torch_file = data.startswith((b"PK\x03\x04", b"\x80\x02"))
     return state_in(read_torch(path, data)) if is_torch_file else {}
-
-
-def _latest(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    try:
-        found = [(re.search(r"_step(\d+)\.pt$", p.name), p) for p in path.iterdir()]
-    except OSError as error:
-        raise SemsegError(
-            f"The folder {path} cannot be read ({error.strerror}): check --seg-ckpt."
-        ) from error
-    steps = {int(match[1]): p for match, p in found if match}
-    if not steps:
-        raise SemsegError(f"The folder {path} holds no *_step<n>.pt file: check --seg-ckpt.")
-    return steps[max(steps)]
 
 
 def _from_state(

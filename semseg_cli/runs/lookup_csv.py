@@ -252,6 +252,12 @@ def _latent(row: dict[str, Any], d_sae: int, where: str) -> int:
     return int(raw)
 
 
+def is_lookup_path(source: str) -> bool:
+    """Whether a lookup is named by a path, not as a run of a store."""
+    path = Path(source).expanduser()
+    return path.exists() or path.suffix == ".csv" or "/" in source
+
+
 def lookup_from_path(source: str) -> str:
     """The text of a lookup file, or of lookup.csv in a run folder.
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.tables import Column, Table, cell, interval, mark_of
+from semseg_cli.show.tiles import Tile
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{}'"
 FEW_ROW = '<tr class="few">'
@@ -59,12 +60,13 @@ def warnings(said: Iterable[str]) -> list[str]:
     return [f'<ul class="warnings" role="note">{items}</ul>'] if items else []
 
 
-def tiles(numbers: Iterable[tuple[str, str, str]], said: Sequence[str] = ()) -> str:
-    """Large numbers, each with its name and its interval (or ""), and notes below."""
+def tiles(numbers: Iterable[Tile], said: Sequence[str] = ()) -> str:
+    """Large numbers, and notes below."""
     made = "".join(
-        f'<div class="tile"><span>{text(name)}</span><strong>{text(value)}</strong>'
-        f"<span>{text(below)}</span></div>"
-        for name, value, below in numbers
+        f'<div class="tile" title="{text(one.definition)}"><span>{text(one.name)}</span>'
+        f"<strong>{text(one.value)}</strong><span>{text(one.interval)}</span>"
+        f"<span>{text(one.over)}</span></div>"
+        for one in numbers
     )
     return f'<section><div class="tiles">{made}</div>{notes(said)}</section>'
 

@@ -6,19 +6,19 @@ from typing import Any
 
 from semseg_cli.runs.contents import cautions_of, choice_over, params_of
 from semseg_cli.runs.folder import LOOKUP_FILE, SETTINGS_FILE, RunFolder
-from semseg_cli.runs.metrics import RUNS, shown
 from semseg_cli.runs.rows import Row, read_rows
 from semseg_cli.settings.command_line import command_line
 from semseg_cli.show import html_parts as parts
 from semseg_cli.show.latent_cards import latent_cards
+from semseg_cli.show.run_notes import of_class_rows, patches_add_up
 from semseg_cli.show.run_tables import (
     by_selectivity,
     class_table,
     lookup_table,
     summary_table,
-    to_column,
 )
-from semseg_cli.show.tables import cell, interval
+from semseg_cli.show.tables import cell
+from semseg_cli.show.tiles import tiles_of
 
 PLOTS = {
     "target_other": "Share of each class's own patches, and of all other patches, that changed.",
@@ -68,13 +68,9 @@ def _subtitle(meta: Mapping[str, Any]) -> str:
 def _headline(folder: RunFolder, numbers: Mapping[str, float]) -> list[str]:
     if not numbers:
         return []
-    tiles = [
-        (metric.name, cell(numbers[metric.key]), interval(numbers, to_column(metric)))
-        for metric in shown(RUNS, "tiles")
-        if metric.key in numbers
-    ]
-    table = summary_table({folder.meta["run_name"]: folder.report()})
-    return [parts.tiles(tiles, table.notes)]
+    report = folder.report()
+    notes = summary_table({folder.meta["run_name"]: report}).notes
+    return [parts.tiles(tiles_of(numbers, report), notes)]
 
 
 def plots_of(folder: RunFolder) -> list[Path]:
@@ -94,10 +90,11 @@ def _place(stem: str) -> int:
 def _classes(folder: RunFolder, rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
-    least = max(1, folder.report().min_patches)
+    report = folder.report()
+    least = max(1, report.min_patches)
     ordered = by_selectivity(rows, least)
     few = {place for place, row in enumerate(ordered) if row["n_orig_patches"] < least}
-    said = [FEW.format(least)] if few else []
+    said = [of_class_rows(report), *patches_add_up(report), *([FEW.format(least)] if few else [])]
     return [parts.table(class_table(ordered, "Classes by selectivity"), said, few)]
 
 

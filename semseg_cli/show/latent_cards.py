@@ -17,6 +17,7 @@ SAID = (
     "Above: of {n} images of the lookup split ({split}) those on which the latent is most active, "
     "the most active first. Below: the same in grey, bright where it is active.",
 )
+MEASURED = "target, other: of the class in the images evaluated, as in its row of the table."
 EFFECTS = {"target_change": "target", "other_change": "other"}
 CHOICE = {"f1": "F1", "selectivity": "selectivity"}
 
@@ -52,6 +53,7 @@ def latent_cards(
     n_without = len(ordered) - len(found)
     first = next(iter(top.values()))
     said = [line.format(n=first["n_images"], split=first["split"]) for line in SAID]
+    said += [MEASURED] if rows else []
     sizes = accumulate(path.stat().st_size for _, _, path in found)
     n_fitting = sum(size <= room for size in sizes)
     left = len(found) - n_fitting

@@ -95,6 +95,31 @@ def _names(results: Sequence[ClassResults]) -> list[str]:
     return [result.class_name for result in results]
 
 
+def n_target_patches(report: Report) -> int:
+    """The patches of one draw that are predicted as the classes that are counted."""
+    return sum(result.n_orig_patches for result in report.class_results) // report.n_draws
+
+
+def of_class_rows(report: Report) -> str:
+    """Which patches the numbers of a class are over."""
+    images = f"{report.n_images} image{'s' * (report.n_images != 1)}"
+    return f"target is over a class's predicted patches, other over all others of {images}."
+
+
+def patches_add_up(report: Report) -> list[str]:
+    """How the classes' patches make up those of all images; nothing where these are not known."""
+    if not report.n_patches:
+        return []
+    n_target = n_target_patches(report)
+    rest = report.n_patches - n_target
+    other = f" (the other {rest:,} as classes without a row)" if rest > 0 else ""
+    return [
+        f"patches: predicted as the class, {n_target:,} of all {report.n_patches:,} "
+        f"together{other}; changed: those with another class after the edit; target: changed by "
+        "patches."
+    ]
+
+
 def half_effect_text(metrics: Mapping[str, float]) -> str | None:
     """The scale of half effect, `> 4` where the curve ends below; None without a curve."""
     if "curve_end" not in metrics:

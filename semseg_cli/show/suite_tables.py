@@ -1,6 +1,6 @@
 """What a suite comes to: its headline, one row per run, one row per class, and what to know."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,7 +22,8 @@ from semseg_cli.show.run_tables import (
     summary_table,
     to_column,
 )
-from semseg_cli.show.tables import Column, Table, cell, plain_number
+from semseg_cli.show.tables import Column, Table, plain_number
+from semseg_cli.show.tiles import Tile, tiles_of
 
 _OF_RUNS = {metric.key: metric for metric in RUNS}
 COLUMNS = (
@@ -214,26 +215,13 @@ def claims(suite: Finished) -> tuple[list[str], list[str]]:
     return yes, no
 
 
-def tile_numbers(suite: Finished) -> list[tuple[str, str, str]]:
-    """The large numbers of the page: name, value, interval."""
+def tile_numbers(suite: Finished) -> list[Tile]:
+    """The large numbers of the page."""
     numbers = suite.numbers
-    found = [("classes claimed", f"{numbers['n_causal']:g} of {numbers['n_judged']:g}", "")]
-    found += [
-        (name, cell(numbers[key]), _ends(numbers, key))
-        for key, name in (
-            ("macro_target_change", "macro target change"),
-            ("macro_other_change", "macro other change"),
-        )
-        if key in numbers
-    ]
-    for folder in suite.runs.values():
-        for key in ("necessity", "sufficiency"):
-            metrics = folder.report().extra
-            if key in metrics:
-                found.append((key, cell(metrics[key]), _ends(metrics, key)))
+    claimed = f"{numbers['n_causal']:g} of {numbers['n_judged']:g}"
+    found = [Tile("classes claimed", claimed, "", "of classes with a latent and enough patches")]
+    own = suite.own_folder.report()
+    found += tiles_of(numbers, own, ("macro_target_change", "macro_other_change"))
+    for report in (folder.report() for folder in suite.runs.values()):
+        found += tiles_of(report.extra, report, ("necessity", "sufficiency"))
     return found
-
-
-def _ends(numbers: Mapping[str, float], key: str) -> str:
-    ends: Sequence[float | None] = [numbers.get(f"{key}_{end}") for end in ("lo", "hi")]
-    return "" if None in ends else f"[{ends[0]:.2f}, {ends[1]:.2f}]"

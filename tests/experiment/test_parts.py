@@ -8,7 +8,8 @@ from worlds import World, make_head, make_sae
 
 from semseg_cli.engine.sae_statistics import compute_stats
 from semseg_cli.errors import SemsegError
-from semseg_cli.experiment.parts import assemble, completed, load_backbone, missing_inputs
+from semseg_cli.experiment.named_inputs import missing_inputs
+from semseg_cli.experiment.parts import assemble, completed, load_backbone
 from semseg_cli.experiment.session import Session
 from semseg_cli.models.memory_budget import Budget
 from semseg_cli.models.sae import SparseAutoencoder

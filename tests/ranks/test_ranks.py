@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.distributed as dist
+from forked_ranks import PROGRAM, name_of
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
@@ -28,6 +28,7 @@ from sae_files import saev_1, write_saev
 from terminal import Done, Terminal, options, working_in
 from worlds import World, make_sae, make_tiny_world
 
+from benchmarks.campaign.hand import ERR, MOST_SECONDS, OUT, Hand, Started, finish, tell
 from semseg_cli import interrupts
 from semseg_cli.cli import app, run
 from semseg_cli.commands.same_settings import OF_A_MACHINE, require_same_settings
@@ -44,7 +45,6 @@ from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup
 from semseg_cli.settings.output import Shown
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr")
 DRIVER = Path(__file__).parents[1].joinpath("ranks_driver.py")
 NOT_RESULTS = ("run.json", "log.txt", "settings.toml", "doctor.json")
 
@@ -436,23 +436,48 @@ def test_commands_for_one_process_refuse_several(
 # --- real processes -----------------------------------------------------------------------------
 
 
-@contextmanager
-def torchrun(terminal: Terminal, n_ranks: int, *args: str) -> Iterator["subprocess.Popen[str]"]:
-    """So many ranks of a module or script, started in the terminal's folder."""
-    process = subprocess.Popen(
-        [*TORCHRUN, "127.0.0.1", "--nproc-per-node", str(n_ranks), *args],
-        cwd=terminal.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+def test_ranks_that_torchrun_starts_itself_tell_one_sentence(terminal: Terminal) -> None:
+    """The others of this section are forked: nothing else about them differs."""
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr")
+    words = (*torchrun, "127.0.0.1", "--nproc-per-node", "2", "-m", "semseg_cli", "ui")
+    done = subprocess.run(
+        words, cwd=terminal.folder, capture_output=True, text=True, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()  # its ranks, too
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert sentence_of(done.stderr).startswith("`ui` is work for one process: run")
+
+
+@pytest.fixture(scope="module")
+def hand() -> Iterator[Hand]:
+    """Starts torchrun; its ranks have loaded everything."""
+    made = Hand({**os.environ, "OMP_NUM_THREADS": "1"}, PROGRAM)
+    yield made
+    made.close()
+
+
+@contextmanager
+def torchrun(
+    hand: Hand, terminal: Terminal, n_ranks: int, *args: str
+) -> Iterator[tuple[Started, Callable[[], Done]]]:
+    """So many ranks of a module or script, started in the terminal's folder; and what waits for
+    their end."""
+    started = hand.start(["--nproc-per-node", str(n_ranks), *args], terminal.folder)
+    ended: list[Done] = []
+
+    def end() -> Done:
+        code = started.wait(MOST_SECONDS)
+        assert code is not None, "it does not end"
+        ended.append(Done(code, *((terminal.folder / name).read_text() for name in (OUT, ERR))))
+        return ended[-1]
+
+    try:
+        yield started, end
+    finally:
+        if not ended:
+            tell(started, signal.SIGTERM)  # its ranks, too
+            if started.wait(MOST_SECONDS) is None:
+                finish(started)
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -511,6 +536,7 @@ def usual(world: World, command: str, cache_dir: Path) -> list[str]:
 
 
 def compare_with_one_process(
+    hand: Hand,
     terminal: Terminal,
     world: World,
     n_ranks: int,
@@ -527,15 +553,17 @@ def compare_with_one_process(
     shared = [
         [name, *usual(world, name, terminal.folder / "shared"), *rest] for name, *rest in commands
     ]
-    with torchrun(group, n_ranks, str(DRIVER), json.dumps([*shared, *last])) as process:
+    words = (str(DRIVER), json.dumps([*shared, *last]))
+    with torchrun(hand, group, n_ranks, *words) as (_, end):
         alone = [
             terminal.type(name, *usual(world, name, terminal.folder / "alone"), "--no-cache", *rest)
             for name, *rest in commands
         ]
-        out, err = process.communicate()
+        together = end()
+    out, err = together.out, together.err
     assert [done.code for done in alone] == [0] * len(commands)
     expected = [results(folder) for folder in terminal.runs()]
-    assert process.returncode == 1
+    assert together.code == 1
     printed = "".join(done.out for done in alone)
     assert out.startswith(printed), err
     folders = group.runs()
@@ -575,13 +603,14 @@ def break_an_image(world: World) -> Path:
 
 @pytest.mark.slow
 def test_two_ranks_give_the_files_of_one_process_and_one_sentence_of_a_failure(
-    silent_world: World, terminal: Terminal
+    hand: Hand, silent_world: World, terminal: Terminal
 ) -> None:
     mine = terminal.folder / "mine.csv"
     mine.write_text("class_id,latent\n1,3\n2,13\n")
     broken = make_tiny_world(terminal.folder / "broken")
     cut = break_an_image(broken)
     out, err, folder = compare_with_one_process(
+        hand,
         terminal,
         silent_world,
         2,
@@ -617,10 +646,13 @@ def test_two_ranks_give_the_files_of_one_process_and_one_sentence_of_a_failure(
 
 
 @pytest.mark.slow
-def test_more_ranks_than_images_and_a_bug_of_one(tiny_world: World, terminal: Terminal) -> None:
+def test_more_ranks_than_images_and_a_bug_of_one(
+    hand: Hand, tiny_world: World, terminal: Terminal
+) -> None:
     few = ["--images", "2", "--lookup-images", "2"]
     named = options(tiny_world, cache_dir=str(terminal.folder / "shared"))
     out, err, folder = compare_with_one_process(
+        hand,
         terminal,
         tiny_world,
         3,
@@ -644,40 +676,35 @@ def of_rank(number: int, torchrun: int) -> int:
     (found,) = (
         int(pid)
         for pid in children
-        if f"RANK={number}" in Path(f"/proc/{pid}/environ").read_text().split("\0")
+        if Path(f"/proc/{pid}/comm").read_text().strip() == name_of(number)
     )
     return found
 
 
-def wait_until_evaluating(terminal: Terminal, process: "subprocess.Popen[str]") -> None:
+def wait_until_evaluating(terminal: Terminal, started: Started) -> None:
     logs: list[Path] = []
     while not any("rand-vec: " in log.read_text() for log in logs if log.exists()):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
+        assert started.wait(0.1) is None, (terminal.folder / ERR).read_text()
         logs = [folder / "log.txt" for folder in terminal.runs()]
 
 
 @pytest.fixture(scope="module")
 def stopped_groups(
-    tiny_world: World, tmp_path_factory: pytest.TempPathFactory
+    hand: Hand, tiny_world: World, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[signal.Signals, tuple[Terminal, Done]]:
-    """Two groups of ranks, started at once: one loses a rank, the other gets a Ctrl-C."""
-    numbers, started = (signal.SIGKILL, signal.SIGINT), []
+    """Two groups of ranks: one loses a rank, the other gets a Ctrl-C."""
+    found = {}
     draws = ["rand-vec", *options(tiny_world, batch_size="1"), "--draws", "10000"]
-    with ExitStack() as alive:
-        for number in numbers:
-            terminal = alive.enter_context(working_in(tmp_path_factory.mktemp(number.name)))
-            group = torchrun(terminal, 2, "-m", "semseg_cli", *draws)
-            started.append((number, terminal, alive.enter_context(group)))
-        for number, terminal, process in started:
-            wait_until_evaluating(terminal, process)
+    for number in (signal.SIGKILL, signal.SIGINT):
+        with (
+            working_in(tmp_path_factory.mktemp(number.name)) as terminal,
+            torchrun(hand, terminal, 2, "-m", "semseg_cli", *draws) as (started, end),
+        ):
+            wait_until_evaluating(terminal, started)
             is_kill = number == signal.SIGKILL
-            os.kill(of_rank(1, process.pid) if is_kill else process.pid, number)
-        said = [process.communicate() for _, _, process in started]
-    return {
-        number: (terminal, Done(process.returncode, *printed))
-        for (number, terminal, process), printed in zip(started, said, strict=True)
-    }
+            os.kill(of_rank(1, started.pid) if is_kill else started.pid, number)
+            found[number] = (terminal, end())
+    return found
 
 
 @pytest.mark.slow

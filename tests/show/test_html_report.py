@@ -17,6 +17,7 @@ from run_folders import fill, make_folder, make_report
 
 from semseg_cli.runs.contents import params_of
 from semseg_cli.runs.folder import RunFolder
+from semseg_cli.runs.metrics import RUNS
 from semseg_cli.runs.report import ClassResults, Report
 from semseg_cli.runs.rows import Row, read_rows
 from semseg_cli.show import html_parts
@@ -153,6 +154,29 @@ def test_without_intervals_there_are_no_brackets(folder: RunFolder) -> None:
     shown = words(page(folder))
     assert "Brackets" not in shown
     assert "sea [b t d] 9 0.500 0.050" in shown
+
+
+def test_every_large_number_says_what_it_is_over_and_what_it_is(folder: RunFolder) -> None:
+    tiles = [div for div in page(folder).iter("div") if div.get("class") == "tile"]
+    said = {
+        spans[0].text: (spans[-1].text, tile.get("title"))
+        for tile in tiles
+        for spans in [[*tile.iter("span")]]
+    }
+    assert said["macro target change"][0] == "mean over 2 classes"
+    assert said["pooled target change"][0] == "of 160 patches, pooled"
+    assert all(over and definition for over, definition in said.values())
+    assert {m.key for m in RUNS if "tiles" in m.shown} == {
+        m.key for m in RUNS if "tiles" in m.shown and m.over
+    }
+
+
+def test_the_table_of_classes_says_what_its_rows_are_over(folder: RunFolder) -> None:
+    shown = words(page(folder))
+    assert "target is over a class's predicted patches, other over all others of 4 images." in shown
+    fill(folder, replace(folder.report(), n_patches=200))
+    shown = words(page(folder))
+    assert "160 of all 200 together (the other 40 as classes without a row); changed:" in shown
 
 
 def test_classes_go_by_selectivity(folder: RunFolder) -> None:

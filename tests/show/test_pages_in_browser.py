@@ -15,6 +15,8 @@ from semseg_cli.show.run_pictures import add_all_pictures
 
 FIRST_COLUMN = """Array.from(document.querySelector("table").tBodies[0].rows,
   row => row.cells[0].textContent)"""
+SIZES = '[document.querySelector(".wide").clientWidth, document.querySelector(".wide").scrollWidth]'
+HINT = 'getComputedStyle(document.querySelector(".wide + figcaption"), "::before").content'
 HEAD = 'document.querySelectorAll("thead th")[{}].querySelector("button")'
 NUMBERS = [("few", 9, 9), ("class 2", 100, 10), ("class 10", 100, 90), ("empty", 0, 0)]
 
@@ -77,6 +79,17 @@ def test_a_table_is_sorted_by_keyboard(folder: RunFolder, browser: Browser) -> N
     browser.ask(f"{HEAD.format(0)}.focus()")
     browser.press("Enter", 13)
     assert browser.ask(FIRST_COLUMN) == ["class 2", "class 10", "empty", "few"]
+
+
+def test_charts_that_a_telephone_does_not_hold_keep_their_size_and_say_that_they_scroll(
+    folder: RunFolder, browser: Browser
+) -> None:
+    add_all_pictures([folder])
+    for width, is_told in ((400, True), (1280, False)):
+        browser.open(folder.path / "report.html", width=width)
+        box, drawn = browser.ask(SIZES)
+        assert (drawn > box) == is_told
+        assert ("Scroll sideways" in browser.ask(HINT)) == is_told
 
 
 def test_warnings_stand_above_everything(folder: RunFolder, browser: Browser) -> None:

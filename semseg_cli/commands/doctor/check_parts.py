@@ -13,11 +13,11 @@ from semseg_cli.commands.doctor.patient import (
     kept,
 )
 from semseg_cli.experiment.images import classes_of, find_data, open_split, require_same_classes
+from semseg_cli.experiment.named_inputs import missing_inputs
 from semseg_cli.experiment.parts import (
     check_expectations,
     find_device,
     load_stats,
-    missing_inputs,
     read_backbone,
     read_head,
     read_sae,

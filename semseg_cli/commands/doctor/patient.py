@@ -12,7 +12,8 @@ from semseg_cli.data.batches import Batch
 from semseg_cli.data.dataset import Dataset, even_subset
 from semseg_cli.data.loader import Loader
 from semseg_cli.errors import SemsegError
-from semseg_cli.experiment.parts import assemble, given_inputs
+from semseg_cli.experiment.named_inputs import given_inputs
+from semseg_cli.experiment.parts import assemble
 from semseg_cli.experiment.place import Place, place_of
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cache_folder

@@ -34,10 +34,10 @@ from semseg_cli.data.dataset import Dataset
 from semseg_cli.engine.segmentation import Segmentation
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.images import find_data, make_loader, open_split
+from semseg_cli.experiment.named_inputs import require_inputs
 from semseg_cli.experiment.parts import (
     find_device,
     load_backbone,
-    require_inputs,
     residual_cache,
 )
 from semseg_cli.files import cache_folder, make_folder

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.models.named_files import ON_THE_HUB
 
-PREFIX = "hf://"
+PREFIX = ON_THE_HUB
 WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
 

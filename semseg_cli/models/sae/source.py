@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from semseg_cli.errors import FileError, SemsegError
+from semseg_cli.models.named_files import require_sae
 from semseg_cli.models.torch_files import BadPickle, read_torch_file
 from semseg_cli.models.weight_files import (
     as_weights,
@@ -91,7 +92,7 @@ def open_source(path: Path) -> Source:
         if path.is_dir():
             names = frozenset(child.name for child in path.iterdir() if not child.is_dir())
             return Source(path, path, names)
-        open_file(path, file, "check --sae-ckpt").close()
+        require_sae(path)
         beside = {c.name for c in path.parent.iterdir() if c.suffix in CONFIG_FILES}
     except OSError as error:
         raise unreadable(file, error.strerror, "check --sae-ckpt") from error

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from semseg_cli.errors import FileError, SemsegError
 from semseg_cli.files import write_atomic
+from semseg_cli.models.named_files import EXPECTED_STATISTIC as EXPECTED
+from semseg_cli.models.named_files import STATISTICS, no_statistic, no_statistics
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.saelens import frequencies
 from semseg_cli.models.weight_files import (
@@ -25,10 +27,7 @@ from semseg_cli.models.weight_files import (
 from semseg_cli.readers import open_file, read_json, unreadable
 
 CHECKSUM, PLACE = "checksum", "place"
-EXPECTED = (
-    "give a .safetensors or .json file with that entry, a .pt tensor, or a number for a scalar"
-)
-NAMES = ("act_mean", "act_norm", "sparsity", "top_values")
+NAMES = STATISTICS
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def statistics_in(path: Path) -> list[str]:
     try:
         found = _contents(path)
     except FileError as error:
-        raise FileError(f"--stats: {error}") from error
+        raise no_statistics(error) from error
     held = [name for name in NAMES if isinstance(found, dict) and name in found]
     if not held:
         raise FileError(
@@ -144,16 +143,12 @@ def _read_file(name: str, path: Path) -> Tensor:
         tensor = torch.as_tensor(value)
         return whole(path, {name: tensor})[name].float()
     except KeyError as error:
-        raise _no_statistic(name, f"{path} has no such entry: {EXPECTED}.") from error
+        raise no_statistic(name, f"{path} has no such entry: {EXPECTED}.") from error
     except FileError as error:
-        raise _no_statistic(name, error) from error
+        raise no_statistic(name, error) from error
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise _no_statistic(name, f"{path} holds no numbers ({reason}): {EXPECTED}.") from error
-
-
-def _no_statistic(name: str, why: object) -> FileError:
-    return FileError(f"The statistic {name} cannot be read: {why}")
+        raise no_statistic(name, f"{path} holds no numbers ({reason}): {EXPECTED}.") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

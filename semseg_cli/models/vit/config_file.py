@@ -1,17 +1,13 @@
-"""A ViT's config.json, before anything is built of it, and what else lies in its folder."""
+"""A ViT's config.json, before anything is built of it."""
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from semseg_cli.errors import FileError, SemsegError
-from semseg_cli.models.vit import open_clip
+from semseg_cli.errors import FileError
 from semseg_cli.models.weight_files import read_object
-from semseg_cli.readers import open_file
 
-CONFIG = "config.json"
-ADAPTER = "adapter_config.json"
 # Largest values that any published model comes near to; above, a config is taken for damaged.
 MOST = {
     "num_hidden_layers": 1_000,
@@ -24,28 +20,6 @@ MOST = {
     "num_register_tokens": 10_000,
 }
 MAY_BE_0 = ("num_register_tokens",)
-READ = (".json", ".safetensors", ".bin")
-
-
-def check_folder(folder: Path) -> None:
-    """Refuses a folder that has no config, a file that cannot be read, or an adapter.
-
-    Raises:
-        SemsegError: it does.
-    """
-    names = {path.name for path in folder.iterdir()}
-    if not names & {CONFIG, open_clip.CONFIG}:
-        raise SemsegError(
-            f"The ViT folder {folder} has no config.json: give a folder in the Hugging Face "
-            "layout (config.json, model.safetensors)."
-        )
-    if ADAPTER in names:
-        raise SemsegError(
-            f"The ViT folder {folder} holds an adapter ({ADAPTER}), which not every machine would "
-            "apply: merge it into the weights (peft's merge_and_unload) and give the result."
-        )
-    for name in sorted(name for name in names if name.endswith(READ)):
-        open_file(folder / name, f"The ViT file {folder / name}", "check --vit-ckpt").close()
 
 
 def check_config(path: Path) -> None:

@@ -1,7 +1,6 @@
 """A vision transformer from an alias, a Hugging Face id or a local folder."""
 
 import pickle
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,9 +8,10 @@ from safetensors import SafetensorError
 
 from semseg_cli.data.preprocessing import Size, fitted
 from semseg_cli.errors import SemsegError, library_error
+from semseg_cli.models.named_files import CONFIG, vit_folder
 from semseg_cli.models.vit import open_clip, timm_models
 from semseg_cli.models.vit.backbone import Backbone
-from semseg_cli.models.vit.config_file import CONFIG, check_config, check_folder
+from semseg_cli.models.vit.config_file import check_config
 from semseg_cli.models.vit.families import FAMILIES
 from semseg_cli.models.vit.fitting import check_weights
 from semseg_cli.models.vit.geometry import to_side
@@ -90,15 +90,7 @@ def _find(ckpt: str, family: str) -> str:
             f"{owners[0]}."
         )
     name = FAMILIES[family].aliases.get(ckpt, ckpt)
-    local = Path(name).expanduser()
-    if local.is_dir():
-        check_folder(local)
-        return str(local)
-    if local.exists() or name.startswith(("/", "./", "../", "~")):
-        raise SemsegError(
-            f"The ViT folder {ckpt} does not exist or is no folder: check --vit-ckpt."
-        )
-    return name
+    return str(vit_folder(name, ckpt) or name)
 
 
 def _load(name: str, ckpt: str, family: str, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from semseg_cli.data.preprocessing import Preprocessing
 from semseg_cli.errors import SemsegError
+from semseg_cli.models.named_files import OPEN_CLIP_CONFIG as CONFIG
 from semseg_cli.models.vit.hub_files import hub_file
 from semseg_cli.models.weight_files import read_object, read_safetensors, read_state
 
-CONFIG = "open_clip_config.json"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 READ = {
     "layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "patch_dropout",

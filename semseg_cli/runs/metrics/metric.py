@@ -20,7 +20,9 @@ class Metric:
 
     `help` is its definition: over what it is taken and what is left out. `digits` are decimals: 3
     (or `--precision`), 0 for counts, None where it shows as many as it needs. A metric with an
-    interval may come with the entries of `DETAILS`.
+    interval may come with the entries of `DETAILS`. `over` says in a few words what the number of a
+    run is over, where it stands alone; `{classes}` are those of macro means, `{patches}` the target
+    patches of all classes.
     """
 
     key: str
@@ -31,6 +33,7 @@ class Metric:
     shown: tuple[Place, ...] = ()
     short: str = ""  # its other name on the command line
     label: str = ""  # in tiles and plots; else the heading
+    over: str = ""
     has_interval: bool = False
     is_signed: bool = False
     any_classes: bool = False  # the same whatever classes are counted

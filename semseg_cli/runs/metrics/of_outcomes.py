@@ -33,6 +33,7 @@ BOTH = (
         shown=("tiles",),
         has_interval=True,
         is_signed=True,
+        over="of all other patches, pooled",
     ),
     Metric(
         "interior_other_change",
@@ -41,6 +42,7 @@ BOTH = (
         shown=("tiles",),
         short="interior",
         has_interval=True,
+        over="of others within one class, pooled",
     ),
     Metric(
         "distant_other_change",
@@ -91,6 +93,7 @@ BOTH = (
         short="margin",
         has_interval=True,
         is_signed=True,
+        over="mean over {patches}",
     ),
     Metric(
         "other_margin_change",
@@ -108,6 +111,7 @@ BOTH = (
         shown=("table", "tiles"),
         yields=1,
         has_interval=True,
+        over="mean over edited patches",
     ),
     Metric(
         "off_manifold",
@@ -119,6 +123,7 @@ BOTH = (
         shown=("table", "tiles"),
         has_interval=True,
         yields=1,
+        over="mean over edited patches",
     ),
 )
 OF_CLASSES = (

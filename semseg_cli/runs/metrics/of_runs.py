@@ -20,6 +20,7 @@ RUNS = (
         short="macro_target",
         label="macro target change",
         has_interval=True,
+        over="mean over {classes}",
     ),
     Metric(
         "macro_other_change",
@@ -29,6 +30,7 @@ RUNS = (
         short="macro_other",
         label="macro other change",
         has_interval=True,
+        over="mean over {classes}",
     ),
     Metric(
         "macro_selectivity",
@@ -39,6 +41,7 @@ RUNS = (
         shown=("table", "tiles", "view", "plots"),
         short="macro",
         has_interval=True,
+        over="mean over {classes}",
     ),
     replace(_DIFFERENCE, heading="vs\nbaseline", shown=("table",), short="difference"),
     _P,
@@ -54,6 +57,7 @@ RUNS = (
         label="pooled target change",
         has_interval=True,
         yields=2,
+        over="of {patches}, pooled",
     ),
     Metric(
         "other_change",
@@ -65,6 +69,7 @@ RUNS = (
         label="pooled other change",
         has_interval=True,
         yields=2,
+        over="of all other patches, pooled",
     ),
     Metric(
         "selectivity",
@@ -73,18 +78,21 @@ RUNS = (
         unit="difference of shares",
         shown=("tiles", "view"),
         has_interval=True,
+        over="pooled target minus other",
     ),
     Metric(
         "necessity",
         "Of `ablate` only: its target change, the share of the patches predicted as a class that "
         "change class when its latents are set to 0; pooled over classes.",
         has_interval=True,
+        over="of {patches}, pooled",
     ),
     Metric(
         "sufficiency",
         "Of `insert` only: share of all other patches that become the class when its latents are "
         "set to their maxima in them; pooled over classes. None where there is no other patch.",
         has_interval=True,
+        over="of all other patches, pooled",
     ),
     Metric(
         "edit_norm",
@@ -93,6 +101,7 @@ RUNS = (
         "edit\nnorm",
         unit="residual stream",
         shown=("table", "tiles", "view"),
+        over="mean over edited patches",
     ),
     Metric(
         "target_std",
