@@ -275,7 +275,10 @@ def test_mistakes_are_told_in_one_sentence(world: World, terminal: Terminal) -> 
     refused(one, "--match and --length are for a suite of several SAEs")
     refused(terminal.type(*typed(world, "--lookup", "x.csv")), "--lookup has the latents of one")
     refused(terminal.type(*typed(world, "--max-group", "3")), "--max-group is given: groups grow")
-    refused(terminal.type(*typed(world, "--sparsity", "x.pt")), "--sparsity belongs to one SAE")
+    refused(
+        terminal.type(*typed(world, "--sparsity", str(world.stats))),
+        "--sparsity belongs to one SAE",
+    )
     stats = str(world.stats)
     refused(
         terminal.type(*typed(world, "--vit-layer", "2", "--act-mean", stats, act_mean="")),
