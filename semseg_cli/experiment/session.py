@@ -166,23 +166,22 @@ class Session:
     def judge(self) -> None:
         """Tries the SAE and the head on a few images, and says what does not seem to fit.
 
-        The lead does, on the same images for any number of ranks. One that cannot be read is left
-        for the run to tell of.
+        The lead does, on the same images for any number of ranks. What fails is left for the run
+        to tell of.
         """
         if not ranks.is_lead():
             return
         dataset = self.dataset if self.pipeline.head else self.lookup_dataset
         few = dataset.subset(even_subset(len(dataset), TRIED_IMAGES))
+        threshold, n_classes = self.setup.label_threshold, len(dataset.class_names)
         try:
-            batches = list(Loader(few, min(self.setup.batch_size, len(few))))
+            with stage("Trying whether the parts fit each other"):
+                batches = list(Loader(few, min(self.setup.batch_size, len(few))))
+                self.doubts = find_doubts(
+                    self.pipeline, self.given_stats, batches, threshold, dataset.split, n_classes
+                )
         except SemsegError as error:
             log.info("Not tried: %s", error)
-            return
-        threshold, n_classes = self.setup.label_threshold, len(dataset.class_names)
-        with stage("Trying whether the parts fit each other"):
-            self.doubts = find_doubts(
-                self.pipeline, self.given_stats, batches, threshold, dataset.split, n_classes
-            )
         for sentence in filter(None, (self.doubts.sae, self.doubts.head)):
             log.warning("%s", sentence)
 

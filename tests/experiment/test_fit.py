@@ -127,6 +127,10 @@ def test_a_wrong_layer_is_told_with_the_right_one(own_world: World, terminal: Te
     assert "(patches of 4 training images)" in done.err
     assert notes_of(terminal)[0].startswith(said)
     assert said in " ".join(done.out.split())
+    done = terminal.type("stats", *options(own_world, vit_layer="2", max_freq="", min_patches=""))
+    assert done.code == 0, done.err
+    assert notes_of(terminal)[0].startswith(said)
+    assert said in " ".join(done.out.split())
     done = terminal.type("rand-vec", *args, "--no-track")
     assert not any(note.startswith(said) for note in notes_of(terminal))  # no SAE is used
     done = terminal.type("auto-feat", *args, "--dry-run")
