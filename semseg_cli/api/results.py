@@ -16,7 +16,7 @@ from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import Row, per_draw
 from semseg_cli.show.charts import class_chart, comparison_chart, dose_chart
 from semseg_cli.show.run_tables import by_selectivity, class_table
-from semseg_cli.show.tables import Table
+from semseg_cli.show.tables import Table, cell
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,6 +45,15 @@ class Run(Shown):
         """Target and other change of every class."""
         rows = per_draw(self.rows, self.report.n_draws)
         return class_chart(rows, self.report.min_patches)
+
+    def in_a_line(self) -> str:
+        """Its name and what it comes to."""
+        report = self.report
+        n_classes, n_images = len(report.macro_results), report.n_images
+        over = (
+            f"{n_classes} class{'es' * (n_classes != 1)}, {n_images} image{'s' * (n_images != 1)}"
+        )
+        return f"{self.name}, macro selectivity {cell(report.macro_selectivity)} over {over}"
 
     def tables(self) -> Sequence[Table]:
         """The classes by selectivity; those with few patches last."""
@@ -136,6 +145,12 @@ class Result(Shown):
             UsageError: there is one run alone, or no such option.
         """
         return compared(self._paths, options)
+
+    def in_a_line(self) -> str:
+        """The run, or the names of several."""
+        return (
+            self.only.in_a_line() if len(self) == 1 else f"{len(self)} runs, {', '.join(self.runs)}"
+        )
 
     def tables(self) -> Sequence[Table]:
         """The runs, then the most and least selective classes of the best one."""

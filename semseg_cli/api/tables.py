@@ -13,7 +13,8 @@ WIDTH = 100  # of a table that is printed
 
 
 class Shown:
-    """Something that shows itself as tables; the first one is what it is about."""
+    """Something that shows itself as tables where it is printed, and in a line elsewhere; the first
+    table is what it is about."""
 
     def tables(self) -> Sequence[Table]:
         """The tables, with their captions as notes."""
@@ -23,6 +24,14 @@ class Shown:
         return "".join(html_parts.table(table) for table in self.tables())
 
     def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {' '.join(self.in_a_line().split())}>"
+
+    def in_a_line(self) -> str:
+        """What it is, in a few words."""
+        first = self.tables()[0]
+        return f"{first.title}, {len(first.rows)} row{'s' * (len(first.rows) != 1)}"
+
+    def __str__(self) -> str:
         from rich.console import Console
 
         console = Console(width=WIDTH, color_system=None, force_jupyter=False)

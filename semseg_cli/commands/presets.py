@@ -1,14 +1,12 @@
 """`presets list` and `presets show`: the named settings. No torch."""
 
-from semseg_cli.errors import UsageError
-from semseg_cli.settings.toml_files import OPEN, preset_names, preset_text, raw_preset
+from semseg_cli.settings.toml_files import OPEN, check_preset, preset_names, preset_text, raw_preset
 from semseg_cli.show import console
 from semseg_cli.show.tables import Column, Table
 
 COLUMNS = (
     Column("preset", "preset", "text"),
-    Column("vit", "transformer", "text", elastic=True),
-    Column("sae", "SAE", "text", elastic=True),
+    Column("about", "transformer, SAE, data", "text", elastic=True),
     Column("head", "head", "text"),
 )
 
@@ -16,7 +14,7 @@ COLUMNS = (
 def list_presets(format: str) -> None:
     """Prints a row per preset."""
     rows = tuple(map(_row, preset_names()))
-    notes = ("`semseg-cli presets show NAME` prints one; --preset NAME takes it.",)
+    notes = ("`semseg-cli presets show NAME` prints one with its paths; --preset NAME takes it.",)
     console.show(Table("Presets", COLUMNS, rows, notes), format)
 
 
@@ -38,6 +36,5 @@ def show_preset(name: str) -> None:
     Raises:
         UsageError: there is none of that name.
     """
-    if name not in preset_names():
-        raise UsageError(f"There is no preset {name!r}: choose one of {', '.join(preset_names())}.")
+    check_preset(name)
     console.stdout().print(preset_text(name), end="", markup=False, highlight=False, soft_wrap=True)

@@ -71,6 +71,15 @@ def layered(
     return {**from_preset, **from_file}
 
 
+def check_preset(name: str) -> None:
+    """Raises a UsageError where there is no preset of this name."""
+    known = preset_names()
+    if name not in known:
+        close = " or ".join(difflib.get_close_matches(name, known))
+        hint = f"did you mean {close}?" if close else f"choose one of {', '.join(known)}."
+        raise UsageError(f"There is no preset {name!r}: {hint}")
+
+
 def preset_text(name: str) -> str:
     """A preset as it is written."""
     return (_PRESETS / f"{name}.toml").read_text("utf-8")
@@ -86,8 +95,7 @@ def read_preset(name: str, cache_dir: Path) -> dict[str, Any]:
 
     Under `open` are the keys that it leaves to the user, each with a hint.
     """
-    if name not in preset_names():
-        raise UsageError(f"There is no preset {name!r}: choose one of {', '.join(preset_names())}.")
+    check_preset(name)
     from semseg_cli.demo.world import shipped_files, world_folder
 
     folders = {

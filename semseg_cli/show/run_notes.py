@@ -43,28 +43,40 @@ def interval_notes(
 
     pairs = [(row, key) for row in rows for key in keys if row.get(key) is not None]
     sure = [(row, key) for row, key in pairs if row.get(f"{key}_lo") is not None]
-    thin = [
-        (row, key)
-        for row, key in pairs
-        if row.get(f"{key}_lo") is None and row.get(f"{key}_n_images")
-    ]
-    units = "groups" if any(row.get("unit") for row in rows) else "images"
+    units = _units(rows)
     notes = []
     if sure and not is_below:
         notes.append(
             f"[ ], >=, <=: 95% interval over other {units} like these, for the same latents."
         )
-    if thin:
-        notes.append(
-            f"2/3 {'groups' if units == 'groups' else 'img'}: a change in 2 of 3, too few (below "
-            f"{MIN_IMAGES}), uneven or alike for an interval."
-        )
+    notes += [thin_note(rows)] if any(is_thin(row, key) for row, key in pairs) else []
     few = [row[first] for row, key in sure if _n_images(row, key) < FEW_IMAGES and first in row]
     if few:
         notes.append(
             f"Few {units} ({MIN_IMAGES} to {FEW_IMAGES - 1}): {listed(list(dict.fromkeys(few)))}."
         )
     return notes
+
+
+def _units(rows: Sequence[Row]) -> str:
+    return "groups" if any(row.get("unit") for row in rows) else "images"
+
+
+def is_thin(row: Row, key: str) -> bool:
+    """Whether images stand in place of the interval of a number."""
+    is_there = row.get(key) is not None and bool(row.get(f"{key}_n_images"))
+    return is_there and row.get(f"{key}_lo") is None
+
+
+def thin_note(rows: Sequence[Row]) -> str:
+    """What they mean."""
+    from semseg_cli.runs.inference.answers import MIN_IMAGES  # scipy takes a while
+
+    unit = "groups" if _units(rows) == "groups" else "img"
+    return (
+        f"2/3 {unit}: a change in 2 of 3, too few (below {MIN_IMAGES}), uneven or alike for an "
+        "interval."
+    )
 
 
 def _n_images(row: Row, key: str) -> float:

@@ -19,8 +19,10 @@ from semseg_cli.show.run_notes import (
     curve_note,
     exclusions,
     interval_notes,
+    is_thin,
     listed,
     overlaps,
+    thin_note,
 )
 from semseg_cli.show.tables import Column, Table
 
@@ -93,6 +95,7 @@ def summary_table(
     rows = [_summary_row(name, report) for name, report in reports.items()]
     same = [name for name, report in reports.items() if not report.is_pooled_telling]
     columns = present((NAME, *_scale(rows), *METRICS), rows)
+    thin = {c.key for c in columns if any(is_thin(row, c.key) for row in rows)}
     return Table(
         title,
         columns,
@@ -108,6 +111,7 @@ def summary_table(
             *notes,
         ),
         best=best_row(rows),
+        about={LENGTHS: {"edit_ratio", "off_manifold"}, thin_note(rows): thin},
     )
 
 

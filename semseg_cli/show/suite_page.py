@@ -66,7 +66,7 @@ def suite_page(suite: Finished, folder: RunFolder) -> str:
         *parts.warnings(cautions_of(suite.own_folder)),
         f"<section><h2>{parts.text(headline(suite))}</h2></section>",
         parts.tiles(tile_numbers(suite), verdict_notes(suite)),
-        parts.table(suite_table(suite)),
+        _runs(suite),
         *parts.pictures([pair for pair in plots if pair[0].exists()], "Classes and scales"),
         _classes(suite),
         *latent_cards(suite.own_folder, read_rows(suite.own_folder.path / CLASSES_FILE)),
@@ -77,6 +77,13 @@ def suite_page(suite: Finished, folder: RunFolder) -> str:
         parts.pairs("Settings", params_of(folder), again(folder)),
     ]
     return parts.page(f"Suite: {headline(suite)}", body)
+
+
+def _runs(suite: Finished) -> str:
+    """The runs; what stands above them on the page is not said again."""
+    shown = suite_table(suite)
+    above = {headline(suite), *verdict_notes(suite), *cautions_of(suite.own_folder)}
+    return parts.table(replace(shown, notes=tuple(n for n in shown.notes if n not in above)))
 
 
 def _classes(suite: Finished) -> str:

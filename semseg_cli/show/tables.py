@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -46,7 +46,8 @@ class Table:
     """Rows, the columns shown of them, and notes below.
 
     CSV and JSON hold every key of the rows unrounded; the other formats hold the columns. `best`
-    names one cell (row number, key) to stand out, `strong` names more.
+    names one cell (row number, key) to stand out, `strong` names more. `about` has for notes that
+    explain some columns the keys of these: where none of them has room, the note goes too.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Table:
     notes: tuple[str, ...] = ()
     best: tuple[int, str] | None = field(default=None)
     strong: frozenset[tuple[int, str]] = frozenset()
+    about: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def stands_out(self, number: int, key: str) -> bool:
         """Whether a cell is emphasised."""
@@ -189,9 +191,14 @@ def to_rich(table: Table, precision: int = 3, width: int = 80) -> Group:
     Columns that do not fit beside each other go into further grids, each with the first column.
     """
     title = [Text(printable(table.title), style="bold")] if table.title else []
-    notes = [Padding(Text(printable(n), style="dim"), (0, 0, 0, 0)) for n in table.notes]
     widths = [Widths.of(column, table.rows, precision) for column in table.columns]
-    blocks = _split(_fitting(widths, width), width)
+    fitting = _fitting(widths, width)
+    keys = {one.column.key for one in fitting}
+    said = [
+        n for n in table.notes if n not in table.about or keys & set(table.about[n]) or not keys
+    ]
+    notes = [Padding(Text(printable(n), style="dim"), (0, 0, 0, 0)) for n in said]
+    blocks = _split(fitting, width)
     grids = [part for block in blocks for part in (Text(), _grid(table, block, precision, width))]
     return Group(*title, *grids[1:], *notes)
 

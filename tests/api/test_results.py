@@ -55,9 +55,18 @@ def test_a_result_shows_its_table_with_intervals_and_caption(result: Result) -> 
     assert "Protocol class, 6 images" in html
     assert "95% interval" in html
     assert "<small>[" in html
-    text = repr(result)
+    text = str(result)
     assert "macro" in text
     assert "Protocol class, 6 images" in text
+
+
+def test_a_result_says_in_one_line_what_it_is(result: Result) -> None:
+    assert repr(result) == "<Result: 3 runs, auto-feat x-2, rand-feat x-2, mean-diff x-2>"
+    run = result["mean-diff"]
+    macro = f"{run.report.macro_selectivity:.3f}"
+    assert repr(run).startswith(f"<Run: mean-diff x-2, macro selectivity {macro} over ")
+    assert repr(run).endswith(" classes, 6 images>")
+    assert repr(result.compare()).endswith(" classes, 3 rows>")
 
 
 def test_runs_are_found_by_name_or_method(result: Result) -> None:

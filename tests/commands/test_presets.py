@@ -28,6 +28,22 @@ def test_what_is_shown_is_a_settings_file(terminal: Terminal, tmp_path: Path) ->
 
 
 def test_an_unknown_name_gets_the_known_ones(terminal: Terminal) -> None:
-    done = terminal.type("presets", "show", "dinov9")
+    done = terminal.type("presets", "show", "nothing")
     assert done.code == 2
-    assert "There is no preset 'dinov9': choose one of bioclip-inat21, clip-in1k" in done.err
+    assert "There is no preset 'nothing': choose one of bioclip-inat21, clip-in1k" in done.err
+
+
+def test_a_mistyped_name_gets_the_nearest_ones(terminal: Terminal) -> None:
+    for words in (["presets", "show", "clipin1k"], ["auto-feat", "--preset", "clipin1k"]):
+        done = terminal.type(*words)
+        assert done.code == 2
+        assert "There is no preset 'clipin1k': did you mean clip-in1k" in done.err
+
+
+def test_the_list_fits_80_columns_and_breaks_no_word(terminal: Terminal) -> None:
+    done = terminal.type("presets", "list")
+    rows = json.loads(terminal.type("presets", "list", "--format", "json").out)["rows"]
+    shown = done.out.split()
+    assert max(map(len, done.out.splitlines())) <= 80
+    for row in rows:
+        assert {row["preset"], row["head"].split()[0], *row["about"].split()} <= {*shown}

@@ -173,6 +173,17 @@ def test_summary_says_when_target_and_other_are_one_number() -> None:
     ).notes[-1]  # fmt: skip
 
 
+def test_a_note_on_columns_goes_with_them() -> None:
+    columns = (Column("name", "name", "text"), Column("x", "x"), Column("far", "far", yields=1))
+    table = Table("", columns, ({"name": "a", "x": 1.0, "far": 2.0},), ("of far", "of both", "all"),
+                  about={"of far": {"far"}, "of both": {"x", "far"}})  # fmt: skip
+    wide, narrow = (render(table, console=Console(width=width)) for width in (80, 12))
+    assert [note in wide for note in table.notes] == [True, True, True]
+    assert [note in narrow for note in table.notes] == [False, True, True]
+    alone = render(replace(table, columns=(), rows=()))
+    assert alone.split("\n")[:3] == list(table.notes)
+
+
 def test_extremes_rank_classes_with_enough_patches() -> None:
     rows = [
         {"class_name": f"c{i}", "class_id": i, "target_change": i / 20, "other_change": 0.0,
