@@ -4,10 +4,15 @@ import gc
 import signal
 import sys
 
+# New objects before Python looks for garbage. Its own 700 is met some 400 times in a warm start, a
+# second and a half of it; a long run makes few, and holds no more memory (benchmarks/NOTES.md).
+NEW_OBJECTS = 50_000
+
 
 def main() -> None:
     """Runs the command line. Until it listens itself, a Ctrl-C ends the process without a word."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.set_threshold(NEW_OBJECTS, 20, 20)
     from semseg_cli.cli import run
 
     try:

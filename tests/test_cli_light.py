@@ -14,7 +14,7 @@ from terminal import Terminal, options
 from typer.main import get_command
 from worlds import World
 
-from semseg_cli.__main__ import main
+from semseg_cli.__main__ import NEW_OBJECTS, main
 from semseg_cli.cli import app, run
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup, VitFamily
@@ -284,15 +284,18 @@ def test_a_ctrl_c_while_it_loads_prints_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
-def test_a_command_ends_without_looking_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_looks_for_garbage_seldom_and_not_at_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def end() -> None:
         raise SystemExit(3)
 
-    before = signal.getsignal(signal.SIGINT)
+    before, threshold = signal.getsignal(signal.SIGINT), gc.get_threshold()
     monkeypatch.setattr("semseg_cli.cli.run", end)
     try:
         with pytest.raises(SystemExit, match="3"):
             main()
+        assert gc.get_threshold()[0] == NEW_OBJECTS
         assert gc.get_freeze_count() > 1000
         gc.unfreeze()
         monkeypatch.setitem(sys.modules, "triton", sys)
@@ -301,4 +304,5 @@ def test_a_command_ends_without_looking_for_garbage(monkeypatch: pytest.MonkeyPa
         assert gc.get_freeze_count() == 0
     finally:
         gc.unfreeze()
+        gc.set_threshold(*threshold)
         signal.signal(signal.SIGINT, before)
