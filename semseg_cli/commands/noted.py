@@ -3,6 +3,7 @@
 from semseg_cli.commands.opening import demo_notes
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.run import Outcome
+from semseg_cli.experiment.session import Session
 from semseg_cli.runs.groups import sampling_notes
 from semseg_cli.settings.methods import Method
 
@@ -13,6 +14,7 @@ def notes_about(method: Method, outcome: Outcome) -> list[str]:
     patches_bc = outcome.counts.per_image[..., 0].numpy()
     notes = [
         *demo_notes(session.setup),
+        *doubts_about(session, uses_sae=method.needs_statistics),
         *sampling_notes(session.dataset.names, outcome.groups, patches_bc),
         *(_of_draws(report.n_draws) if method.is_drawn_by_class else []),
     ]
@@ -20,6 +22,12 @@ def notes_about(method: Method, outcome: Outcome) -> list[str]:
         rate = report.extra[FLIP_RATE]
         notes.append(flip_note(session.setup.dtype, rate, report.n_images))
     return notes
+
+
+def doubts_about(session: Session, *, uses_sae: bool = True) -> list[str]:
+    """What does not seem to fit of the parts that are used."""
+    of_sae = session.doubts.sae if uses_sae else ""
+    return list(filter(None, (of_sae, session.doubts.head)))
 
 
 def _of_draws(n_draws: int) -> list[str]:

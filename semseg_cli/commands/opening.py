@@ -43,9 +43,11 @@ def open_parts(
     needs_head: bool = True,
     given: Given = NOTHING,
 ) -> Session:
-    """The session of a command; in the demo world the user is told so."""
+    """The session of a command, its parts tried; in the demo world the user is told so."""
     tell_of_demo(setup, output)
-    return open_session(setup, progress, needs_head=needs_head, given=given)
+    session = open_session(setup, progress, needs_head=needs_head, given=given)
+    session.judge()
+    return session
 
 
 def is_demo(setup: WithImages) -> bool:

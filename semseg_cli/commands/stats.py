@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from semseg_cli.commands.next_steps import print_where
+from semseg_cli.commands.noted import doubts_about
 from semseg_cli.commands.opening import demo_notes, open_parts, open_store, tell_plan
 from semseg_cli.commands.recording import (
     Planned,
@@ -81,6 +82,8 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
         shared = shared_meta(session, output, datasets)
         planned = [_planned(session.settled(base), keep, output)]
         with recorded(planned, shared, output, store) as folders:
+            said = [*demo_notes(base), *doubts_about(session)]
+            folders[0].update(notes=said)
             session.complete(progress)
             stats = session.pipeline.latent_stats
             row = summary_of(session)
@@ -100,7 +103,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
     notes += [f"Given, not computed: {', '.join(given)}."] if given else []
     notes += [UNSCALED] if session.given_stats.keys() - set(given) else []
     tables = [
-        stats_table(row, [*demo_notes(base), *notes]),
+        stats_table(row, [*said, *notes]),
         splice_table(splicing.rows, [_over(dataset) if has_head else NO_HEAD]),
         *([spliced_class_table(splicing.class_rows)] if splicing.class_rows else []),
     ]

@@ -1,5 +1,6 @@
 """Each class's latents: chosen on the lookup split, or taken from a lookup that fits."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,10 +24,10 @@ from semseg_cli.errors import NoLatents, SemsegError, UsageError
 from semseg_cli.experiment.matching import matched
 from semseg_cli.experiment.session import Session
 from semseg_cli.progress import Progress, silent
+from semseg_cli.runs.journal import Journal
 from semseg_cli.runs.lookup_csv import (
     LookupRow,
     Reused,
-    chosen_latents,
     lookup_text,
     read_lookup,
     with_coefficients,
@@ -148,14 +149,23 @@ def latents_of(
     method: Method,
     reused: Mapping[str, Reused],
     progress: Progress = silent,
+    journal: Journal | None = None,
 ) -> dict[float, Chosen]:
-    """Per scale the latents that a method edits; reused ones where the settings name a lookup."""
+    """Per scale the latents that a method edits; reused ones where the settings name a lookup, and
+    those of the journal where they were chosen before the run was stopped."""
     if method.lookup is not None:
         groups = reused_groups(session, method, reused)
         found = dict.fromkeys(method.scale, Chosen(groups, reused[method.lookup].text))
     else:
-        chosen = choose_latents(session, method, progress)
-        found = {at: Chosen(chosen_latents(rows), lookup_text(rows)) for at, rows in chosen.items()}
+
+        def choose() -> str:
+            chosen = choose_latents(session, method, progress)
+            return json.dumps([(at, lookup_text(rows)) for at, rows in chosen.items()])
+
+        names, d_sae = session.dataset.class_names, session.pipeline.sae.d_sae
+        name = f"latents of {method.command}"
+        tables = json.loads(journal.kept(name, choose) if journal else choose())
+        found = {at: Chosen(read_lookup(csv, names, d_sae, "lookup"), csv) for at, csv in tables}
     if (length := method.common_length) is None:
         return found
     return {at: _at_length(session, one, at, length, progress) for at, one in found.items()}

@@ -41,10 +41,23 @@ def place_of(setup: SaeModel, trained: TrainedAt, n_layers: int) -> Place:
     places = trained.places(n_layers)
     for layer, site in places:
         if given_site in (None, site) and (given_layer is None or layer in (None, given_layer)):
-            return Place(layer or given_layer or _usual(site, n_layers), site)
+            known = layer or given_layer
+            return Place(known or _usual(site, n_layers), site, _untold(known, site))
     site = given_site or trained.site or RESID_POST
-    layer = given_layer or trained.layer(n_layers) or _usual(site, n_layers)
-    return Place(layer, site, _notes(trained, places, f"{site} of layer {layer}"))
+    known = given_layer or trained.layer(n_layers)
+    layer = known or _usual(site, n_layers)
+    notes = _notes(trained, places, f"{site} of layer {layer}")
+    return Place(layer, site, (*notes, *_untold(known, site)))
+
+
+def _untold(layer: int | None, site: str) -> tuple[str, ...]:
+    """That nobody says the layer, where there are several to take."""
+    if layer is not None or site == NORM_OUT:
+        return ()
+    return (
+        f"Neither --vit-layer nor the SAE's file says at which layer it reads: {USUAL_LAYER} is "
+        "taken.",
+    )
 
 
 def _usual(site: str, n_layers: int) -> int:

@@ -64,16 +64,20 @@ class Outcome:
 
 
 def prepare(
-    session: Session, method: Method, reused: Mapping[str, Reused], progress: Progress = silent
+    session: Session,
+    method: Method,
+    reused: Mapping[str, Reused],
+    progress: Progress = silent,
+    journal: Journal | None = None,
 ) -> list[Prepared]:
-    """A method's interventions, one per scale."""
+    """A method's interventions, one per scale; `journal` as for `run`."""
     check_method(session, method, reused)
     if method.needs_statistics:
         session.complete(progress)
     session = on_null_sae(session, method.null_sae, progress)
     chosen: dict[float, Chosen] = {}
     if method.needs_latents:
-        chosen = latents_of(session, method, reused, progress)
+        chosen = latents_of(session, method, reused, progress, journal)
     ingredients = Ingredients(
         latents={scale: found.groups for scale, found in chosen.items()},
         class_ids=session.classes_of(session.dataset),
@@ -167,11 +171,11 @@ def run(
 ) -> list[Outcome]:
     """One outcome per method and scale, all from one pass over the evaluated images.
 
-    `reused` has every lookup that the methods name, `journal` what was counted before the run was
-    stopped. Of several ranks only the lead has outcomes.
+    `reused` has every lookup that the methods name, `journal` what was chosen and counted before
+    the run was stopped. Of several ranks only the lead has outcomes.
     """
     setup, names = session.setup, session.dataset.class_names
-    of_methods = [prepare(session, method, reused, progress) for method in methods]
+    of_methods = [prepare(session, method, reused, progress, journal) for method in methods]
     prepared = [one for of_method in of_methods for one in of_method]
     flips = flip_metrics(session, progress)
     interventions = [one.intervention for one in prepared]

@@ -13,6 +13,7 @@ from semseg_cli.data.dataset import Dataset, even_subset
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.manifold import N_IMAGES
 from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.fit import NO_DOUBTS, TRIED_IMAGES, Doubts, find_doubts
 from semseg_cli.experiment.given import NOTHING, Given, load_parts
 from semseg_cli.experiment.images import (
     classes_of,
@@ -36,7 +37,7 @@ from semseg_cli.models.sae.centring import decide_centring
 from semseg_cli.models.sae.norm_choice import choose_site
 from semseg_cli.models.sae.statistics import NAMES, digest_of
 from semseg_cli.models.vit import Backbone
-from semseg_cli.progress import Progress, silent
+from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.collectives import try_out
 from semseg_cli.settings.inputs import SaeModel, Setup
@@ -56,6 +57,7 @@ class Session:
     given_stats: dict[str, torch.Tensor]
     progress: Progress = silent
     given: Given = NOTHING
+    doubts: Doubts = NO_DOUBTS
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -160,6 +162,28 @@ class Session:
         # Another kind of machine may measure otherwise: the lead's choice holds for all ranks.
         centres = ranks.from_lead("centring", lambda: b"yes" if sae.centres_input else b"")
         self.pipeline = replace(pipeline, sae=sae.recentred(bool(centres)))
+
+    def judge(self) -> None:
+        """Tries the SAE and the head on a few images, and says what does not seem to fit.
+
+        The lead does, on the same images for any number of ranks. What fails is left for the run
+        to tell of.
+        """
+        if not ranks.is_lead():
+            return
+        dataset = self.dataset if self.pipeline.head else self.lookup_dataset
+        few = dataset.subset(even_subset(len(dataset), TRIED_IMAGES))
+        threshold, n_classes = self.setup.label_threshold, len(dataset.class_names)
+        try:
+            with stage("Trying whether the parts fit each other"):
+                batches = list(Loader(few, min(self.setup.batch_size, len(few))))
+                self.doubts = find_doubts(
+                    self.pipeline, self.given_stats, batches, threshold, dataset.split, n_classes
+                )
+        except SemsegError as error:
+            log.info("Not tried: %s", error)
+        for sentence in filter(None, (self.doubts.sae, self.doubts.head)):
+            log.warning("%s", sentence)
 
     def complete(self, progress: Progress = silent) -> None:
         """Computes the SAE statistics that are missing, and sets the SAE's input scaling."""

@@ -1,4 +1,4 @@
-"""What a run has counted so far, record by record: a run that was stopped goes on from here.
+"""What a run has chosen and counted so far, record by record: a stopped run goes on from here.
 
 The file only grows. It begins with what the run is made of. Every record has a checksum that starts
 from the one before: a torn last record is dropped, and none passes for another.
@@ -10,7 +10,7 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +77,23 @@ class Journal:
         self._file.seek(at)
         self._cut()
         self.append(topic)
+
+    def kept(self, name: str, make: Callable[[], str]) -> str:
+        """What was made under this name before the run was stopped; else it is made, and kept.
+
+        To be asked in one order, and before `records`.
+        """
+        head = f"{name}\n".encode()
+        at, checksum = self._file.tell(), self._checksum
+        found = self._next()
+        if found is None or not found.startswith(head):
+            self._file.seek(at)
+            self._checksum = checksum
+            self._cut()
+            found = head + make().encode()
+            self.append(found)
+        self._begin = self._file.tell(), self._checksum
+        return found[len(head) :].decode()
 
     def append(self, record: bytes) -> None:
         """Adds a record; it is there if the process is killed right after."""

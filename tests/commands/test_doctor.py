@@ -30,7 +30,8 @@ from semseg_cli.commands.doctor.findings import (
     to_table,
 )
 from semseg_cli.commands.doctor.patient import Patient
-from semseg_cli.commands.doctor.sae_fit import (
+from semseg_cli.errors import SemsegError
+from semseg_cli.experiment.sae_fit import (
     MEASURED,
     NONE,
     OWN,
@@ -39,7 +40,6 @@ from semseg_cli.commands.doctor.sae_fit import (
     measure_fit,
     scaling,
 )
-from semseg_cli.errors import SemsegError
 from semseg_cli.experiment.session import open_session
 from semseg_cli.models import sae as saes
 from semseg_cli.models.head import save_head
@@ -360,7 +360,7 @@ def test_a_following_run_keeps_the_findings(known_world: World, terminal: Termin
     cache = str(terminal.folder / "cache")
     done, _ = doctor(terminal, known_world)
     assert done.code == 0
-    for command, kept in (("auto-feat", True), ("lookup", True)):
+    for command, kept in (("auto-feat", True), ("lookup", False)):  # of other images, no head
         changes = {"min_patches": ""} if command == "lookup" else {}
         args = options(known_world, cache_dir=cache, **changes)
         assert terminal.type(command, *args, "--no-plots", "--no-track").code == 0
@@ -376,6 +376,17 @@ def test_a_run_with_other_inputs_has_no_findings(known_world: World, terminal: T
     cache = str(terminal.folder / "cache")
     doctor(terminal, known_world)
     args = options(known_world, cache_dir=cache, act_norm="1.5")
+    assert terminal.type("auto-feat", *args, "--no-plots", "--no-track").code == 0
+    assert not (terminal.runs()[0] / "doctor.json").exists()
+
+
+@pytest.mark.parametrize("less", [{"seg_ckpt": ""}, {"act_norm": ""}])
+def test_findings_on_less_than_a_run_uses_are_not_of_that_run(
+    known_world: World, terminal: Terminal, less: dict[str, str]
+) -> None:
+    cache = str(terminal.folder / "cache")
+    doctor(terminal, known_world, cache_dir=cache, **less)
+    args = options(known_world, cache_dir=cache)
     assert terminal.type("auto-feat", *args, "--no-plots", "--no-track").code == 0
     assert not (terminal.runs()[0] / "doctor.json").exists()
 

@@ -11,12 +11,14 @@ import pytest
 from terminal import Terminal, options
 from worlds import World
 
+from semseg_cli.experiment import choose_latents
 from semseg_cli.runs.folder import JOURNAL_FILE, RunFolder
 from semseg_cli.runs.journal import Journal
 from semseg_cli.tracking import find_runs
 from semseg_cli.tracking.store_address import resolve_uri
 
-# A real process that is killed after so many records: the inputs, the edits, then batches.
+# A real process that is killed after so many records: the inputs, chosen latents, the edits, then
+# batches.
 KILLED = """
 import os, signal, sys
 from semseg_cli.cli import run
@@ -77,7 +79,7 @@ def status_of(path: Path) -> str:
 
 def test_a_killed_run_goes_on_to_the_same_bytes(terminal: Terminal, tiny_world: World) -> None:
     args = command(tiny_world, "auto-feat")
-    killed(terminal.folder, 4, *args)
+    killed(terminal.folder, 5, *args)
     cut = terminal.runs()
     assert [RunFolder(path).meta["status"] for path in cut] == ["RUNNING", "RUNNING"]
     assert {status_of(path) for path in cut} == {"RUNNING"}
@@ -93,6 +95,24 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     cut = terminal.runs()
     assert {status_of(path) for path in cut} == {"KILLED"}
     goes_on_to_the_same(terminal, args, cut)
+
+
+def test_a_choice_by_cause_is_not_made_again(
+    terminal: Terminal, tiny_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = command(tiny_world, "auto-feat", "--select", "causal")
+    interrupted(terminal, 2, *args)  # the inputs and the latents are there, no edit is
+    cut = terminal.runs()
+    with monkeypatch.context() as patch:
+        patch.setattr(choose_latents, "choose_latents", None)
+        done = terminal.type("auto-feat", "--resume", str(cut[0]), "--quiet")
+    assert done.code == 0, done.err
+    assert terminal.type(*args, "--no-track", "--dump-to", "whole").code == 0
+    wholes = {RunFolder(path).meta["run_name"]: path for path in Path("whole").iterdir()}
+    for path in cut:
+        for name in ("lookup.csv", "class_results.csv", "report.json"):
+            whole = wholes[RunFolder(path).meta["run_name"]] / name
+            assert (path / name).read_bytes() == whole.read_bytes()
 
 
 def goes_on_to_the_same(terminal: Terminal, args: list[str], cut: list[Path]) -> None:

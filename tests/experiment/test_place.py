@@ -30,9 +30,7 @@ OPEN = of_block(-1, "VISAEBench", "resid-post", "norm-out")
 @pytest.mark.parametrize(
     ("options", "trained", "layer", "site"),
     [
-        ({}, SILENT, 11, "resid-post"),
         ({"vit_layer": 3}, SILENT, 3, "resid-post"),
-        ({"vit_site": "mlp-out"}, SILENT, 11, "mlp-out"),
         ({"vit_site": "norm-out"}, SILENT, 12, "norm-out"),
         ({}, MLP, 5, "mlp-out"),
         ({"vit_layer": 5, "vit_site": "mlp-out"}, MLP, 5, "mlp-out"),
@@ -75,6 +73,15 @@ def test_a_contradiction_is_one_sentence_and_options_win(
     assert words in note
     assert note.startswith(f"The SAE's file says {trained.said}")
     assert note.count(". ") == 0
+
+
+@pytest.mark.parametrize("site", ["resid-post", "mlp-out"])
+def test_a_layer_that_nobody_says_is_told(site: Any) -> None:
+    place = place_of(Setup(vit_site=site), SILENT, 12)
+    assert (place.layer, place.site) == (11, site)
+    assert place.notes == (
+        "Neither --vit-layer nor the SAE's file says at which layer it reads: 11 is taken.",
+    )
 
 
 def saved(folder: Path, sae: SparseAutoencoder, **config: Any) -> str:

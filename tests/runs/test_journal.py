@@ -1,5 +1,6 @@
 """A journal gives back what was written, up to the first byte that is not, and nothing else."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,45 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
         journal._file = open("/dev/full", "w+b")  # noqa: SIM115
         with pytest.raises(SemsegError, match="free some space or give another --dump-to"):
             journal.append(b"one")
+
+
+def test_what_was_made_once_is_kept_and_not_made_again(tmp_path: Path) -> None:
+    path, made = tmp_path / "journal", []
+
+    def make(what: str) -> Callable[[], str]:
+        return lambda: made.append(what) or what  # type: ignore[func-returns-value]
+
+    with Journal(path, RUN, is_new=True) as journal:
+        assert journal.kept("a", make("first")) == "first"
+        assert journal.kept("b", make("two\nlines")) == "two\nlines"
+        assert list(journal.records(TOPIC)) == []
+        journal.append(b"one")
+    with Journal(path, RUN, is_new=False) as journal:
+        assert journal.kept("a", make("other")) == "first"
+        assert journal.kept("b", make("other")) == "two\nlines"
+        assert list(journal.records(TOPIC)) == [b"one"]
+    assert made == ["first", "two\nlines"]
+    with Journal(path, RUN, is_new=False) as journal:  # other edits drop the counts alone
+        assert journal.kept("a", make("other")) == "first"
+        assert journal.kept("b", make("other")) == "two\nlines"
+        assert list(journal.records(b"other edits")) == []
+    with Journal(path, RUN, is_new=False) as journal:  # what is not there drops what follows
+        assert journal.kept("c", make("third")) == "third"
+        assert list(journal.records(TOPIC)) == []
+
+
+@given(st.data())
+def test_what_is_left_of_a_cut_choice_is_made_again(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("cut") / "journal"
+    with Journal(path, RUN, is_new=True):
+        least = path.stat().st_size
+    path.unlink()
+    with Journal(path, RUN, is_new=True) as journal:
+        assert journal.kept("a", lambda: "first") == "first"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: data.draw(st.integers(least, len(whole) - 1))])
+    with Journal(path, RUN, is_new=False) as journal:
+        assert journal.kept("a", lambda: "again") == "again"
+        assert list(journal.records(TOPIC)) == []

@@ -6,19 +6,17 @@ import torch
 
 from semseg_cli.commands.doctor.findings import Finding
 from semseg_cli.commands.doctor.patient import EVALUATION, LOOKUP, Patient, bad, doubtful, good
-from semseg_cli.commands.doctor.sae_fit import (
+from semseg_cli.data.dataset import even_subset
+from semseg_cli.engine.segmentation import segmentation
+from semseg_cli.engine.splice import by_sae, splice
+from semseg_cli.experiment.head_fit import confusion, doubt, kappa
+from semseg_cli.experiment.place import is_site_open
+from semseg_cli.experiment.sae_fit import (
     GOOD,
-    MEASURED,
-    OWN,
     advise,
     measure_fit,
     try_others,
 )
-from semseg_cli.data.dataset import even_subset
-from semseg_cli.engine.segmentation import count_pixels, segmentation
-from semseg_cli.engine.splice import by_sae, splice
-from semseg_cli.experiment.place import is_site_open
-from semseg_cli.models.head import argmax_logits
 from semseg_cli.models.sae import TopK
 from semseg_cli.models.sae.centring import decide_centring
 from semseg_cli.models.sae.model import CLAMP
@@ -29,7 +27,6 @@ NORM_RANGE = (0.5, 2.0)  # of the mean length of the SAE's input, per square roo
 MOST_OFFSET = 0.5  # of the input's mean, as a share of the input's length
 L0_FACTOR = 2.0  # between the L0 on the probe and the claimed one
 DENSE = 0.25  # share of all latents active per patch from which nothing is sparse
-BETTER_THAN_CHANCE = 2.0
 KEPT = 0.8  # of all predictions, with the reconstruction in place of the residual
 
 
@@ -105,13 +102,8 @@ def scaled_input(patient: Patient) -> Finding:
 def reconstruction(patient: Patient) -> Finding:
     """Does the SAE reconstruct what it reads, or would another layer or scaling fit better?"""
     fit = measure_fit(patient.sae, patient.x_nd)
-    is_given = {"act_mean", "act_norm"} & patient.given_stats.keys()
     used, best = try_others(
-        patient.vit,
-        patient.sae,
-        patient.images_bchw,
-        patient.place,
-        OWN if is_given else MEASURED,
+        patient.vit, patient.sae, patient.images_bchw, patient.place, patient.given_stats
     )
     said = (
         f"explained variance {fit.explained_variance:.3f} (about the mean), nMSE "
@@ -161,46 +153,35 @@ def sparsity(patient: Patient) -> Finding:
     return good(said, **values)
 
 
-@torch.inference_mode()
 def head_accuracy(patient: Patient) -> Finding:
     """Does the head know the classes of clean patches?"""
-    n_classes = len(patient.datasets[EVALUATION].class_names)
-    confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)
-    head, vit = patient.fitting_head, patient.vit
+    dataset, head = patient.datasets[EVALUATION], patient.fitting_head
     assert head is not None
-    for batch in patient.probe(EVALUATION):
-        tokens = vit.prefix(batch.images_bchw, vit.n_layers)
-        logits = head(vit.tail(tokens, vit.n_layers).float())
-        if not bool(torch.isfinite(logits).all()):
-            return bad("NaN or infinite", "The head overflows: check --seg-ckpt and --dtype.")
-        predicted = argmax_logits(logits).cpu()
-        is_clean = batch.share_bt >= patient.setup.label_threshold
-        confusion += count_pixels(batch.labels_bt[is_clean], predicted[is_clean], n_classes)
-    return _judged(confusion, patient.datasets[EVALUATION].split)
+    found = confusion(
+        *(patient.vit, head, patient.probe(EVALUATION), patient.setup.label_threshold),
+        n_classes=len(dataset.class_names),
+    )
+    if found is None:
+        return bad("NaN or infinite", "The head overflows: check --seg-ckpt and --dtype.")
+    return _judged(found, dataset.split)
 
 
-def _judged(confusion: torch.Tensor, split: str) -> Finding:
-    """Accuracy and mIoU over the classes that occur, from patches by label and prediction."""
-    n, measured = int(confusion.sum()), segmentation(confusion)
+def _judged(found: torch.Tensor, split: str) -> Finding:
+    """Accuracy, agreement and mIoU over the classes that occur, of patches by label and
+    prediction."""
+    n, measured = int(found.sum()), segmentation(found)
     if not n:
         return doubtful(
             "no clean patch", "Try more --probe-images, or a smaller --label-threshold."
         )
-    accuracy, miou = measured.accuracy, measured.miou
+    values = {"accuracy": measured.accuracy, "miou": measured.miou, "kappa": kappa(found)}
     said = (
-        f"accuracy {accuracy:.3f}, mIoU {miou:.3f} (mean over the {len(measured.ious)} classes "
-        f"there) on {n} clean patches of a few {split} images"
+        f"accuracy {measured.accuracy:.3f}, Cohen's kappa {values['kappa']:.3f}, mIoU "
+        f"{measured.miou:.3f} (mean over the {len(measured.ious)} classes there) on {n} clean "
+        f"patches of a few {split} images"
     )
-    bound = min(0.5, BETTER_THAN_CHANCE / len(confusion))
-    if accuracy >= bound:
-        return good(said, accuracy=accuracy, miou=miou)
-    return doubtful(
-        said,
-        f"The head is hardly better than chance (bound {bound:.3f}): check that --seg-ckpt was "
-        "trained on this ViT's final-norm patch tokens, with these class ids and null as output 0.",
-        accuracy=accuracy,
-        miou=miou,
-    )
+    advice = doubt(found, f"a few {split} images")
+    return doubtful(said, advice, **values) if advice else good(said, **values)
 
 
 def spliced(patient: Patient) -> Finding:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from semseg_cli import __version__
 from semseg_cli.errors import FileError
 from semseg_cli.files import cache_folder, make_folder, write_atomic
-from semseg_cli.readers import MOST_TEXT, parse_json, read_bytes
+from semseg_cli.readers import MOST_TEXT, read_bytes
 from semseg_cli.runs.folder import FINDINGS_FILE, RunFolder, now
 from semseg_cli.show.tables import Column, Table
 
@@ -68,43 +68,35 @@ def save_findings(
     Raises:
         SemsegError: the cache folder cannot be written.
     """
-    deciding = {key: settings[key] for key in DECIDING if key in settings}
     whole = {
         "version": __version__,
         "created": now(),
         "is_fit": is_fit(findings),
         "digests": dict(digests),
-        "settings": deciding,
+        "settings": _deciding(settings),
         "checks": [asdict(finding) for finding in findings],
     }
     data = json.dumps(whole, indent=2, ensure_ascii=False, default=str).encode()
-    key = hashlib.blake2b(repr((sorted(digests.items()), deciding)).encode(), digest_size=16)
-    folder = _kept_in(settings)
-    make_folder(folder, "--cache-dir")
-    write_atomic(folder / f"{key.hexdigest()}.json", data, "--cache-dir")
-
-
-def _kept_in(settings: Mapping[str, Any]) -> Path:
-    return cache_folder(settings.get("cache_dir")) / "doctor"
+    path = _path_of(digests, settings)
+    make_folder(path.parent, "--cache-dir")
+    write_atomic(path, data, "--cache-dir")
 
 
 def copy_findings(
     folder: RunFolder, digests: Mapping[str, str], settings: Mapping[str, Any]
 ) -> None:
-    """Stores with a run what `doctor` last found on its parts, if it was asked.
-
-    All parts and deciding settings that both sides name must be the same: a head made since, or
-    statistics computed since, do not matter.
-    """
-    found = [path for path in _kept_in(settings).glob("*.json") if not path.name.startswith(".")]
-    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        with suppress(FileError, KeyError, TypeError, AttributeError):
-            data = read_bytes(path, str(path), "", MOST_TEXT)
-            kept = parse_json(data, str(path), "", is_strict=False)
-            if _agree(kept["digests"], digests) and _agree(kept["settings"], settings):
-                folder.write(FINDINGS_FILE, data)
-                return
+    """Stores with a run what `doctor` last found on exactly its parts and deciding settings."""
+    path = _path_of(digests, settings)
+    with suppress(FileError):
+        folder.write(FINDINGS_FILE, read_bytes(path, str(path), "", MOST_TEXT))
 
 
-def _agree(kept: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
-    return all(kept[key] == mine[key] for key in kept.keys() & mine.keys())
+def _path_of(digests: Mapping[str, str], settings: Mapping[str, Any]) -> Path:
+    """Where findings on these parts with these settings are kept."""
+    key = repr((sorted(digests.items()), _deciding(settings)))
+    name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return cache_folder(settings.get("cache_dir")) / "doctor" / f"{name}.json"
+
+
+def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: settings[key] for key in DECIDING if key in settings}

@@ -101,6 +101,8 @@ def _parts(
 ) -> list[Part]:
     """The work of every autoencoder; all runs have the tag of the whole."""
     pairs = open_pairs(base, progress)
+    for pair in pairs:
+        pair.session.judge()
     image_groups(pairs[0].session)
     warn_of_seen(pairs[0].session)
     works = [make_work(pair.session, suite, output, store, {}, progress) for pair in pairs]

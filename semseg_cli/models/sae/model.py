@@ -6,6 +6,8 @@ model: `encode` takes z.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Self
 
@@ -164,6 +166,16 @@ class SparseAutoencoder(nn.Module):
         self.act_mean = act_mean.to(self.act_mean)
         self.act_norm = torch.tensor(act_norm).to(self.act_norm)
         return self
+
+    @contextmanager
+    def rescaled(self, act_mean: Float[Tensor, " d"], act_norm: float) -> Iterator[None]:
+        """Has another input scaling for the length of a block."""
+        own = self.act_mean, float(self.act_norm)
+        try:
+            self.scaled(act_mean, act_norm)
+            yield
+        finally:
+            self.scaled(*own)
 
     @typed
     def scale(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:

@@ -44,9 +44,5 @@ def choose_site(
 def _error(
     sae: SparseAutoencoder, given: Mapping[str, Tensor], x_nd: Float[Tensor, "n d"]
 ) -> float:
-    mean_d, norm = sae.act_mean, float(sae.act_norm)
-    try:
-        sae.scaled(*measured_scaling(x_nd, sae.norm_kind, given))
+    with sae.rescaled(*measured_scaling(x_nd, sae.norm_kind, given)):
         return reconstruction_error(sae, x_nd)
-    finally:
-        sae.scaled(mean_d, norm)

@@ -114,9 +114,14 @@ def test_it_says_what_is_used_where_and_what_is_left_out(ran: Any) -> None:
 def test_edits_of_all_are_matched_in_length(ran: Any) -> None:
     terminal, done, _ = ran
     rows = read_rows(last(terminal).path / "dictionaries.csv")
-    ratios = [row["edit_ratio"] for row in rows]
+    logs = [folder.path / "log.txt" for name in NULL_RUNS for folder in runs_of(terminal)[name]]
+    told = {log for log in logs if "No value was found at which the edit is" in log.read_text()}
+    # Equal variances: rounding decides the principal directions, and one may reach no class.
+    assert all("auto-feat-pca" in log.parent.name for log in told)
+    ratios = [row["edit_ratio"] for row in rows if not (told and row["null_sae"] == "pca")]
     assert max(ratios) - min(ratios) < 0.1 * max(ratios)
-    assert "Edits are matched in length, on average over classes: 0." in flat(done.out)
+    matched = "not matched" if told else "matched"
+    assert f"Edits are {matched} in length, on average over classes: 0." in flat(done.out)
     for folder in runs_of(terminal)[OWN_RUN]:
         chosen = [row for row in read_rows(folder.path / "lookup.csv") if row["chosen"]]
         assert all(row["coefficient"] > 0 for row in chosen)
@@ -270,7 +275,10 @@ def test_mistakes_are_told_in_one_sentence(world: World, terminal: Terminal) -> 
     refused(one, "--match and --length are for a suite of several SAEs")
     refused(terminal.type(*typed(world, "--lookup", "x.csv")), "--lookup has the latents of one")
     refused(terminal.type(*typed(world, "--max-group", "3")), "--max-group is given: groups grow")
-    refused(terminal.type(*typed(world, "--sparsity", "x.pt")), "--sparsity belongs to one SAE")
+    refused(
+        terminal.type(*typed(world, "--sparsity", str(world.stats))),
+        "--sparsity belongs to one SAE",
+    )
     stats = str(world.stats)
     refused(
         terminal.type(*typed(world, "--vit-layer", "2", "--act-mean", stats, act_mean="")),

@@ -1,7 +1,7 @@
 """How well an autoencoder fits residuals, and which layer or input scaling would fit better."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -69,18 +69,17 @@ def measure_fit(sae: SparseAutoencoder, x_nd: Float[Tensor, "n d"]) -> Fit:
     )
 
 
-@contextmanager
-def scaling(sae: SparseAutoencoder, name: str, x_nd: Tensor) -> Iterator[None]:
-    """Gives the autoencoder another input scaling for the length of a block."""
-    mean_d, norm = sae.act_mean, float(sae.act_norm)
-    try:
-        if name == NONE:
-            sae.scaled(torch.zeros_like(mean_d), 1.0)
-        if name == MEASURED:
-            sae.scaled(*measured_scaling(x_nd, sae.norm_kind))
-        yield
-    finally:
-        sae.scaled(mean_d, norm)
+def scaling(
+    sae: SparseAutoencoder, name: str, x_nd: Tensor, given: Mapping[str, Tensor] | None = None
+) -> AbstractContextManager[None]:
+    """Gives the autoencoder an input scaling for the length of a block.
+
+    OWN is what is given of act_mean and act_norm; what is not is measured on these residuals.
+    """
+    if name == NONE:
+        return sae.rescaled(torch.zeros_like(sae.act_mean), 1.0)
+    known = given if name == OWN else None
+    return sae.rescaled(*measured_scaling(x_nd, sae.norm_kind, known))
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,13 @@ class Choice:
 Plan = Sequence[tuple[int, str, str]]  # layer, site, scaling
 
 
+@torch.inference_mode()
 def try_others(
-    vit: Backbone, sae: SparseAutoencoder, images_bchw: Tensor, place: Place, usual: str
+    vit: Backbone,
+    sae: SparseAutoencoder,
+    images_bchw: Tensor,
+    place: Place,
+    given: Mapping[str, Tensor],
 ) -> tuple[Choice, Choice]:
     """The choice in use, and the one that explains most (the same, unless another is clearly best).
 
@@ -107,40 +111,53 @@ def try_others(
 
     Args:
         vit: gives the residuals.
-        sae: has the scaling in use.
+        sae: is tried; its scaling is left as it is.
         images_bchw: a few images.
         place: the layer and site in use.
-        usual: the scaling in use: OWN for the autoencoder's, MEASURED for each layer's own.
+        given: statistics that are known; scaling that is not is each layer's own.
     """
-    images_bchw, at = images_bchw[:SCAN_IMAGES], (place.layer, place.site)
-    places = _places(vit, place.site)
-    plan = [(*one, usual) for one in places] + [(*at, n) for n in (MEASURED, NONE) if n != usual]
-    tried = _tried(vit, sae, images_bchw, plan)
-    if usual == OWN and max(one.explained_variance for one in tried) < GOOD:
-        tried += _tried(vit, sae, images_bchw, [(*one, MEASURED) for one in places if one != at])
-    used = next(one for one in tried if (one.layer, one.site, one.scaling) == (*at, usual))
-    best = max(tried, key=lambda one: one.explained_variance - SUSPICION[one.scaling])
+    at = place.layer, place.site
+    usual = OWN if {"act_mean", "act_norm"} & given.keys() else MEASURED
+    few = _few_patches(vit, images_bchw[:SCAN_IMAGES], place.site)
+
+    def tried(plan: Plan) -> list[Choice]:
+        return [
+            _tried(sae, few[layer, site], layer, site, name, given) for layer, site, name in plan
+        ]
+
+    found = tried([(*one, usual) for one in few])
+    found += tried([(*at, name) for name in (MEASURED, NONE) if name != usual])
+    if usual == OWN and max(one.explained_variance for one in found) < GOOD:
+        found += tried([(*one, MEASURED) for one in few if one != at])
+    used = next(one for one in found if (one.layer, one.site, one.scaling) == (*at, usual))
+    best = max(found, key=lambda one: one.explained_variance - SUSPICION[one.scaling])
     return used, best if _is_clear(used.explained_variance, best.explained_variance) else used
 
 
-def _places(vit: Backbone, site: str) -> list[tuple[int, str]]:
-    other = NORM_OUT if site == RESID_POST else RESID_POST
-    layers = range(1, vit.n_layers + 1)
-    return [(n, s) for s in (site, other) for n in layers if s != NORM_OUT or n == vit.n_layers]
+def _few_patches(vit: Backbone, images_bchw: Tensor, site: str) -> dict[tuple[int, str], Tensor]:
+    """By layer and site some of the patches, [n d]: of all layers at the residual stream and at
+    another site in use, and after the final norm."""
+    found, n = {}, vit.n_layers
+    for one in dict.fromkeys((RESID_POST, site)):
+        for layer, tokens in enumerate(vit.residuals(images_bchw, one), start=1):
+            if one != NORM_OUT or layer == n:
+                x_nd = vit.patches(tokens).flatten(0, 1)
+                found[layer, one] = x_nd[:: -(-len(x_nd) // SCAN_PATCHES)]
+    if site == RESID_POST:
+        found[n, NORM_OUT] = vit.family.final_norm(vit.model)(found[n, site])
+    return {at: x_nd.float() for at, x_nd in found.items()}
 
 
-@torch.inference_mode()
-def _tried(vit: Backbone, sae: SparseAutoencoder, images_bchw: Tensor, plan: Plan) -> list[Choice]:
-    found = []
-    for site in dict.fromkeys(site for _, site, _ in plan):
-        for layer, tokens in enumerate(vit.residuals(images_bchw, site), start=1):
-            x_nd = vit.patches(tokens).flatten(0, 1).float()
-            x_nd = x_nd[:: -(-len(x_nd) // SCAN_PATCHES)]
-            for name in (name for *at, name in plan if at == [layer, site]):
-                with scaling(sae, name, x_nd):
-                    explained = 1 - reconstruction_error(sae, x_nd)
-                found.append(Choice(layer, name, explained, site))
-    return found
+def _tried(
+    sae: SparseAutoencoder,
+    x_nd: Tensor,
+    layer: int,
+    site: str,
+    name: str,
+    given: Mapping[str, Tensor],
+) -> Choice:
+    with scaling(sae, name, x_nd, given):
+        return Choice(layer, name, 1 - reconstruction_error(sae, x_nd), site)
 
 
 def _is_clear(used: float, best: float) -> bool:
@@ -155,7 +172,8 @@ def advise(used: Choice, best: Choice) -> str:
             return ""
         return (
             "No other layer, site or input scaling fits clearly better: --sae-ckpt is likely "
-            "wrong, trained on another model than --vit-ckpt, or on other tokens or images."
+            "wrong, trained on another model than --vit-ckpt, or on other tokens or images; or it "
+            "explains little everywhere."
         )
     wrong, tries, what = [], [], ["the SAE"]
     if best.layer != used.layer:
