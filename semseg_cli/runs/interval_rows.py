@@ -48,7 +48,6 @@ def difference_entries(key: str, found: Difference) -> Entries:
     return made | ({f"{key}_p_reason": found.test.reason} if found.test.reason else {})
 
 
-@typed
 def run_entries(
     counts_bc4: Real[np.ndarray, "b c 4"], min_patches: int, rates: Measured | None = None
 ) -> Entries:

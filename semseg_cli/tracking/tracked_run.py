@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,10 @@ def _rounded(value: Any) -> Any:
 
 def setting_of(run: TrackedRun, name: str) -> int | float | str | None:
     """A parameter of a run, as a number where it is one: `mlflow run` logs "-2" for our "-2.0"."""
-    return parse_number(run.params.get(name, ""))
+    return _number(run.params.get(name, ""))
+
+
+_number = lru_cache(maxsize=4096)(parse_number)  # many runs have the same few settings
 
 
 def describe(folder: RunFolder) -> str:

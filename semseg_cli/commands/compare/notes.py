@@ -1,6 +1,7 @@
 """What must be said about runs that stand side by side, below their table."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -104,6 +105,9 @@ def dictionaries(runs: Sequence[TrackedRun], names: Sequence[str]) -> list[str]:
 def _orders(rows: Sequence[Row]) -> list[str]:
     """The pairs of runs that macro and pooled selectivity put in different orders."""
     known = [r for r in rows if None not in (r.get("selectivity"), r.get(COMPARED))]
+    ordered = sorted((row[COMPARED], row["selectivity"]) for row in known)
+    if all(one[1] <= two[1] for one, two in pairwise(ordered)):
+        return []  # of many runs no pair need be looked at
     turned = [
         f"{one['run']} and {two['run']}"
         for i, one in enumerate(known)

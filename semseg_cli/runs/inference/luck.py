@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64
@@ -27,7 +28,7 @@ class Gap:
     images: Interval  # of the difference for these draws: other images, the same latents
     terms: tuple[Term, ...] = ()  # the rates that `images` is made of
 
-    @property
+    @cached_property
     def value(self) -> float:
         """The difference."""
         return float(self.gap_c.sum())
@@ -37,7 +38,7 @@ class Gap:
         """How often the control was drawn."""
         return self.drawn_cr.shape[1]
 
-    @property
+    @cached_property
     def n_classes(self) -> float:
         """The classes, discounted for unequal weights."""
         return round(float(1 / (self.weight_c**2).sum()), 9)

@@ -17,7 +17,6 @@ from semseg_cli.runs.inference.combined import (
     mean_of,
 )
 from semseg_cli.runs.inference.rates import Rates, rate_intervals, rates_of
-from semseg_cli.typed import typed
 
 MEASURES = ("target_change", "other_change", "selectivity")
 MIN_IMAGES_OF_A_CLASS = 3  # of the classes that macro means are over
@@ -54,13 +53,11 @@ def measure(counts_bc4: Real[np.ndarray, "b c 4"]) -> Measured:
     return Measured(rates_of(changed, orig), rates_of(other_changed, other))
 
 
-@typed
 def pooled(counts_bc4: Real[np.ndarray, "b c 4"]) -> Real[np.ndarray, "b 1 4"]:
     """Counts summed over the classes: a class counts as much as it has patches."""
     return counts_bc4.sum(axis=1, keepdims=True)
 
 
-@typed
 def macro_classes(
     counts_bc4: Real[np.ndarray, "b c 4"], min_patches: int = 1
 ) -> Bool[np.ndarray, " c"]:

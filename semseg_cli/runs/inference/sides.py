@@ -21,7 +21,6 @@ from semseg_cli.runs.inference.paired import (
     macro_differences,
     pooled_differences,
 )
-from semseg_cli.typed import typed
 
 NO_DRAWS = "the draws of the control cannot be read"
 
@@ -48,7 +47,6 @@ class Side:
         """The rates of its classes."""
         return self.rates or measure(self.counts_bc4)
 
-    @typed
     def of(self, classes: Sequence[int]) -> "Side":
         """The same of some of its classes, by their places."""
         chosen = list(classes)
