@@ -5,7 +5,7 @@ import errno
 import secrets
 from pathlib import Path
 
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import FileError, SemsegError
 
 
 def write_atomic(path: Path, data: bytes, option: str = "--dump-to") -> None:
@@ -42,11 +42,25 @@ def nearest_folder(path: Path) -> Path:
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
+def expanded(path: Path | str) -> Path:
+    """The path with the home folder that a `~` or `~name` at its beginning stands for.
+
+    Raises:
+        FileError: there is no such user, or no home folder is known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        user = Path(path).parts[0].removeprefix("~")
+        why = f"there is no user {user}" if user else "the home folder of ~ is not known"
+        raise FileError(f"{path} cannot be found ({why}): give the whole path.") from error
+
+
 def cache_folder(given: Path | str | None) -> Path:
     """Where computed statistics and the demo world are kept."""
     import platformdirs
 
-    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("semseg-cli"))
+    return expanded(given) if given else Path(platformdirs.user_cache_dir("semseg-cli"))
 
 
 def cannot_write(path: Path, error: OSError, option: str) -> SemsegError:

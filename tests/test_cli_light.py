@@ -119,7 +119,8 @@ NOT_THERE = {
     "seg-ckpt": "The head no cannot be read (No such file or directory): check --seg-ckpt",
     "imgs-root": "The dataset folder no does not exist: check --imgs-root",
     "lookup": "The lookup no.csv cannot be read (No such file or directory): give a lookup.csv",
-    "stats": "--stats: no cannot be read (No such file or directory): give a .safetensors",
+    "stats": "--stats: no cannot be read (No such file or directory): give a .safetensors or .json "
+    "file of statistics, or a run folder that has one",
     "act-mean": "The statistic act_mean cannot be read: no cannot be read (No such file",
 }
 LACKS = {

@@ -63,5 +63,10 @@ def test_an_import_that_goes_up_is_found() -> None:
     assert crossings("show.console", "from semseg_cli.runs.report import Report") == set()
 
 
+def test_homes_are_found_in_one_place() -> None:
+    """Elsewhere the home of nobody would end in a traceback."""
+    assert [name for name, source in modules().items() if ".expanduser(" in source] == ["files"]
+
+
 def test_the_listing_of_the_package_is_short() -> None:
     assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 24

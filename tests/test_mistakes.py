@@ -13,6 +13,8 @@ from PIL import Image
 from terminal import Terminal, options
 from worlds import World, make_head, make_sae
 
+from semseg_cli.errors import FileError
+from semseg_cli.files import expanded
 from semseg_cli.models import sae as saes
 from semseg_cli.models.head import save_head
 from semseg_cli.runs import folder as runs
@@ -51,7 +53,7 @@ WRONG_OPTIONS = {
         {"class": "wal"},
         "The class 'wal' is not in the dataset: did you mean wall?",
     ),
-    "unknown preset": ({"preset": "demon"}, "There is no preset 'demon': choose one of "),
+    "unknown preset": ({"preset": "demon"}, "There is no preset 'demon': did you mean demo?"),
     "missing input": ({"sae_ckpt": ""}, "Missing --sae-ckpt: name it, or take --preset demo"),
     "missing input beside a bad path": (
         {"sae_ckpt": "", "seg_ckpt": "/none/head.pt"},
@@ -167,6 +169,25 @@ def test_every_missing_path_names_itself(
     assert (done.code, done.out) == (1, "")
     assert MISSING[option] in done.err
     assert len(done.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", [*MISSING, "stats", "dump_to", "cache_dir"])
+def test_the_home_of_nobody_is_told(option: str, known_world: World, terminal: Terminal) -> None:
+    done = terminal.type("auto-feat", *options(known_world, **{option: "~nosuch/x"}))
+    assert (done.code, done.out) == (1, "")
+    assert "~nosuch/x cannot be found (there is no user nosuch): give the whole path." in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+def test_an_unknown_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(path: str) -> str:
+        return path
+
+    monkeypatch.setattr("os.path.expanduser", unknown)
+    with pytest.raises(
+        FileError, match=r"^~/x cannot be found \(the home folder of ~ is not known"
+    ):
+        expanded("~/x")
 
 
 def remove(path: Callable[[World], Path]) -> Damage:

@@ -21,6 +21,7 @@ from semseg_cli.commands.reused_lookup import read_reused
 from semseg_cli.data.held import Data
 from semseg_cli.errors import UsageError
 from semseg_cli.experiment.samples import with_draws
+from semseg_cli.files import expanded
 from semseg_cli.ranks.group import n_ranks
 from semseg_cli.settings.base import Settings, narrow
 from semseg_cli.settings.inputs import LookupSetup, Setup
@@ -182,7 +183,7 @@ def _places(
     """Where runs are written, as settings; a folder of our own, which goes with the result, where
     nothing is to be left."""
     if dump_to is not None or track:
-        folder = {} if dump_to is None else {"dump_to": Path(dump_to).expanduser()}
+        folder = {} if dump_to is None else {"dump_to": expanded(dump_to)}
         yield {**folder, "no_track": not track}, None
         return
     temporary = OwnFolder()

@@ -38,11 +38,11 @@ def demo_export(
 ) -> None:
     """Write the demo world out: models, statistics, scenes, settings."""
     from semseg_cli.demo.world import export
-    from semseg_cli.files import cache_folder
+    from semseg_cli.files import cache_folder, expanded
     from semseg_cli.show import console
 
     with console.progress_bars() as progress:
-        made = export(folder, cache_folder(cache_dir), progress)
+        made = export(expanded(folder), cache_folder(cache_dir), progress)
     console.say(f"Wrote {made}; run it with: semseg-cli auto-feat --config {made}/demo.toml")
 
 
@@ -53,10 +53,11 @@ def demo_build(
 ) -> None:
     """Train the demo world from scratch (2 to 4 minutes on 2 cores)."""
     from semseg_cli.commands.demo_build.recipe import build
+    from semseg_cli.files import expanded
     from semseg_cli.show import console
 
     with console.progress_bars() as progress:
-        made = build(folder, seed, progress)
+        made = build(expanded(folder), seed, progress)
     console.say(f"Wrote {made}; run it with: semseg-cli auto-feat --config {made}/demo.toml")
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli import tracking
+from semseg_cli.files import expanded
 from semseg_cli.runs.folder import LOOKUP_FILE, RUN_FILE, RunFolder
 from semseg_cli.runs.lookup_csv import Reused, is_lookup_path, lookup_from_path
 from semseg_cli.settings.output import Output
@@ -19,7 +20,7 @@ def read_reused(source: str, tracking_uri: str | None, dump_to: Path = Output.du
         SemsegError: it is none of them, or cannot be read.
     """
     if is_lookup_path(source):
-        path = Path(source).expanduser()
+        path = expanded(source)
         text = lookup_from_path(source)
         folder = path if path.is_dir() else path.parent
         is_of_run = (folder / RUN_FILE).is_file()

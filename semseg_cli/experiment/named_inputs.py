@@ -6,8 +6,8 @@ from typing import Any
 
 from semseg_cli.data.layouts import check_layout
 from semseg_cli.demo.world import world_folder
-from semseg_cli.errors import UsageError
-from semseg_cli.files import cache_folder
+from semseg_cli.errors import FileError, UsageError
+from semseg_cli.files import cache_folder, expanded
 from semseg_cli.models.head_download import is_address
 from semseg_cli.models.named_files import (
     ON_THE_HUB,
@@ -70,8 +70,8 @@ def _absent(given: Mapping[str, Any]) -> str:
 
 def _exists(path: str) -> bool:
     try:
-        return Path(path).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # too long a name, no home, a null byte
+        return expanded(path).exists()
+    except (FileError, OSError, ValueError):  # no home, too long a name, a null byte
         return False
 
 
@@ -94,9 +94,9 @@ def require_named(
     saes, head, vit = (named[name] for name in ("sae_ckpt", "seg_ckpt", "vit_ckpt"))
     for sae in [saes] if isinstance(saes, str) else saes or ():
         if not (sae.startswith(ON_THE_HUB) or PATTERN & set(sae)):
-            require_sae(Path(sae).expanduser())
+            require_sae(expanded(sae))
     if "seg_ckpt" in needed and not is_address(str(head)):
-        require_head(Path(head).expanduser())
+        require_head(expanded(head))
     if vit.startswith(OUTSIDE):
         vit_folder(vit, vit)
     _require_statistics(setup)
@@ -111,7 +111,7 @@ def _require_images(setup: Inputs, splits: Sequence[str]) -> None:
 
 def stats_file(stats: str | None) -> Path | None:
     """The file of several statistics that settings name: a run folder stands for its own."""
-    path = None if stats is None else Path(stats).expanduser()
+    path = None if stats is None else expanded(stats)
     return path / STATS_FILE if path is not None and path.is_dir() else path
 
 
@@ -121,7 +121,7 @@ def _require_statistics(setup: Inputs) -> None:
     for name in STATISTICS:
         source = getattr(setup, name, None)
         if isinstance(source, str) and source != MEASURED and not _is_number(source):
-            require_statistics(Path(source).expanduser(), name)
+            require_statistics(expanded(source), name)
 
 
 def _is_number(text: str) -> bool:

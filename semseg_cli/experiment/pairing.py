@@ -20,6 +20,7 @@ from semseg_cli.experiment.parts import (
 )
 from semseg_cli.experiment.place import AUTO, place_of
 from semseg_cli.experiment.session import Session, session_of
+from semseg_cli.files import expanded
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.statistics import place_in
 from semseg_cli.models.vit import Backbone
@@ -55,7 +56,7 @@ def sources_of(given: Sequence[str]) -> list[tuple[str, bool]]:
     """
     found: dict[str, bool] = {}
     for source in given:
-        path = Path(source).expanduser()
+        path = expanded(source)
         if "://" in source or path.exists() or not any(sign in source for sign in PATTERN):
             found[source] = False
             continue

@@ -13,7 +13,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from semseg_cli.errors import SemsegError
-from semseg_cli.files import write_atomic
+from semseg_cli.files import expanded, write_atomic
 from semseg_cli.models.head_images import images_of, metadata, write_beside
 from semseg_cli.models.named_files import require_head
 from semseg_cli.models.published_head import read_published, state_in
@@ -89,7 +89,7 @@ def load_head(path: str | Path, background: bool = False) -> SegmentationHead:
     Raises:
         SemsegError: it is missing, unreadable, or its shapes do not fit.
     """
-    path = require_head(Path(path).expanduser())
+    path = require_head(expanded(path))
     data = read_bytes(path, f"The head {path}", "check --seg-ckpt")
     if path.suffix == ".safetensors":
         state, shape = read_safetensors(path), None

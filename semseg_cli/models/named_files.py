@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from semseg_cli.errors import FileError, SemsegError
+from semseg_cli.files import expanded
 from semseg_cli.readers import open_file
 
 ON_THE_HUB = "hf://"
@@ -16,6 +17,10 @@ VIT_FILES = (".json", ".safetensors", ".bin")
 STATISTICS = ("act_mean", "act_norm", "sparsity", "top_values")
 EXPECTED_STATISTIC = (
     "give a .safetensors or .json file with that entry, a .pt tensor, or a number for a scalar"
+)
+EXPECTED_STATISTICS = (
+    "give a .safetensors or .json file of statistics, or a run folder that has one; or name "
+    "single ones (--act-mean, ...)"
 )
 
 
@@ -67,7 +72,7 @@ def vit_folder(name: str, ckpt: str) -> Path | None:
     Raises:
         SemsegError: it is a path at which there is no folder of a model.
     """
-    local = Path(name).expanduser()
+    local = expanded(name)
     if local.is_dir():
         _check_vit(local)
         return local
@@ -101,8 +106,9 @@ def require_statistics(path: Path, name: str | None = None) -> None:
     Raises:
         FileError: it cannot.
     """
+    expected = EXPECTED_STATISTICS if name is None else EXPECTED_STATISTIC
     try:
-        open_file(path, str(path), EXPECTED_STATISTIC).close()
+        open_file(path, str(path), expected).close()
     except FileError as error:
         raise (no_statistics(error) if name is None else no_statistic(name, error)) from error
 

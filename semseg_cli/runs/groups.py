@@ -75,19 +75,12 @@ def suggestion(images: Sequence[str], patches_bc: np.ndarray | None = None) -> s
             f"alike: --group-by '{BY_PREFIX}' takes each as one."
         )
     if patches_bc is not None and is_sequence(patches_bc):
-        alike = "Consecutive images are nearly identical, so intervals are too narrow"
-        return f"{alike}: {_remedy(images)}"
+        return (
+            "Consecutive images are nearly identical, so intervals are too narrow: --group-by "
+            "takes those of one drive, patient or scene as one, by a pattern that finds it in "
+            "their names, or by FILE.csv:COLUMN."
+        )
     return None
-
-
-def _remedy(images: Sequence[str]) -> str:
-    """How to group images whose names show no groups by themselves."""
-    beginnings = {_beginning(image) for image in images}
-    if len(beginnings) == 1 and len(images) > 1 and "".join(beginnings) not in images:
-        return f"all are {beginnings.pop()}... by name, and tell nothing of other drives or scenes."
-    if 1 < len(beginnings) <= len(images) / MIN_PER_GROUP:
-        return f"--group-by '{BY_PREFIX}' takes those of one beginning as one."
-    return "--group-by FILE.csv:COLUMN takes those of one drive, patient or scene as one."
 
 
 def sampling_notes(
@@ -98,17 +91,21 @@ def sampling_notes(
         from semseg_cli.runs.inference.answers import MIN_IMAGES  # scipy takes a while
 
         n = len(set(groups))
-        few = f" An interval takes {MIN_IMAGES}: {_remedy_of_few(images)}" if n < MIN_IMAGES else ""
+        few = (
+            f" An interval takes {MIN_IMAGES}: {_remedy_of_few(images, n)}"
+            if n < MIN_IMAGES
+            else ""
+        )
         noun = "group of images, taken" if n == 1 else "groups of images, each taken"
         return [f"{n} {noun} as one sample (--group-by).{few}"]
     found = suggestion(images, patches_bc)
     return [] if found is None else [found]
 
 
-def _remedy_of_few(images: Sequence[str]) -> str:
+def _remedy_of_few(images: Sequence[str], n_groups: int) -> str:
     """What finds more groups in the names, or in a file."""
     names = f"names are {images[0]}, {images[-1]}, ..."
-    if obvious_groups(images):
+    if len(obvious_groups(images)) > n_groups:
         return f"--group-by '{BY_PREFIX}' finds more ({names})."
     return f"give a pattern that tells more apart ({names}), or FILE.csv:COLUMN."
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.files import expanded
 from semseg_cli.readers import MOST_DIGITS, parse_csv, read_text, unreadable
 from semseg_cli.runs.field_types import shortened
 from semseg_cli.runs.folder import LOOKUP_FILE
@@ -254,7 +255,7 @@ def _latent(row: dict[str, Any], d_sae: int, where: str) -> int:
 
 def is_lookup_path(source: str) -> bool:
     """Whether a lookup is named by a path, not as a run of a store."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     return path.exists() or path.suffix == ".csv" or "/" in source
 
 
@@ -264,6 +265,6 @@ def lookup_from_path(source: str) -> str:
     Raises:
         SemsegError: there is no such file, or it cannot be read.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     path = path / LOOKUP_FILE if path.is_dir() else path
     return read_text(path, f"The lookup {path}", "give a lookup.csv or a run folder that has one")

@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
+from semseg_cli.files import expanded
 from semseg_cli.settings.base import Settings
 
 S = TypeVar("S", bound=Settings)
@@ -57,7 +58,7 @@ def _coerced(value: Any, f: Field[Any]) -> Any:
     if isinstance(value, list):
         return tuple(value)
     if item_type(f)[0] is Path and isinstance(value, str | Path):
-        return Path(value).expanduser()
+        return expanded(value)
     return value
 
 
@@ -76,8 +77,8 @@ def flatten(settings: Settings) -> dict[str, Any]:
 def _plain(value: Any, f: Field[Any]) -> Any:
     if isinstance(value, tuple):
         return [_plain(one, f) for one in value]
-    if f.metadata.get("path") and Path(str(value)).expanduser().exists():
-        return str(Path(str(value)).expanduser().absolute())
+    if f.metadata.get("path") and expanded(str(value)).exists():
+        return str(expanded(str(value)).absolute())
     return str(value) if isinstance(value, Path) else value
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.errors import UsageError
-from semseg_cli.files import cache_folder
+from semseg_cli.files import cache_folder, expanded
 from semseg_cli.readers import read_toml
 from semseg_cli.settings.entries import Entry, entries, item_type
 from semseg_cli.settings.latent_choice import Choose
@@ -117,7 +117,7 @@ def _filled(value: Any, folders: Mapping[str, Path]) -> Any:
 def read_config(path: Path) -> dict[str, Any]:
     """The settings in a TOML file; relative paths that exist beside it are resolved."""
     expected = "check --config, a TOML file with one key per option"
-    values = read_toml(path.expanduser(), f"The settings file {path}", expected)
+    values = read_toml(expanded(path), f"The settings file {path}", expected)
     for key, value in values.items():
         _check(key, value, path)
     return {key: _beside(path, key, value) for key, value in values.items()}
@@ -162,6 +162,6 @@ def _beside(path: Path, key: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_beside(path, key, one) for one in value]
     if key in KNOWN and KNOWN[key].field.metadata.get("path") and isinstance(value, str):
-        beside = path.expanduser().absolute().parent / value
+        beside = expanded(path).absolute().parent / value
         return str(beside) if beside.exists() else value
     return value

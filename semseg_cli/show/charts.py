@@ -66,14 +66,14 @@ def class_figure(rows: Sequence[Row], path: Path, min_patches: int = 0) -> None:
 def class_chart(rows: Sequence[Row], min_patches: int = 0) -> Figure:
     """Target and other change of every class, by falling selectivity.
 
-    Classes without predicted patches, or without others, are left out; those with fewer than
-    `min_patches` come last, hollow.
+    Classes without predicted patches are left out; those with fewer than `min_patches` come last,
+    hollow. A class without others has its target change alone.
     """
     shown = sorted(
-        (row for row in rows if row["selectivity"] is not None),
+        (row for row in rows if row["target_change"] is not None),
         key=lambda row: (
             row["n_orig_patches"] < min_patches,
-            -row["selectivity"],
+            -(row["selectivity"] or 0.0),
             row["class_id"],
         ),
     )
@@ -132,7 +132,7 @@ def _draw_changes(
 ) -> None:
     tidy(axes, "x")
     places = np.arange(len(rows))
-    ends = [[row[key] for row in rows] for key, _, _ in quantities]
+    ends = [[_number(row[key]) for row in rows] for key, _, _ in quantities]
     axes.hlines(places, ends[0], ends[1], color=GRID, linewidth=2, zorder=1)
     for key, label, colour in quantities:
         values = np.array([row[key] for row in rows], dtype=float)
@@ -150,8 +150,8 @@ def _draw_changes(
 
 def _range(rows: Sequence[Row], quantities: Quantities) -> tuple[float, float]:
     """From zero to a little beyond the largest value; small effects fill the picture too."""
-    largest = max((row.get(f"{key}_hi") or row[key] for row in rows for key, _, _ in quantities),
-                  default=1.0)  # fmt: skip
+    largest = max((row.get(f"{key}_hi") or row[key] or 0.0 for row in rows
+                   for key, _, _ in quantities), default=1.0)  # fmt: skip
     end = max(0.01, min(1.0, 1.1 * largest))
     return -0.02 * end, 1.02 * end
 
@@ -228,7 +228,11 @@ def extremes_figure(
 ) -> None:
     """Selectivity of the `n_most` best and worst classes with at least `min_patches` patches."""
     ranked = sorted(
-        (row for row in rows if row["n_orig_patches"] >= max(1, min_patches)),
+        (
+            row
+            for row in rows
+            if row["selectivity"] is not None and row["n_orig_patches"] >= max(1, min_patches)
+        ),
         key=lambda row: (-row["selectivity"], row["class_id"]),
     )
     is_cut = len(ranked) > 2 * n_most

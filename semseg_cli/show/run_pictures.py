@@ -89,9 +89,10 @@ def _charts(
     if rows:
         found |= {
             "target_other.png": lambda path: _draw_classes(folder, rows, path),
-            "best_worst.png": lambda path: _draw_extremes(folder, rows, path),
             "changes.png": lambda path: _draw_flows(folder, path),
         }
+    if any(row["selectivity"] is not None for row in rows):  # else the only class is everywhere
+        found["best_worst.png"] = lambda path: _draw_extremes(folder, rows, path)
     drawn = [row for row in sweep if "macro_target_change" in row]
     if len({row["scale"] for row in drawn}) > 1:
         found[f"{CURVE}.png"] = lambda path: _draw_dose(folder, drawn, path)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semseg_cli.errors import SemsegError
+from semseg_cli.files import expanded
 from semseg_cli.runs.folder import RUN_FILE, RunFolder, run_folders
 from semseg_cli.settings.output import Places
 from semseg_cli.tracking.tracked_run import TrackedRun, from_folder
@@ -19,7 +20,7 @@ class NoSuchRunError(SemsegError):
 
 def folder_of(wanted: str, below: Path = BELOW) -> RunFolder | None:
     """The run folder of that path, or of that name below the folder of runs."""
-    for path in (Path(wanted).expanduser(), below / wanted):
+    for path in (expanded(wanted), below / wanted):
         if wanted and (path / RUN_FILE).is_file():
             return RunFolder(path)
     return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from semseg_cli.errors import StoreError
+from semseg_cli.files import expanded
 from semseg_cli.settings.command_line import command_line
 from semseg_cli.tracking.credentials import keep, public, whole
 
@@ -127,7 +128,7 @@ def artifact_location(uri: str, experiment: str, root: str | None = None) -> str
     name = slug or "experiment"
     if root is not None and "://" in root:
         return f"{root.rstrip('/')}/{name}"
-    folder = Path(root).expanduser() if root is not None else path.parent / "mlartifacts"  # type: ignore[union-attr]
+    folder = expanded(root) if root is not None else path.parent / "mlartifacts"  # type: ignore[union-attr]
     return (folder.absolute() / name).as_uri()
 
 

@@ -145,6 +145,8 @@ def test_a_file_of_no_statistics_is_refused(of: Any, tiny_world: World, terminal
     assert done.code == 1
     assert done.err.startswith("semseg-cli: --stats: ")
     assert "none.json" in done.err
+    assert "give a .safetensors or .json file " in done.err
+    assert "number for a scalar" not in done.err
 
 
 def test_the_reference_names_are_plain_tensors(tiny_world: World, terminal: Terminal) -> None:

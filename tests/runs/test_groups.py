@@ -80,20 +80,20 @@ def test_a_film_is_told_from_photographs_by_the_patches_of_its_classes() -> None
     said = suggestion(names, film)
     assert said is not None
     assert "Consecutive images" in said
-    assert said.endswith(
-        "--group-by FILE.csv:COLUMN takes those of one drive, patient or scene as one."
-    )
+    assert said.endswith("names, or by FILE.csv:COLUMN.")
     assert suggestion(names, photographs) is None
 
 
-def test_the_advice_on_a_film_fits_its_names() -> None:
+@pytest.mark.parametrize(
+    "name", ["2011_09_26_drive_{0:04}_{1:010}", "frame_{1:05}", "{2}_{1:05}", "0016E5_{1:05}"]
+)
+def test_the_advice_on_a_film_claims_nothing_of_its_names(name: str) -> None:
     film = 500 + np.cumsum(np.random.default_rng(0).integers(-2, 3, (200, 6)), axis=0)
-    one = suggestion([f"0016E5_{number:05}" for number in range(200)], film)
-    assert one is not None
-    assert one.endswith("all are 0016E5... by name, and tell nothing of other drives or scenes.")
-    years = suggestion([f"{2000 + number // 10}_{number:05}" for number in range(200)], film)
-    assert years is not None
-    assert "--group-by '^[^_-]+' takes those of one beginning as one." in years
+    said = suggestion([name.format(n // 50, n, 2000 + n // 50) for n in range(200)], film)
+    assert said is not None
+    assert "by a pattern that finds it in their names, or by FILE.csv:COLUMN" in said
+    assert "tell nothing" not in said
+    assert BY_PREFIX not in said  # alike in all, or years
 
 
 def test_too_few_groups_are_told_with_names_to_find_more_in() -> None:
@@ -103,3 +103,12 @@ def test_too_few_groups_are_told_with_names_to_find_more_in() -> None:
                          "FILE.csv:COLUMN.")  # fmt: skip
     (said,) = sampling_notes(DRIVES, ["all"] * len(DRIVES), np.zeros((len(DRIVES), 1)))
     assert "--group-by '^[^_-]+' finds more" in said
+
+
+def test_the_pattern_in_use_is_no_remedy_for_too_few_groups() -> None:
+    cities = [
+        f"{city}_00000{n}_000019" for city in ("frankfurt", "lindau", "munster") for n in "123"
+    ]
+    (said,) = sampling_notes(cities, group_names(cities, BY_PREFIX), np.zeros((9, 1)))
+    assert BY_PREFIX not in said
+    assert "give a pattern that tells more apart (names are frankfurt_" in said

@@ -201,6 +201,20 @@ def test_an_ablation_is_part_of_the_curve(tmp_path: Path, monkeypatch: pytest.Mo
     assert np.asarray(target.get_ydata()).tolist() == [0.9, 0.2]
 
 
+def test_a_class_without_others_has_its_target_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = drawn(monkeypatch)
+    rows = class_rows(2)
+    rows[0] |= {"other_change": None, "selectivity": None}
+    charts.class_figure(rows[:1], tmp_path / "a.png")
+    assert names_on(kept[0]) == ["class number 1"]
+    assert kept[0].get_suptitle() == "Target and other change by class"
+    assert has_colour(picture(tmp_path / "a.png"), TARGET)
+    charts.extremes_figure(rows, tmp_path / "b.png")
+    assert names_on(kept[1]) == ["class number 2"]
+
+
 # --- best and worst -----------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import html
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from _pytest.capture import CaptureFixture
 from pictures_made import drawing, picture
 from PIL import Image
-from run_folders import fill, make_folder
+from run_folders import fill, make_folder, make_report
 from terminal import Terminal, options
 from worlds import World
 
@@ -200,6 +201,18 @@ def test_a_broken_file_costs_only_what_is_read_from_it(
     assert names(folder, "plots") == both("best_worst", "target_other")
     assert "sand" in (folder.path / "report.html").read_text()
     assert "No picture changes.png" in capsys.readouterr().err
+
+
+def test_a_run_of_the_only_class_draws_what_it_can(
+    tmp_path: Path, capsys: CaptureFixture[str]
+) -> None:
+    folder = make_folder(tmp_path)
+    alone = ClassResults(1, "sand", 400, 90, 0, 0, {2: 90})
+    fill(folder, replace(make_report(), class_results=[alone]))
+    add_all_pictures([folder])
+    assert names(folder, "plots") == both("target_other")
+    assert "TypeError" not in capsys.readouterr().err
+    assert "sand" in (folder.path / "report.html").read_text()
 
 
 def test_failed_examples_are_reported(tmp_path: Path, capsys: CaptureFixture[str]) -> None:

@@ -164,6 +164,15 @@ def test_summary_shows_lengths_with_what_they_mean_and_pooled_numbers_yield() ->
     assert "pooled  pooled" in render(summary_table({"a": made}), console=Console(width=99))
 
 
+def test_what_lengths_mean_goes_with_their_columns_from_several_runs_too() -> None:
+    made = replace(make_report(), extra={"edit_ratio": 0.46, "off_manifold": 0.98})
+    table = summary_table({"a": made, "b": make_report("rand-vec")})
+    said = {
+        width: "off manifold:" in render(table, console=Console(width=width)) for width in (60, 50)
+    }
+    assert said == {60: True, 50: False}
+
+
 def test_summary_says_when_target_and_other_are_one_number() -> None:
     report = make_report("rand-vec")
     assert not any("by construction" in note for note in summary_table({"r": report}).notes)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.files import expanded
 from semseg_cli.models.named_files import ON_THE_HUB
 
 PREFIX = ON_THE_HUB
@@ -24,7 +25,7 @@ def fetch(path: str, files: Sequence[str]) -> Path:
         SemsegError: it cannot be fetched and is not in the cache.
     """
     if not path.startswith(PREFIX):
-        return Path(path).expanduser()
+        return expanded(path)
     owner, _, rest = path.removeprefix(PREFIX).partition("/")
     name, _, inside = rest.partition("/")
     repository, _, revision = name.partition("@")

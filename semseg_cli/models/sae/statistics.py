@@ -1,7 +1,6 @@
 """Statistics of an autoencoder as numbers and files: read, checked, written."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,14 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from semseg_cli.errors import FileError, SemsegError
-from semseg_cli.files import write_atomic
+from semseg_cli.files import expanded, write_atomic
 from semseg_cli.models.named_files import EXPECTED_STATISTIC as EXPECTED
-from semseg_cli.models.named_files import STATISTICS, no_statistic, no_statistics
+from semseg_cli.models.named_files import (
+    EXPECTED_STATISTICS,
+    STATISTICS,
+    no_statistic,
+    no_statistics,
+)
 from semseg_cli.models.sae import SparseAutoencoder
 from semseg_cli.models.sae.saelens import frequencies
 from semseg_cli.models.weight_files import (
@@ -59,7 +63,7 @@ def stats_bytes(stats: SaeStats, layer: int, site: str) -> bytes:
 
 def place_in(source: float | str | None) -> tuple[int, str] | None:
     """The layer and site that a file of statistics says; None where it says none."""
-    path = Path(str(source)).expanduser()
+    path = expanded(str(source))
     if source is None or path.suffix != ".safetensors":
         return None
     try:
@@ -103,7 +107,7 @@ def load_stat(name: str, source: float | str) -> Tensor:
     try:
         value = torch.tensor(float(source))
     except ValueError:
-        value = _read_file(name, Path(str(source)).expanduser())
+        value = _read_file(name, expanded(str(source)))
     if place := bad_place(value):
         raise FileError(
             f"The statistic {name} in {source} holds NaN or infinite values ({place}): make it "
@@ -119,7 +123,7 @@ def statistics_in(path: Path) -> list[str]:
         FileError: it is missing or unreadable, or holds none of them.
     """
     try:
-        found = _contents(path)
+        found = _contents(path, EXPECTED_STATISTICS)
     except FileError as error:
         raise no_statistics(error) from error
     held = [name for name in NAMES if isinstance(found, dict) and name in found]
@@ -131,14 +135,16 @@ def statistics_in(path: Path) -> list[str]:
     return held
 
 
-def _contents(path: Path) -> Any:
-    open_file(path, str(path), EXPECTED).close()
-    return _READERS.get(path.suffix, read_torch)(path)
+def _contents(path: Path, expected: str) -> Any:
+    open_file(path, str(path), expected).close()
+    if path.suffix == ".json":
+        return _read_json(path, expected)
+    return _read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
 
 
 def _read_file(name: str, path: Path) -> Tensor:
     try:
-        value = _contents(path)
+        value = _contents(path, EXPECTED)
         value = value[name] if isinstance(value, dict) else value
         tensor = torch.as_tensor(value)
         return whole(path, {name: tensor})[name].float()
@@ -161,17 +167,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    value = read_json(path, str(path), EXPECTED)
+def _read_json(path: Path, expected: str) -> dict[str, Any]:
+    value = read_json(path, str(path), expected)
     if not isinstance(value, dict):
-        raise unreadable(str(path), "it holds no object", EXPECTED)
+        raise unreadable(str(path), "it holds no object", expected)
     return value
-
-
-_READERS: dict[str, Callable[[Path], Any]] = {
-    ".safetensors": _read_safetensors,
-    ".json": _read_json,
-}
 
 
 def check_stats(given: dict[str, Tensor], d_model: int, d_sae: int) -> dict[str, Tensor]:
