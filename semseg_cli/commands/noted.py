@@ -1,5 +1,7 @@
 """What run.json notes of a run; tables, pages and the store say it from there."""
 
+from dataclasses import replace
+
 from semseg_cli.commands.opening import demo_notes
 from semseg_cli.experiment.flip_rate import FLIP_RATE, flip_note
 from semseg_cli.experiment.run import Outcome
@@ -26,8 +28,8 @@ def notes_about(method: Method, outcome: Outcome) -> list[str]:
 
 def doubts_about(session: Session, *, uses_sae: bool = True) -> list[str]:
     """What does not seem to fit of the parts that are used."""
-    of_sae = session.doubts.sae if uses_sae else ""
-    return list(filter(None, (of_sae, session.doubts.head)))
+    doubts = session.doubts if uses_sae else replace(session.doubts, sae="")
+    return doubts.sentences
 
 
 def _of_draws(n_draws: int) -> list[str]:

@@ -1,5 +1,6 @@
 """What every command opens first: the tracking store, the parts; and what it says of them."""
 
+import logging
 from collections.abc import Sequence
 
 from semseg_cli import tracking
@@ -16,6 +17,7 @@ from semseg_cli.settings.output import Recorded
 from semseg_cli.show import console
 from semseg_cli.tracking.store_address import resolve_uri
 
+log = logging.getLogger("semseg_cli")
 WithImages = Setup | LookupSetup | StatsSetup | TrainSetup
 DEMO_NOTE = """This is the embedded demo world (drawn scenes, a tiny ViT): it shows the tool,
 not DINOv2. Bring your own: --vit-ckpt, --sae-ckpt, --seg-ckpt and --imgs-root."""
@@ -46,8 +48,15 @@ def open_parts(
     """The session of a command, its parts tried; in the demo world the user is told so."""
     tell_of_demo(setup, output)
     session = open_session(setup, progress, needs_head=needs_head, given=given)
-    session.judge()
+    judge(session)
     return session
+
+
+def judge(session: Session) -> None:
+    """Tries the parts on a few images, and says what does not seem to fit."""
+    session.judge()
+    for sentence in session.doubts.sentences:
+        log.warning("%s", sentence, extra={console.NOTED: True})
 
 
 def is_demo(setup: WithImages) -> bool:

@@ -165,7 +165,7 @@ def latents_of(
         names, d_sae = session.dataset.class_names, session.pipeline.sae.d_sae
         name = f"latents of {method.command}"
         tables = json.loads(journal.kept(name, choose) if journal else choose())
-        found = {at: Chosen(read_lookup(csv, names, d_sae, "lookup"), csv) for at, csv in tables}
+        found = {at: Chosen(read_lookup(csv, names, d_sae, "made here"), csv) for at, csv in tables}
     if (length := method.common_length) is None:
         return found
     return {at: _at_length(session, one, at, length, progress) for at, one in found.items()}

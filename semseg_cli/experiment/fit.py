@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from semseg_cli.data.batches import Batch
+from semseg_cli.data.dataset import even_subset
 from semseg_cli.experiment.head_fit import confusion, doubt
 from semseg_cli.experiment.place import Place
-from semseg_cli.experiment.sae_fit import SCAN_IMAGES, advise, try_others
+from semseg_cli.experiment.sae_fit import MEASURED, SCAN_IMAGES, advise, try_others
 from semseg_cli.models.pipeline import Pipeline
 
 TRIED_IMAGES = 8
+SCALED = ", scaled by their own mean and norm"
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,11 @@ class Doubts:
 
     sae: str = ""
     head: str = ""
+
+    @property
+    def sentences(self) -> list[str]:
+        """Those that there are."""
+        return [said for said in (self.sae, self.head) if said]
 
 
 NO_DOUBTS = Doubts()
@@ -40,7 +47,7 @@ def find_doubts(
     Args:
         pipeline: has the parts; without a head none is tried.
         given: statistics that are known; input scaling that is not is measured on these images.
-        batches: the images, the first of which the autoencoder is tried on.
+        batches: the images; the autoencoder is tried on `SCAN_IMAGES` of them, spread evenly.
         label_threshold: share of a patch's pixels from which its label is clean.
         split: what the images are called.
         n_classes: of the dataset.
@@ -49,8 +56,10 @@ def find_doubts(
     of_head = None
     if head is not None:
         of_head = confusion(pipeline.vit, head, batches, label_threshold, n_classes)
+    images_bchw = torch.cat([batch.images_bchw for batch in batches])
+    few_bchw = images_bchw[even_subset(n_images, SCAN_IMAGES)]
     return Doubts(
-        sae=_about_sae(pipeline, given, batches[0].images_bchw[:SCAN_IMAGES], split),
+        sae=_about_sae(pipeline, given, few_bchw, split),
         head="" if of_head is None else doubt(of_head, f"{n_images} {split} images"),
     )
 
@@ -65,6 +74,6 @@ def _about_sae(
         return ""
     return (
         f"The SAE may not fit: it explains {used.explained_variance:.3f} of the variance at "
-        f"{place.site} of layer {place.layer} (patches of {len(images_bchw)} {split} images). "
-        f"{advice}"
+        f"{place.site} of layer {place.layer} (patches of {len(images_bchw)} {split} images"
+        f"{SCALED if used.scaling == MEASURED else ''}). {advice}"
     )

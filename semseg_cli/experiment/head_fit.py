@@ -12,11 +12,13 @@ from semseg_cli.models.head import SegmentationHead, argmax_logits
 from semseg_cli.models.vit import Backbone
 
 SLIGHT = 0.2  # Cohen's kappa up to which agreement is called slight (Landis and Koch, 1977)
+FAIR = 0.4  # and below which it is called fair: what is better with other class ids has to be more
 GOOD = 0.5  # accuracy from which no head is doubted: few images may be of one class alone
 LEAST_PATCHES = 20  # below which nothing is said
 SHIFTS = {
-    1: "masks that number their classes from 0 take --background (in Python: first_class=0)",
-    -1: "a head without an output for null in front takes has_null=False in Python",
+    1: 'where 0 is the first class of the masks, say so (zero = "class" in dataset.toml, '
+    "first_class=0 in Python)",
+    -1: "where output 0 of the head is a class and not null, say so (has_null=False in Python)",
 }
 
 
@@ -63,15 +65,16 @@ def doubt(confusion_cc: Int64[Tensor, "c c"], where: str) -> str:
     if n_all < LEAST_PATCHES or int(confusion_cc.trace()) >= GOOD * n_all:
         return ""
     own, shifted = kappa(confusion_cc), {by: kappa(confusion_cc, by) for by in SHIFTS}
-    if own > SLIGHT and max(shifted.values()) < own + SLIGHT:
+    best = max(shifted, key=lambda by: shifted[by])
+    is_shifted = shifted[best] > max(FAIR, own + SLIGHT) and _most_lie(confusion_cc, best)
+    if own > SLIGHT and not is_shifted:
         return ""
     accuracy = int(confusion_cc.trace()) / n_all
     said = (
         f"The head hardly agrees with the labels (Cohen's kappa {own:.2f}, accuracy "
         f"{accuracy:.2f}, {n_all} clean patches of {where})"
     )
-    best = max(shifted, key=lambda by: shifted[by])
-    if shifted[best] >= own + SLIGHT:
+    if is_shifted:
         return (
             f"{said}, and would (kappa {shifted[best]:.2f}) were all class ids of the labels one "
             f"{'higher' if best > 0 else 'lower'}: {SHIFTS[best]}."
@@ -80,3 +83,10 @@ def doubt(confusion_cc: Int64[Tensor, "c c"], where: str) -> str:
         f"{said}: check that --seg-ckpt was trained on this ViT's final-norm patch tokens, with "
         "these class ids and null as output 0."
     )
+
+
+def _most_lie(confusion_cc: Int64[Tensor, "c c"], shift: int) -> bool:
+    """Whether most classes that occur, and several, are mostly taken for the one so far off."""
+    modes = {c: int(row.argmax()) for c, row in enumerate(confusion_cc) if row.any()}
+    n_there = sum(mode == c + shift for c, mode in modes.items())
+    return n_there > max(1, len(modes) / 2)

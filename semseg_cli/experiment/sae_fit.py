@@ -1,5 +1,6 @@
 """How well an autoencoder fits residuals, and which layer or input scaling would fit better."""
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ SCAN_IMAGES, SCAN_PATCHES = 4, 256  # every layer is tried: few patches have to 
 GOOD = 0.5  # explained variance from which an autoencoder counts as fitting
 MARGIN = 0.1  # of explained variance: what another choice has to be better by to be told,
 SMALL_MARGIN = 0.02  # or this, where it halves what is left unexplained
+LEAST_PATCHES = 20  # from which a fit says anything
+LEAST_SPREAD = 1e-4  # of patches, as the share of their variance in their squared length
 NONE, OWN = "none", "own"  # scalings of the autoencoder's input, beside MEASURED
 SUSPICION = {OWN: 0.0, MEASURED: 0.0, NONE: 0.05}  # that a good fit is luck: the rest is likelier
 SCALINGS = {
@@ -84,7 +87,8 @@ def scaling(
 
 @dataclass(frozen=True)
 class Choice:
-    """A layer, a site and an input scaling, and the variance that the autoencoder explains."""
+    """A layer, a site and an input scaling, and the share of the variance that the autoencoder
+    explains; NaN where there are too few patches, or they are all alike."""
 
     layer: int
     scaling: str
@@ -136,7 +140,7 @@ def try_others(
 
 def _few_patches(vit: Backbone, images_bchw: Tensor, site: str) -> dict[tuple[int, str], Tensor]:
     """By layer and site some of the patches, [n d]: of all layers at the residual stream and at
-    another site in use, and after the final norm."""
+    the site in use; where that is the residual stream, after the final norm as well."""
     found, n = {}, vit.n_layers
     for one in dict.fromkeys((RESID_POST, site)):
         for layer, tokens in enumerate(vit.residuals(images_bchw, one), start=1):
@@ -156,8 +160,16 @@ def _tried(
     name: str,
     given: Mapping[str, Tensor],
 ) -> Choice:
+    if len(x_nd) < LEAST_PATCHES or _spread(x_nd) < LEAST_SPREAD:
+        return Choice(layer, name, math.nan, site)
     with scaling(sae, name, x_nd, given):
         return Choice(layer, name, 1 - reconstruction_error(sae, x_nd), site)
+
+
+def _spread(x_nd: Tensor) -> float:
+    x_nd = x_nd.double()
+    length = float(x_nd.square().sum())
+    return float((x_nd - x_nd.mean(dim=0)).square().sum()) / length if length else 0.0
 
 
 def _is_clear(used: float, best: float) -> bool:
@@ -168,10 +180,11 @@ def _is_clear(used: float, best: float) -> bool:
 def advise(used: Choice, best: Choice) -> str:
     """Which option is likely wrong, in one sentence; empty where all is well."""
     if best == used:
-        if used.explained_variance >= GOOD:
+        if not used.explained_variance < GOOD:
             return ""
         return (
-            "No other layer, site or input scaling fits clearly better: --sae-ckpt is likely "
+            "No other layer, no other input scaling and neither the residual stream nor the final "
+            "norm's output fits clearly better: --sae-ckpt is likely "
             "wrong, trained on another model than --vit-ckpt, or on other tokens or images; or it "
             "explains little everywhere."
         )

@@ -164,7 +164,7 @@ class Session:
         self.pipeline = replace(pipeline, sae=sae.recentred(bool(centres)))
 
     def judge(self) -> None:
-        """Tries the SAE and the head on a few images, and says what does not seem to fit.
+        """Tries the SAE and the head on a few images: `doubts` has what does not seem to fit.
 
         The lead does, on the same images for any number of ranks. What fails is left for the run
         to tell of.
@@ -181,9 +181,7 @@ class Session:
                     self.pipeline, self.given_stats, batches, threshold, dataset.split, n_classes
                 )
         except SemsegError as error:
-            log.info("Not tried: %s", error)
-        for sentence in filter(None, (self.doubts.sae, self.doubts.head)):
-            log.warning("%s", sentence)
+            log.info("Whether the parts fit each other was not tried: %s", error)
 
     def complete(self, progress: Progress = silent) -> None:
         """Computes the SAE statistics that are missing, and sets the SAE's input scaling."""

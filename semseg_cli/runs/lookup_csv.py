@@ -233,12 +233,12 @@ def _coefficient(row: dict[str, Any], where: str) -> float:
 
 
 def _class_id(row: dict[str, Any], class_names: Sequence[str], where: str) -> int:
-    name = (row.get("class_name") or "").strip()
+    name, raw = ((row.get(key) or "").strip() for key in ("class_name", "class_id"))
     if name:
-        if name not in class_names:
+        same = [i for i, one in enumerate(class_names, start=1) if one.strip() == name]
+        if not same:
             raise SemsegError(f"{where}: the class {name!r} is not in the dataset.")
-        return list(class_names).index(name) + 1
-    raw = (row.get("class_id") or "").strip()
+        return next((i for i in same if str(i) == raw), same[0])  # two may have one name
     if not raw.isdecimal() or len(raw) > MOST_DIGITS or not 1 <= int(raw) <= len(class_names):
         raise SemsegError(
             f"{where}: class id {shortened(raw)} is not one of 1 to {len(class_names)}."

@@ -30,6 +30,7 @@ from semseg_cli.streams import errors_are_apart
 
 DEFAULT_WIDTH, LEAST_WIDTH = 80, 40
 log = logging.getLogger("semseg_cli")
+NOTED = "is_noted"  # attribute of records whose sentence stands in the notes of the runs concerned
 _live: list[Console] = []  # the console whose progress bars are on the screen
 
 
@@ -73,7 +74,8 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one warning."""
-        if not any(isinstance(other, logging.FileHandler) for other in log.handlers):
+        has_log = any(isinstance(other, logging.FileHandler) for other in log.handlers)
+        if not has_log and not hasattr(record, NOTED):
             self.unlogged.append(record)
         if not self.quiet:
             console = _live[-1] if _live else stderr()
@@ -94,7 +96,7 @@ def showing_warnings(*, quiet: bool = False) -> Iterator[None]:
 
 def unlogged_warnings() -> list[logging.LogRecord]:
     """What was warned of since the command began, while no run had a log: runs that begin now are
-    as concerned by it."""
+    as concerned by it. Not what each run notes that it is about."""
     handlers = [one for one in log.handlers if isinstance(one, _Warnings)]
     return [record for one in handlers for record in one.unlogged]
 

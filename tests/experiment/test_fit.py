@@ -1,6 +1,7 @@
 """Runs try their SAE and their head on a few images, and say what does not seem to fit."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from held import OwnSae, head_of, pictures_of, vit_of
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from terminal import Terminal, options
 from torch import Tensor
 from worlds import FIRST_NAMES, World, make_known_vit, make_known_world
@@ -19,6 +21,10 @@ from semseg_cli.experiment.fit import NO_DOUBTS
 from semseg_cli.experiment.head_fit import LEAST_PATCHES, doubt, kappa
 from semseg_cli.models.head import save_head
 from semseg_cli.ranks import group as ranks
+from semseg_cli.runs.contents import cautions_of
+from semseg_cli.runs.folder import RunFolder
+
+FEW_NULLS = ("--peers", "2", "--matched-peers", "2", "--matched-images", "2", "--no-plots")
 
 
 def matrix(*rows: list[int]) -> Tensor:
@@ -48,28 +54,30 @@ def test_a_shift_is_that_of_the_labels(labels: list[int], predicted: list[int]) 
     assert kappa(higher, -1) == pytest.approx(kappa(found))
 
 
-MIXED = matrix([5, 20, 0], [0, 5, 20], [9, 8, 8])
+OFF = matrix([0, 20, 0, 1], [2, 3, 25, 0], [0, 0, 1, 18], [3, 0, 0, 0])
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
         (matrix([30, 5, 5], [5, 30, 5], [5, 5, 30]), None),
-        (matrix([20, 20, 20], [0, 0, 0], [0, 0, 0]), "little else"),
-        (matrix([40, 20, 20], [0, 0, 0], [0, 0, 0]), None),
+        (matrix([20, 20, 20], [0, 0, 0], [0, 0, 0]), "check that --seg-ckpt"),
+        (matrix([40, 20, 20], [0, 0, 0], [0, 0, 0]), None),  # half is right: kappa is 0
         (matrix([10, 10, 10], [10, 10, 10], [10, 10, 10]), "check that --seg-ckpt"),
-        (MIXED, "one higher: masks that number their classes from 0 take --background"),
-        (MIXED.T.contiguous(), "one lower: a head without an output for null"),
+        (OFF, 'one higher: where 0 is the first class of the masks, say so (zero = "class"'),
+        (OFF.T.contiguous(), "one lower: where output 0 of the head is a class and not null"),
+        (matrix([0, 30], [0, 0]), "check that --seg-ckpt"),  # one class alone shows no shift
+        (matrix([2, 0, 0], [0, 0, 30], [0, 0, 1]), "check that --seg-ckpt"),
         (matrix([0, LEAST_PATCHES - 1], [0, 0]), None),
     ],
 )
 def test_a_head_is_doubted_where_it_hardly_agrees(found: Tensor, words: str | None) -> None:
     said = doubt(found, "8 validation images")
-    if words is None or words == "little else":
-        # 40 of 80 patches of one class alone: kappa is 0, and nothing is wrong.
-        assert bool(said) is (words is not None)
+    if words is None:
+        assert said == ""
         return
     assert words in said
+    assert ("one higher" in said or "one lower" in said) is ("one " in words)
     assert f"{int(found.sum())} clean patches of 8 validation images" in said
 
 
@@ -133,6 +141,7 @@ def test_a_wrong_layer_is_told_with_the_right_one(own_world: World, terminal: Te
     assert said in " ".join(done.out.split())
     done = terminal.type("rand-vec", *args, "--no-track")
     assert not any(note.startswith(said) for note in notes_of(terminal))  # no SAE is used
+    assert not any(note.startswith(said) for note in cautions_of(RunFolder(terminal.runs()[-1])))
     done = terminal.type("auto-feat", *args, "--dry-run")
     assert done.code == 0
     assert said in done.err
@@ -144,8 +153,17 @@ def test_a_suite_of_several_tells_of_each(own_world: World, terminal: Terminal) 
     assert done.code == 0, done.err
     assert "may not fit" not in done.err
     blocks_that_write(own_world)
-    done = terminal.type("suite", *args, "--vit-layer", "2", "--dry-run")
+    done = terminal.type("suite", *args, "--vit-layer", "2", *FEW_NULLS)
+    assert done.code == 0, done.err
     assert done.err.count("may not fit") == done.err.count("at resid-post of layer 2 (") == 1
+    runs = [folder for folder in map(RunFolder, terminal.runs()) if folder.meta["kind"] != "suite"]
+    layers = {1: 0, 2: 0}
+    for folder in runs:
+        layer = tomllib.loads((folder.path / "settings.toml").read_text())["vit_layer"]
+        layers[layer] += 1
+        doubted = [said for said in cautions_of(folder) if "may not fit" in said]
+        assert len(doubted) == (layer == 2), folder.path
+    assert all(layers.values())
 
 
 def test_a_head_one_class_off_is_told(own_world: World, terminal: Terminal) -> None:
@@ -191,6 +209,27 @@ def test_an_image_that_cannot_be_read_is_left_to_the_run(
     assert not [one for one in caplog.records if one.levelname == "WARNING"]
 
 
+def test_the_number_does_not_depend_on_how_images_are_batched(own_world: World) -> None:
+    blocks_that_write(own_world)
+    said = set()
+    for size in (1, 2, 8):
+        session = own_world.session(vit_layer=2, batch_size=size)
+        session.judge()
+        said.add(session.doubts.sae)
+    assert len(said) == 1
+    assert "" not in said
+
+
+def test_images_of_one_colour_say_nothing(own_world: World) -> None:
+    blocks_that_write(own_world)
+    for path in (own_world.data / "images" / "validation").iterdir():
+        Image.new("RGB", (256, 256), (255, 0, 0)).save(path)
+    for given_scaling in ({}, {"act_mean": None, "act_norm": None}):
+        session = own_world.session(vit_layer=2, **given_scaling)
+        session.judge()
+        assert session.doubts.sae == ""
+
+
 def test_only_the_lead_tries(own_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks_that_write(own_world)
     session = own_world.session(vit_layer=2)
@@ -222,4 +261,4 @@ def test_masks_from_zero_are_told(known_world: World, caplog: pytest.LogCaptureF
             FIRST_NAMES, training=chosen_on, validation=from_zero, first_class=first
         )
         semseg_cli.run("auto-feat", data=data, **parts)
-        assert ("take --background (in Python: first_class=0)" in caplog.text) is is_told
+        assert ("first_class=0 in Python" in caplog.text) is is_told

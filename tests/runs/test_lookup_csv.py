@@ -102,3 +102,17 @@ def test_a_table_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     for source in ("nowhere.csv", "picture.csv", ""):
         with pytest.raises(SemsegError, match="cannot be read"):
             lookup_from_path(str(tmp_path / source))
+
+
+def test_names_with_spaces_and_two_of_one_name_are_those_of_their_ids() -> None:
+    names = ["wall ", "door", "door", " sea"]
+    rows = [
+        replace(ROW, class_id=c, class_name=name, latent=10 + c)
+        for c, name in enumerate(names, start=1)
+    ]
+    groups = read_lookup(lookup_text(rows), names, 99, "here")
+    assert {c: [one.latent for one in group] for c, group in groups.items()} == {
+        c: [10 + c] for c in (1, 2, 3, 4)
+    }
+    other = read_lookup("class_id,class_name,latent\n9,door,1\n", names, 99, "here")
+    assert list(other) == [2]  # of another dataset: the first of its name

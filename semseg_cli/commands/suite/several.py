@@ -6,7 +6,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from semseg_cli.commands.next_steps import print_where
-from semseg_cli.commands.opening import open_store, tell_of_demo, tell_plan
+from semseg_cli.commands.opening import judge, open_store, tell_of_demo, tell_plan
 from semseg_cli.commands.recording import (
     Planned,
     meta_of,
@@ -102,7 +102,7 @@ def _parts(
     """The work of every autoencoder; all runs have the tag of the whole."""
     pairs = open_pairs(base, progress)
     for pair in pairs:
-        pair.session.judge()
+        judge(pair.session)
     image_groups(pairs[0].session)
     warn_of_seen(pairs[0].session)
     works = [make_work(pair.session, suite, output, store, {}, progress) for pair in pairs]
