@@ -32,6 +32,11 @@ def test_rows_for_machines_have_the_means_of_their_run(
             assert row[key] == metrics[key]
             assert row[f"{key}_lo"] == metrics[f"{key}_lo"] <= row[key] <= row[f"{key}_hi"]
         assert row["n_draws"] == 2
+    for scale in (-1.0, -2.0):
+        rows = [row for row in table["rows"] if row["scale"] == scale]
+        over = [row["target_change"] for row in rows if row["in_macro"]]
+        assert 0 < len(over) < len(rows)
+        assert sum(over) / len(over) == pytest.approx(rows[0]["macro_target_change"])
     assert any("2 random draws" in note for note in table["notes"])
     rows = parse_rows(printed(terminal, tiny_world, *SCALES, "--draws", "2", "--format", "csv"))
     known = [{key: v for key, v in row.items() if v is not None} for row in rows]
