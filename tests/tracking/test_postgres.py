@@ -103,11 +103,12 @@ def test_where_artifacts_go_is_said_before_the_run(
     database: Postgres, tiny_world: World, terminal: Terminal
 ) -> None:
     at = ("--tracking-uri", database.new_store())
-    done = terminal.type("auto-feat", *options(tiny_world, imgs_root="./none"), *at)
+    (terminal.folder / "broken.pt").write_bytes(b"no weights")
+    done = terminal.type("auto-feat", *options(tiny_world, sae_ckpt="broken.pt"), *at)
     assert done.code != 0
     said = f"go to {terminal.folder / 'mlruns'} on this machine"
     assert said in done.err
-    assert done.err.index(said) < done.err.index("none")
+    assert done.err.index(said) < done.err.index("broken.pt")
     assert not terminal.runs()
 
 
