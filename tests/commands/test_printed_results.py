@@ -32,15 +32,21 @@ def test_rows_for_machines_have_the_means_of_their_run(
             assert row[key] == metrics[key]
             assert row[f"{key}_lo"] == metrics[f"{key}_lo"] <= row[key] <= row[f"{key}_hi"]
         assert row["n_draws"] == 2
-    for scale in (-1.0, -2.0):
-        rows = [row for row in table["rows"] if row["scale"] == scale]
-        over = [row["target_change"] for row in rows if row["in_macro"]]
-        assert 0 < len(over) < len(rows)
-        assert sum(over) / len(over) == pytest.approx(rows[0]["macro_target_change"])
     assert any("2 random draws" in note for note in table["notes"])
     rows = parse_rows(printed(terminal, tiny_world, *SCALES, "--draws", "2", "--format", "csv"))
     known = [{key: v for key, v in row.items() if v is not None} for row in rows]
     assert known == [{key: v for key, v in row.items() if v is not None} for row in table["rows"]]
+
+
+def test_rows_say_which_classes_the_means_are_over(tiny_world: World, terminal: Terminal) -> None:
+    rows = json.loads(printed(terminal, tiny_world, "--format", "json"))["rows"]
+    assert all(row["in_macro"] for row in rows)
+    least = str(min(row["n_orig_patches"] for row in rows) + 1)
+    few = ("--min-patches", least, "--format", "json")
+    rows = json.loads(printed(terminal, tiny_world, *few))["rows"]
+    over = [row["target_change"] for row in rows if row["in_macro"]]
+    assert 0 < len(over) < len(rows)
+    assert sum(over) / len(over) == pytest.approx(rows[0]["macro_target_change"])
 
 
 @pytest.mark.parametrize("format", ["markdown", "latex"])
