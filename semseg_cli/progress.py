@@ -11,6 +11,7 @@ from typing import Protocol
 from semseg_cli.streams import errors_are_apart
 
 Advance = Callable[[int], None]
+ASIDE = "is_aside"  # attribute of warnings for whoever types: runs note themselves what they are of
 LONG = 1.0  # seconds after which a stage says what it does
 _is_quiet = ContextVar("is_quiet", default=True)  # only the command line speaks
 

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from semseg_cli.commands.journals import check_stopped, identity_of, keeping
-from semseg_cli.commands.noted import notes_about
+from semseg_cli.commands.noted import doubts_about, notes_about
 from semseg_cli.commands.recording import (
     Advice,
     Planned,
@@ -178,7 +178,8 @@ def _unused(method: Method) -> list[str]:
 def write_run(folder: RunFolder, method: Method, outcome: Outcome) -> None:
     """All result files of a run, the digest of the SAE whose latents it has, and what there is to
     know of its numbers."""
-    folder.update(notes=notes_about(method, outcome))
+    doubts = doubts_about(outcome.session, uses_sae=method.needs_statistics)
+    folder.update(notes=notes_about(method, outcome), doubts=doubts)
     write_outcome(folder, outcome, outcome.session.dataset)
     write_stats(folder, outcome.session.pipeline)
     if method.has_other_latents:

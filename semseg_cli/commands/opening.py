@@ -8,7 +8,7 @@ from semseg_cli.demo.world import DEMO_CAPTION, is_world
 from semseg_cli.experiment.estimate import make_plan
 from semseg_cli.experiment.given import NOTHING, Given
 from semseg_cli.experiment.session import Session, open_session
-from semseg_cli.progress import Progress
+from semseg_cli.progress import ASIDE, Progress
 from semseg_cli.ranks.group import is_lead, n_ranks
 from semseg_cli.settings.inputs import LookupSetup, Setup, StatsSetup, TrainSetup
 from semseg_cli.settings.latent_choice import Choose
@@ -56,7 +56,7 @@ def judge(session: Session) -> None:
     """Tries the parts on a few images, and says what does not seem to fit."""
     session.judge()
     for sentence in session.doubts.sentences:
-        log.warning("%s", sentence, extra={console.NOTED: True})
+        log.warning("%s", sentence, extra={ASIDE: True})
 
 
 def is_demo(setup: WithImages) -> bool:

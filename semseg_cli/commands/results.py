@@ -34,9 +34,16 @@ def rows_of(run: Finished) -> list[dict[str, Any]]:
 def classes_of(runs: Sequence[Finished]) -> Table:
     """All classes of all runs; the rows have the means over the classes of their run, too."""
     rows = [
-        {"run": name, "scale": one.outcome.report.intervention_scale, **row, **means}
+        {
+            "run": name,
+            "scale": one.outcome.report.intervention_scale,
+            **row,
+            "in_macro": int(row["class_id"] in over),
+            **means,
+        }
         for name, one in _named(runs)
         for means in [_means(one.outcome.report)]
+        for over in [{result.class_id for result in one.outcome.report.macro_results}]
         for row in rows_of(one)
     ]
     return class_table(rows, notes=_notes(runs))

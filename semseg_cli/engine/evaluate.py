@@ -78,6 +78,8 @@ def evaluate(
     for part in kept(journal, whole, counting.new) if journal else ():
         whole.add(part)
         n_done += len(part.images)
+    if n_done:
+        description += f", after the {n_done} of {len(loader.positions)} images that were counted"
     loader = loader.after(n_done)
     left = loader.positions
     n_tails = sum(_n_tails(measured, left, protocol) for measured in whole.measured)

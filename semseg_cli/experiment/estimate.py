@@ -61,7 +61,10 @@ def estimated(seconds: float) -> str:
     """A time in words, for the name of a device to be filled in."""
     minutes = seconds / 60
     took = f"{minutes:.1f} minutes" if minutes >= 2 else f"{seconds:.0f} s"
-    return f"estimated time: {took} on {{device}} (from {SAMPLE_IMAGES} images or fewer)"
+    return (
+        f"estimated time: {took} on {{device}} (from {SAMPLE_IMAGES} images or fewer), without "
+        "start and pictures"
+    )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from semseg_cli import interrupts
 from semseg_cli.errors import SemsegError, printable
-from semseg_cli.progress import Advance, Progress, silent
+from semseg_cli.progress import ASIDE, Advance, Progress, silent
 from semseg_cli.ranks import group as ranks
 from semseg_cli.show.progress_lines import progress_lines
 from semseg_cli.show.tables import Table, render, render_all
@@ -30,7 +30,6 @@ from semseg_cli.streams import errors_are_apart
 
 DEFAULT_WIDTH, LEAST_WIDTH = 80, 40
 log = logging.getLogger("semseg_cli")
-NOTED = "is_noted"  # attribute of records whose sentence stands in the notes of the runs concerned
 _live: list[Console] = []  # the console whose progress bars are on the screen
 
 
@@ -75,7 +74,7 @@ class _Warnings(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one warning."""
         has_log = any(isinstance(other, logging.FileHandler) for other in log.handlers)
-        if not has_log and not hasattr(record, NOTED):
+        if not has_log and not hasattr(record, ASIDE):
             self.unlogged.append(record)
         if not self.quiet:
             console = _live[-1] if _live else stderr()
@@ -96,7 +95,7 @@ def showing_warnings(*, quiet: bool = False) -> Iterator[None]:
 
 def unlogged_warnings() -> list[logging.LogRecord]:
     """What was warned of since the command began, while no run had a log: runs that begin now are
-    as concerned by it. Not what each run notes that it is about."""
+    as concerned by it. Not what was said aside."""
     handlers = [one for one in log.handlers if isinstance(one, _Warnings)]
     return [record for one in handlers for record in one.unlogged]
 

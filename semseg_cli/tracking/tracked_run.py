@@ -140,6 +140,7 @@ def tags_of(folder: RunFolder) -> dict[str, str]:
     own |= {"folder": folder.path.name}
     own |= {f"digest.{name}": digest for name, digest in (meta.get("digests") or {}).items()}
     own |= {f"digest.{one['role']}": one["digest"] for one in meta["datasets"]}
+    own["doubts"] = " ".join(meta.get("doubts") or []) or None  # of the parts: see doctor.md
     own["latents_on_evaluation"] = text_of(is_chosen_on_evaluation(folder))
     if (folder.path / REPORT_FILE).exists():
         own["pooled_telling"] = text_of(folder.report().is_pooled_telling)

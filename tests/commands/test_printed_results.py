@@ -38,6 +38,17 @@ def test_rows_for_machines_have_the_means_of_their_run(
     assert known == [{key: v for key, v in row.items() if v is not None} for row in table["rows"]]
 
 
+def test_rows_say_which_classes_the_means_are_over(tiny_world: World, terminal: Terminal) -> None:
+    rows = json.loads(printed(terminal, tiny_world, "--format", "json"))["rows"]
+    assert all(row["in_macro"] for row in rows)
+    least = str(min(row["n_orig_patches"] for row in rows) + 1)
+    few = ("--min-patches", least, "--format", "json")
+    rows = json.loads(printed(terminal, tiny_world, *few))["rows"]
+    over = [row["target_change"] for row in rows if row["in_macro"]]
+    assert 0 < len(over) < len(rows)
+    assert sum(over) / len(over) == pytest.approx(rows[0]["macro_target_change"])
+
+
 @pytest.mark.parametrize("format", ["markdown", "latex"])
 def test_papers_get_the_runs_and_all_classes(
     format: str, tiny_world: World, terminal: Terminal

@@ -147,6 +147,18 @@ def test_a_wrong_layer_is_told_with_the_right_one(own_world: World, terminal: Te
     assert said in done.err
 
 
+def test_compare_says_which_runs_are_doubted(own_world: World, terminal: Terminal) -> None:
+    for command, layer in (("auto-feat", "1"), ("rand-feat", "1")):
+        assert terminal.type(command, *options(own_world, vit_layer=layer)).code == 0
+    assert "may not fit" not in terminal.type("compare").out
+    blocks_that_write(own_world)
+    assert terminal.type("auto-feat", *options(own_world, vit_layer="2")).code == 0
+    for how in ((), ("--per-class",)):
+        said = " ".join(terminal.type("compare", "--last", "9", *how).out.split())
+        assert said.count("The SAE may not fit: it explains") == 1
+        assert "try --vit-layer 1" in said
+
+
 def test_a_suite_of_several_tells_of_each(own_world: World, terminal: Terminal) -> None:
     args = options(own_world, vit_layer="1", act_mean="0", act_norm="1")
     done = terminal.type("suite", *args, "--vit-layer", "2", "--dry-run")

@@ -20,7 +20,7 @@ from semseg_cli.runs.groups import sampling_notes
 from semseg_cli.runs.inference import MEASURES
 from semseg_cli.runs.per_image import PerImage
 from semseg_cli.runs.rows import Row
-from semseg_cli.show.run_notes import exclusions, interval_notes, listed, overlaps
+from semseg_cli.show.run_notes import by_run, exclusions, interval_notes, listed, overlaps
 from semseg_cli.show.run_tables import identical_note
 from semseg_cli.show.tables import cell
 from semseg_cli.tracking.tracked_run import TrackedRun
@@ -134,7 +134,7 @@ def warnings(
     def naming(holds: Callable[[TrackedRun], bool]) -> list[str]:
         return [name for run, name in zip(runs, names, strict=True) if holds(run)]
 
-    notes = []
+    notes = by_run({name: _doubts(run) for run, name in zip(runs, names, strict=True)})
     same = naming(lambda run: run.tag("pooled_telling") == "false") if is_pooled else []
     if same:
         notes.append(identical_note(same))
@@ -148,6 +148,12 @@ def warnings(
     if len({run.tag("protocol") for run in runs}) > 1:
         notes.append("Not alike: the protocols count target and other in different ways.")
     return notes + not_paired
+
+
+def _doubts(run: TrackedRun) -> list[str]:
+    """What the run said of its parts, which do not seem to fit."""
+    said = run.tag("doubts")
+    return [said] if said else []
 
 
 def _not_paired(
