@@ -153,7 +153,7 @@ class Result(Shown):
         )
 
     def tables(self) -> Sequence[Table]:
-        """The runs, then the most and least selective classes of the best one."""
+        """The runs, then the most and least selective classes of the first that is no control."""
         return self._tables
 
 

@@ -6,10 +6,8 @@ from typing import Any
 import pandas as pd
 
 from semseg_cli.runs.rows import Row
-from semseg_cli.show import html_parts
+from semseg_cli.show import console, html_parts
 from semseg_cli.show.tables import Table, render
-
-WIDTH = 100  # of a table that is printed
 
 
 class Shown:
@@ -34,8 +32,8 @@ class Shown:
     def __str__(self) -> str:
         from rich.console import Console
 
-        console = Console(width=WIDTH, color_system=None, force_jupyter=False)
-        return "\n".join(render(table, console=console) for table in self.tables()).rstrip()
+        plain = Console(width=console.stdout().width, color_system=None, force_jupyter=False)
+        return "\n".join(render(table, console=plain) for table in self.tables()).rstrip()
 
 
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:

@@ -65,8 +65,8 @@ def _reused(method: Method, output: Output) -> dict[str, Reused]:
 
 
 def _print(runs: list[Finished], output: Output) -> None:
-    """The summary and the extreme classes of the best run; for machines, all classes of all; for
-    documents, the summary and all classes."""
+    """The summary and the extreme classes of the most selective one; for machines, all classes of
+    all; for documents, the summary and all classes."""
     if output.format in ("csv", "json"):
         console.show(classes_of(runs), output.format)
         return

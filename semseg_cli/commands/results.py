@@ -9,6 +9,7 @@ from semseg_cli.runs.choice import choice_notes
 from semseg_cli.runs.contents import notes_of
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import per_draw
+from semseg_cli.settings.methods import is_control
 from semseg_cli.show.run_notes import by_run, of_class_rows
 from semseg_cli.show.run_tables import class_table, extremes_table, summary_table
 from semseg_cli.show.tables import Table
@@ -72,8 +73,11 @@ def _named(runs: Sequence[Finished]) -> list[tuple[str, Finished]]:
 
 
 def extremes_of(runs: Sequence[Finished]) -> Table:
-    """The most and the least selective classes of the most selective run."""
-    best = max(range(len(runs)), key=lambda i: runs[i].outcome.report.macro_selectivity)
+    """The most and the least selective classes of the first method that is no control (of the
+    first, where all are), at its most selective scale."""
+    first = next((one.method for one in runs if not is_control(one.method)), runs[0].method)
+    of_first = [i for i, one in enumerate(runs) if one.method == first]
+    best = max(of_first, key=lambda i: runs[i].outcome.report.macro_selectivity)
     which = names_of(runs)[best] if len(runs) > 1 else ""
     outcome = runs[best].outcome
     rows = per_draw(class_rows(outcome), outcome.report.n_draws)

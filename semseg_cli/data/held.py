@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from semseg_cli.data.batches import Sample
 from semseg_cli.data.dataset import Dataset, even_subset
-from semseg_cli.data.held_items import Item, Numbers, item_of, unbatched
+from semseg_cli.data.held_items import FIRST_CLASS, Item, Numbers, item_of, unbatched
 from semseg_cli.data.label_map import LabelMap
 from semseg_cli.data.layouts.layout import id_names
 from semseg_cli.data.parquet_files import opened
@@ -72,7 +72,7 @@ class Data:
         *,
         training: Source | None = None,
         validation: Source | None = None,
-        first_class: int = 1,
+        first_class: int = FIRST_CLASS,
         ignored: Sequence[int] = (0, 255, -1),
         prepared: bool = False,
     ) -> None:

@@ -18,6 +18,7 @@ from semseg_cli.errors import UsageError
 
 EXIF_ORIENTATION = 0x0112
 WIDEST = 255  # class ids that 8 bits hold
+FIRST_CLASS = 1  # where nothing is said
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,13 @@ def _class_ids(mask: Any, said: str, numbers: Numbers) -> np.ndarray:
     wrong = stored[~is_class & ~np.isin(stored, numbers.ignored)]
     if len(wrong):
         last = numbers.first + numbers.n_classes - 1
+        found = int(wrong.flat[0])
+        first = "first_class, " if numbers.first == FIRST_CLASS else ""  # else it was given
+        ignored = tuple(int(n) for n in numbers.ignored if not numbers.first <= n <= last)
         raise UsageError(
-            f"The mask of {said[0].lower()}{said[1:]} holds {wrong.flat[0]}, and classes are "
-            f"{numbers.first} to {last}: give first_class, all class_names, or ignored"
+            f"The mask of {said[0].lower()}{said[1:]} holds {found}, and classes are "
+            f"{numbers.first} to {last}: give {first}all class_names, or "
+            f"ignored={(*ignored, found)}"
         )
     return np.where(is_class, ids, 0)
 

@@ -139,6 +139,11 @@ class Report:
         return float(reduce([getattr(r, of) for r in results])) if results else 0.0
 
     @property
+    def n_asked(self) -> int:
+        """Classes that were asked for: those that are counted and those without a latent."""
+        return len(self.class_results) + len(self.no_latent)
+
+    @property
     def least_patches(self) -> int:
         """Original patches, over all draws, with which a class enters macro means and rankings."""
         return max(1, self.min_patches) * self.n_draws

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from semseg_cli.settings.base import option
-from semseg_cli.settings.controls import NextBest, OtherClass, Push, RandFeat, RandVec
+from semseg_cli.settings.controls import Exchanged, NextBest, OtherClass, Push, RandFeat, RandVec
 from semseg_cli.settings.intervening import (
     COMMON_LENGTH,
     Control,
     Direction,
     Dosed,
+    Drawn,
     Intervening,
     LengthMatch,
     Measure,
@@ -190,6 +191,12 @@ Method = (
     | HeadDirection
 )
 METHODS: tuple[type[Method], ...] = get_args(Method)
+
+
+def is_control(method: Method) -> bool:
+    """Whether a method is what the edit of each class's own latents must beat."""
+    return isinstance(method, Drawn | Exchanged | Push) or method.null_sae != "none"
+
 
 DRAWN = {method.command for method in METHODS if method().is_drawn_by_class}
 

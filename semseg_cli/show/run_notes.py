@@ -99,8 +99,8 @@ def exclusions(report: Report) -> str:
         f"in fewer than 3 {'groups' if 'n_groups' in report.extra else 'images'}": _names(rest),
     }
     parts = [f"{len(names)} {why} ({listed(names)})" for why, names in reasons.items() if names]
-    n_all = len(counted) + len(report.no_latent)
-    return f"macro: {len(kept)} of {n_all} classes; not {', '.join(parts)}." if parts else ""
+    said = f"macro: {len(kept)} of {report.n_asked} classes; not {', '.join(parts)}."
+    return said if parts else ""
 
 
 def _names(results: Sequence[ClassResults]) -> list[str]:

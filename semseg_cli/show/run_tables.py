@@ -128,7 +128,7 @@ def _shared(reports: Sequence[Report]) -> list[str]:
         return []
     first = reports[0]
     protocols = ", ".join(dict.fromkeys(report.protocol for report in reports))
-    n_classes = len(first.class_results)
+    n_classes = first.n_asked
     return [
         f"Protocol {protocols}, {first.n_images} images, {n_classes} "
         f"class{'es' if n_classes != 1 else ''}. macro: mean over classes; pooled: over patches.",

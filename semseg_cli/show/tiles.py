@@ -40,7 +40,7 @@ def tiles_of(
 
 
 def _what(report: Report) -> dict[str, str]:
-    n_macro, n_all = len(report.macro_results), len(report.class_results)
+    n_macro, n_all = len(report.macro_results), report.n_asked
     counted = f"{n_macro} of {n_all}" if n_macro < n_all else f"{n_all}"
     return {
         "classes": f"{counted} class{'es' * (n_all != 1)}",

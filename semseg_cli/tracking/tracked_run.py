@@ -81,9 +81,11 @@ class TrackedRun:
 
     @property
     def short_id(self) -> str:
-        """The beginning of a store's id; of a folder's name the end, which tells it from others."""
-        head, dash, end = self.run_id.rpartition("-")
-        return end if dash and head else self.run_id[:8]
+        """The end of its folder's name, which tells it from others; where no folder is known the
+        beginning of the store's id."""
+        name = self.tag("folder") or self.run_id
+        head, dash, end = name.rpartition("-")
+        return end if dash and head else name[:8]
 
 
 def from_folder(folder: RunFolder) -> TrackedRun:
@@ -135,6 +137,7 @@ def tags_of(folder: RunFolder) -> dict[str, str]:
     meta = folder.meta
     own: dict[str, Any] = {name: meta.get(name) for name in ("schema_version", "kind", "method")}
     own |= {name: meta.get(name) for name in ("protocol", "sweep_id", "command", "reason")}
+    own |= {"folder": folder.path.name}
     own |= {f"digest.{name}": digest for name, digest in (meta.get("digests") or {}).items()}
     own |= {f"digest.{one['role']}": one["digest"] for one in meta["datasets"]}
     own["doubts"] = " ".join(meta.get("doubts") or []) or None  # of the parts: see doctor.md

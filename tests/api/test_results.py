@@ -10,7 +10,7 @@ from semseg_cli import Result
 from semseg_cli.commands.compare.command import compare
 from semseg_cli.errors import UsageError
 from semseg_cli.settings.compare import Compare
-from semseg_cli.show.tables import Column, Table
+from semseg_cli.show.tables import Column, Table, render
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,38 @@ def test_a_result_shows_its_table_with_intervals_and_caption(result: Result) -> 
     text = str(result)
     assert "macro" in text
     assert "Protocol class, 6 images" in text
+
+
+def test_classes_are_those_of_the_first_method_that_is_no_control(
+    result: Result, tiny_world: World
+) -> None:
+    assert result.tables()[1].title.endswith("of auto-feat x-2")
+    best = max(result, key=lambda run: run.report.macro_selectivity)
+    assert best.method != "auto-feat"  # else nothing is told apart here
+    parts = held(tiny_world)
+    turned = semseg_cli.run(["rand-feat", "mean-diff", "auto-feat"], **parts)
+    assert turned.tables()[1].title.endswith("of mean-diff x-2")
+    controls = semseg_cli.run(["rand-vec", "rand-feat"], **parts)
+    assert controls.tables()[1].title.endswith("of rand-vec -2 raw")
+
+
+@pytest.mark.parametrize("columns", [None, "80", "120"])
+def test_tables_are_as_wide_as_the_terminal(
+    columns: str | None, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    width = int(columns or 80)
+    made = result.compare()
+    shown = [result, result["auto-feat"], made, result.compare(per_class=True)]
+    widths = [max(map(len, str(one).splitlines())) for one in shown]
+    assert max(widths) <= width
+    assert max(widths) > 80 or width == 80
+    paths = [str(run.folder) for run in result]
+    assert str(made) == render(compare(Compare(), paths, width)).rstrip() or width != 80
+    n_columns = len(compare(Compare(), paths, max(width, 100)).columns)
+    assert made._repr_html_().count("</th>") == n_columns  # a page has room for more
 
 
 def test_a_result_says_in_one_line_what_it_is(result: Result) -> None:

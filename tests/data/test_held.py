@@ -1,5 +1,6 @@
 """Images and masks in memory: every kind of object gives the same dataset."""
 
+from ast import literal_eval
 from typing import Any, cast
 
 import numpy as np
@@ -86,6 +87,27 @@ def test_numbers_of_classes_may_begin_anywhere_and_void_is_none() -> None:
     data = Data(["a", "b", "c"], validation=[(image, mask)], first_class=0)
     kept = data.splits["validation"][0].mask
     assert np.asarray(Image.open(kept.open())).tolist() == [[1, 2, 3], [0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ({}, "give first_class, all class_names, or ignored=(0, 255, -1, 11)"),
+        ({"first_class": 0}, "give all class_names, or ignored=(255, -1, 11)"),
+        ({"first_class": 0, "ignored": ()}, "give all class_names, or ignored=(11,)"),
+    ],
+)
+def test_a_number_that_is_no_class_is_met_with_what_is_left_to_give(
+    given: dict[str, Any], left: str
+) -> None:
+    pair = (np.zeros((1, 2, 3), np.uint8), np.array([[1, 11]]))
+    with pytest.raises(UsageError, match="holds 11, and classes are") as raised:
+        Data(["a", "b"], validation=[pair], **given)
+    assert str(raised.value).endswith(left)
+    told = Data(
+        ["a", "b"], validation=[pair], **{**given, "ignored": literal_eval(left.split("=")[1])}
+    )
+    assert len(told.splits["validation"]) == 1
 
 
 def test_more_classes_than_8_bits_hold() -> None:

@@ -128,7 +128,7 @@ def parts(text: str) -> tuple[list[str], list[tuple[float, int]]]:
 
     Runs' ids and rules are left out; scales in names (`x-2`) and bounds (`<0.001`) are words.
     """
-    without_ids = re.sub(r"\brun\s+[0-9a-f]{8},\s+", "", text)
+    without_ids = re.sub(r"\brun\s+[0-9a-f]{4,8},\s+", "", text)
     words = " ".join(word for word in without_ids.split() if word.strip("─"))
     found = [match[0].replace(",", "") for match in NUMBER.finditer(words)]
     return NUMBER.sub("#", words).split(), [(float(n), len(n.partition(".")[2])) for n in found]

@@ -34,7 +34,7 @@ from semseg_cli.models.sae import Threshold, TopK
 from semseg_cli.runs.lookup_csv import Member
 from semseg_cli.settings.controls import NextBest, OtherClass, RandFeat, RandVec
 from semseg_cli.settings.intervening import Dosed, Intervening
-from semseg_cli.settings.methods import METHODS, AutoFeat, MeanDiff, Method
+from semseg_cli.settings.methods import METHODS, AutoFeat, MeanDiff, Method, is_control
 
 NONLINEARITIES = [Threshold(), Threshold(0.5), TopK(6)]
 
@@ -396,6 +396,12 @@ def test_only_wanted_classes_are_edited(tiny: Session) -> None:
     ingredients = Ingredients({-2.0: members({1: 2, 3: 4})}, [3], seed=0)
     (made,) = make_interventions(AutoFeat(), tiny.pipeline, ingredients)
     assert made.first.class_ids == (3,)
+
+
+def test_controls_are_the_methods_that_say_so_and_null_saes() -> None:
+    said = {method for method in METHODS if (method.__doc__ or "").startswith("Control:")}
+    assert {method for method in METHODS if is_control(method())} == said != set()
+    assert is_control(AutoFeat(control="pca"))
 
 
 def test_what_each_method_needs() -> None:

@@ -171,6 +171,17 @@ def test_every_large_number_says_what_it_is_over_and_what_it_is(folder: RunFolde
     }
 
 
+def test_all_of_a_page_counts_over_the_classes_that_were_asked_for(folder: RunFolder) -> None:
+    first, second = folder.report().class_results
+    thin = replace(second, n_orig_patches=9, n_changed_patches=3, change_distribution={1: 3})
+    fill(folder, replace(folder.report(), class_results=[first, thin], no_latent=["pole"]))
+    shown = words(page(folder))
+    assert "mean over 1 of 3 classes" in shown
+    assert "4 images, 3 classes." in shown
+    assert "macro: 1 of 3 classes; not 1 without a latent (pole), 1 with fewer than 50" in shown
+    assert " 2 classes" not in shown
+
+
 def test_the_table_of_classes_says_what_its_rows_are_over(folder: RunFolder) -> None:
     shown = words(page(folder))
     assert "target is over a class's predicted patches, other over all others of 4 images." in shown

@@ -318,6 +318,7 @@ def test_a_run_has_everything_of_its_folder(uri: str, tmp_path: Path) -> None:
     assert seen["tags"]["semseg.method"] == "auto-feat"
     assert seen["tags"]["semseg.digest.sae"] == "5ae"
     assert seen["tags"]["semseg.latents_on_evaluation"] == "false"
+    assert seen["tags"]["semseg.folder"] == folder.path.name
     assert seen["tags"]["author"] == "me"
     assert "| auto-feat x-2 | 0.700 4 img |" in seen["tags"]["mlflow.note.content"]
     context = "mlflow.data.context"

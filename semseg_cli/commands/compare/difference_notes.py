@@ -80,7 +80,7 @@ def compared_with(chosen: Candidates, names: Sequence[str]) -> list[str]:
 
 
 def _called(run: TrackedRun) -> str:
-    """A baseline by its name, the beginning of its id, and its seed."""
+    """A baseline by its name, what tells its folder from others, and its seed."""
     seed = run.params.get("seed")
     return f"{run.name} (run {run.short_id}{f', seed {seed}' if seed is not None else ''})"
 

@@ -90,9 +90,15 @@ def title(runs: Sequence[TrackedRun], n_rows: int) -> str:
 
 
 def row_names(runs: Sequence[TrackedRun]) -> list[str]:
-    """The names of the runs, told apart by their ids where two are alike."""
+    """The names of the runs; where two are alike with the ends of their folders' names, or their
+    ids where those are alike too."""
     times = Counter(run.name for run in runs)
-    return [f"{run.name} ({run.short_id})" if times[run.name] > 1 else run.name for run in runs]
+    short = Counter((run.name, run.short_id) for run in runs)
+    ends = [run.short_id if short[run.name, run.short_id] == 1 else run.run_id for run in runs]
+    return [
+        f"{run.name} ({end})" if times[run.name] > 1 else run.name
+        for run, end in zip(runs, ends, strict=True)
+    ]
 
 
 def _settings(runs: Sequence[TrackedRun], view: View) -> list[str]:

@@ -23,7 +23,7 @@ from semseg_cli.tracking.tracked_run import setting_of
 SIDES = ("one", "two")
 NOTED = ("macro_selectivity", "macro_selectivity_difference")
 NAME = Column("what", "", "text", elastic=True)
-OUTCOMES = "Outcomes: "
+CALLED = {metric.key: metric.name for metric in RUNS}
 UNTESTED = (
     "No p for what is no sum over images (deviations, entropies, IoU, curves), nor for the edit."
 )
@@ -51,8 +51,7 @@ def against_each_other(chosen: Candidates, view: View, artifacts: Artifacts) -> 
     numbers = [found for metric in RUNS if (found := _of_metric(metric, rows[0], rows[1]))]
     shown = [*numbers, *_settings(chosen)]
     notes = captions(chosen, rows, NOTED, artifacts, units)
-    more = [one for one in _of_outcomes(rows) if one.removeprefix(OUTCOMES) not in notes]
-    notes = [*notes[:-1], *more, notes[-1]]  # where there is more comes last
+    notes = [*notes[:-1], *_of_outcomes(rows), notes[-1]]  # where there is more comes last
     over = over_what(rows, [*common_classes(chosen.shown, artifacts).values()])
     return Table(f"{names[0]} minus {names[1]}: {over}", columns, tuple(shown), tuple(notes))
 
@@ -65,11 +64,14 @@ def _outcome_of(key: str) -> str:
 def _of_outcomes(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Which tests the outcomes have, over how many, and which have none."""
     n_tests = sum(row.get(f"{name}_p") is not None for row in rows for name in COMPARED)
-    reasons = [f"{name}_p_reason" for name in COMPARED]
     corrected = f"Holm over {n_tests} outcomes, not over shares of change"
     said = [f"Outcomes, {note}" for note in tests(rows, COMPARED, corrected)]
-    missing = [f"{OUTCOMES}{note}" for note in untested(rows, reasons)]
-    return [*said, *missing, UNTESTED] if said or missing else []
+    one = rows[0]
+    reasons = {name: why for name in COMPARED if (why := one.get(f"{name}_p_reason"))}
+    told = one.get(f"{NOTED[0]}_p_reason")  # of the run: it holds of its outcomes, too
+    without = [{"what": CALLED[name], "why": why} for name, why in reasons.items() if why != told]
+    missing = untested(without, ["why"], "what")
+    return [*said, *missing, UNTESTED] if said or reasons else []
 
 
 def _of_metric(

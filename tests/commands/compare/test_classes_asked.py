@@ -9,6 +9,7 @@ import pytest
 from run_folders import fill, make_folder, make_report
 from test_uncertainty import AUTO, CONTROL, compared, in_order, made
 
+from semseg_cli import tracking
 from semseg_cli.commands.compare.command import compare
 from semseg_cli.commands.compare.over_classes import over_what
 from semseg_cli.commands.compare.run_kinds import classes_asked, kind
@@ -55,9 +56,9 @@ def test_a_named_run_of_one_class_narrows_every_column_of_the_table(
     table = compare(Compare(tracking_uri=uri), [ids[0], ids[1], ids[2]])
     title = "3 runs of experiment semseg: 4 images, the 1 class that all runs have"
     assert table.title == title
+    end = tracking.find_run(uri, ids[0]).short_id
     assert table.notes[0] == (
-        "Over the classes that all runs have: auto-feat x-2 "
-        f"({ids[0][:8]}) has 2, rand-feat x-2 has 2."
+        f"Over the classes that all runs have: auto-feat x-2 ({end}) has 2, rand-feat x-2 has 2."
     )
     whole, _, one = table.rows
     assert whole["macro_target_change"] == 0.9
@@ -77,9 +78,8 @@ def test_rows_of_classes_hold_the_runs_of_one_class_too(store: tuple[str, list[s
     uri, ids = store
     table = compare(Compare(tracking_uri=uri, per_class=True))
     names = {key.split(": ")[0] for row in table.rows for key in row if ": " in key}
-    assert names == {
-        f"auto-feat x-2 ({ids[0][:8]})", "rand-feat x-2", f"auto-feat x-2 ({ids[3][:8]})"
-    }  # fmt: skip
+    ends = [tracking.find_run(uri, ids[i]).short_id for i in (0, 3)]
+    assert names == {"rand-feat x-2", *(f"auto-feat x-2 ({end})" for end in ends)}
 
 
 def test_a_class_is_the_same_however_it_was_typed(tmp_path: Path) -> None:

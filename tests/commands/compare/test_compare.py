@@ -16,7 +16,7 @@ from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.command import compare
 from semseg_cli.commands.compare.run_kinds import method_name
 from semseg_cli.commands.compare.settings_apart import differing, settings_notes
-from semseg_cli.commands.compare.table_of_runs import comparison
+from semseg_cli.commands.compare.table_of_runs import comparison, row_names
 from semseg_cli.commands.compare.which_runs import Candidates
 from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.runs.folder import RunFolder
@@ -55,8 +55,13 @@ def _ids(folders: dict[str, RunFolder], *names: str) -> list[str]:
     return [folders[name].meta["mlflow_run_id"] for name in names]
 
 
+def _end(folder: RunFolder) -> str:
+    """What tells the folder's name from others."""
+    return folder.path.name.rpartition("-")[2]
+
+
 def test_the_table_is_pinned(store: tuple[str, dict[str, RunFolder]]) -> None:
-    (run_id,) = _ids(store[1], "feat")
+    end = _end(store[1]["feat"])
     assert render(compare(Compare(tracking_uri=store[0]))) == (
         "4 runs of experiment semseg: 4 images, 2 classes\n"
         "                       macro  macro        macro         vs    edit\n"
@@ -72,8 +77,8 @@ def test_the_table_is_pinned(store: tuple[str, dict[str, RunFolder]]) -> None:
         "                       4 img  4 img        4 img\n"
         "All runs: protocol class, latents by f1, chosen on the training split.\n"
         "2/3 img: a change in 2 of 3, too few (below 5), uneven or alike for an interval.\n"
-        f"vs rand-feat: macro selectivity minus that of rand-feat x-2 (run {run_id[:8]}, seed\n"
-        "42), same images.\n"
+        f"vs rand-feat: macro selectivity minus that of rand-feat x-2 (run {end}, seed 42),\n"
+        "same images.\n"
         "No p for auto-feat x-5, auto-feat x-2, rand-vec x-2: an interval needs 5 images:\n"
         "4.\n"
         "Runs left out: 1 older (--last 5 shows all), 2 unfinished (auto-feat x-2\n"
@@ -143,8 +148,8 @@ def test_named_runs_keep_their_order_and_come_from_any_experiment(
     rows = compare(Compare(tracking_uri=uri), wanted).rows
     assert [row["run_id"] for row in rows] == [*_ids(folders, "feat"), old, elsewhere]
     assert [row["run"] for row in rows][1:] == [
-        f"auto-feat x-2 ({old[:8]})", f"auto-feat x-2 ({elsewhere[:8]})"
-    ]  # fmt: skip
+        f"auto-feat x-2 ({_end(folders[name])})" for name in ("old", "elsewhere")
+    ]
 
 
 def test_folders_are_compared_without_a_store(tmp_path: Path) -> None:
@@ -189,6 +194,24 @@ def _run(name: str, tags: dict[str, str] | None = None, **params: str) -> Tracke
         f"{name}-id", name, "semseg", "FINISHED", datetime(2026, 1, 1, tzinfo=UTC), Path("none"),
         params, make_report().metrics(), {**folder_tags, **(tags or {})},
     )  # fmt: skip
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders_else_by_their_ids() -> None:
+    def called(run_id: str, folder: str | None) -> TrackedRun:
+        tags = {} if folder is None else {"semseg.folder": folder}
+        return replace(_run("auto-feat x-2", tags), run_id=run_id)
+
+    one, two = (
+        called("57423551abc", "20261127-a-x-2-eee4"),
+        called("90e1abcdef0", "20261127-b-07fc"),
+    )
+    earlier = called("0123456789a", None)  # of a version that kept no name of the folder
+    alike, same = called("1" * 12, "1-a-eee4"), called("2" * 12, "2-b-07fd")
+    ends = [name.split("(")[1] for name in row_names([one, two, earlier])]
+    assert ends == ["eee4)", "07fc)", "01234567)"]
+    ends = [name.split("(")[1] for name in row_names([one, alike, same])]
+    assert ends == ["57423551abc)", f"{'1' * 12})", "07fd)"]
+    assert row_names([one]) == ["auto-feat x-2"]
 
 
 def test_settings_that_change_no_result_are_no_difference() -> None:

@@ -335,12 +335,31 @@ def test_outcomes_of_two_runs_have_p_corrected_over_the_outcomes(tmp_path: Path)
 
 
 def test_outcomes_of_a_drawn_control_have_no_p_and_say_why(tmp_path: Path) -> None:
-    auto = with_outcomes(of_sae(tmp_path, AUTO, "a"), 0.3)
-    control = with_outcomes(of_sae(tmp_path, CONTROL, "a", "rand-feat"), 0.2)
-    table = compare(Compare(), [str(auto.path), str(control.path)])
+    many, control = (np.concatenate([one] * 4, axis=1) for one in (AUTO, CONTROL))
+    folders = [
+        with_outcomes(of_sae(tmp_path, many, "a"), 0.3),
+        with_outcomes(of_sae(tmp_path, control, "a", "rand-feat"), 0.2),
+    ]
+    table = compare(Compare(), [str(folder.path) for folder in folders])
     (row,) = [row for row in table.rows if row["key"] == "damage"]
     assert row.get("p_adjusted") is None
-    assert any("not kept draw by draw" in note for note in table.notes)
+    (told,) = [note for note in table.notes if "not kept draw by draw" in note]
+    assert told.startswith("No p for damage, margin drop: outcomes are not kept")
+    assert any(row.get("p_adjusted") is not None for row in table.rows)  # of the same run
+    assert not any("No p for auto-feat" in note for note in table.notes)
+
+
+def test_what_keeps_two_runs_from_a_p_is_said_once(tmp_path: Path) -> None:
+    folders = [
+        with_outcomes(of_sae(tmp_path, counts, "a", method, edit_norm=norm), 0.3)
+        for counts, method, norm in ((AUTO, "auto-feat", 3.0), (CONTROL, "rand-vec", 8.0))
+    ]
+    table = compare(Compare(), [str(folder.path) for folder in folders])
+    assert all(row.get("p_adjusted") is None for row in table.rows)
+    told = [note for note in table.notes if note.startswith("No p for")]
+    assert [note.split(":")[0].split(" (")[0] for note in told] == [
+        "No p for auto-feat x-2", "No p for what is no sum over images"
+    ]  # fmt: skip
 
 
 def test_long_settings_are_shown_by_their_ends_and_kept_whole(tmp_path: Path) -> None:
