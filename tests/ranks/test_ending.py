@@ -148,6 +148,6 @@ def test_a_server_killed_while_a_command_logs_loses_nothing(
     for different in ("start", "end"):
         assert after.pop(different)
         assert normal.pop(different)
-    for different in ("semseg.sweep_id", "mlflow.note.content"):  # the note names the folder
+    for different in ("semseg.sweep_id", "semseg.folder", "mlflow.note.content"):
         assert after["tags"].pop(different) != normal["tags"].pop(different)
     assert after == normal
