@@ -254,11 +254,13 @@ def _split(widths: Sequence[Widths], width: int) -> list[list[Widths]]:
 def _grid(table: Table, widths: Sequence[Widths], precision: int, width: int) -> RichTable:
     grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     is_long = len(widths) == 2  # a column that has a grid to itself may be as wide as it likes
-    # What is told to rich need not be measured by it again, cell by cell.
+    # What is told to rich need not be measured by it again, cell by cell; rich 14 pads a last column
+    # whose width it is told.
     is_told = sum(GAP + (o.least if o.column.elastic else o.natural) for o in widths) <= width
     for one in widths:
         wraps = one.column.elastic or is_long
-        _add_column(grid, one.column, wraps, one.natural if is_told and not wraps else None)
+        told = is_told and not wraps and one is not widths[-1]
+        _add_column(grid, one.column, wraps, one.natural if told else None)
     columns = [one.column for one in widths]
     marked = {column.key: mark_width(table.rows, column) for column in columns}
     for number, row in enumerate(table.rows):
