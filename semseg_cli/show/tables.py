@@ -254,8 +254,8 @@ def _split(widths: Sequence[Widths], width: int) -> list[list[Widths]]:
 def _grid(table: Table, widths: Sequence[Widths], precision: int, width: int) -> RichTable:
     grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     is_long = len(widths) == 2  # a column that has a grid to itself may be as wide as it likes
-    # What is told to rich need not be measured by it again, cell by cell; rich 14 pads a last column
-    # whose width it is told.
+    # What is told to rich need not be measured by it again, cell by cell. Rich 14 pads a last
+    # column whose width it is told.
     is_told = sum(GAP + (o.least if o.column.elastic else o.natural) for o in widths) <= width
     for one in widths:
         wraps = one.column.elastic or is_long
