@@ -12,6 +12,7 @@ from mlflow_store import new_store
 from worlds import World
 
 from semseg_cli.cli import run
+from semseg_cli.runs.journal import Journal
 
 NO_PLOTS = "SEMSEG_NO_PLOTS"  # set for all tests
 
@@ -46,6 +47,23 @@ class Terminal:
 def _text_of(printed: io.TextIOWrapper) -> str:
     printed.seek(0)
     return printed.read()
+
+
+def interrupted(terminal: Terminal, after: int, *args: str) -> str:
+    """Types a command that gets Ctrl-C after so many records; what it says."""
+    append, written = Journal.append, []
+
+    def interrupting(self: Journal, record: bytes) -> None:
+        append(self, record)
+        written.append(record)
+        if len(written) == after:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "append", interrupting)
+        done = terminal.type(*args)
+    assert done.code == 130, done.err
+    return done.err
 
 
 @contextmanager

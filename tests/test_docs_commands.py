@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from terminal import Terminal, options, working_in
+from terminal import Terminal, interrupted, options, working_in
 from test_docs import PAGES, typed
 from worlds import World, make_sae, make_tiny_world
 
 from semseg_cli.models import sae as saes
 from semseg_cli.runs.folder import RunFolder
-from semseg_cli.runs.journal import Journal
 
 ELSEWHERE = {  # commands that other tests run, and where: they serve, or use the demo world
     "ui": "commands/test_ui.py",
@@ -86,18 +85,8 @@ def in_toml(value: str) -> str | int | float:
 
 def stop(terminal: Terminal, world: World) -> None:
     """Leaves the run that docs/results.md goes on with."""
-    append, written = Journal.append, []
-
-    def interrupting(self: Journal, record: bytes) -> None:
-        append(self, record)
-        written.append(record)
-        if len(written) == 4:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Journal, "append", interrupting)
-        args = ("auto-feat", *options(world, batch_size="1"), "--no-track", "--quiet")
-        assert terminal.type(*args).code == 130
+    args = ("auto-feat", *options(world, batch_size="1"), "--no-track", "--quiet")
+    interrupted(terminal, 4, *args)
     terminal.runs()[-1].rename(Path("semseg-runs") / STOPPED)
 
 

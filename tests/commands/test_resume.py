@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from terminal import Terminal, options
+from terminal import Terminal, interrupted, options
 from worlds import World
 
 from semseg_cli.experiment import choose_latents
 from semseg_cli.runs.folder import JOURNAL_FILE, RunFolder
-from semseg_cli.runs.journal import Journal
 from semseg_cli.tracking import find_runs
 from semseg_cli.tracking.store_address import resolve_uri
 
@@ -47,23 +46,6 @@ def killed(folder: Path, after: int, *args: str) -> None:
         check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
     )  # fmt: skip
     assert process.returncode == -9, process.stderr
-
-
-def interrupted(terminal: Terminal, after: int, *args: str) -> str:
-    """Types a command that gets Ctrl-C after so many records; what it says."""
-    append, written = Journal.append, []
-
-    def interrupting(self: Journal, record: bytes) -> None:
-        append(self, record)
-        written.append(record)
-        if len(written) == after:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Journal, "append", interrupting)
-        done = terminal.type(*args)
-    assert done.code == 130, done.err
-    return done.err
 
 
 def command(world: World, name: str, *more: str) -> list[str]:

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from terminal import Terminal, options
+from terminal import Terminal, interrupted, options
 from worlds import World, make_head, make_tiny_world
 
 from semseg_cli.models.head import save_head
 from semseg_cli.runs.folder import RunFolder
-from semseg_cli.runs.journal import Journal
 from semseg_cli.runs.per_image import PerImage, on_same_images, read_per_image
 from semseg_cli.runs.rows import parse_rows
 
@@ -88,21 +87,10 @@ def test_runs_are_compared_on_the_images_that_both_ran(terminal: Terminal, world
 
 
 def test_a_sampled_run_that_is_stopped_goes_on_with_its_sample(
-    terminal: Terminal, world: World, monkeypatch: pytest.MonkeyPatch
+    terminal: Terminal, world: World
 ) -> None:
     whole = ran(terminal, world, "auto-feat", *N)
-    append, written = Journal.append, []
-
-    def interrupting(self: Journal, record: bytes) -> None:
-        append(self, record)
-        written.append(record)
-        if len(written) == 4:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "append", interrupting)
-        stopped = terminal.type("auto-feat", *options(world, batch_size="2"), *N, "--no-plots")
-    assert stopped.code == 130
+    interrupted(terminal, 4, "auto-feat", *options(world, batch_size="2"), *N, "--no-plots")
     (path,) = [path for path in terminal.runs() if path != whole]
     refused = terminal.type("auto-feat", "--resume", str(path), "--other-images", "all")
     assert "(--other-images)" in refused.err
