@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from semseg_cli.commands.next_steps import print_where
-from semseg_cli.commands.noted import doubts_about
-from semseg_cli.commands.opening import demo_notes, open_parts, open_store, print_plan
+from semseg_cli.commands.noted import notes_of_parts
+from semseg_cli.commands.opening import open_parts, open_store, print_plan
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
@@ -113,7 +113,7 @@ def look_up_recorded(
     with recorded(planned, shared, output, store) as folders:
         chosen = choose_latents(session, choice, progress)
         for folder, scale in zip(folders, scales, strict=True):
-            folder.update(notes=[*demo_notes(session.setup), *doubts_about(session)])
+            folder.update(notes=notes_of_parts(session))
             folder.write(LOOKUP_FILE, lookup_text(chosen[scale]).encode())
             write_stats(folder, session.pipeline)
         groups = _groups(session, choice, chosen, progress)

@@ -15,8 +15,7 @@ def notes_about(method: Method, outcome: Outcome) -> list[str]:
     session, report = outcome.session, outcome.report
     patches_bc = outcome.counts.per_image[..., 0].numpy()
     notes = [
-        *demo_notes(session.setup),
-        *doubts_about(session, uses_sae=method.needs_statistics),
+        *notes_of_parts(session, uses_sae=method.needs_statistics),
         *sampling_notes(session.dataset.names, outcome.groups, patches_bc),
         *(_of_draws(report.n_draws) if method.is_drawn_by_class else []),
     ]
@@ -24,6 +23,11 @@ def notes_about(method: Method, outcome: Outcome) -> list[str]:
         rate = report.extra[FLIP_RATE]
         notes.append(flip_note(session.setup.dtype, rate, report.n_images))
     return notes
+
+
+def notes_of_parts(session: Session, *, uses_sae: bool = True) -> list[str]:
+    """What to know of the images and the parts of any run."""
+    return [*demo_notes(session.setup), *doubts_about(session, uses_sae=uses_sae)]
 
 
 def doubts_about(session: Session, *, uses_sae: bool = True) -> list[str]:

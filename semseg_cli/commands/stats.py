@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from semseg_cli.commands.next_steps import print_where
-from semseg_cli.commands.noted import doubts_about
-from semseg_cli.commands.opening import demo_notes, open_parts, open_store, tell_plan
+from semseg_cli.commands.noted import notes_of_parts
+from semseg_cli.commands.opening import open_parts, open_store, tell_plan
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
@@ -82,7 +82,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
         shared = shared_meta(session, output, datasets)
         planned = [_planned(session.settled(base), keep, output)]
         with recorded(planned, shared, output, store) as folders:
-            said = [*demo_notes(base), *doubts_about(session)]
+            said = notes_of_parts(session)
             folders[0].update(notes=said)
             session.complete(progress)
             stats = session.pipeline.latent_stats

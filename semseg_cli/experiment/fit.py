@@ -9,8 +9,9 @@ from torch import Tensor
 from semseg_cli.data.batches import Batch
 from semseg_cli.data.dataset import even_subset
 from semseg_cli.experiment.head_fit import confusion, doubt
+from semseg_cli.experiment.named_inputs import MEASURED
 from semseg_cli.experiment.place import Place
-from semseg_cli.experiment.sae_fit import MEASURED, SCAN_IMAGES, advise, try_others
+from semseg_cli.experiment.sae_fit import SCAN_IMAGES, advise, try_others
 from semseg_cli.models.pipeline import Pipeline
 
 TRIED_IMAGES = 8

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semseg_cli.experiment.place import MEASURED, Place
+from semseg_cli.experiment.named_inputs import MEASURED
+from semseg_cli.experiment.place import Place
 from semseg_cli.models.sae import SparseAutoencoder, reconstruction_error
 from semseg_cli.models.sae.scaling import measured_scaling
 from semseg_cli.models.vit import Backbone
@@ -184,9 +185,8 @@ def advise(used: Choice, best: Choice) -> str:
             return ""
         return (
             "No other layer, no other input scaling and neither the residual stream nor the final "
-            "norm's output fits clearly better: --sae-ckpt is likely "
-            "wrong, trained on another model than --vit-ckpt, or on other tokens or images; or it "
-            "explains little everywhere."
+            "norm's output fits clearly better: --sae-ckpt is likely wrong, trained on another "
+            "model than --vit-ckpt, or on other tokens or images; or it explains little everywhere."
         )
     wrong, tries, what = [], [], ["the SAE"]
     if best.layer != used.layer:

@@ -7,8 +7,7 @@ from typing import Any
 from semseg_cli import tracking
 from semseg_cli.commands.journals import identity_of, keeping, stopped_runs
 from semseg_cli.commands.method_runs import datasets_of, named_classes, planned_runs, write_run
-from semseg_cli.commands.noted import doubts_about
-from semseg_cli.commands.opening import demo_notes
+from semseg_cli.commands.noted import notes_of_parts
 from semseg_cli.commands.recording import (
     Planned,
     dataset_meta,
@@ -62,7 +61,7 @@ def choose(work: Work, progress: Progress) -> RunFolder:
     planned = [Planned(meta, settings_of(work.setup, choice))]
     shared = shared_meta(session, work.output, datasets)
     with recorded(planned, shared, work.output, work.store) as folders:
-        folders[0].update(notes=[*demo_notes(session.setup), *doubts_about(session)])
+        folders[0].update(notes=notes_of_parts(session))
         rows = choose_latents(session, choice, progress)[work.suite.at]
         folders[0].write(LOOKUP_FILE, lookup_text(rows).encode())
         write_stats(folders[0], session.pipeline)

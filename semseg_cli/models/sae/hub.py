@@ -8,7 +8,6 @@ from semseg_cli.errors import SemsegError, UsageError
 from semseg_cli.files import expanded
 from semseg_cli.models.named_files import ON_THE_HUB
 
-PREFIX = ON_THE_HUB
 WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")
 CONFIG_SUFFIXES = (".json", ".yaml", ".yml")
 
@@ -24,9 +23,9 @@ def fetch(path: str, files: Sequence[str]) -> Path:
         UsageError: a hub path that names no repository.
         SemsegError: it cannot be fetched and is not in the cache.
     """
-    if not path.startswith(PREFIX):
+    if not path.startswith(ON_THE_HUB):
         return expanded(path)
-    owner, _, rest = path.removeprefix(PREFIX).partition("/")
+    owner, _, rest = path.removeprefix(ON_THE_HUB).partition("/")
     name, _, inside = rest.partition("/")
     repository, _, revision = name.partition("@")
     if not owner or not repository:
