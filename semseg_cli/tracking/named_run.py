@@ -1,4 +1,4 @@
-"""The run that a user names: by its folder, the folder's name, its id, or its own name."""
+"""The run that a user names: by its folder, the folder's name or its end, its id, or its own name."""
 
 import difflib
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from semseg_cli.errors import SemsegError
 from semseg_cli.files import expanded
 from semseg_cli.runs.folder import RUN_FILE, RunFolder, run_folders
 from semseg_cli.settings.output import Places
-from semseg_cli.tracking.tracked_run import TrackedRun, from_folder
+from semseg_cli.tracking.tracked_run import TrackedRun, from_folder, short
 
 BELOW = Path(Places.dump_to)
 MOST = 5  # candidates in a sentence
@@ -57,13 +57,14 @@ def folders_below(below: Path = BELOW) -> list[RunFolder]:
 
 
 def _is_called(folder: RunFolder, wanted: str) -> bool:
-    meta = folder.meta
-    run_id = meta["mlflow_run_id"] or folder.path.name
-    return wanted == meta["run_name"] or bool(wanted and run_id.lower().startswith(wanted.lower()))
+    meta, name = folder.meta, folder.path.name
+    run_id = meta["mlflow_run_id"] or name
+    return wanted == meta["run_name"] or _fits(wanted, run_id, meta["run_name"], short(name))
 
 
 def pick(runs: Sequence[TrackedRun], wanted: str) -> TrackedRun:
-    """The run of that id, of that name (before all those that finished), or whose id begins so.
+    """The run of that id, of that name (before all those that finished), whose id begins so, or
+    that tables tell from others of its name by that end of its folder's name.
 
     Raises:
         SemsegError: no run, or more than one, fits; they, or close names, are listed.
@@ -79,16 +80,23 @@ def pick(runs: Sequence[TrackedRun], wanted: str) -> TrackedRun:
         raise SemsegError(
             f"{len(named)} runs are called {wanted!r} ({_listed(named)}): give an id or a folder."
         )
-    begun = [run for run in runs if wanted and run.run_id.lower().startswith(wanted.lower())]
-    if len(begun) == 1:
-        return begun[0]
-    if begun:
+    fitting = [run for run in runs if _fits(wanted, run.run_id, run.name, run.short_id)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
         raise SemsegError(
-            f"{wanted!r} begins the ids of {len(begun)} runs ({_listed(begun)}): give more."
+            f"{wanted!r} stands for {len(fitting)} runs ({_listed(fitting)}): give more."
         )
     close = difflib.get_close_matches(wanted, list(dict.fromkeys(run.name for run in runs)))
     hint = f"did you mean {', '.join(close)}?" if close else "`semseg-cli compare` lists the runs."
     raise NoSuchRunError(f"No run has the id, name or folder {wanted!r}: {hint}")
+
+
+def _fits(wanted: str, run_id: str, name: str, end: str) -> bool:
+    """Whether the id begins so, or it is the end of the folder's name, alone or as tables have it."""
+    said, run_id = wanted.lower(), run_id.lower()
+    whole = [f"{name} ({one})".lower() for one in (end, run_id)]
+    return bool(said) and (run_id.startswith(said) or said in (end.lower(), *whole))
 
 
 def _listed(runs: Sequence[TrackedRun]) -> str:

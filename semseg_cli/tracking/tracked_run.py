@@ -83,9 +83,13 @@ class TrackedRun:
     def short_id(self) -> str:
         """The end of its folder's name, which tells it from others; where no folder is known the
         beginning of the store's id."""
-        name = self.tag("folder") or self.run_id
-        head, dash, end = name.rpartition("-")
-        return end if dash and head else name[:8]
+        return short(self.tag("folder") or self.run_id)
+
+
+def short(name: str) -> str:
+    """The end of a run folder's name, or the beginning of a store's id."""
+    head, dash, end = name.rpartition("-")
+    return end if dash and head else name[:8]
 
 
 def from_folder(folder: RunFolder) -> TrackedRun:

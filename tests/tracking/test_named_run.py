@@ -38,12 +38,27 @@ def test_ids_come_before_names_and_names_before_beginnings() -> None:
 def test_beginnings_of_ids_must_fit_one_run() -> None:
     one, two = run("x", "abc"), run("y", "abd")
     assert pick([one, two], "abC") is one
-    with pytest.raises(SemsegError, match=r"begins the ids of 2 runs \(abc x of 2026-01-0.*, abd"):
+    with pytest.raises(SemsegError, match=r"stands for 2 runs \(abc x of 2026-01-0.*, abd"):
         pick([one, two], "ab")
     with pytest.raises(NoSuchRunError, match="`semseg-cli compare` lists the runs"):
         pick([one, two], "zzz")
     with pytest.raises(NoSuchRunError, match="did you mean auto-feat x-2"):
         pick([run("auto-feat x-2")], "auto-feat x2")
+
+
+def test_what_tables_call_a_run_names_it() -> None:
+    one, two = run("x", "abc"), run("x", "abd")
+    one, two = (
+        replace(r, tags={"semseg.folder": f"20260102-123000-x-{end}"})
+        for r, end in ((one, "ee04"), (two, "1f3a"))
+    )
+    assert pick([one, two], "1F3a") is two
+    assert pick([one, two], "x (ee04)") is one
+    assert pick([one, two], "x (abd)") is two
+    with pytest.raises(NoSuchRunError):
+        pick([one, two], "04")
+    with pytest.raises(SemsegError, match="'ee04' stands for 2 runs"):
+        pick([one, replace(two, tags=one.tags)], "ee04")
 
 
 def test_a_name_of_several_runs_lists_them() -> None:
