@@ -1,11 +1,13 @@
 """The command line. Commands are short; what they do lives below."""
 
+import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
 from semseg_cli import __version__
 from semseg_cli.commands.groups import CacheDir, TableFormat, cache, demo, presets
@@ -253,4 +255,10 @@ def run(args: list[str] | None = None) -> None:
     logging.getLogger("semseg_cli").addHandler(logging.NullHandler())
     logging.raiseExceptions = False  # a full disk must not print over the one sentence
     with quietly(False):
-        run_to_end(lambda: app(args=args, prog_name="semseg-cli"))
+        run_to_end(lambda: command_line()(args=args, prog_name="semseg-cli"))
+
+
+@functools.cache
+def command_line() -> Any:
+    """All commands with their options, built once: it takes as long as a small command does."""
+    return get_command(app)

@@ -1,10 +1,13 @@
 """The benchmarks measure what they say: naive finds the engine's counts, floors are the network's
 arithmetic, and the one command runs. No time is asserted."""
 
+import io
 import json
 import math
 import runpy
 import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
@@ -18,7 +21,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from worlds import make_known_world
 
-from benchmarks import cause_planted, faults, floors, naive, ours, several
+from benchmarks import cause_planted, faults, floors, memory, naive, ours, several
 from benchmarks.__main__ import main
 from benchmarks.full import full_tables, jobs, measure_full
 from benchmarks.memory import can_reset, peak_of
@@ -208,9 +211,23 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     runpy.run_path(str(REPOSITORY / "benchmarks" / "__main__.py"), run_name="__main__")
 
 
+def test_peaks_of_a_side_come_from_a_process_of_its_own() -> None:
+    arguments = ["--size", "tiny", "--threads", "1", "--rows", "rand-vec"]
+    peaks = memory.peaks_in_processes(arguments, ["ours"])["ours"]
+    assert peaks == {} if not can_reset() else [*peaks] == ["rand-vec"]
+
+
+def in_this_process(arguments: Sequence[str]) -> dict[str, int]:
+    """What the process that measures memory prints: another one takes seconds to load torch."""
+    with redirect_stdout(io.StringIO()) as out:
+        main(arguments)
+    return dict(json.loads(out.getvalue().splitlines()[-1]))
+
+
 def test_the_one_command_measures_every_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(memory, "_in_process", in_this_process)
     path = tmp_path / "tiny.json"
     run(monkeypatch, "--size", "tiny", "--repeats", "1", "--json", str(path))
     out = capsys.readouterr().out

@@ -11,11 +11,10 @@ from typing import Any, get_args
 import pytest
 from _pytest.capture import CaptureFixture
 from terminal import Terminal, options
-from typer.main import get_command
 from worlds import World
 
 from semseg_cli.__main__ import NEW_OBJECTS, main
-from semseg_cli.cli import app, run
+from semseg_cli.cli import app, command_line, run
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup, VitFamily
 from semseg_cli.settings.latent_choice import Choose
@@ -86,7 +85,7 @@ print(json.dumps(found))
 
 def test_the_help_of_every_command_imports_nothing_heavy() -> None:
     """One process for them all: the first command to load something is named, and all after it."""
-    calls = list(paths(get_command(app)))
+    calls = list(paths(command_line()))
     assert {call[0] for call in calls if call} == set(COMMANDS)
     done = subprocess.run(
         [sys.executable, "-c", HELP_OF_EACH, json.dumps([calls, HEAVY])],
@@ -257,7 +256,7 @@ def commands_in(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def test_an_option_reads_its_variable_in_every_command() -> None:
     deaf = {
         (path, param.name)
-        for path, command in commands_in(get_command(app))
+        for path, command in commands_in(command_line())
         for param in command.params
         if param.opts[0].removeprefix("--").replace("-", "_") in KNOWN
         and not (param.multiple or param.envvar)

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer.main
 import yaml
 
 from semseg_cli import __version__
-from semseg_cli.cli import app
+from semseg_cli.cli import command_line
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
@@ -39,7 +38,7 @@ def command_in(line: str) -> list[str] | None:
 
 def parse(words: list[str]) -> None:
     """Raises what the command line raises for options and arguments that are not there."""
-    command = typer.main.get_command(app)
+    command = command_line()
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
     context = command.context_class(command, info_name="semseg-cli")

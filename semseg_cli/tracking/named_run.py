@@ -1,4 +1,4 @@
-"""The run that a user names: by its folder, the folder's name or its end, its id, or its own name."""
+"""The run that a user names: by its folder, that folder's name or its end, its id, or its name."""
 
 import difflib
 from collections.abc import Sequence
@@ -93,7 +93,7 @@ def pick(runs: Sequence[TrackedRun], wanted: str) -> TrackedRun:
 
 
 def _fits(wanted: str, run_id: str, name: str, end: str) -> bool:
-    """Whether the id begins so, or it is the end of the folder's name, alone or as tables have it."""
+    """Whether the id begins so, or that ends the folder's name, alone or as tables show it."""
     said, run_id = wanted.lower(), run_id.lower()
     whole = [f"{name} ({one})".lower() for one in (end, run_id)]
     return bool(said) and (run_id.startswith(said) or said in (end.lower(), *whole))

@@ -5,9 +5,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from _pytest.capture import CaptureFixture
-from typer.main import get_command
 
-from semseg_cli.cli import app, run
+from semseg_cli.cli import command_line, run
 from semseg_cli.settings.entries import item_type
 from semseg_cli.settings.examples import EXAMPLES, example_lines
 from semseg_cli.settings.help_page import COMMON
@@ -25,7 +24,7 @@ def walk(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from walk(below, f"{path} {name}".strip())
 
 
-COMMANDS = dict(walk(get_command(app)))
+COMMANDS = dict(walk(command_line()))
 
 
 @pytest.fixture(autouse=True)
