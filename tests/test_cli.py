@@ -14,12 +14,13 @@ from worlds import PLANTED, World
 
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.report import Report
-from semseg_cli.settings.methods import METHODS, Method
+from semseg_cli.settings.methods import METHODS, AutoFeat, Method, RandVec
 
 FILES = {
     "report.json", "class_results.csv", "per_image.parquet", "change_matrix.parquet",
-    "settings.toml", "run.json", "log.txt", "plots", "report.html",
+    "settings.toml", "run.json", "log.txt",
 }  # fmt: skip
+PICTURES = {"plots", "report.html"}
 
 
 def report_of(folder: Path) -> Report:
@@ -36,7 +37,6 @@ def assert_done(done: Done) -> None:
     assert done.code == 0, done.err
 
 
-@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize(
     ("method", "protocol"),
     [(method, protocol) for method in METHODS for protocol in method.protocols],
@@ -45,6 +45,7 @@ def assert_done(done: Done) -> None:
 def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
     method: type[Method],
     protocol: str,
+    request: pytest.FixtureRequest,
     known_world: World,
     tiny_world: World,
     terminal: Terminal,
@@ -52,13 +53,16 @@ def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
     # In the known world a class's latent is the only one that detects it.
     world = tiny_world if method().needs_next_best else known_world
     args = options(world, protocol=protocol)
+    if is_drawn := method in (AutoFeat, RandVec):  # with latents and without
+        request.getfixturevalue("drawn")
     assert_done(terminal.type(method.command, *args))
     (folder,) = terminal.runs()
-    expected = FILES | ({"lookup.csv"} if method().needs_latents else set())
+    expected = FILES | (PICTURES if is_drawn else set())
+    expected |= {"lookup.csv"} if method().needs_latents else set()
     expected |= {"stats.safetensors"} if method().needs_statistics else set()
     n_draws = RunFolder(folder).report().n_draws
     expected |= {"draws.csv"} if n_draws > 1 else set()
-    shows_latents = method().edits_latents and n_draws == 1
+    shows_latents = is_drawn and method().edits_latents and n_draws == 1
     expected |= {"latents", "top_images.csv"} if shows_latents else set()
     assert {path.name for path in folder.iterdir()} == expected
     report = report_of(folder)
@@ -71,7 +75,7 @@ def test_every_method_leaves_a_whole_folder_and_a_tracked_run(
     client = MlflowClient(f"sqlite:///{terminal.folder}/mlflow.db")
     stored = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert {"report.json", "class_results.json", "settings.toml", "results"} <= stored
-    assert {"plots", "report.html"} <= stored
+    assert PICTURES & stored == PICTURES & expected
 
 
 def test_auto_feat_flips_planted_classes_and_nothing_else(
