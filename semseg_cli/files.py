@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import secrets
+import shutil
+from datetime import datetime
 from pathlib import Path
 
 from semseg_cli.errors import FileError, SemsegError
@@ -35,6 +37,25 @@ def make_folder(path: Path, option: str = "--dump-to") -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(path, error, option) from error
+
+
+def keep_old(path: Path, option: str) -> Path | None:
+    """Copies a file that is going to be replaced, beside itself and named by when it was made.
+
+    Returns the copy; None where there is no such file.
+
+    Raises:
+        SemsegError: it cannot be copied, so that it should not be replaced.
+    """
+    try:
+        made = datetime.fromtimestamp(path.stat().st_mtime)
+        kept = path.with_name(f"{path.stem}.{made:%Y%m%d-%H%M%S}{path.suffix}")
+        shutil.copy2(path, kept)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise cannot_write(path, error, option) from error
+    return kept
 
 
 def nearest_folder(path: Path) -> Path:

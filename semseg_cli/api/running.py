@@ -99,7 +99,8 @@ def run(
             console.progress_bars(quiet=output.quiet) as progress,
             given(parts, setup.image_size) as held,
         ):
-            session = open_parts(setup, output, progress, given=held)
+            uses_sae = any(one.needs_statistics for one in methods)
+            session = open_parts(setup, output, progress, uses_sae=uses_sae, given=held)
             drawn = [with_draws(session, one) for one in methods]
             runs = run_recorded(session, drawn, reused, output, store, progress)
         if store is not None:

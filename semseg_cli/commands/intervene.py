@@ -28,7 +28,7 @@ def intervene(setup: Setup, method: Method, output: Resumable) -> None:
     store = open_store(output)
     reused = _reused(method, output)
     with console.progress_bars(quiet=output.quiet) as progress:
-        session = open_parts(setup, output, progress)
+        session = open_parts(setup, output, progress, uses_sae=method.needs_statistics)
         method = with_draws(session, method)
         if output.dry_run:
             print_plan(session, [method])

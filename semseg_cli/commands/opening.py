@@ -43,18 +43,19 @@ def open_parts(
     progress: Progress,
     *,
     needs_head: bool = True,
+    uses_sae: bool = True,
     given: Given = NOTHING,
 ) -> Session:
     """The session of a command, its parts tried; in the demo world the user is told so."""
     tell_of_demo(setup, output)
     session = open_session(setup, progress, needs_head=needs_head, given=given)
-    judge(session)
+    judge(session, uses_sae=uses_sae)
     return session
 
 
-def judge(session: Session) -> None:
-    """Tries the parts on a few images, and says what does not seem to fit."""
-    session.judge()
+def judge(session: Session, *, uses_sae: bool = True) -> None:
+    """Tries the parts that are used on a few images, and says what does not seem to fit."""
+    session.judge(uses_sae=uses_sae)
     for sentence in session.doubts.sentences:
         log.warning("%s", sentence, extra={ASIDE: True})
 

@@ -18,6 +18,7 @@ from semseg_cli.commands.recording import (
     settings_of,
     shared_meta,
 )
+from semseg_cli.commands.replaced import keep_replaced
 from semseg_cli.commands.same_settings import require_same_settings
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.experiment.dictionary_facts import numbers_of, summary_of
@@ -97,6 +98,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
             folders[0].write_json(METRICS_FILE, numbers_of(row, splicing))
             if splicing.class_rows:
                 folders[0].write(SPLICE_FILE, csv_text(splicing.class_rows).encode())
+            keep_replaced(keep.save, quiet=output.quiet)
             save_copies(session.pipeline, keep)
     pipeline = session.pipeline
     notes = [f"Of the {dataset.split} split, {pipeline.site} of layer {pipeline.layer}."]

@@ -37,7 +37,7 @@ NO_DOUBTS = Doubts()
 @torch.inference_mode()
 def find_doubts(
     pipeline: Pipeline,
-    given: Mapping[str, Tensor],
+    given: Mapping[str, Tensor] | None,
     batches: Sequence[Batch],
     label_threshold: float,
     split: str,
@@ -48,6 +48,7 @@ def find_doubts(
     Args:
         pipeline: has the parts; without a head none is tried.
         given: statistics that are known; input scaling that is not is measured on these images.
+            None: the autoencoder is not used, and not tried.
         batches: the images; the autoencoder is tried on `SCAN_IMAGES` of them, spread evenly.
         label_threshold: share of a patch's pixels from which its label is clean.
         split: what the images are called.
@@ -60,7 +61,7 @@ def find_doubts(
     images_bchw = torch.cat([batch.images_bchw for batch in batches])
     few_bchw = images_bchw[even_subset(n_images, SCAN_IMAGES)]
     return Doubts(
-        sae=_about_sae(pipeline, given, few_bchw, split),
+        sae="" if given is None else _about_sae(pipeline, given, few_bchw, split),
         head="" if of_head is None else doubt(of_head, f"{n_images} {split} images"),
     )
 

@@ -132,11 +132,17 @@ def try_others(
 
     found = tried([(*one, usual) for one in few])
     found += tried([(*at, name) for name in (MEASURED, NONE) if name != usual])
-    if usual == OWN and max(one.explained_variance for one in found) < GOOD:
+    if usual == OWN and not any(one.explained_variance >= GOOD for one in found):
         found += tried([(*one, MEASURED) for one in few if one != at])
     used = next(one for one in found if (one.layer, one.site, one.scaling) == (*at, usual))
-    best = max(found, key=lambda one: one.explained_variance - SUSPICION[one.scaling])
+    best = max(found, key=_likeliness)
     return used, best if _is_clear(used.explained_variance, best.explained_variance) else used
+
+
+def _likeliness(choice: Choice) -> float:
+    """The larger, the likelier is it the right one; where nothing was explained it is not."""
+    known = not math.isnan(choice.explained_variance)
+    return choice.explained_variance - SUSPICION[choice.scaling] if known else -math.inf
 
 
 def _few_patches(vit: Backbone, images_bchw: Tensor, site: str) -> dict[tuple[int, str], Tensor]:

@@ -163,7 +163,7 @@ class Session:
         centres = ranks.from_lead("centring", lambda: b"yes" if sae.centres_input else b"")
         self.pipeline = replace(pipeline, sae=sae.recentred(bool(centres)))
 
-    def judge(self) -> None:
+    def judge(self, *, uses_sae: bool = True) -> None:
         """Tries the SAE and the head on a few images: `doubts` has what does not seem to fit.
 
         The lead does, on the same images for any number of ranks. What fails is left for the run
@@ -177,8 +177,9 @@ class Session:
         try:
             with stage("Trying whether the parts fit each other"):
                 batches = list(Loader(few, min(self.setup.batch_size, len(few))))
+                given = self.given_stats if uses_sae else None
                 self.doubts = find_doubts(
-                    self.pipeline, self.given_stats, batches, threshold, dataset.split, n_classes
+                    self.pipeline, given, batches, threshold, dataset.split, n_classes
                 )
         except SemsegError as error:
             log.info("Whether the parts fit each other was not tried: %s", error)

@@ -1,6 +1,7 @@
 """`stats` end to end: the engine's numbers, in files that other commands take."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,18 @@ def test_the_file_holds_what_the_engine_computes(tiny_world: World, terminal: Te
         assert made.keys() == expected.keys() == set(NAMES)
         for name, tensor in made.items():
             torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_file_of_that_name_is_kept(tiny_world: World, terminal: Terminal) -> None:
+    old = Path("mine.safetensors")
+    old.write_bytes(b"precious")
+    os.utime(old, (0, 0))
+    done = stats(terminal, tiny_world, "--save", str(old))
+    assert_done(done)
+    (kept,) = Path().glob("mine.*-*.safetensors")
+    assert kept.read_bytes() == b"precious"
+    assert load_file(old).keys() == set(NAMES)
+    assert f"mine.safetensors was there already: it is kept as {kept}." in done.err
 
 
 def test_the_summary_of_the_known_world(known_world: World, terminal: Terminal) -> None:

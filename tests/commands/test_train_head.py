@@ -67,8 +67,13 @@ def test_the_known_world_is_learnt_and_its_head_is_used(
     plain_world: World, terminal: Terminal
 ) -> None:
     lrs = ["--lr", "0.0001", "--lr", "0.1"]
+    Path("mine").mkdir()
+    Path("mine/head.pt").write_text("precious")
     done = train(terminal, plain_world, *lrs, "--save", "mine/head.pt", epochs="30")
     assert_done(done)
+    (kept,) = Path("mine").glob("head.*-*.pt")
+    assert kept.read_text() == "precious"
+    assert f"mine/head.pt was there already: it is kept as {kept}." in done.err
     (folder,) = terminal.runs()
     assert "Not there, so not in the mean: floor." in done.out
     assert "--seg-ckpt mine/head.pt" in done.err

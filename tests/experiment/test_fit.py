@@ -17,9 +17,13 @@ from torch import Tensor
 from worlds import FIRST_NAMES, World, make_known_vit, make_known_world
 
 import semseg_cli
+from semseg_cli.experiment import sae_fit
 from semseg_cli.experiment.fit import NO_DOUBTS
 from semseg_cli.experiment.head_fit import LEAST_PATCHES, doubt, kappa
+from semseg_cli.experiment.place import Place
+from semseg_cli.experiment.session import Session
 from semseg_cli.models.head import save_head
+from semseg_cli.models.vit.sites import RESID_POST
 from semseg_cli.ranks import group as ranks
 from semseg_cli.runs.contents import cautions_of
 from semseg_cli.runs.folder import RunFolder
@@ -140,7 +144,8 @@ def test_a_wrong_layer_is_told_with_the_right_one(own_world: World, terminal: Te
     assert notes_of(terminal)[0].startswith(said)
     assert said in " ".join(done.out.split())
     done = terminal.type("rand-vec", *args, "--no-track")
-    assert not any(note.startswith(said) for note in notes_of(terminal))  # no SAE is used
+    assert said not in done.err  # no SAE is used
+    assert not any(note.startswith(said) for note in notes_of(terminal))
     assert not any(note.startswith(said) for note in cautions_of(RunFolder(terminal.runs()[-1])))
     done = terminal.type("auto-feat", *args, "--dry-run")
     assert done.code == 0
@@ -189,6 +194,20 @@ def test_a_head_one_class_off_is_told(own_world: World, terminal: Terminal) -> N
 
 
 # --- in a session ---------------------------------------------------------------------------------
+
+
+def test_patches_that_are_all_alike_hide_no_better_layer(
+    known: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = known.pipeline
+    images = torch.stack([known.dataset[i].image_chw for i in range(3)])
+    right = sae_fit._few_patches(pipeline.vit, images, RESID_POST)[1, RESID_POST]
+    few = {1: torch.ones_like(right), 2: torch.randn(right.shape), 3: right}
+    patches = {(layer, RESID_POST): x_nd for layer, x_nd in few.items()}
+    monkeypatch.setattr(sae_fit, "_few_patches", lambda *_: patches)
+    place = Place(2, RESID_POST)
+    used, best = sae_fit.try_others(pipeline.vit, pipeline.sae, images, place, known.given_stats)
+    assert (used.layer, best.layer) == (2, 3)
 
 
 def test_wrong_scaling_is_told_and_nothing_is_changed(own_world: World) -> None:

@@ -19,6 +19,7 @@ from semseg_cli.commands.recording import (
     require_tracked,
     settings_of,
 )
+from semseg_cli.commands.replaced import keep_replaced
 from semseg_cli.commands.train_head.checkpoint import load_checkpoint, save_checkpoint
 from semseg_cli.commands.train_head.features import (
     Storage,
@@ -86,6 +87,7 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
             heads = _train(setup, training, parts, storage, sweep, folders[0], progress)
             rows, (winner, best) = sweep_rows(sweep.rates, heads), best_of(heads)
             _write_heads(folders[0], rows, best, parts)
+            keep_replaced(training.save, quiet=output.quiet)
             if training.save is not None:
                 save_head(training.save, best.to_head(), "--save", parts.seen)
             found = measured(setup, parts, storage, best, progress)
