@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
-from semseg_cli.streams import errors_are_apart
-
 Advance = Callable[[int], None]
 ASIDE = "is_aside"  # attribute of warnings for whoever types: runs note themselves what they are of
 LONG = 1.0  # seconds after which a stage says what it does
@@ -58,7 +56,7 @@ def stage(
     doing: str, make_timer: Callable[[float, Callable[[], None]], Timer] = _timer
 ) -> Iterator[None]:
     """Runs a block without a count; a command line says on stderr what it does if it takes long."""
-    if _is_quiet.get() or errors_are_apart():
+    if _is_quiet.get():
         yield
         return
     timer = make_timer(LONG, lambda: print(f"{doing} ...", file=sys.stderr, flush=True))

@@ -4,11 +4,8 @@ A reader that has gone (`| head`) wants no more, and that is no failure. Another
 full disk, is told when everything else is done.
 """
 
-import contextlib
 import io
 import os
-import signal
-import stat
 import sys
 
 from semseg_cli.errors import SemsegError
@@ -65,18 +62,6 @@ def guard() -> None:
         elif name != "stdin" and stream is getattr(sys, f"__{name}__"):
             stream.flush()
             setattr(sys, name, lasting(stream.fileno(), stream.encoding))
-
-
-def errors_are_apart() -> bool:
-    """Whether results and errors were sent to two files (`> table.txt 2> errors.txt`): the second
-    is then no place for progress. Files of a command under nohup are logs."""
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        return False
-    with contextlib.suppress(OSError, ValueError):  # no files at all, or closed ones
-        out, err = (os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr))
-        are_files = stat.S_ISREG(out.st_mode) and stat.S_ISREG(err.st_mode)
-        return are_files and not os.path.samestat(out, err)
-    return False
 
 
 def require_printed() -> None:

@@ -60,32 +60,3 @@ def test_tables_and_messages_of_one_file_stand_in_their_order(tmp_path: Path) ->
         subprocess.run([sys.executable, "-c", _TAKES_TURNS], stdout=log, stderr=log, check=True)
     expected = "".join(f"{i}, a table\nof two lines\n{i}, a message\n" for i in range(4))
     assert (tmp_path / "log").read_text() == expected
-
-
-_ASKS = """
-from semseg_cli import streams
-streams.guard()
-open("answer", "w").write(str(streams.errors_are_apart()))
-"""
-
-
-@pytest.mark.parametrize(
-    ("redirect", "apart"),
-    [
-        (">out.txt 2>err.txt", True),
-        (">out.txt 2>&1", False),
-        ("2>log.txt | cat", False),
-        (">/dev/null 2>log.txt", False),
-        (">&- 2>log.txt", False),
-    ],
-)
-def test_errors_have_a_file_to_themselves(redirect: str, apart: bool, tmp_path: Path) -> None:
-    typed = f'"$0" -c "$1" {redirect}'
-    subprocess.run(["bash", "-c", typed, sys.executable, _ASKS], cwd=tmp_path, check=True)
-    assert (tmp_path / "answer").read_text() == str(apart)
-
-
-def test_files_under_nohup_are_logs(tmp_path: Path) -> None:
-    typed = 'nohup "$0" -c "$1" >out.txt 2>err.txt'
-    subprocess.run(["bash", "-c", typed, sys.executable, _ASKS], cwd=tmp_path, check=True)
-    assert (tmp_path / "answer").read_text() == "False"

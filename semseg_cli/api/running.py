@@ -12,6 +12,7 @@ from semseg_cli.api.own_folder import OwnFolder
 from semseg_cli.api.parts import Parts, given, merged
 from semseg_cli.api.results import Result, Run
 from semseg_cli.api.settings import chosen_for, made, values_of
+from semseg_cli.api.statistics import as_files
 from semseg_cli.commands.lookup import look_up_recorded, tried
 from semseg_cli.commands.method_runs import Finished, run_recorded
 from semseg_cli.commands.opening import open_parts, open_store
@@ -68,7 +69,8 @@ def run(
         config: as --config.
         dump_to: writes run folders here, as the commands do.
         track: sends the runs to MLflow; the folders are in `dump_to`, or in semseg-runs.
-        options: all others of the commands, by the same names: scale, vit_layer, select, ...
+        options: all others of the commands, by the same names: scale, vit_layer, select, ...;
+            act_mean, act_norm, sparsity and top_values may be tensors.
 
     Raises:
         SemsegError: what the commands say in a sentence.
@@ -80,7 +82,7 @@ def run(
         raise UsageError(f"No method is given: choose among {', '.join(COMMANDS)}")
     kinds = [_kind(one) for one in asked]
     source = str(lookup.path if isinstance(lookup, Lookup) else lookup) if lookup else None
-    named = merged(parts, {**options, **({"lookup": source} if source else {})})
+    named = merged(parts, as_files({**options, **({"lookup": source} if source else {})}))
     open_kinds = [kind for one, kind in zip(asked, kinds, strict=True) if isinstance(one, str)]
     values = values_of([Setup, *open_kinds, Shown], named, (preset, config))
     setup = made(Setup, values)
@@ -131,7 +133,9 @@ def lookup(
     """
     _require_one_rank()
     parts = Parts(vit, sae, head, data, processor, has_null)
-    values = values_of([LookupSetup, Choose, Output], merged(parts, options), (preset, config))
+    values = values_of(
+        [LookupSetup, Choose, Output], merged(parts, as_files(options)), (preset, config)
+    )
     base = made(LookupSetup, values)
     choice = tried(made(Choose, values))
     if len(choice.scale) > 1:

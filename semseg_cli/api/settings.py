@@ -1,6 +1,7 @@
 """Keyword arguments as the settings of a command: the same names, the same checks."""
 
 import difflib
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -90,7 +91,7 @@ def _typed(name: str, value: Any, entry: Entry) -> Any:
     """The value, where it is of the option's type."""
     kind, is_repeated = item_type(entry.field)
     many = list(value) if is_repeated and isinstance(value, tuple | list) else [value]
-    many = [one.item() if hasattr(one, "item") else one for one in many]  # of numpy and torch
+    many = [_plain(one) for one in many]
     many = [str(one) if isinstance(one, Path) else one for one in many]
     if kind is float:
         many = [float(one) if type(one) is int else one for one in many]
@@ -98,8 +99,16 @@ def _typed(name: str, value: Any, entry: Entry) -> Any:
     for one in many:
         if type(one) not in allowed:
             names = " or ".join(sorted(t.__name__ for t in allowed))
-            raise UsageError(f"{name} is {value!r}: give {names}")
+            raise UsageError(f"{name} is {reprlib.repr(value)}: give {names}")
     return many if is_repeated else many[0]
+
+
+def _plain(value: Any) -> Any:
+    """The number that a single one of numpy or torch is."""
+    try:
+        return value.item() if hasattr(value, "item") else value
+    except (ValueError, RuntimeError):  # of several
+        return value
 
 
 def is_set(entry: Entry, settings: Settings) -> bool:

@@ -38,10 +38,17 @@ class Loader:
 
     def after(self, n_images: int) -> "Loader":
         """The same without the first so many of its images."""
-        positions = self.positions[n_images:]
-        size, pin_memory = self.batch_size, self.pin_memory
+        return self._of(self.positions[n_images:], self.batch_size)
+
+    def in_parts(self, n_parts: int, least: int) -> "Loader":
+        """The same images in so many batches or more, where these have `least` images or more."""
+        n_most = max(least, len(self.positions) // n_parts)
+        return self._of(self.positions, min(self.batch_size, n_most))
+
+    def _of(self, positions: range, batch_size: int) -> "Loader":
+        pin_memory = self.pin_memory
         return Loader(
-            self.dataset, size, self.n_workers, pin_memory=pin_memory, positions=positions
+            self.dataset, batch_size, self.n_workers, pin_memory=pin_memory, positions=positions
         )
 
     def __iter__(self) -> Iterator[Batch]:

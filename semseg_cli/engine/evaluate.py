@@ -24,6 +24,8 @@ from semseg_cli.progress import Advance, Progress, silent
 from semseg_cli.runs.journal import Journal
 from semseg_cli.settings.inputs import Protocol
 
+KEPT_PARTS, LEAST_KEPT = 16, 8  # a stopped run loses no more than a part's images, or so many
+
 
 def evaluate(
     pipeline: Pipeline,
@@ -75,6 +77,8 @@ def evaluate(
         has_outcomes and is_wanted is None,
     )
     whole, n_done = counting.new(loader.positions), 0
+    if journal:
+        loader = loader.in_parts(KEPT_PARTS, LEAST_KEPT)
     for part in kept(journal, whole, counting.new) if journal else ():
         whole.add(part)
         n_done += len(part.images)

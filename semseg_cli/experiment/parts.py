@@ -20,9 +20,9 @@ from semseg_cli.models.memory_budget import make_budget
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.residual_cache import ResidualCache
 from semseg_cli.models.sae import SparseAutoencoder
-from semseg_cli.models.sae.statistics import NAMES, check_stats, load_stat, own_scaling
+from semseg_cli.models.sae.statistics import check_stats, load_stat, own_scaling
 from semseg_cli.models.vit import Backbone, load_vit
-from semseg_cli.progress import ASIDE, Progress, silent, stage
+from semseg_cli.progress import Progress, silent, stage
 from semseg_cli.ranks import group as ranks
 from semseg_cli.settings.inputs import Setup, TrainSetup
 
@@ -111,12 +111,7 @@ def read_head(setup: Setup, device: torch.device) -> SegmentationHead:
 
 def load_stats(setup: Setup, sae: SparseAutoencoder) -> dict[str, torch.Tensor]:
     """The statistics that the settings name, checked against the autoencoder."""
-    sources = stat_sources(setup)
-    lacking = [n for n in NAMES if setup.stats and getattr(setup, n) is None and n not in sources]
-    if lacking:
-        said = "--stats %s has no %s: computed, as without the file."
-        log.warning(said, setup.stats, ", ".join(lacking), extra={ASIDE: True})
-    given = {name: load_stat(name, source) for name, source in sources.items()}
+    given = {name: load_stat(name, source) for name, source in stat_sources(setup).items()}
     sae.is_scaled_by_data = MEASURED in (setup.act_mean, setup.act_norm)
     return own_scaling(check_stats(given, sae.d_model, sae.d_sae), sae)
 

@@ -26,7 +26,6 @@ from semseg_cli.progress import ASIDE, Advance, Progress, silent
 from semseg_cli.ranks import group as ranks
 from semseg_cli.show.progress_lines import progress_lines
 from semseg_cli.show.tables import Table, render, render_all
-from semseg_cli.streams import errors_are_apart
 
 DEFAULT_WIDTH, LEAST_WIDTH = 80, 40
 log = logging.getLogger("semseg_cli")
@@ -145,8 +144,7 @@ class Rate(ProgressColumn):
 
 @contextmanager
 def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
-    """Progress as bars on a terminal, as lines in a log, not at all if quiet or where errors have
-    a file to themselves.
+    """Progress as bars on a terminal, as lines in a log, not at all if quiet.
 
     Either way tasks are logged by their start, and are where a Ctrl-C or the failure of another
     rank is noticed at the latest.
@@ -158,7 +156,7 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Progress]:
         return
     if not console.is_terminal:
         with showing_warnings():
-            yield _logged(silent if errors_are_apart() else progress_lines(_say_line))
+            yield _logged(progress_lines(_say_line))
         return
     columns = (
         TextColumn("{task.description}"),

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,6 +17,7 @@ from worlds import PLANTED, World, count_images, make_sae
 
 import semseg_cli
 from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.models.sae.statistics import load_stat
 from semseg_cli.models.vit import of_model
 from semseg_cli.settings.controls import RandFeat
 from semseg_cli.settings.methods import AutoFeat, Method
@@ -40,6 +43,35 @@ def test_numbers_are_those_of_the_command(
     result = semseg_cli.run("auto-feat", dump_to=tmp_path / "mine", **parts(tiny_world))
     assert_same_files(result.folder, folder, (*NUMBERS, "lookup.csv", "stats.safetensors"))
     assert (result.folder / "report.html").exists()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("kind", [torch.as_tensor, np.asarray, list])
+def test_statistics_in_memory_are_those_of_a_file(
+    kind: Any, known_world: World, tmp_path: Path
+) -> None:
+    of_file = named(known_world)
+    mean = kind(load_stat("act_mean", str(of_file["act_mean"])).tolist())
+    scaled = {**of_file, "act_mean": mean, "act_norm": np.float32(of_file["act_norm"])}
+    runs = [
+        semseg_cli.run("auto-feat", dump_to=tmp_path / str(i), no_plots=True, **parts)
+        for i, parts in enumerate((of_file, scaled))
+    ]
+    assert_same_files(runs[1].folder, runs[0].folder)  # type: ignore[arg-type]
+    settings = tomllib.loads((runs[1].folder / "settings.toml").read_text())  # type: ignore[operator]
+    assert Path(settings["act_mean"]).is_file()
+
+
+@pytest.mark.parametrize("mean", [["a"], [[1.0], [1.0, 2.0]], ["x"] * 500])
+def test_statistics_that_are_no_numbers_are_a_sentence(mean: Any, tiny_world: World) -> None:
+    parts = {**named(tiny_world), "act_mean": mean}
+    with pytest.raises(UsageError, match="act_mean does not hold numbers: give a tensor"):
+        semseg_cli.run("auto-feat", **parts)
+
+
+def test_many_numbers_for_one_are_not_all_repeated(tiny_world: World) -> None:
+    with pytest.raises(UsageError, match=r"seed is tensor\(.*\.\.\..*: give int") as told:
+        semseg_cli.run("auto-feat", **named(tiny_world), seed=torch.arange(900))
+    assert len(str(told.value)) < 100
 
 
 def test_several_methods_share_one_pass_and_have_the_numbers_of_each_alone(

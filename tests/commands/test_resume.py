@@ -11,6 +11,7 @@ import pytest
 from terminal import Terminal, interrupted, options
 from worlds import World
 
+from semseg_cli.engine import evaluate
 from semseg_cli.experiment import choose_latents
 from semseg_cli.runs.folder import JOURNAL_FILE, RunFolder
 from semseg_cli.tracking import find_runs
@@ -95,6 +96,17 @@ def test_a_choice_by_cause_is_not_made_again(
         for name in ("lookup.csv", "class_results.csv", "report.json"):
             whole = wholes[RunFolder(path).meta["run_name"]] / name
             assert (path / name).read_bytes() == whole.read_bytes()
+
+
+def test_images_of_one_batch_are_kept_in_parts(
+    terminal: Terminal, tiny_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "LEAST_KEPT", 1)
+    args = command(tiny_world, "mean-diff", "--batch-size", "128")
+    interrupted(terminal, 4, *args)  # the inputs, the edits, and two images
+    done = terminal.type("mean-diff", "--resume", terminal.runs()[0].name)
+    assert done.code == 0, done.err
+    assert "after the 2 of 6 images that were counted" in done.err
 
 
 def goes_on_to_the_same(terminal: Terminal, args: list[str], cut: list[Path]) -> None:

@@ -328,6 +328,17 @@ def test_images_of_a_subset_keep_their_index_in_the_split(tiny_world: World) -> 
     assert torch.equal(batch.images_bchw[1], whole[3].image_chw)
 
 
+@pytest.mark.parametrize(
+    ("n_images", "given", "expected"),
+    [(6, 128, 6), (101, 128, 8), (101, 4, 4), (2000, 128, 125), (20_000, 128, 128)],
+)
+def test_parts_are_of_so_many_images(
+    tiny_world: World, n_images: int, given: int, expected: int
+) -> None:
+    loader = Loader(opened(tiny_world.data), given, positions=range(n_images))
+    assert loader.in_parts(16, 8).batch_size == expected
+
+
 @pytest.mark.parametrize("n_workers", [0, 2])
 def test_batches_hold_the_same_images_whatever_their_size(
     tiny_world: World, n_workers: int

@@ -434,8 +434,9 @@ def base(tiny_world: World) -> dict[Protocol, list[Outcome]]:
     }
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize(("batch_size", "n_workers"), [(1, 0), (4, 2), (128, 0)])
+@pytest.mark.parametrize(
+    ("protocol", "batch_size", "n_workers"), [("class", 1, 0), ("label", 1, 0), ("class", 4, 2)]
+)
 def test_batch_size_and_workers_do_not_change_a_report(
     tiny_world: World,
     base: dict[Protocol, list[Outcome]],

@@ -223,7 +223,7 @@ def test_probe_restores_the_patience_of_http(uri: str, monkeypatch: pytest.Monke
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
 
 
-N_FIRST_USES = 5
+N_FIRST_USES = 3
 _FIRST_USES = """
 import atexit, sys, time
 from pathlib import Path

@@ -94,7 +94,8 @@ def scaled_input(patient: Patient) -> Finding:
     return doubtful(
         said,
         "The given mean and norm do not fit the residuals of this ViT at this layer: check "
-        "--act-mean, --act-norm and --vit-layer, or leave the first two out to have them computed.",
+        "--stats, --act-mean, --act-norm and --vit-layer, or take those of these images: "
+        "--act-mean measured --act-norm measured.",
         **values,
     )
 
