@@ -67,7 +67,7 @@ def test_where_each_pixel_is_a_part_the_coarse_score_is_the_whole_one() -> None:
 def test_images_at_once_change_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
     images, (weight_kcd, bias_kc) = images_of(4, 6), heads_of(5)
     whole = score_coarsely(list(weight_kcd), list(bias_kc), images, CPU)
-    monkeypatch.setattr("semseg_cli.commands.train_head.scoring.MAX_LOGITS", 1)
+    monkeypatch.setattr("semseg_cli.commands.train_head.scoring.CACHED_LOGITS", 1)
     assert score_coarsely(list(weight_kcd), list(bias_kc), images, CPU) == whole
 
 

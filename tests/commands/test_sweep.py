@@ -97,7 +97,7 @@ def test_scores_do_not_depend_on_how_many_images_are_upsampled_at_once(
     weights = torch.stack([w + i for i, w in enumerate(sweep.weights)]).detach()
     biases = torch.stack(list(sweep.biases)).detach()
     whole = score_heads(weights, biases, images, torch.device("cpu"))
-    monkeypatch.setattr("semseg_cli.commands.train_head.scoring.MAX_LOGITS", 1)
+    monkeypatch.setattr("semseg_cli.commands.train_head.scoring.CACHED_LOGITS", 1)
     assert score_heads(weights, biases, images, torch.device("cpu")) == whole
 
 

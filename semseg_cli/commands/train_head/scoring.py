@@ -15,6 +15,7 @@ from semseg_cli.engine.segmentation import (
 from semseg_cli.progress import Progress, silent
 
 MAX_LOGITS = 2**25  # logits at once
+CACHED_LOGITS = 2**21  # on a CPU, whose caches hold these: half the time (benchmarks/NOTES.md)
 
 
 @torch.inference_mode()
@@ -28,7 +29,7 @@ def score_heads(
     """How well each head segments the images: one confusion matrix of pixels per head."""
     n_classes = weight_kcd.shape[1] - 1
     n_images, height, width = images.labels_bhw.shape
-    n_at_once = max(1, MAX_LOGITS // (n_classes * height * width))
+    n_at_once = _n_at_once(n_classes * height * width, device)
     matrix_kcc = _no_pixels(len(weight_kcd), n_classes, device)
     advance = progress("heads on all pixels", n_images)
     for begin in range(0, n_images, n_at_once):
@@ -53,7 +54,7 @@ def score_coarsely(
     n_heads, n_channels = len(weights), len(biases[0])
     n_classes, (n_images, n_patches, _) = n_channels - 1, images.x_btd.shape
     rows, columns = images.coarse
-    n_at_once = max(1, MAX_LOGITS // (n_channels * max(rows * columns, n_heads * n_patches)))
+    n_at_once = _n_at_once(n_channels * max(rows * columns, n_heads * n_patches), device)
     weight_ed, bias_e = torch.cat(list(weights)), torch.cat(list(biases))
     shape = (n_heads, n_images, rows, columns)
     found_kbij = torch.empty(shape, dtype=torch.int64, device=device)
@@ -68,6 +69,12 @@ def score_coarsely(
         cells_p = (labels_p - 1) * n_classes + found_bij.flatten()[places_p] - 1
         matrix_cc.view(-1).index_add_(0, cells_p, n_pixels_p)
     return [segmentation(matrix_cc) for matrix_cc in matrix_kcc.cpu()]
+
+
+def _n_at_once(n_logits: int, device: torch.device) -> int:
+    """How many images at once; two or more: a single one is interpolated the slow way."""
+    n_most = CACHED_LOGITS if device.type == "cpu" else MAX_LOGITS
+    return max(2, n_most // n_logits)
 
 
 def _no_pixels(n_heads: int, n_classes: int, device: torch.device) -> Tensor:
