@@ -271,12 +271,12 @@ def test_dry_run_says_the_size_and_leaves_nothing(
     assert_done(done)
     # 4 images each for statistics, lookup and clean residuals, 3 evaluated;
     # 3 clean tails and 5 classes x 3 images
-    assert "passes up to the layer: 15; passes after it: 18" in done.out
+    assert "passes up to the layer: 15; passes after it: at most 18" in done.out
     assert "keep on disk: none" in done.out
     assert "estimated time" in done.out
     assert terminal.runs() == []
     done = terminal.type(*args, "--dry-run")
-    assert "passes up to the layer: 7; passes after it: 18" in done.out
+    assert "passes up to the layer: 7; passes after it: at most 18" in done.out
     assert "keep on disk: 0.00 GiB" in done.out
     assert not (tmp_path / "cache" / "activations").exists()
     assert_done(terminal.type(*args, "--no-track", "--no-plots"))

@@ -29,7 +29,8 @@ class Plan:
     through the rest of the ViT.
 
     `kept` says which residuals are newly kept on disk, or why none are; `is_sampled` that classes
-    are run on a sample of the images without them, whose number is a guess from a few images.
+    are run on a sample of the images without them, whose number is a guess from a few images;
+    `may_lack` that classes may turn out to have no latent, and are not run then.
     """
 
     n_images: int
@@ -41,13 +42,17 @@ class Plan:
     seconds: float
     kept: str
     is_sampled: bool = False
+    may_lack: bool = False
+
+    @property
+    def tails(self) -> str:
+        """The number of passes after the layer, and how sure it is."""
+        how = "about " if self.is_sampled else "at most " if self.may_lack else ""
+        return f"{how}{self.n_tails}"
 
     def lines(self) -> list[str]:
         """The plan in words."""
-        about = "about " if self.is_sampled else ""
-        passes = (
-            f"passes up to the layer: {self.n_prefixes}; passes after it: {about}{self.n_tails}"
-        )
+        passes = f"passes up to the layer: {self.n_prefixes}; passes after it: {self.tails}"
         return [
             f"images to evaluate: {self.n_images}; to choose latents on: {self.n_lookup_images}",
             f"classes: {self.n_classes}",
@@ -106,12 +111,14 @@ def make_plan(session: Session, methods: Sequence[Method | Choose], n_more_tails
     used += [(session.dataset, 1 + is_sampled)] if evaluates else []
     used += [(session.clean_dataset, 1)] if evaluates and session.clean_dataset else []
     n_prefixes, kept = _prefixes(session.pipeline, used)
+    may_lack = bool(causal) or any(m.needs_latents or m.needs_differences for m in by_class)
     one = _measure(session, dataset)
     seconds = n_prefixes * one.prefix + n_encoded * one.encoding + n_tails * one.tail
     seconds /= n_ranks()
     return Plan(
-        n_images, n_lookup, n_classes, n_prefixes, n_encoded, n_tails, seconds, kept, is_sampled
-    )
+        n_images, n_lookup, n_classes, n_prefixes, n_encoded, n_tails, seconds, kept, is_sampled,
+        may_lack,
+    )  # fmt: skip
 
 
 def seconds_for_stats(session: Session) -> float:

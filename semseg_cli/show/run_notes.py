@@ -20,6 +20,14 @@ def spread(numbers: Iterable[float]) -> str:
     return shown if least == largest else f"{shown}-{plain_number(largest)}"
 
 
+def n_classes_text(counts: Sequence[int], n_asked: int | None = None) -> str:
+    """How many classes numbers are over: `10 of 11 classes` where one has no latent; of runs with
+    other counts from the least to the largest."""
+    of = f" of {n_asked}" if n_asked is not None and {n_asked} != set(counts) else ""
+    one = {n_asked if of else 1} == {1} and set(counts) == {1}
+    return f"{spread(counts)}{of} class{'' if one else 'es'}"
+
+
 def by_run(notes: Mapping[str, Sequence[str]]) -> list[str]:
     """The notes of runs, each once: with the names of its runs where it is not about all."""
     said: dict[str, list[str]] = {}
@@ -94,13 +102,21 @@ def exclusions(report: Report) -> str:
     rest = [result for result in left if result not in unseen and result not in few]
     reasons = {
         "without a latent": report.no_latent,
-        "never predicted": _names(unseen),
-        f"with fewer than {max(1, report.min_patches)} predicted patches": _names(few),
+        NEVER: _names(unseen),
+        with_few(report.min_patches): _names(few),
         f"in fewer than 3 {'groups' if 'n_groups' in report.extra else 'images'}": _names(rest),
     }
     parts = [f"{len(names)} {why} ({listed(names)})" for why, names in reasons.items() if names]
     said = f"macro: {len(kept)} of {report.n_asked} classes; not {', '.join(parts)}."
     return said if parts else ""
+
+
+NEVER = "never predicted"
+
+
+def with_few(min_patches: int) -> str:
+    """What classes with too few patches to be ranked are."""
+    return f"with fewer than {max(1, min_patches)} predicted patches"
 
 
 def _names(results: Sequence[ClassResults]) -> list[str]:

@@ -15,14 +15,17 @@ from semseg_cli.runs.metrics import (
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import Row
 from semseg_cli.show.run_notes import (
+    NEVER,
     by_run,
     curve_note,
     exclusions,
     interval_notes,
     is_thin,
     listed,
+    n_classes_text,
     overlaps,
     thin_note,
+    with_few,
 )
 from semseg_cli.show.tables import Column, Table
 
@@ -128,10 +131,10 @@ def _shared(reports: Sequence[Report]) -> list[str]:
         return []
     first = reports[0]
     protocols = ", ".join(dict.fromkeys(report.protocol for report in reports))
-    n_classes = first.n_asked
+    classes = n_classes_text([len(report.class_results) for report in reports], first.n_asked)
     return [
-        f"Protocol {protocols}, {first.n_images} images, {n_classes} "
-        f"class{'es' if n_classes != 1 else ''}. macro: mean over classes; pooled: over patches.",
+        f"Protocol {protocols}, {first.n_images} images, {classes}. macro: mean over classes; "
+        "pooled: over patches.",
         *_sample(reports),
         *([ABSENT] if "label" in protocols else []),
         *([LENGTHS] if any("off_manifold" in report.extra for report in reports) else []),
@@ -207,9 +210,9 @@ def extremes_table(
     `which` names the run where there are several.
     """
     ranked = by_selectivity([row for row in rows if row["n_orig_patches"] >= max(1, min_patches)])
+    few = [row["n_orig_patches"] for row in rows if row["n_orig_patches"] < max(1, min_patches)]
     placed = [{"place": place, **row} for place, row in enumerate(ranked, 1)]
     shown = placed if len(placed) <= 2 * n else placed[:n] + placed[-n:]
-    left = len(rows) - len(ranked)
     all_shown = len(shown) == len(placed)
     title = "Classes by selectivity" if all_shown else f"{n} most and least selective classes"
     columns = present(CLASS_COLUMNS, shown)
@@ -219,7 +222,7 @@ def extremes_table(
         tuple(shown),
         notes=(
             *interval_notes(shown, [c.key for c in columns], CLASS.key, is_below=True),
-            *_few(left, min_patches),
+            *_not_ranked(few, min_patches),
             *notes,
         ),
     )
@@ -232,12 +235,12 @@ def _beside_choice(columns: Sequence[Column]) -> tuple[Column, ...]:
     return tuple(column for column in columns if not (is_told and column.key in hidden))
 
 
-def _few(n_classes: int, min_patches: int) -> tuple[str, ...]:
-    if not n_classes:
-        return ()
-    noun, verb = ("class", "is") if n_classes == 1 else ("classes", "are")
-    least = f"fewer than {min_patches}" if min_patches > 1 else "no"
-    return (f"{n_classes} {noun} with {least} predicted patches {verb} not ranked.",)
+def _not_ranked(few: Sequence[int], min_patches: int) -> list[str]:
+    """How many classes stay out, from their numbers of patches, in the words of `exclusions`."""
+    n_never = sum(n == 0 for n in few)
+    counts = {NEVER: n_never, with_few(min_patches): len(few) - n_never}
+    said = ", ".join(f"{n} {why}" for why, n in counts.items() if n)
+    return [f"Not ranked: {said}."] if said else []
 
 
 def lookup_table(

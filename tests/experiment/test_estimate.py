@@ -106,6 +106,15 @@ def test_a_run_does_what_its_plan_says_the_first_time_and_the_second(
             path.unlink()  # a plan takes missing statistics to be computed
 
 
+def test_a_plan_says_where_passes_depend_on_which_classes_have_a_latent(
+    known_world: World, tmp_path: Path
+) -> None:
+    session = opened(known_world, tmp_path)
+    for method, is_known in ((AUTO_FEAT, False), (RandVec(match="none"), True)):
+        plan = make_plan(session, [method])
+        assert plan.tails == f"{'' if is_known else 'at most '}{plan.n_tails}"
+
+
 def test_encoding_takes_its_time_though_everything_is_kept(
     known_world: World, tmp_path: Path
 ) -> None:

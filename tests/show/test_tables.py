@@ -202,7 +202,11 @@ def test_extremes_rank_classes_with_enough_patches() -> None:
     table = extremes_table(rows, min_patches=30, n=2)
     assert [row["class_name"] for row in table.rows] == ["c15", "c14", "c4", "c3"]
     assert [row["place"] for row in table.rows] == [1, 2, 12, 13]
-    assert table.notes == ("2 classes with fewer than 30 predicted patches are not ranked.",)
+    assert table.notes == ("Not ranked: 2 with fewer than 30 predicted patches.",)
+    table = extremes_table([*rows, {**rows[0], "n_orig_patches": 0}], min_patches=30, n=2)
+    assert table.notes == (
+        "Not ranked: 1 never predicted, 2 with fewer than 30 predicted patches.",
+    )
 
 
 def _lookup_row(rank: int, latent: int, **more: float) -> dict[str, object]:

@@ -17,7 +17,7 @@ from semseg_cli.runs.outcomes import (
 )
 from semseg_cli.runs.report import Report
 from semseg_cli.runs.rows import Row
-from semseg_cli.show.run_notes import spread
+from semseg_cli.show.run_notes import n_classes_text, spread
 from semseg_cli.tracking.tracked_run import TrackedRun
 
 ENDS = ("_lo", "_hi")
@@ -40,27 +40,32 @@ def common_classes(runs: Sequence[TrackedRun], artifacts: Artifacts) -> dict[str
     }
 
 
-def over_what(rows: Sequence[Row], classes: Sequence[Sequence[int]]) -> str:
+def over_what(
+    rows: Sequence[Row], classes: Sequence[Sequence[int]], n_asked: int | None = None
+) -> str:
     """What the numbers of a table are over, in a few words: `100 images, 16 classes`.
 
-    `classes` has those that each run's numbers are over, where they are known.
+    `classes` has those that each run's numbers are over, where they are known; `n_asked` is how
+    many each run was asked for, where all were for as many.
     """
     images = [row["n_images"] for row in rows if row.get("n_images") is not None]
     known = [row.get("n_classes_compared", row.get("n_classes")) for row in rows]
     counts = [int(n) for n in known if n is not None]
-    said = [_counted(images, "image")] if images else []
+    said = [f"{spread(images)} image{'' if set(images) == {1} else 's'}"] if images else []
     if not counts:
         return ", ".join(said)
     if len({tuple(one) for one in classes}) > 1:
-        return ", ".join([*said, f"{_counted(counts, 'class')} each, not the same"])
-    is_fewer = any(is_narrowed(row) for row in rows)
-    the = "the " if is_fewer else ""
-    return ", ".join([*said, the + _counted(counts, "class") + " that all runs have" * is_fewer])
+        return ", ".join([*said, f"{n_classes_text(counts)} each, not the same"])
+    if any(is_narrowed(row) for row in rows):
+        return ", ".join([*said, f"the {n_classes_text(counts)} that all runs have"])
+    return ", ".join([*said, n_classes_text(counts, n_asked)])
 
 
-def _counted(numbers: Sequence[float], noun: str) -> str:
-    plural = noun + ("es" if noun.endswith("s") else "s")
-    return f"{spread(numbers)} {noun if set(numbers) == {1} else plural}"
+def n_asked(runs: Sequence[TrackedRun], artifacts: Artifacts) -> int | None:
+    """How many classes each of the runs was asked for, with a latent or not; None where they
+    differ, or are not known."""
+    found = {None if (one := artifacts.report(run)) is None else one.n_asked for run in runs}
+    return found.pop() if len(found) == 1 else None
 
 
 def is_narrowed(row: Row) -> bool:

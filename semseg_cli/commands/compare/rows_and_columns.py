@@ -1,7 +1,7 @@
 """Which rows and columns of a comparison are shown, in what order."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from semseg_cli.errors import UsageError
@@ -42,9 +42,13 @@ def check_columns(
 
 
 def arranged(
-    rows: Sequence[Mapping[str, Any]], view: View, first: str = ""
+    rows: Sequence[Mapping[str, Any]],
+    view: View,
+    first: str = "",
+    is_last: Callable[[Mapping[str, Any]], bool] = lambda _: False,
 ) -> list[Mapping[str, Any]]:
-    """The rows in the order and number asked for; a row without a value comes last.
+    """The rows in the order and number asked for; a row without a value comes last, and below it
+    come those that `is_last` holds of, however rows are sorted.
 
     `first` begins the keys that a plain column name stands for.
 
@@ -60,12 +64,12 @@ def arranged(
         found = sorted(keys & set(known), key=len)
         if not found:
             check_columns([key], known, view, "sort")
-            return kept[: view.top]
+            return sorted(kept, key=is_last)[: view.top]
         falls = not view.sort.startswith("-")
         there = [row for row in kept if row.get(found[-1]) not in (None, "")]
         there.sort(key=lambda row: _rank(row[found[-1]]), reverse=falls)
         kept = there + [row for row in kept if row.get(found[-1]) in (None, "")]
-    return kept[: view.top]
+    return sorted(kept, key=is_last)[: view.top]
 
 
 def _rank(value: Any) -> tuple[bool, float, str]:

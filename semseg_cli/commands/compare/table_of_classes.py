@@ -20,7 +20,7 @@ from semseg_cli.settings.compare import View
 from semseg_cli.show.run_notes import listed, spread
 from semseg_cli.show.run_tables import CLASS, CLASS_COLUMNS
 from semseg_cli.show.tables import Column, Table
-from semseg_cli.tracking.tracked_run import TrackedRun
+from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
 
 OF_CLASSES = {metric.key: metric for metric in CLASSES}
 OF_DATA = ("n_class_images", "n_orig_patches")  # the same in all runs on the same images
@@ -31,8 +31,9 @@ Values = dict[str, dict[str, Any]]  # by class name
 def class_comparison(chosen: Candidates, view: View, artifacts: Artifacts) -> Table:
     """One row per class: all measures of one run, or the selectivity of several.
 
-    Tables that are wider than the terminal go on below. Stars tell differences to the baseline,
-    corrected over the classes with enough patches (Benjamini-Hochberg).
+    Classes with too few patches come last, however rows are sorted. Tables that are wider than the
+    terminal go on below. Stars tell differences to the baseline, corrected over the classes with
+    enough patches (Benjamini-Hochberg).
 
     Raises:
         UsageError: a class or column that no run has.
@@ -51,7 +52,8 @@ def class_comparison(chosen: Candidates, view: View, artifacts: Artifacts) -> Ta
     rows = _of_classes(every, view.classes)
     # A run may have none of the classes: a plain column name stands for the first that has one.
     first = next((p for p in prefixes if any(f"{p}selectivity" in row for row in rows)), "")
-    rows = arranged(rows, _sorted_by_default(view), first)
+    few = _with_few_patches(runs, values)
+    rows = arranged(rows, _sorted_by_default(view), first, lambda row: row[CLASS.key] in few)
     columns = _columns(rows, view, names, prefixes)
     of = names[0] if len(runs) == 1 else title(runs, len(runs))
     return Table(
@@ -143,6 +145,17 @@ def _of_classes(rows: Sequence[Row], wanted: Sequence[str]) -> list[Row]:
         if not any(one.casefold() in names for names in called):
             raise UsageError(f"--class has no class {one!r}: choose of {listed(known, 12)}")
     return [row for row, names in zip(rows, called, strict=True) if not wanted or names & asked]
+
+
+def _with_few_patches(runs: Sequence[TrackedRun], values: Sequence[Values]) -> set[str]:
+    """The classes that no run has enough predicted patches of to rank them."""
+    found: dict[str, bool] = {}
+    for run, by_class in zip(runs, values, strict=True):
+        asked = setting_of(run, "min_patches")
+        least = max(1, asked if isinstance(asked, int) else 0)
+        for name, entry in by_class.items():
+            found[name] = found.get(name, True) and entry["n_orig_patches"] < least
+    return {name for name, is_few in found.items() if is_few}
 
 
 def _sorted_by_default(view: View) -> View:

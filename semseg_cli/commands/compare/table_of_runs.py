@@ -8,7 +8,7 @@ from typing import Any
 from semseg_cli.commands.compare.artifacts import Artifacts
 from semseg_cli.commands.compare.dictionaries import dictionary_names
 from semseg_cli.commands.compare.notes import captions
-from semseg_cli.commands.compare.over_classes import common_classes, over_what
+from semseg_cli.commands.compare.over_classes import common_classes, n_asked, over_what
 from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns, wanted_columns
 from semseg_cli.commands.compare.settings_apart import all_settings, differing
 from semseg_cli.commands.compare.uncertainty import run_values
@@ -42,7 +42,8 @@ def comparison(
     shown = arranged(rows, view)
     units = Units(view.group_by)
     notes = captions(chosen, rows, [column.key for column in columns], artifacts, units, hidden)
-    over = over_what(rows, [*common_classes(chosen.shown, artifacts).values()])
+    classes = [*common_classes(chosen.shown, artifacts).values()]
+    over = over_what(rows, classes, n_asked(chosen.shown, artifacts))
     return Table(f"{title(chosen.shown, len(shown))}: {over}", columns, tuple(shown), tuple(notes),
                  best_row(shown))  # fmt: skip
 

@@ -9,7 +9,7 @@ from semseg_cli.commands.compare.difference_notes import tests, untested
 from semseg_cli.commands.compare.like_with_like import pair
 from semseg_cli.commands.compare.notes import captions
 from semseg_cli.commands.compare.outcomes_apart import outcome_values
-from semseg_cli.commands.compare.over_classes import common_classes, over_what
+from semseg_cli.commands.compare.over_classes import common_classes, n_asked, over_what
 from semseg_cli.commands.compare.settings_apart import differing, shortened
 from semseg_cli.commands.compare.table_of_runs import comparison_rows
 from semseg_cli.commands.compare.units import Units
@@ -52,7 +52,8 @@ def against_each_other(chosen: Candidates, view: View, artifacts: Artifacts) -> 
     shown = [*numbers, *_settings(chosen)]
     notes = captions(chosen, rows, NOTED, artifacts, units)
     notes = [*notes[:-1], *_of_outcomes(rows), notes[-1]]  # where there is more comes last
-    over = over_what(rows, [*common_classes(chosen.shown, artifacts).values()])
+    classes = [*common_classes(chosen.shown, artifacts).values()]
+    over = over_what(rows, classes, n_asked(chosen.shown, artifacts))
     return Table(f"{names[0]} minus {names[1]}: {over}", columns, tuple(shown), tuple(notes))
 
 

@@ -142,5 +142,5 @@ def time(patient: Patient) -> Finding:
     method = AutoFeat() if patient.fitting_head else Choose()
     plan = make_plan(patient.session(), [method])
     took = f"{plan.seconds / 60:.1f} min" if plan.seconds >= 120 else f"{plan.seconds:.0f} s"
-    passes = f"{plan.n_prefixes} passes up to the layer, {plan.n_tails} after"
+    passes = f"{plan.n_prefixes} passes up to the layer, {plan.tails} after"
     return good(f"{method.command}: about {took}, {passes}", seconds=plan.seconds)

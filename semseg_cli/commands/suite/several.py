@@ -139,7 +139,9 @@ def _tell_plan(parts: Sequence[Part], output: Shown) -> bool:
             plan = make_plan(work.session, [*choice, *left], work.n_null_tails(len(left)))
             seconds, n_tails = seconds + plan.seconds, n_tails + plan.n_tails
     if n_tails:
-        lines.append(f"edited images: {n_tails}; estimated time: {seconds / 60:.1f} minutes")
+        lines.append(
+            f"edited images: at most {n_tails}; estimated time: {seconds / 60:.1f} minutes"
+        )
     tell_plan(lines, is_all=output.dry_run, quiet=output.quiet)
     return output.dry_run
 

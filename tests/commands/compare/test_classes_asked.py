@@ -16,6 +16,7 @@ from semseg_cli.commands.compare.run_kinds import classes_asked, kind
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.inference import macro_differences
 from semseg_cli.settings.compare import Compare
+from semseg_cli.show.run_tables import summary_table
 from semseg_cli.tracking.tracked_run import from_folder
 
 
@@ -130,6 +131,21 @@ def test_what_numbers_are_over_in_words(
     rows: list[dict[str, int]], classes: list[list[int]], words: str
 ) -> None:
     assert over_what(rows, classes) == words
+
+
+def test_classes_without_a_latent_are_told_from_those_that_numbers_are_over() -> None:
+    rows = [{"n_images": 101, "n_classes": 10}]
+    assert over_what(rows, [[1]], 11) == "101 images, 10 of 11 classes"
+    assert over_what(rows, [[1]], 10) == "101 images, 10 classes"
+    assert over_what([{"n_images": 1, "n_classes": 1}], [], 2) == "1 image, 1 of 2 classes"
+
+
+def test_a_comparison_counts_classes_as_the_runs_do(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    fill(folder, replace(folder.report(), no_latent=["pole"]))
+    assert compared(folder).title.endswith(": 4 images, 2 of 3 classes")
+    (note,) = (n for n in summary_table({"a": folder.report()}).notes if n.startswith("Protocol"))
+    assert "4 images, 2 of 3 classes." in note
 
 
 def test_runs_on_other_images_show_how_many_each_class_has(tmp_path: Path) -> None:

@@ -117,6 +117,20 @@ def test_classes_with_few_patches_are_shown_and_named_but_not_tested(tmp_path: P
     assert note in compared(*folders).notes
 
 
+@pytest.mark.parametrize("sort", ["selectivity", "-patches", "class", "-selectivity", None])
+def test_classes_with_few_patches_come_last_however_rows_are_sorted(
+    tmp_path: Path, sort: str | None
+) -> None:
+    few = AUTO.copy()
+    few[:, 1] = 0
+    few[0, 1] = [1, 1, 40, 0]  # one patch, all of it changed
+    folders = [made(tmp_path, "auto-feat", few), made(tmp_path, "mean-diff", few)]
+    for runs in (folders[:1], folders):
+        assert by_class(*runs, sort=sort).rows[-1]["class_name"] == "class 2"
+        top = by_class(*runs, sort=sort, top=2).rows
+        assert {row["class_name"] for row in top} == {"class 1", "class 3"}
+
+
 def test_patches_of_several_draws_are_counted_once(tmp_path: Path) -> None:
     once = by_class(made(tmp_path, "auto-feat", AUTO), sort="-class_id").rows
     thrice = by_class(made(tmp_path, "auto-feat", 3 * AUTO, n_draws=3), sort="-class_id").rows
