@@ -20,6 +20,7 @@ from semseg_cli.engine.first_order import first_order_falls, gradient_images
 from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.stability import RIVALS, with_f1_stability
 from semseg_cli.engine.thresholds import Thresholds, warn_of_small_maxima
+from semseg_cli.engine.without_latent import warn_of_no_latent
 from semseg_cli.errors import NoLatents, SemsegError, UsageError
 from semseg_cli.experiment.matching import matched
 from semseg_cli.experiment.session import Session
@@ -105,6 +106,10 @@ def _best_detectors(
             f"firing frequency below {choice.max_freq:g} detects; try more --lookup-images, a "
             "larger --max-freq or a smaller --label-threshold."
         )
+    warn_of_no_latent(
+        detections, stats, names, wanted, rows, session.setup.label_threshold, choice.max_freq,
+        is_subset=session.setup.lookup_images is not None,
+    )  # fmt: skip
     return rows
 
 

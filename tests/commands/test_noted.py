@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from terminal import Done, Terminal, options
-from worlds import World
+from worlds import FIRST_NAMES, World
 
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.runs.rows import read_rows
@@ -17,6 +17,10 @@ GROUPED = "3 groups of images, each taken as one sample (--group-by)."
 DRAWN = "2 random draws for each class, counted together; patches: of one draw."
 ONE_DRAW = "One random draw for each class: [ ] leaves out how far other draws (--seed) differ."
 USED = "--images is 9999: validation has 3, all are used."
+LACKING = (
+    "floor has no latent: no patch of the lookup split has the class on at least 0.9 of its pixels "
+    "(try a smaller --label-threshold)."
+)
 
 
 def done_by(terminal: Terminal, *args: str) -> tuple[Done, Path]:
@@ -42,7 +46,7 @@ def test_what_is_said_of_the_numbers_stands_on_top_of_the_page(
     groups, draws = json.loads((path / "run.json").read_text())["notes"]
     assert groups.startswith(GROUPED)
     assert draws == DRAWN
-    assert warnings_on(path / "report.html") == [groups, draws, USED]
+    assert warnings_on(path / "report.html") == [groups, draws, USED, LACKING]
     assert all(said in describe(RunFolder(path)) for said in ("random draws", "groups", "9999"))
 
 
@@ -52,10 +56,11 @@ def test_quiet_runs_keep_their_warnings_and_others_have_none(
     args = ("rand-feat", *options(known_world), "--draws", "1", "--quiet")
     done, path = done_by(terminal, *args, "--images", "9999")
     assert done.err == ""
-    assert warnings_on(path / "report.html") == [ONE_DRAW, USED]
+    assert warnings_on(path / "report.html") == [ONE_DRAW, USED, LACKING]
     _, path = done_by(terminal, *args)
-    assert warnings_on(path / "report.html") == [ONE_DRAW]
-    _, path = done_by(terminal, "auto-feat", *options(known_world))
+    assert warnings_on(path / "report.html") == [ONE_DRAW, LACKING]
+    named = [word for name in FIRST_NAMES if name != "floor" for word in ("--class", name)]
+    _, path = done_by(terminal, "auto-feat", *options(known_world), *named)
     assert warnings_on(path / "report.html") == []
 
 
