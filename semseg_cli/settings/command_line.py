@@ -11,7 +11,13 @@ def command_line(*words: str | Path) -> str:
 
 def typed(*words: str | Path) -> str:
     """Words of a command, quoted; paths that begin with a dash would pass for options."""
-    return shlex.join(argument(word) for word in words)
+    return " ".join(_quoted(argument(word)) for word in words)
+
+
+def _quoted(word: str) -> str:
+    """Double quotes where single ones are in the word and a shell reads nothing else into it."""
+    is_plain = "'" in word and not set(word) & set('"$`\\!')
+    return f'"{word}"' if is_plain else shlex.quote(word)
 
 
 def argument(word: str | Path) -> str:
