@@ -227,7 +227,7 @@ def test_a_wrong_mean_is_named(known_world: World, terminal: Terminal) -> None:
     done, rows = doctor(terminal, known_world, act_mean="mean.json")
     assert done.code == 1
     assert rows["SAE input"]["status"] == "warn"
-    assert "check --act-mean, --act-norm and --vit-layer" in rows["SAE input"]["advice"]
+    assert "check --stats, --act-mean, --act-norm and --vit-layer" in rows["SAE input"]["advice"]
     assert rows["reconstruction"]["status"] == "fail"
     assert "(--act-mean, --act-norm)" in rows["reconstruction"]["advice"]
     assert "--vit-layer" not in rows["reconstruction"]["advice"]

@@ -79,7 +79,7 @@ def test_lines_go_to_stderr_where_there_is_no_terminal(capsys: CaptureFixture[st
     assert capsys.readouterr().err == "statistics: 3 patches\n"
 
 
-def test_errors_with_a_file_to_themselves_are_alone(
+def test_progress_is_in_a_file_of_errors_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
@@ -88,7 +88,7 @@ def test_errors_with_a_file_to_themselves_are_alone(
         with console.progress_bars() as start:
             start("statistics", 3, "patches")(3)
         console.say("a sentence")
-    assert (tmp_path / "err").read_text() == "a sentence\n"
+    assert (tmp_path / "err").read_text() == "statistics: 3 patches\na sentence\n"
 
 
 def test_quiet_is_quiet(capsys: CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
