@@ -30,7 +30,7 @@ from semseg_cli.models.sae.statistics import (
     save_stats,
 )
 from semseg_cli.models.vit import Backbone
-from semseg_cli.progress import ASIDE, Progress, silent
+from semseg_cli.progress import Progress, silent
 from semseg_cli.ranks.collectives import all_max, all_sum
 from semseg_cli.ranks.group import from_lead, is_lead
 
@@ -64,10 +64,10 @@ def cached_stats(
     if known := from_lead("kept statistics", lambda: _known(path, identity, sae)):
         return from_tensors(from_safetensors(known))
     if given:
-        log.warning(
+        log.info(
             "Of the statistics %s are given; %s are computed, once, on the %d %s images.",
             ", ".join(given), ", ".join(name for name in NAMES if name not in given),
-            *(len(dataset), dataset.split), extra={ASIDE: True},
+            *(len(dataset), dataset.split),
         )  # fmt: skip
     stats = compute_stats(residuals, sae, given, cache_dir, progress)
     if is_lead():
