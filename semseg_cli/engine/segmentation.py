@@ -60,5 +60,7 @@ def upsampled_classes(
     Logits are interpolated bilinearly between the centres of patches.
     """
     logits_bchw = logits_btc[..., 1:].transpose(1, 2).unflatten(2, grid)
+    # Channels stay side by side: else a single image takes five times as long on a CPU.
+    logits_bchw = logits_bchw.contiguous(memory_format=torch.channels_last)
     upsampled = interpolate(logits_bchw, size=size, mode="bilinear", align_corners=False)
     return upsampled.argmax(dim=1) + 1

@@ -72,9 +72,9 @@ def score_coarsely(
 
 
 def _n_at_once(n_logits: int, device: torch.device) -> int:
-    """How many images at once; two or more: a single one is interpolated the slow way."""
+    """How many images at once, of so many logits each."""
     n_most = CACHED_LOGITS if device.type == "cpu" else MAX_LOGITS
-    return max(2, n_most // n_logits)
+    return max(1, n_most // n_logits)
 
 
 def _no_pixels(n_heads: int, n_classes: int, device: torch.device) -> Tensor:
