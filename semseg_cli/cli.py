@@ -255,10 +255,10 @@ def run(args: list[str] | None = None) -> None:
     logging.getLogger("semseg_cli").addHandler(logging.NullHandler())
     logging.raiseExceptions = False  # a full disk must not print over the one sentence
     with quietly(False):
-        run_to_end(lambda: command_line()(args=args, prog_name="semseg-cli"))
+        run_to_end(lambda: root_command()(args=args, prog_name="semseg-cli"))
 
 
 @functools.cache
-def command_line() -> Any:
+def root_command() -> Any:
     """All commands with their options, built once: it takes as long as a small command does."""
     return get_command(app)

@@ -14,7 +14,7 @@ from terminal import Terminal, options
 from worlds import World
 
 from semseg_cli.__main__ import NEW_OBJECTS, main
-from semseg_cli.cli import app, command_line, run
+from semseg_cli.cli import app, root_command, run
 from semseg_cli.settings.entries import entries
 from semseg_cli.settings.inputs import Setup, VitFamily
 from semseg_cli.settings.latent_choice import Choose
@@ -85,7 +85,7 @@ print(json.dumps(found))
 
 def test_the_help_of_every_command_imports_nothing_heavy() -> None:
     """One process for them all: the first command to load something is named, and all after it."""
-    calls = list(paths(command_line()))
+    calls = list(paths(root_command()))
     assert {call[0] for call in calls if call} == set(COMMANDS)
     done = subprocess.run(
         [sys.executable, "-c", HELP_OF_EACH, json.dumps([calls, HEAVY])],
@@ -256,7 +256,7 @@ def commands_in(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def test_an_option_reads_its_variable_in_every_command() -> None:
     deaf = {
         (path, param.name)
-        for path, command in commands_in(command_line())
+        for path, command in commands_in(root_command())
         for param in command.params
         if param.opts[0].removeprefix("--").replace("-", "_") in KNOWN
         and not (param.multiple or param.envvar)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from semseg_cli import __version__
-from semseg_cli.cli import command_line
+from semseg_cli.cli import root_command
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
@@ -38,7 +38,7 @@ def command_in(line: str) -> list[str] | None:
 
 def parse(words: list[str]) -> None:
     """Raises what the command line raises for options and arguments that are not there."""
-    command = command_line()
+    command = root_command()
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
     context = command.context_class(command, info_name="semseg-cli")

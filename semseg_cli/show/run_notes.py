@@ -24,8 +24,7 @@ def n_classes_text(counts: Sequence[int], n_asked: int | None = None) -> str:
     """How many classes numbers are over: `10 of 11 classes` where one has no latent; of runs with
     other counts from the least to the largest."""
     of = f" of {n_asked}" if n_asked is not None and {n_asked} != set(counts) else ""
-    one = {n_asked if of else 1} == {1} and set(counts) == {1}
-    return f"{spread(counts)}{of} class{'' if one else 'es'}"
+    return f"{spread(counts)}{of} class{'' if not of and set(counts) == {1} else 'es'}"
 
 
 def by_run(notes: Mapping[str, Sequence[str]]) -> list[str]:

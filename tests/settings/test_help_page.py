@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from _pytest.capture import CaptureFixture
 
-from semseg_cli.cli import command_line, run
+from semseg_cli.cli import root_command, run
 from semseg_cli.settings.entries import item_type
 from semseg_cli.settings.examples import EXAMPLES, example_lines
 from semseg_cli.settings.help_page import COMMON
@@ -24,7 +24,7 @@ def walk(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from walk(below, f"{path} {name}".strip())
 
 
-COMMANDS = dict(walk(command_line()))
+COMMANDS = dict(walk(root_command()))
 
 
 @pytest.fixture(autouse=True)
