@@ -127,7 +127,7 @@ def recorded(
     """
     folders: list[RunFolder] = []
     handlers: list[logging.Handler] = []
-    with held():
+    with held(), _told(logging.INFO):
         try:
             if stopped:
                 _resume(folders, handlers, stopped)
@@ -245,9 +245,19 @@ def _log_into(path: Path) -> logging.Handler:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for record in unlogged_warnings():
         handler.handle(record)
-    log.setLevel(logging.INFO)
     log.addHandler(handler)
     return handler
+
+
+@contextmanager
+def _told(level: int) -> Iterator[None]:
+    """Lets records of this level pass, and leaves the logger as it was: it may be a notebook's."""
+    before = log.level
+    log.setLevel(level)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _end(

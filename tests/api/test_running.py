@@ -1,5 +1,6 @@
 """From Python: the same numbers as the commands, from files and from objects in memory."""
 
+import logging
 import subprocess
 import sys
 import tomllib
@@ -159,8 +160,10 @@ def test_nothing_is_written_unless_asked_for(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    level = logging.getLogger("semseg_cli").level
     result = semseg_cli.run("rand-vec", **held(tiny_world))
     assert result.folder is None
+    assert logging.getLogger("semseg_cli").level == level
     del result
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UsageError, match="give dump_to="):

@@ -330,7 +330,7 @@ def test_images_of_a_subset_keep_their_index_in_the_split(tiny_world: World) -> 
 
 @pytest.mark.parametrize(
     ("n_images", "given", "expected"),
-    [(6, 128, 6), (101, 128, 8), (101, 4, 4), (2000, 128, 125), (20_000, 128, 128)],
+    [(6, 128, 8), (101, 128, 8), (101, 4, 4), (2000, 128, 125), (20_000, 128, 128)],
 )
 def test_parts_are_of_so_many_images(
     tiny_world: World, n_images: int, given: int, expected: int
