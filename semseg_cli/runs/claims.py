@@ -23,11 +23,11 @@ def headline_of(n_claimed: int, n_all: int) -> str:
     if not n_all:
         return "No class has enough predicted patches to be judged."
     classes = "class" if n_all == 1 else "classes"
-    return f"For {n_claimed} of {n_all} {classes} the latent does what no matched control does."
+    return f"For {n_claimed} of {n_all} {classes} the latent passes every check."
 
 
 def reach_note(n_classes: int, n_nulls: Mapping[str, int], spent: Collection[str] = ()) -> str:
-    """How many classes have to stand together where so few nulls let none stand alone; else "".
+    """How many classes have to be claimed at once where so few nulls let none be alone; else "".
 
     `n_nulls` has the number of each kind by the option that raises it; the fewest decide. Those of
     the options in `spent` are all that there are.
@@ -36,14 +36,14 @@ def reach_note(n_classes: int, n_nulls: Mapping[str, int], spent: Collection[str
     if fewest >= needed or not n_classes:
         return ""
     together = math.ceil(n_classes / (ALPHA * (1 + fewest)) - 1e-9)
-    who = f"at least {together} classes stand together, or none"
+    who = f"at most {ALPHA:g} takes {together} classes or more with such a p at once"
     if together > n_classes:
-        who = "no class can be claimed"
+        who = "none can be claimed"
     short = [option for option, n in n_nulls.items() if n < needed]
-    help = f"One may stand alone with {' '.join(f'{option} {needed}' for option in short)}."
+    help = f"For one alone: {' '.join(f'{option} {needed}' for option in short)}."
     if not set(short).isdisjoint(spent):
         help = "No more latents are live."
     return (
-        f"{fewest} nulls give no p below {1 / (1 + fewest):.3g}; over {n_classes} classes {who}. "
-        f"{help}"
+        f"{fewest} nulls give no p below {1 / (1 + fewest):.3g}; corrected over {n_classes} "
+        f"classes, {who}. {help}"
     )

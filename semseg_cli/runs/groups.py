@@ -78,7 +78,7 @@ def suggestion(images: Sequence[str], patches_bc: np.ndarray | None = None) -> s
         return (
             "Consecutive images are nearly identical, so intervals are too narrow: --group-by "
             "takes those of one drive, patient or scene as one, by a pattern that finds it in "
-            "their names, or by FILE.csv:COLUMN."
+            f"their {_names(images)}, or by FILE.csv:COLUMN."
         )
     return None
 
@@ -104,10 +104,15 @@ def sampling_notes(
 
 def _remedy_of_few(images: Sequence[str], n_groups: int) -> str:
     """What finds more groups in the names, or in a file."""
-    names = f"names are {images[0]}, {images[-1]}, ..."
+    names = _names(images)
     if len(obvious_groups(images)) > n_groups:
-        return f"--group-by '{BY_PREFIX}' finds more ({names})."
-    return f"give a pattern that tells more apart ({names}), or FILE.csv:COLUMN."
+        return f"--group-by '{BY_PREFIX}' finds more in {names}."
+    return f"give a pattern that tells more apart by {names}, or FILE.csv:COLUMN."
+
+
+def _names(images: Sequence[str]) -> str:
+    """What a pattern has to find something in."""
+    return f"names ({images[0]}, ..., {images[-1]})"
 
 
 def _beginning(image: str) -> str:

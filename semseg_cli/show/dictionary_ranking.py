@@ -60,10 +60,10 @@ def _notes(ranking: Ranking) -> list[str]:
     n_scored, few = len(ranking.class_ids), [r for r in rows if r["n_latents"] < r["n_scored"]]
     noun = "class" if n_scored == 1 else "classes"
     found = [
-        f"score: target minus other change beyond that of matched peers of the same dictionary, "
-        f"mean over {n_scored} {noun}. rank: 1 and how many are better by the test, corrected over "
-        "all pairs (Holm); = where several have it. p to nulls: the largest against the null SAEs "
-        "of the layer.",
+        f"beyond peers: the classes' score (target minus other change) less that of matched peers "
+        f"of the same dictionary, mean over {n_scored} {noun}. rank: 1 and how many are better by "
+        "the test, corrected over all pairs (Holm); = where several have it. p to nulls: the "
+        "largest against the null SAEs of the layer.",
     ]
     found += _lengths([r["edit_ratio"] for r in rows if r["edit_ratio"] is not None])
     if few:

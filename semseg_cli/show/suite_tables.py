@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from semseg_cli.runs.against import verdicts
+from semseg_cli.runs.calibration import LEAST_DRIVE, LEAST_NEED, MOST_SPILL
 from semseg_cli.runs.claims import headline_of, reach_note
 from semseg_cli.runs.contents import is_chosen_on_evaluation, notes_of, null_sae_of
 from semseg_cli.runs.dictionaries import Ranking, named, rank
 from semseg_cli.runs.folder import CALIBRATION_FILE, GROUPS_FILE, RunFolder
+from semseg_cli.runs.inference.answers import ALPHA
 from semseg_cli.runs.metrics import CALIBRATION, RUNS, shown
 from semseg_cli.runs.rows import Row, read_rows
 from semseg_cli.show.dictionary_ranking import lost_classes
@@ -154,7 +156,8 @@ def class_table(suite: Finished) -> Table:
     few = [str(row["class_name"]) for row in rows if row["value"] is None]
     notes = [
         f"score: target minus other change, the latent set to "
-        f"{plain_number(own.intervention_scale)} times its maximum."
+        f"{plain_number(own.intervention_scale)} times its maximum, on the images that peers are "
+        "tried on."
     ]
     if judged:
         first = judged[0]
@@ -163,7 +166,10 @@ def class_table(suite: Finished) -> Table:
             f"{first['matched_n']} whose edit is as long as the class's own, patch by patch, on at "
             f"most {max(row['n_matched_images'] for row in judged)} images with the class.",
             "best other: what the latents of another class do to this one. p: against both nulls, "
-            "corrected over the classes.",
+            f"corrected over the {len(judged)} classes.",
+            f"claimed: p at most {ALPHA:g}, score above best other, target change at least "
+            f"{LEAST_DRIVE:.0%}, of no other class {MOST_SPILL:.0%} of that, with the latent at 0 "
+            f"at least {LEAST_NEED:.0%}; else what fails first.",
         ]
     if lost:
         notes.append(

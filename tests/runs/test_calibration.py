@@ -102,7 +102,7 @@ def test_each_question_has_its_own_refusal() -> None:
     ]
     assert [one.is_claimed for one in found] == [True, False, False]
     assert n_causal(found) == 1
-    assert headline(found) == "For 1 of 3 classes the latent does what no matched control does."
+    assert headline(found) == "For 1 of 3 classes the latent passes every check."
 
 
 LUCKY, RARE = Null(99, 0.0, 0.1, 0.04), Null(99, 0.0, 0.1, 0.01)
@@ -198,15 +198,17 @@ def test_alone_is_the_least_number_of_nulls_with_which_one_class_can_be_claimed(
 
 def test_too_few_nulls_are_told_with_what_helps() -> None:
     assert reach_note(16, {"--peers": 319, "--matched-peers": 39}) == (
-        "39 nulls give no p below 0.025; over 16 classes at least 8 classes stand together, or "
-        "none. One may stand alone with --matched-peers 319."
+        "39 nulls give no p below 0.025; corrected over 16 classes, at most 0.05 takes 8 classes "
+        "or more with such a p at once. For one alone: --matched-peers 319."
     )
     both = reach_note(16, {"--peers": 30, "--matched-peers": 10})
-    assert both.endswith("no class can be claimed. One may stand alone with --peers 319 "
+    assert both.endswith("none can be claimed. For one alone: --peers 319 "
                          "--matched-peers 319.")  # fmt: skip
     assert reach_note(0, {"--peers": 1}) == ""
     spent = reach_note(16, {"--peers": 239, "--matched-peers": 240}, spent=["--peers"])
-    assert spent.endswith("at least 2 classes stand together, or none. No more latents are live.")
+    assert spent.endswith(
+        "at most 0.05 takes 2 classes or more with such a p at once. No more latents are live."
+    )
 
 
 @given(st.integers(1, 12), st.integers(1, 60), st.integers(0, 12))

@@ -80,7 +80,7 @@ def test_a_film_is_told_from_photographs_by_the_patches_of_its_classes() -> None
     said = suggestion(names, film)
     assert said is not None
     assert "Consecutive images" in said
-    assert said.endswith("names, or by FILE.csv:COLUMN.")
+    assert said.endswith("in their names (000, ..., 199), or by FILE.csv:COLUMN.")
     assert suggestion(names, photographs) is None
 
 
@@ -89,9 +89,11 @@ def test_a_film_is_told_from_photographs_by_the_patches_of_its_classes() -> None
 )
 def test_the_advice_on_a_film_claims_nothing_of_its_names(name: str) -> None:
     film = 500 + np.cumsum(np.random.default_rng(0).integers(-2, 3, (200, 6)), axis=0)
-    said = suggestion([name.format(n // 50, n, 2000 + n // 50) for n in range(200)], film)
+    names = [name.format(n // 50, n, 2000 + n // 50) for n in range(200)]
+    said = suggestion(names, film)
     assert said is not None
-    assert "by a pattern that finds it in their names, or by FILE.csv:COLUMN" in said
+    shown = f"({names[0]}, ..., {names[-1]})"
+    assert f"by a pattern that finds it in their names {shown}, or by FILE.csv:COLUMN" in said
     assert "tell nothing" not in said
     assert BY_PREFIX not in said  # alike in all, or years
 
@@ -99,10 +101,10 @@ def test_the_advice_on_a_film_claims_nothing_of_its_names(name: str) -> None:
 def test_too_few_groups_are_told_with_names_to_find_more_in() -> None:
     nothing = np.zeros((2, 1), dtype=np.int64)
     (said,) = sampling_notes(["a1", "a2"], ["a", "a"], nothing)
-    assert said.endswith("give a pattern that tells more apart (names are a1, a2, ...), or "
+    assert said.endswith("give a pattern that tells more apart by names (a1, ..., a2), or "
                          "FILE.csv:COLUMN.")  # fmt: skip
     (said,) = sampling_notes(DRIVES, ["all"] * len(DRIVES), np.zeros((len(DRIVES), 1)))
-    assert "--group-by '^[^_-]+' finds more" in said
+    assert "--group-by '^[^_-]+' finds more in names (0001TP_00000, ..., Seq" in said
 
 
 def test_the_pattern_in_use_is_no_remedy_for_too_few_groups() -> None:
@@ -111,4 +113,4 @@ def test_the_pattern_in_use_is_no_remedy_for_too_few_groups() -> None:
     ]
     (said,) = sampling_notes(cities, group_names(cities, BY_PREFIX), np.zeros((9, 1)))
     assert BY_PREFIX not in said
-    assert "give a pattern that tells more apart (names are frankfurt_" in said
+    assert "give a pattern that tells more apart by names (frankfurt_" in said

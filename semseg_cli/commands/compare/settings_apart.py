@@ -57,8 +57,9 @@ def settings_notes(
     runs: Sequence[TrackedRun], names: Sequence[str], hidden: Sequence[str], where: str = ""
 ) -> list[str]:
     """In what the runs, called by these names, differ beside what is shown: the first settings with
-    their values, where they tell runs of one method apart; `where` says where the others are."""
-    told = _within(runs, hidden)[:MOST_SPELLED]
+    their values; `where` says where the others are."""
+    first = _within(runs, hidden)
+    told = [*first, *(name for name in hidden if name not in first)][:MOST_SPELLED]
     said = [f"{one.replace('_', '-')}: {_spelled(runs, names, one)}." for one in told]
     if rest := [one.replace("_", "-") for one in hidden if one not in told]:
         said.append(f"Also different{where}: {listed(rest, 6)}.")

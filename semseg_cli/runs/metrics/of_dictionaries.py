@@ -41,6 +41,7 @@ DICTIONARIES = (
         "latents, minus that of matched peers (random live latents of the same dictionary, the "
         "edit as long); on images that show the class; classes with enough patches, 0 for one "
         "without a latent. The interval is over images and draws of peers.",
+        "beyond\npeers",
         unit="difference of shares",
         shown=("table",),
         has_interval=True,

@@ -239,13 +239,14 @@ def test_settings_that_do_not_fit_are_named() -> None:
     assert "/a/long/way/to/a/file/of/weights2" in render(table, "csv")
 
 
-def test_settings_of_one_method_that_have_no_column_are_told_with_their_values() -> None:
-    names: dict[str, Any] = {f"n_{i}": 1 for i in range(9)}
+def test_settings_without_a_column_are_told_with_values_those_of_one_method_first() -> None:
     runs = [_run("a", max_freq="0.5", images="40"), _run("b", max_freq="0.5"), _run("c")]
-    other = _run("d", {"semseg.method": "rand-feat"}, draws="6")
-    told = settings_notes([*runs, other], "abcd", ["max_freq", "images", "draws", *names])
+    others = [_run(name, {"semseg.method": name}, match=name) for name in ("norm", "none")]
+    hidden = ["match", "images", "draws", *(f"n_{i}" for i in range(9))]
+    told = settings_notes([*runs, *others], ["a", "b", "c", "d", "e"], hidden)
     assert told == [
-        "images: 40 in a; else none. Also different: max-freq, draws, n-0, n-1, n-2, n-3, ...."
+        "images: 40 in a; else none. match: none in e; else norm. Also different: draws, n-0, n-1, "
+        "n-2, n-3, n-4, ...."
     ]
     strict = _run("e", max_freq="0.1")
     (note,) = settings_notes([*runs, strict], "abce", ["max_freq"])

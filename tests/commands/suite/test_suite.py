@@ -61,8 +61,8 @@ def test_it_says_its_plan_first_and_its_headline_below_the_table(ran: Any) -> No
     assert "to run: ablate, auto-feat, insert" in done.err
     assert "estimated time" in done.err
     below = done.out[done.out.index("head-direction") :]
-    assert "For 0 of 4 classes the latent does what no matched control does." in below
-    assert "no class can be claimed. No more latents are live." in " ".join(below.split())
+    assert "For 0 of 4 classes the latent passes every check." in below
+    assert "none can be claimed. No more latents are live." in " ".join(below.split())
     assert max(map(len, done.out.splitlines())) <= 80
 
 
@@ -100,7 +100,7 @@ def test_page_and_card_hold_the_argument_and_no_folder_of_this_machine(ran: Any)
     assert page.count("<script") == 1
     assert page.count("<img") == 2 + 2 + 4  # nulls and curve, examples, latents
     card = (folder / "card.md").read_text("utf-8")
-    assert "**For 0 of 4 classes the latent does what no matched control does.**" in card
+    assert "**For 0 of 4 classes the latent passes every check.**" in card
     assert str(world.folder) not in card
     assert "| mean-diff project |" in card
     assert len(card.splitlines()) < 80
