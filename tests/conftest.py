@@ -14,10 +14,12 @@ from worlds import SHARED, World, make_known_world, make_tiny_world
 
 from semseg_cli import progress
 from semseg_cli.experiment.session import Session
+from semseg_cli.tracking import patience
 
 hypothesis.settings.register_profile("loaded machine", deadline=None)
 hypothesis.settings.load_profile("loaded machine")
 progress.LONG = 3600.0  # what commands print must not depend on how loaded the machine is
+patience.WAIT_SECONDS = 3600.0  # nor whether a store answers
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup commands would rightly ignore it
 os.environ[NO_PLOTS] = "true"  # drawing is a third of a tiny run: tests that look use `drawn`
 torch.set_num_threads(1)  # the worlds are tiny: more threads only get in each other's way

@@ -117,6 +117,8 @@ import sys
 from pathlib import Path
 from semseg_cli import tracking
 from semseg_cli.runs.folder import RunFolder
+from semseg_cli.tracking import patience
+patience.WAIT_SECONDS = 3600.0  # four make tables at once: a loaded machine takes its time
 for address, path in zip(sys.stdin.readline().split(), sys.argv[1:]):
     uri, folder = tracking.resolve_uri(address), RunFolder(Path(path))
     print("ready", flush=True)
