@@ -41,8 +41,8 @@ class NullChoice(Settings):
     panel: ClassVar[str] = "Nulls"
 
     quick: bool = option(
-        False, f"A first look: {QUICK_IMAGES} images and few nulls. Classes may have to stand "
-        "together to be claimed.",
+        False, f"A first look: {QUICK_IMAGES} images and few nulls, which show "
+        "less: a class alone may not be claimed.",
     )  # fmt: skip
     full: bool = option(False, "Everything on all images; nulls on 32 images per class.")
     peers: int | None = option(

@@ -169,7 +169,7 @@ def test_groups_of_a_table_leave_no_interval_over_images(tmp_path: Path) -> None
     assert {
         "macro: 0 of 3 classes; not 3 in fewer than 3 groups (class 1, class 2, class 3).",
         "1 group of images, taken as one sample (--group-by). An interval takes 5: give a pattern "
-        "that tells more apart (names are image_0, image_9, ...), or FILE.csv:COLUMN.",
+        "that tells more apart by names (image_0, ..., image_9), or FILE.csv:COLUMN.",
     } <= set(table.notes)
     assert "1 group" in render(table)
     assert "1 groups" not in render(table)
