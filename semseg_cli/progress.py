@@ -1,6 +1,8 @@
-"""What long work reports: loops how far they are, other stages what they do once it takes long."""
+"""What long work reports: loops how far they are, other stages what they do once it takes long;
+what of it loggers let pass."""
 
 import gc
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +25,21 @@ class Progress(Protocol):
 def silent(description: str, total: int, unit: str = "images") -> Advance:
     """Reports nothing."""
     return lambda _n: None
+
+
+@contextmanager
+def passing(level: int, *names: str) -> Iterator[None]:
+    """Lets records of this level and above pass the loggers of these names, which then are as they
+    were before."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(level)
+    try:
+        yield
+    finally:
+        for one, own in zip(loggers, before, strict=True):
+            one.setLevel(own)
 
 
 class Timer(Protocol):

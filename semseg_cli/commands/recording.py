@@ -20,7 +20,7 @@ from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
 from semseg_cli.interrupts import Terminated, held, released, settle, was_asked
-from semseg_cli.progress import stage
+from semseg_cli.progress import passing, stage
 from semseg_cli.ranks.ending import explained
 from semseg_cli.ranks.group import n_ranks
 from semseg_cli.runs.folder import (
@@ -127,7 +127,7 @@ def recorded(
     """
     folders: list[RunFolder] = []
     handlers: list[logging.Handler] = []
-    with held(), _told(logging.INFO):
+    with held(), passing(logging.INFO, log.name):  # a notebook may have a level of its own
         try:
             if stopped:
                 _resume(folders, handlers, stopped)
@@ -247,17 +247,6 @@ def _log_into(path: Path) -> logging.Handler:
         handler.handle(record)
     log.addHandler(handler)
     return handler
-
-
-@contextmanager
-def _told(level: int) -> Iterator[None]:
-    """Lets records of this level pass, and leaves the logger as it was: it may be a notebook's."""
-    before = log.level
-    log.setLevel(level)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
 
 
 def _end(

@@ -10,10 +10,11 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from semseg_cli.errors import StoreError
+from semseg_cli.progress import passing
 from semseg_cli.tracking.sqlite_file import (
     BUSY_SECONDS,
     OTHERWISE,
@@ -135,18 +136,9 @@ def _upgrade(made: Path) -> None:
             engine.dispose()
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> AbstractContextManager[None]:
     """MLflow's and alembic's own words are about tables that nobody has asked for."""
-    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
-    before = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for one, level in zip(loggers, before, strict=True):
-            one.setLevel(level)
+    return passing(logging.ERROR, "alembic", "mlflow.store.db.utils")
 
 
 @contextmanager

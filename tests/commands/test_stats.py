@@ -140,10 +140,8 @@ def test_a_file_of_some_statistics_is_used_and_the_rest_computed(
         done = terminal.type("auto-feat", *options(tiny_world), *given, "--no-track")
         assert_done(done)
         said = "act_mean, act_norm are given; sparsity, top_values are computed, once, on the 7"
-        # They are kept.
-        assert (said in (terminal.runs()[-1] / "log.txt").read_text()) == (
-            given != single
-        )  # they are kept
+        log = (terminal.runs()[-1] / "log.txt").read_text()
+        assert (said in log) == (given != single)  # they are kept
     first, second = terminal.runs()[-2:]
     assert report_of(first) == report_of(second)
     made, same = (load_file(path / "stats.safetensors") for path in (first, second))

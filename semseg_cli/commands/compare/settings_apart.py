@@ -56,12 +56,11 @@ def _values(runs: Sequence[TrackedRun], name: str) -> set[int | float | str | No
 def settings_notes(
     runs: Sequence[TrackedRun], names: Sequence[str], hidden: Sequence[str], where: str = ""
 ) -> list[str]:
-    """In what the runs, called by these names, differ beside what is shown: the first settings with
-    their values; `where` says where the others are."""
-    first = _within(runs, hidden)
-    told = [*first, *(name for name in hidden if name not in first)][:MOST_SPELLED]
+    """In what the runs, called by these names, differ beside what is shown, `hidden` in the order
+    of `differing`: the first settings with their values; `where` says where the others are."""
+    told = hidden[:MOST_SPELLED]
     said = [f"{one.replace('_', '-')}: {_spelled(runs, names, one)}." for one in told]
-    if rest := [one.replace("_", "-") for one in hidden if one not in told]:
+    if rest := [one.replace("_", "-") for one in hidden[MOST_SPELLED:]]:
         said.append(f"Also different{where}: {listed(rest, 6)}.")
     return [" ".join(said)] if said else []
 

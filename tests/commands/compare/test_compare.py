@@ -239,10 +239,10 @@ def test_settings_that_do_not_fit_are_named() -> None:
     assert "/a/long/way/to/a/file/of/weights2" in render(table, "csv")
 
 
-def test_settings_without_a_column_are_told_with_values_those_of_one_method_first() -> None:
+def test_the_first_settings_without_a_column_are_told_with_their_values() -> None:
     runs = [_run("a", max_freq="0.5", images="40"), _run("b", max_freq="0.5"), _run("c")]
     others = [_run(name, {"semseg.method": name}, match=name) for name in ("norm", "none")]
-    hidden = ["match", "images", "draws", *(f"n_{i}" for i in range(9))]
+    hidden = ["images", "match", "draws", *(f"n_{i}" for i in range(9))]
     told = settings_notes([*runs, *others], ["a", "b", "c", "d", "e"], hidden)
     assert told == [
         "images: 40 in a; else none. match: none in e; else norm. Also different: draws, n-0, n-1, "
