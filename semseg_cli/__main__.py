@@ -14,9 +14,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.set_threshold(NEW_OBJECTS, 20, 20)
     from semseg_cli.cli import run
+    from semseg_cli.progress import own_process
 
     try:
-        run()
+        with own_process():
+            run()
     finally:
         if "triton" not in sys.modules:  # which would print what is left as leaks
             gc.freeze()  # else Python ends by looking for garbage in all of torch, for seconds

@@ -14,6 +14,7 @@ Advance = Callable[[int], None]
 ASIDE = "is_aside"  # attribute of warnings for whoever types: runs note themselves what they are of
 LONG = 1.0  # seconds after which a stage says what it does
 _is_quiet = ContextVar("is_quiet", default=True)  # only the command line speaks
+_is_own = ContextVar("is_own", default=False)  # whether this process is a command's alone
 
 
 class Progress(Protocol):
@@ -85,13 +86,26 @@ def stage(
 
 
 @contextmanager
+def own_process() -> Iterator[None]:
+    """Runs a command that nothing else shares the process with."""
+    before = _is_own.set(True)
+    try:
+        yield
+    finally:
+        _is_own.reset(before)
+
+
+@contextmanager
 def importing() -> Iterator[None]:
     """Runs a block that loads modules, without looking for garbage: none of what they make is, and
-    looking through it again and again takes a tenth of the time."""
+    looking through it again and again takes a tenth of the time. In a process of its own it is not
+    looked through later either."""
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if _is_own.get() and "triton" not in sys.modules:  # which would print it as leaks
+            gc.freeze()
         if was_on:
             gc.enable()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from semseg_cli.data.batches import KeptSample, Sample
@@ -18,7 +19,7 @@ from semseg_cli.data.label_map import LabelMap
 from semseg_cli.data.layouts import check_layout, read_split, setting_of
 from semseg_cli.data.parquet_files import ParquetPicture, StoredFile
 from semseg_cli.data.patch_labels import patch_modes, patch_pixels
-from semseg_cli.data.pictures import read_pair
+from semseg_cli.data.pictures import read_image, read_pair
 from semseg_cli.data.preprocessing import Preprocessing, class_tensor, image_tensor
 from semseg_cli.data.usable_files import Skipped, require_whole, sort_out, warn_of
 from semseg_cli.progress import Progress, silent, stage
@@ -60,6 +61,10 @@ class Dataset(TorchDataset[Sample | KeptSample]):
         labels_t, share_t = patch_modes(patch_pixels(labels_hw, self.patch_size_px))
         image_chw = image_tensor(picture, self.preprocessing)
         return Sample(image_chw, labels_t, share_t, position, self.indices[position])
+
+    def image(self, position: int) -> Tensor:
+        """The image [3 h w] of a sample, without reading its mask."""
+        return image_tensor(read_image(self.images[position]), self.preprocessing)
 
     def subset(self, positions: Sequence[int]) -> "Dataset":
         """Some of the images; they keep their indices in the split."""

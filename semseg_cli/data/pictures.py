@@ -77,6 +77,25 @@ def check_pair(image_path: StoredFile, mask_path: StoredFile, labels: LabelMap) 
         _check_stored(mask, mask_path)
 
 
+def read_image(image_path: StoredFile) -> Image.Image:
+    """The image as RGB, upright.
+
+    Raises:
+        SemsegError: the file cannot be read.
+    """
+    picture, shape = _decoded(image_path)
+    turn = _TURNS.get(shape.orientation)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _decoded(image_path: StoredFile) -> tuple[Image.Image, Shape]:
+    """The image as RGB, as it is stored."""
+    with _reading(image_path, "image") as image:
+        shape = _shape(image)
+        image.load()
+        return to_rgb(image), shape
+
+
 def read_pair(
     image_path: StoredFile, mask_path: StoredFile, labels: LabelMap
 ) -> tuple[Image.Image, Image.Image]:
@@ -85,10 +104,7 @@ def read_pair(
     Raises:
         SemsegError: a file cannot be read, or the mask's size, mode or numbers do not fit.
     """
-    with _reading(image_path, "image") as image:
-        shape = _shape(image)
-        image.load()
-        picture = to_rgb(image)
+    picture, shape = _decoded(image_path)
     with _reading(mask_path, "mask") as mask:
         _check_mask(mask, mask_path, shape, labels)
         factor = _check_stored(mask, mask_path)

@@ -72,7 +72,7 @@ def _example(
 ) -> Example:
     dataset, edit, report = session.dataset, outcome.intervention.first, outcome.report
     row = None if report.shared_edit else edit.class_ids.index(result.class_id)
-    image_chw = dataset[position].image_chw
+    image_chw = dataset.image(position)
     ((batch, tokens_bnd),) = session.pipeline.residuals(Loader(dataset.subset([position]), 1))
     clean_bt, edited_bt = edited_predictions(session.pipeline, edit, batch, tokens_bnd, row)
     shape = [side // dataset.patch_size_px for side in image_chw.shape[1:]]

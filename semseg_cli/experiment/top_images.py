@@ -129,6 +129,6 @@ def _pictures(
 
 
 def _shown(dataset: Dataset, position: int, acts_t: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    image_chw = dataset[position].image_chw
+    image_chw = dataset.image(position)
     shape = [side // dataset.patch_size_px for side in image_chw.shape[1:]]
     return image_pixels(image_chw, dataset.preprocessing), acts_t.reshape(shape).numpy()

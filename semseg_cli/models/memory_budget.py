@@ -13,8 +13,9 @@ from torch import Tensor
 
 GIB = 2**30
 SHARE_OF_GPU = 0.25  # of its whole memory: what else runs there should not decide sizes
-# Larger passes mostly took longer per row: 128 rows of a ViT-B by a fifth or more.
-LARGEST_ON_CPU = 32 * 2**20
+# Larger passes took longer per row: caches hold less of them, and the C library gives tensors from
+# some 20 MiB on back to the system and takes them again, page by page.
+LARGEST_ON_CPU = 16 * 2**20
 SLACK = 1.25  # of what a pass makes: memory that is free, but in pieces
 # Per latent of a patch: before and after the nonlinearity, with TopK a copy more, as float32; then
 # what counts which are active (at most 15 were measured); and slack.

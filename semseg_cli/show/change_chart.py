@@ -124,11 +124,16 @@ def _draw_shares(axes: Axes, shares: np.ndarray) -> None:
     axes.set_yticks(np.arange(n_rows + 1) - 0.5, minor=True)
     axes.grid(which="minor", color=GRID, linewidth=1)
     axes.tick_params(which="minor", length=0)
+    # Cells lie inside the axes: what is laid out are names and titles alone.
     for (row, column), share in np.ndenumerate(shares):
         if not math.isnan(share):
             # See-through colour, so that a cell is as strong on a dark page as on a light one.
             colour = (*to_rgb(TARGET), min(1.0, 0.04 + 0.96 * share / darkest))
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour))
+            place = (column - 0.5, row - 0.5)
+            axes.add_patch(Rectangle(place, 1, 1, facecolor=colour, in_layout=False))
             text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
             ink = BRIGHT if share > 0.5 * darkest else INK if share >= 0.005 else PALE
-            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=ink)
+            axes.text(
+                column, row, text, ha="center", va="center", fontsize=7.5, color=ink,
+                in_layout=False,
+            )  # fmt: skip

@@ -5,7 +5,8 @@ Only matplotlib's object interface is used, so nothing is left behind in the pro
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,17 +53,35 @@ def save_figure(figure: Figure, path: Path, option: str = "--dump-to") -> None:
 
 def save_plot(figure: Figure, path: Path) -> None:
     """Writes a picture of a run twice: pixels (.png) and lines (.svg), whatever suffix is given."""
-    for suffix in (".png", ".svg"):
-        save_figure(figure, path.with_suffix(suffix))
+    with _laid_out(figure):
+        for suffix in (".png", ".svg"):
+            save_figure(figure, path.with_suffix(suffix))
+
+
+@contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """Draws a figure whose parts are placed once, as pixels have it: else that is done for each
+    file, and all is drawn once more for it."""
+    engine = figure.get_layout_engine()
+    with warnings.catch_warnings():
+        # A sign that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        if engine is None or not figure.axes:
+            yield
+            return
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+        try:
+            yield
+        finally:
+            figure.set_layout_engine(engine)
 
 
 def _drawn(figure: Figure, form: str) -> bytes:
     drawn = io.BytesIO()
     # Text stays text, and the same figure is always the same file.
     style = rc_context({"svg.fonttype": "none", "svg.hashsalt": "semseg-cli"})
-    with warnings.catch_warnings(), style:
-        # A sign that the font lacks is drawn as a box.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with _laid_out(figure), style:
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
         figure.savefig(drawn, format=form, dpi=DPI, metadata=metadata)
     return themed(drawn.getvalue()) if form == "svg" else drawn.getvalue()

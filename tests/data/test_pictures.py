@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from semseg_cli.data.label_map import LabelMap
-from semseg_cli.data.pictures import check_pair, read_pair
+from semseg_cli.data.pictures import check_pair, read_image, read_pair
 from semseg_cli.errors import SemsegError
 
 LABELS = LabelMap(("a", "b", "c"), ignored=(0,))
@@ -34,6 +34,7 @@ def reread(
     check_pair(*paths, LABELS)
     image, mask = read_pair(*paths, LABELS)
     assert image.mode == "RGB"
+    assert read_image(paths[0]) == image
     return np.asarray(image), np.asarray(mask)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from pictures_made import drawing, has_colour, picture
 
 from semseg_cli.errors import SemsegError
@@ -80,6 +81,25 @@ def test_labels_do_not_touch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     left = [axes.get_window_extent().x1 for axes in kept[0].axes[:-1]]
     right = [axes.get_yticklabels()[0].get_window_extent().x0 for axes in kept[0].axes[1:]]
     assert all(a < b for a, b in zip(left, right, strict=True))
+
+
+def test_a_plot_is_laid_out_once_to_the_pixels_of_a_figure_saved_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laid_out: list[Figure] = []
+    execute = ConstrainedLayoutEngine.execute
+
+    def counted(engine: ConstrainedLayoutEngine, figure: Figure) -> Any:
+        laid_out.append(figure)
+        return execute(engine, figure)
+
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", counted)
+    figure = charts.class_chart(class_rows(4))
+    save_plot(figure, tmp_path / "a.png")
+    assert laid_out == [figure]
+    assert isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
+    charts.class_chart(class_rows(4)).savefig(tmp_path / "b.png", dpi=DPI)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_classes_without_patches_are_left_out_and_counted(
