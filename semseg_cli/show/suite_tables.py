@@ -165,11 +165,11 @@ def class_table(suite: Finished) -> Table:
             f"peers: {first['peers_n']} random live latents by the same rule; matched: "
             f"{first['matched_n']} whose edit is as long as the class's own, patch by patch, on at "
             f"most {max(row['n_matched_images'] for row in judged)} images with the class.",
-            "best other: what the latents of another class do to this one. p: against both nulls, "
-            f"corrected over the {len(judged)} classes.",
-            f"claimed: p at most {ALPHA:g}, score above best other, target change at least "
-            f"{LEAST_DRIVE:.0%}, of no other class {MOST_SPILL:.0%} of that, with the latent at 0 "
-            f"at least {LEAST_NEED:.0%}; else what fails first.",
+            "best other: highest score here of another class's latent. p: the larger one of both "
+            f"nulls', corrected (FDR) over {len(judged)} classes; 1 where another check fails.",
+            f"claimed: p at most {ALPHA:g}; score above best other; target change at least "
+            f"{LEAST_DRIVE:.0%}; no other class changes {MOST_SPILL:.0%} as much; with the latent "
+            f"at 0 at least {LEAST_NEED:.0%} change. Else what fails first.",
         ]
     if lost:
         notes.append(

@@ -53,7 +53,8 @@ CALIBRATION = (
     Metric("n_patches", "Patches predicted as the class on those images.", unit="patches",
            digits=0),
     Metric("p", "The larger of `peers_p` and `matched_p`.", unit="p"),
-    Metric("p_adjusted", "`p` corrected over the classes that are judged (Benjamini-Hochberg).",
+    Metric("p_adjusted", "`p` corrected over the classes that are judged (Benjamini-Hochberg), "
+           "in which those that another check refuses count as 1.",
            "p", unit="p", shown=("table",)),
     Metric("claimed", "1 where the latents do for the class what no control does: p_adjusted at "
            "most .05; value above rival; target change at least a half; spill below half of it; "
