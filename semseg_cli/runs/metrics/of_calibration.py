@@ -12,7 +12,7 @@ _OF_NULL: dict[str, tuple[str, str, Literal[0, 3]]] = {
 
 
 def _null(name: str, which: str) -> tuple[Metric, ...]:
-    heading = {"n": "number", "median": "median", "p95": "95%"}
+    heading = {"n": "number", "median": "median", "p95": "95th"}
     short = name.replace("_", " ")
     rows = tuple(
         Metric(f"{name}_{key}", f"Of {which}: {what}.", f"{short}\n{heading[key]}", unit=unit,
