@@ -83,17 +83,12 @@ def _known(dump_to: Path) -> "list[tuple[RunFolder, dict[str, Any]]]":
 def _named(wanted: str, dump_to: Path) -> "RunFolder":
     """The run that `pick` finds among those in a folder; those that are not finished first."""
     from semseg_cli.runs.folder import RunFolder
-    from semseg_cli.tracking.named_run import pick
+    from semseg_cli.tracking.named_run import NoSuchRunError, pick
     from semseg_cli.tracking.tracked_run import identity_of
 
     runs = [identity_of(folder) for folder, _ in _known(dump_to)]
     left = [run for run in runs if run.status != "FINISHED"]
-    for some in (left, runs):
-        by_folder = [run for run in some if Path(run.source).name == wanted]
-        if by_folder:
-            return RunFolder(Path(by_folder[0].source))
-        try:
-            return RunFolder(Path(pick(some, wanted).source))
-        except SemsegError as error:
-            said = error
-    raise SemsegError(f"--resume finds nothing in {dump_to}. {said}")
+    try:
+        return RunFolder(Path(pick(wanted, left, runs).source))
+    except NoSuchRunError as error:
+        raise SemsegError(f"--resume finds nothing in {dump_to}. {error}") from error
