@@ -20,6 +20,7 @@ import semseg_cli
 from semseg_cli import Data
 from semseg_cli.data.preprocessing import Preprocessing, class_tensor, image_tensor
 from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.models.sae import load as load_sae
 from semseg_cli.models.sae.statistics import load_stat
 from semseg_cli.models.vit import of_model
 from semseg_cli.settings.controls import RandFeat
@@ -62,6 +63,28 @@ def test_statistics_in_memory_are_those_of_a_file(
     assert_same_files(runs[1].folder, runs[0].folder)  # type: ignore[arg-type]
     settings = tomllib.loads((runs[1].folder / "settings.toml").read_text())  # type: ignore[operator]
     assert Path(settings["act_mean"]).is_file()
+
+
+def test_statistics_in_memory_lie_in_the_cache_that_a_settings_file_names(
+    tiny_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "usual"))
+    cache = tmp_path / "cache"
+    config = tmp_path / "mine.toml"
+    config.write_text(f'cache_dir = "{cache}"\n')
+    parts = named(tiny_world)
+    del parts["cache_dir"]
+    mean = {"act_mean": [0.0] * load_sae(tiny_world.folder / "sae.pt").d_model}
+    for call in (semseg_cli.run, semseg_cli.lookup):
+        own = {
+            key: value
+            for key, value in parts.items()
+            if call is semseg_cli.run or key != "min_patches"
+        }
+        call(config=config, **{**own, **mean})
+        (kept,) = (cache / "stats" / "given").iterdir()
+        kept.unlink()
+    assert not (tmp_path / "usual").exists()
 
 
 @pytest.mark.parametrize("mean", [["a"], [[1.0], [1.0, 2.0]], ["x"] * 500])
