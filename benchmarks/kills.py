@@ -93,7 +93,6 @@ def measured(world: World, targets: Sequence[Target]) -> Usual:
     began = time.monotonic()
     place = world.place("usual-loading")
     hand.start(["upload", "spare"], place, cold=True).wait(10 * LONGEST)
-    hand.close()
     loading = max(0.0, time.monotonic() - began - min(seconds.values()))
     return Usual(seconds, loading, found)
 

@@ -322,7 +322,6 @@ def plan(n_trials: int, world: World, _draw: Draw) -> list[Case]:
     hand = Hand(world.environment)
     place = world.place("usual")
     usual = hand.run(words_of("auto-feat", f"sqlite:///{place}/m.db", world), place).seconds
-    hand.close()
     found = []
     for i in range(n_trials):
         fault = FAULTS[i % len(FAULTS)]

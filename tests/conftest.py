@@ -1,5 +1,6 @@
 """Fixtures that many tests share: two small worlds, made once."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from terminal import NO_PLOTS, Terminal, drawing, working_in
 from worlds import SHARED, World, make_known_world, make_tiny_world
 
 from semseg_cli import progress
+from semseg_cli.__main__ import NEW_OBJECTS
 from semseg_cli.experiment.session import Session
 from semseg_cli.tracking import patience
 
@@ -22,6 +24,7 @@ progress.LONG = 3600.0  # what commands print must not depend on how loaded the 
 patience.WAIT_SECONDS = 3600.0  # nor whether a store answers
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup commands would rightly ignore it
 os.environ[NO_PLOTS] = "true"  # drawing is a third of a tiny run: tests that look use `drawn`
+gc.set_threshold(NEW_OBJECTS, 20, 20)  # as the program does
 torch.set_num_threads(1)  # the worlds are tiny: more threads only get in each other's way
 
 

@@ -18,9 +18,8 @@ from typing import Any
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
 
-from benchmarks.campaign.hand import LOADED, serve, settle
+from benchmarks.campaign.hand import Job, settle
 
-PROGRAM = (__file__,)  # what a `Hand` runs
 MOST_RANKS = 3
 
 
@@ -86,7 +85,7 @@ def name_of(rank: int) -> str:
     return f"rank {rank}"
 
 
-def become(job: Mapping[str, object]) -> None:
+def torchrun(job: Job) -> None:
     """Turns this process into torchrun with the words of the job."""
     words = settle(job)
     waiting: list[Waiting] = []
@@ -95,8 +94,3 @@ def become(job: Mapping[str, object]) -> None:
     left = iter(waiting)
     SubprocessHandler._popen = lambda _self, args, env: next(left).start(args, env)  # type: ignore[assignment, method-assign, return-value]
     run.main(["--standalone", "--local-addr", "127.0.0.1", *words])
-    sys.exit()
-
-
-if __name__ == "__main__":
-    serve(become, LOADED)

@@ -1,13 +1,12 @@
-"""Run as a process of its own: does some work within budgets, prints by how much memory grew.
+"""A process of its own: does some work within budgets, prints by how much memory grew.
 
-python memory_peak.py WORK-MIB[-largest] ...: WORK is a key of N_IMAGES; with `largest` the bound on
+Its words are WORK-MIB[-largest] ...: WORK is a key of N_IMAGES; with `largest` the bound on
 single tensors holds, as on a CPU, else the budget alone decides. Each is measured in a process of
 its own, forked from one that has imported everything.
 """
 
 import gc
 import json
-import sys
 import tempfile
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Dinov2WithRegistersModel  # noqa: F401  # else each process imports it
 from worlds import make_head, make_sae, make_vit, members, random_pairs, write_dataset
 
 from semseg_cli.data.dataset import open_dataset
@@ -101,7 +99,3 @@ def main(tasks: list[str]) -> None:
         fork.Process(target=answer, args=(task, end)).start()
         end.close()
     print(json.dumps({task: pipe.recv() for task, pipe in answers.items()}))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,11 +1,7 @@
 """Real MLflow stores for tests: SQLite files copied from a template, servers on loopback."""
 
 import os
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
+import uvicorn
+
+from benchmarks.campaign.hand import Forked, Job, finish, settle
 from semseg_cli import tracking
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.tracking import sqlite_making
@@ -46,12 +45,8 @@ def server(folder: Path, port: int, backend: str | None = None) -> Iterator[str]
     """The address of a running MLflow server that keeps artifacts in `folder`, and its runs too
     where no database is given.
 
-    It is started as `mlflow server` starts it, without that command's five seconds of imports.
+    It is what `mlflow server` starts, forked from a process that has loaded it.
     """
-    command = [
-        sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port),
-        "mlflow.server.fastapi_app:app",
-    ]  # fmt: skip
     if backend is None and not (folder / "server.db").exists():
         (folder / "server.db").write_bytes(empty_store())
     given = {
@@ -61,29 +56,29 @@ def server(folder: Path, port: int, backend: str | None = None) -> Iterator[str]
         "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "artifacts"),
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
     }  # fmt: skip
-    with (folder / "server.log").open("ab") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **given}, stdout=log, stderr=log,
-            start_new_session=True,
-        )  # fmt: skip
+    process = Forked(serve, Job((str(port),), str(folder), {**os.environ, **given}))
     try:
         _wait_for(f"http://127.0.0.1:{port}/health", process)
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        finish(process)
 
 
-def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
+def serve(job: Job) -> None:
+    """Turns this process into a server."""
+    (port,) = settle(job)
+    uvicorn.run("mlflow.server.fastapi_app:app", host="127.0.0.1", port=int(port))
+
+
+def _wait_for(url: str, process: Forked) -> None:
     direct = build_opener(ProxyHandler({}))
-    for _ in range(600):
-        assert process.poll() is None, "the server has ended"
+    while process.wait(0.05) is None:
         try:
             with direct.open(url, timeout=5):
                 return
         except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the server has not started")
+            continue
+    raise AssertionError("the server has ended")
 
 
 def client(uri: str) -> Any:

@@ -11,6 +11,7 @@ import pytest
 from mlflow_store import new_store
 from worlds import World
 
+from benchmarks.campaign.hand import ERR, OUT, Forked
 from semseg_cli.cli import run
 from semseg_cli.runs.journal import Journal
 
@@ -47,6 +48,14 @@ class Terminal:
 def _text_of(printed: io.TextIOWrapper) -> str:
     printed.seek(0)
     return printed.read()
+
+
+def first_line(process: Forked, folder: Path) -> str:
+    """What a command of a process of its own prints first, when it has printed it."""
+    while process.wait(0.05) is None:
+        if (folder / OUT).exists() and "\n" in (printed := (folder / OUT).read_text()):
+            return printed.partition("\n")[0]
+    raise AssertionError((folder / ERR).read_text())
 
 
 def interrupted(terminal: Terminal, after: int, *args: str) -> str:

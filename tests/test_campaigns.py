@@ -2,7 +2,6 @@
 
 import signal
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +30,13 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(tiny_world: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+def made(tiny_world: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("campaign")
     world = World(folder, tuple(options(tiny_world)))
     world.store.write_bytes(stores.empty_store())
     hand = Hand(world.environment)
     furnish(world, hand)
-    yield Made(world, hand)
-    hand.close()
+    return Made(world, hand)
 
 
 def attempt(case: Case, number: int, made: Made) -> Trial:

@@ -2,32 +2,28 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-import semseg_cli
+from benchmarks.campaign.hand import ERR, MOST_SECONDS, Forked, Job, become
 from semseg_cli.models import sae as saes
 from semseg_cli.models.head import SegmentationHead, save_head
 from semseg_cli.models.sae import SparseAutoencoder
 
-HERE = Path(semseg_cli.__file__).parents[1]  # the process starts elsewhere: it must find this code
 MOST_GIB = 6.0
 D_MODEL, D_SAE = 768, 24_576
-MEASURED = """
-import gc, json, sys
-from semseg_cli.cli import run
-try:
-    run(sys.argv[1:])
-except SystemExit as ended:
-    lines = dict(line.split(":") for line in open("/proc/self/status"))
-    peak = int(lines["VmHWM"].split()[0])
-    print(json.dumps({"code": ended.code or 0, "peak_gib": peak / 2**20}))
-    gc.freeze()
-"""
+
+
+def measured(job: Job) -> None:
+    """Turns this process into the command; it says what memory it had at most."""
+    try:
+        become(job)
+    finally:
+        status = Path("/proc/self/status").read_text()
+        lines = dict(line.split(":") for line in status.splitlines())
+        Path("peak.txt").write_text(lines["VmHWM"].split()[0])
 
 
 def write_parts(folder: Path) -> None:
@@ -48,20 +44,18 @@ def write_parts(folder: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to read the peak")
 def test_real_sizes_fit_in_6_gib(ade20k_sample: Path, tmp_path: Path) -> None:
     write_parts(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURED, "auto-feat", "--vit-ckpt", str(tmp_path / "vit"),
-         "--sae-ckpt", str(tmp_path / "sae.pt"), "--seg-ckpt", str(tmp_path / "head.safetensors"),
-         "--imgs-root", str(ade20k_sample), "--lookup-split", "validation",
-         "--class", "wall", "--class", "sky", "--max-freq", "1", "--no-track", "--quiet",
-         "--cache-dir", str(tmp_path / "cache"), "--dump-to", str(tmp_path / "runs")],
-        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(HERE)},
+    words = (
+        "auto-feat", "--vit-ckpt", "vit", "--sae-ckpt", "sae.pt", "--seg-ckpt", "head.safetensors",
+        "--imgs-root", str(ade20k_sample), "--lookup-split", "validation",
+        "--class", "wall", "--class", "sky", "--max-freq", "1", "--no-track", "--quiet",
+        "--cache-dir", "cache", "--dump-to", "runs",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    measured = json.loads(done.stdout.splitlines()[-1])
-    assert measured["code"] == 0, done.stderr
-    print(f"peak: {measured['peak_gib']:.2f} GiB")
-    assert measured["peak_gib"] < MOST_GIB
-    assert measured["peak_gib"] > 0.4  # what the weights alone take
+    process = Forked(measured, Job(words, str(tmp_path), dict(os.environ)))
+    assert process.wait(MOST_SECONDS) == 0, (tmp_path / ERR).read_text()
+    peak_gib = int((tmp_path / "peak.txt").read_text()) / 2**20
+    print(f"peak: {peak_gib:.2f} GiB")
+    assert peak_gib < MOST_GIB
+    assert peak_gib > 0.4  # what the weights alone take
     (run,) = (tmp_path / "runs").iterdir()
     report = json.loads((run / "report.json").read_text())
     row = report["class_results"][0]

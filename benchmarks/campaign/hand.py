@@ -5,39 +5,36 @@ to be disturbed too is started cold.
 """
 
 import contextlib
-import gc
-import importlib
-import json
 import os
 import resource
-import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import forkserver, get_context, set_start_method
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-LOADED = (
-    "torch", "pyarrow.parquet", "transformers.models.auto.modeling_auto",
-    "transformers.models.dinov2_with_registers.modeling_dinov2_with_registers",
-    "sqlalchemy", "alembic", "mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.store.artifact.artifact_repository_registry", "semseg_cli.cli",
-    "semseg_cli.commands.intervene", "semseg_cli.commands.lookup", "semseg_cli.commands.stats",
-    "semseg_cli.commands.suite.command", "semseg_cli.commands.compare.command",
-)  # fmt: skip
-QUIET = {"MLFLOW_LOGGING_LEVEL": "CRITICAL"}  # as the program sets it before mlflow loads
+# What the process that forks has in its environment: libraries look at some of it when they load.
+FORKING = {
+    "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # as the program sets it before mlflow loads
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}  # fmt: skip
 OUT, ERR = "out.txt", "err.txt"
-THIS = ("-m", "benchmarks.campaign.hand")
 MOST_SECONDS = 600.0  # of a command that nothing disturbs, on a busy machine
 
 
 class Started(Protocol):
     """A command that runs."""
 
-    pid: int
+    @property
+    def pid(self) -> int:
+        """Its process, which leads a group of its own."""
 
     def wait(self, seconds: float) -> int | None:
         """Its exit code, as subprocess has it; None where it has not ended by then."""
@@ -52,39 +49,65 @@ class Ended:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Job:
+    """Words that are typed in a folder, which gets what they print; files may have `most` bytes
+    each, where that is not 0."""
+
+    words: tuple[str, ...]
+    folder: str
+    environment: dict[str, str]
+    most: int = 0
+
+
+class Forked:
+    """A process that has loaded everything and does some work: a module's function."""
+
+    def __init__(self, work: Callable[..., None], *args: Any) -> None:
+        self._process = fork_server().Process(target=_lead, args=(work, *args))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def wait(self, seconds: float) -> int | None:
+        """Its exit code, as subprocess has it; None where it has not ended by then."""
+        self._process.join(seconds)
+        return self._process.exitcode
+
+
+@cache
+def fork_server() -> ForkServerContext:
+    """Python's, one for this process: it has loaded everything, and ends with this process."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.campaign.loaded"])
+    own = dict(os.environ)
+    os.environ.update(_finding(own) | FORKING)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(own)
+    return context
+
+
+def _lead(work: Callable[..., None], *args: Any) -> None:
+    os.setsid()
+    set_start_method(None, force=True)  # how a command's own processes start is as ever
+    work(*args)
+
+
+@dataclass(frozen=True)
 class Hand:
-    """Starts commands, one at a time, in the environment that it is given.
+    """Starts commands in the environment that it is given."""
 
-    `program` is what Python runs to load everything and to fork: something that calls `serve`.
-    """
-
-    def __init__(self, environment: Mapping[str, str], program: Sequence[str] = THIS) -> None:
-        self.environment = dict(environment)
-        self._rest = b""
-        self._server = subprocess.Popen(
-            [sys.executable, *program], env=_finding(environment) | QUIET,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        self._line(MOST_SECONDS)  # it is ready
-
-    def close(self) -> None:
-        """Starts nothing more."""
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.close()
-        self._server.wait()
-        self._server.stdout.close()
+    environment: Mapping[str, str]
 
     def start(
         self, words: Sequence[str], folder: Path, *, cold: bool = False, most: int = 0
     ) -> Started:
-        """Starts `semseg-cli WORDS` in a folder, which gets what it prints; its files may have
-        `most` bytes each, where that is not 0."""
-        job = {"words": list(words), "folder": str(folder), "most": most}
-        if cold:
-            return _Cold(job, self.environment)
-        self._send(json.dumps(job))
-        return _Warm(self, int(self._line(MOST_SECONDS) or b""))
+        """Starts `semseg-cli WORDS` in a folder."""
+        job = Job(tuple(words), str(folder), dict(self.environment), most)
+        return _Cold(job) if cold else Forked(become, job)
 
     def run(self, words: Sequence[str], folder: Path) -> Ended:
         """Runs a command to its end."""
@@ -95,41 +118,12 @@ class Hand:
             finish(started)
         return Ended(code, (folder / ERR).read_text("utf-8"), time.monotonic() - began)
 
-    def _send(self, text: str) -> None:
-        assert self._server.stdin is not None
-        self._server.stdin.write(text.encode() + b"\n")
-        self._server.stdin.flush()
-
-    def _line(self, seconds: float) -> bytes | None:
-        """The next line of the server; None where there is none by then."""
-        assert self._server.stdout is not None
-        number, end = self._server.stdout.fileno(), time.monotonic() + seconds
-        while b"\n" not in self._rest:
-            left = max(0.0, end - time.monotonic())
-            if not select.select([number], [], [], left)[0]:
-                return None
-            more = os.read(number, 4096)
-            if not more:
-                raise RuntimeError("The process that starts commands has ended.")
-            self._rest += more
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line
-
-
-class _Warm:
-    def __init__(self, hand: Hand, pid: int) -> None:
-        self.hand, self.pid = hand, pid
-
-    def wait(self, seconds: float) -> int | None:
-        line = self.hand._line(seconds)
-        return None if line is None else int(line)
-
 
 class _Cold:
-    def __init__(self, job: Mapping[str, object], environment: Mapping[str, str]) -> None:
-        code = f"from benchmarks.campaign.hand import become; become({job!r})"
+    def __init__(self, job: Job) -> None:
+        code = f"from benchmarks.campaign.hand import Job, become; become({job!r})"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code], env=_finding(environment), start_new_session=True
+            [sys.executable, "-c", code], env=_finding(job.environment), start_new_session=True
         )
         self.pid = self._process.pid
 
@@ -158,10 +152,11 @@ def finish(started: Started) -> None:
     started.wait(MOST_SECONDS)
 
 
-def settle(job: Mapping[str, object]) -> list[str]:
-    """Gives this process the command's folder, files and limits; the words that were typed."""
-    folder = str(job["folder"])
-    os.chdir(folder)
+def settle(job: Job) -> list[str]:
+    """Gives this process the job's folder, environment, files and limits; the words."""
+    os.environ.clear()
+    os.environ.update(job.environment)
+    os.chdir(job.folder)
     for number, name in ((1, OUT), (2, ERR)):
         opened = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         os.dup2(opened, number)
@@ -170,36 +165,14 @@ def settle(job: Mapping[str, object]) -> list[str]:
         signal.signal(number, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    if most := int(str(job["most"])):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    return [str(word) for word in job["words"]]  # type: ignore[attr-defined]
+    if job.most:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job.most, job.most))
+    return list(job.words)
 
 
-def become(job: Mapping[str, object]) -> None:
+def become(job: Job) -> None:
     """Turns this process into the command."""
     sys.argv = ["semseg-cli", *settle(job)]
     from semseg_cli.__main__ import main
 
     main()
-
-
-def serve(
-    become: Callable[[Mapping[str, object]], None] = become, loaded: Sequence[str] = LOADED
-) -> None:
-    """Loads everything, and then forks a process for every job on stdin: prints its id, and when it
-    has ended its exit code."""
-    for name in loaded:
-        importlib.import_module(name)
-    gc.freeze()  # else every process looks through all of it when it ends: 5 times the work
-    print("ready", flush=True)
-    while line := sys.stdin.readline():
-        pid = os.fork()
-        if pid == 0:
-            os.setsid()
-            become(json.loads(line))
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-
-
-if __name__ == "__main__":
-    serve()

@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
 
 import numpy as np
 
@@ -146,24 +145,15 @@ def attempt(case: Case, number: int, seed: int, world: World, hand: Hand) -> Tri
 
 def campaign(cases: Sequence[Case], world: World, seed: int, n_jobs: int) -> list[Trial]:
     """All trials, several at a time; places of those without a fault are removed."""
-    hands: SimpleQueue[Hand] = SimpleQueue()
-    for _ in range(n_jobs):
-        hands.put(Hand(world.environment))
+    hand = Hand(world.environment)
 
     def one(number: int) -> Trial:
-        hand = hands.get()
-        try:
-            trial = attempt(cases[number], number, seed, world, hand)
-        finally:
-            hands.put(hand)
+        trial = attempt(cases[number], number, seed, world, hand)
         report(trial)
         return trial
 
     with ThreadPoolExecutor(n_jobs) as pool:
-        found = list(pool.map(one, range(len(cases))))
-    while not hands.empty():
-        hands.get().close()
-    return found
+        return list(pool.map(one, range(len(cases))))
 
 
 def report(trial: Trial) -> None:

@@ -68,7 +68,6 @@ def make_world(folder: Path) -> World:
                 shutil.copy(path, to)
     shutil.copy(folder / "demo/ade20k/objectInfo150.txt", data)
     furnish(world, hand)
-    hand.close()
     return world
 
 

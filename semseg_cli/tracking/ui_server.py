@@ -26,7 +26,16 @@ HOST = "127.0.0.1"
 START_SECONDS = 120.0
 STOP_SECONDS = 5.0
 # One process is enough for one reader.
-COMMAND = (sys.executable, "-m", "mlflow", "server", "--host", HOST, "--workers", "1")
+COMMAND: tuple[str, ...] = (
+    sys.executable,
+    "-m",
+    "mlflow",
+    "server",
+    "--host",
+    HOST,
+    "--workers",
+    "1",
+)
 ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 

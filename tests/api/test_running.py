@@ -205,7 +205,7 @@ def test_prepared_images_have_the_pictures_of_those_they_are_made_from(
 ) -> None:
     parts = held(known_world)
     labels, seen = parts["data"].labels, Preprocessing()
-    prepared = {
+    prepared: dict[str, Any] = {
         split: [
             {
                 "image": image_tensor(image, seen),

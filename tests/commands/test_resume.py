@@ -3,8 +3,7 @@
 import json
 import os
 import re
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,18 @@ from run_folders import make_folder
 from terminal import Terminal, interrupted, options
 from worlds import World
 
+from benchmarks.campaign.hand import ERR, MOST_SECONDS, Forked, Job, settle
+from semseg_cli.cli import run
 from semseg_cli.commands.stopped import find_stopped
 from semseg_cli.engine import evaluate
 from semseg_cli.errors import SemsegError
 from semseg_cli.experiment import choose_latents
 from semseg_cli.runs.folder import JOURNAL_FILE, RunFolder
+from semseg_cli.runs.journal import Journal
 from semseg_cli.tracking import find_runs
 from semseg_cli.tracking.store_address import resolve_uri
 from semseg_cli.tracking.tracked_run import identity_of
 
-# A real process that is killed after so many records: the inputs, chosen latents, the edits, then
-# batches.
-KILLED = """
-import os, signal, sys
-from semseg_cli.cli import run
-from semseg_cli.runs import journal
-append, written = journal.Journal.append, []
-def dying(self, record):
-    append(self, record)
-    written.append(record)
-    if len(written) == int(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-journal.Journal.append = dying
-run(sys.argv[2:])
-"""
 METHODS = {
     "auto-feat": ("--scale", "-2", "--scale", "-1"),
     "rand-feat": ("--draws", "2"),
@@ -46,12 +33,25 @@ METHODS = {
 
 
 def killed(folder: Path, after: int, *args: str) -> None:
-    """Types a command that is killed after so many records."""
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED, str(after), *args], cwd=folder, capture_output=True,
-        check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
-    )  # fmt: skip
-    assert process.returncode == -9, process.stderr
+    """Types a command, in a real process, that is killed after so many records: the inputs, chosen
+    latents, the edits, then batches."""
+    process = Forked(die, after, Job(args, str(folder), dict(os.environ)))
+    assert process.wait(MOST_SECONDS) == -signal.SIGKILL, (folder / ERR).read_text()
+
+
+def die(after: int, job: Job) -> None:
+    """Turns this process into that command."""
+    words = settle(job)
+    append, written = Journal.append, []
+
+    def dying(self: Journal, record: bytes) -> None:
+        append(self, record)
+        written.append(record)
+        if len(written) == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Journal.append = dying  # type: ignore[method-assign]
+    run(words)
 
 
 def command(world: World, name: str, *more: str) -> list[str]:

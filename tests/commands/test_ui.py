@@ -2,16 +2,14 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
@@ -19,8 +17,9 @@ from urllib.request import ProxyHandler, build_opener
 import mlflow_store as stores
 import pytest
 from run_folders import make_folder, make_report
-from terminal import Terminal, working_in
+from terminal import Terminal, first_line
 
+from benchmarks.campaign.hand import ERR, MOST_SECONDS, OUT, Forked, Job, become, tell
 from semseg_cli import tracking
 from semseg_cli.commands import ui as ui_module
 from semseg_cli.commands.ui import open_ui
@@ -286,57 +285,62 @@ def get(address: str) -> str:
         return str(answer.read().decode())
 
 
-@dataclass(frozen=True)
-class Serving:
-    """A `semseg-cli ui` that has just been started, and what it serves."""
+STUB = (
+    "import sys; from http.server import *; class_ = type('Page', (BaseHTTPRequestHandler,), {"
+    "'do_GET': lambda page: (page.send_response(200), page.end_headers())});"
+    "HTTPServer(('127.0.0.1', int(sys.argv[-1])), class_).serve_forever()"
+)  # in place of MLflow's server, which takes 15 s to load
 
-    process: "subprocess.Popen[str]"
-    uri: str
-    experiment: str
+
+def ui_of_a_stub(job: Job) -> None:
+    """Turns this process into the command, with that server."""
+    ui_server.COMMAND = (sys.executable, "-c", STUB)
+    become(job)
 
 
 @contextmanager
-def serving(folder: Path, *port: str) -> Iterator[Serving]:
-    with working_in(folder) as terminal:
-        uri = f"sqlite:///{terminal.folder}/mlflow.db"
-        experiment = store_run(uri)
-        with subprocess.Popen(
-            [sys.executable, "-m", "semseg_cli", "ui", *port], cwd=terminal.folder, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        ) as process:  # fmt: skip
-            try:
-                yield Serving(process, uri, experiment)
-            finally:
-                process.terminate()
+def serving(terminal: Terminal, work: Callable[[Job], None]) -> Iterator[tuple[Forked, str]]:
+    """A `semseg-cli ui` that serves the terminal's store, and the address that it prints."""
+    words = ("ui", "--port", str(stores.free_port()))
+    process = Forked(work, Job(words, str(terminal.folder), dict(os.environ)))
+    try:
+        yield process, first_line(process, terminal.folder)
+    finally:
+        tell(process, signal.SIGTERM)
+        process.wait(MOST_SECONDS)
+
+
+def require_ended(process: Forked, terminal: Terminal, uri: str, host: str) -> None:
+    """The command has ended well, without another word, and nothing listens any more."""
+    assert process.wait(MOST_SECONDS) == 0
+    assert len((terminal.folder / OUT).read_text().splitlines()) == 1
+    said = (terminal.folder / ERR).read_text()
+    assert said.endswith(f"MLflow serves {uri} until you press Ctrl-C.\n")
+    with socket.socket() as free:
+        assert free.connect_ex((ui_server.HOST, int(host.rpartition(":")[2]))) != 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_the_command_serves_the_store_until_it_is_stopped(
-    tmp_path: Path, terminal: Terminal, number: signal.Signals
-) -> None:
-    with serving(tmp_path, "--port", str(stores.free_port())) as served:
-        serve_until_stopped(served, terminal, number)
+def test_the_command_serves_the_store_until_it_is_stopped(uri: str, terminal: Terminal) -> None:
+    experiment = store_run(uri)
+    with serving(terminal, become) as (process, address):
+        host, _, page = address.partition("/#/")
+        assert page.startswith(f"experiments/{experiment}/runs?")
+        found = get(f"{host}/api/2.0/mlflow/experiments/get?experiment_id={experiment}")
+        assert json.loads(found)["experiment"]["name"] == "semseg"
+        assert "<title>MLflow</title>" in get(host)
+        other = terminal.type("ui", "--tracking-uri", host)
+        assert (other.code, other.out.strip()) == (0, address)
+        tell(process, signal.SIGINT)
+        require_ended(process, terminal, uri, host)
 
 
-def serve_until_stopped(served: Serving, terminal: Terminal, number: signal.Signals) -> None:
-    process, uri, experiment = vars(served).values()
-    assert process.stdout is not None
-    address = process.stdout.readline().strip()
-    host = re.match(r"(http://127\.0\.0\.1:\d+)/#/experiments/(\d+)/runs\?", address)
-    assert host, process.communicate()
-    assert host[2] == experiment
-    found = get(f"{host[1]}/api/2.0/mlflow/experiments/get?experiment_id={experiment}")
-    assert json.loads(found)["experiment"]["name"] == "semseg"
-    assert "<title>MLflow</title>" in get(host[1])
-    other = terminal.type("ui", "--tracking-uri", host[1])
-    assert (other.code, other.out.strip()) == (0, address)
-    process.send_signal(number)
-    out, err = process.communicate()
-    assert (process.returncode, out) == (0, "")
-    assert err.endswith(f"MLflow serves {uri} until you press Ctrl-C.\n")
-    with socket.socket() as free:
-        assert free.connect_ex((ui_server.HOST, int(host[1].rpartition(":")[2]))) != 0
+@pytest.mark.slow
+def test_a_terminal_that_closes_ends_the_server_too(uri: str, terminal: Terminal) -> None:
+    store_run(uri)
+    with serving(terminal, ui_of_a_stub) as (process, address):
+        tell(process, signal.SIGHUP)
+        require_ended(process, terminal, uri, address.partition("/#/")[0])
 
 
 @pytest.mark.slow
@@ -351,6 +355,7 @@ def test_a_server_that_is_killed_ends_the_command_with_a_sentence(
         return started[-1]
 
     started: list[Any] = []
+    monkeypatch.setattr(ui_server, "COMMAND", (sys.executable, "-c", STUB))
     monkeypatch.setattr(ui_server, "_start", start_and_remember)
     monkeypatch.setattr(ui_module, "_show", lambda *_: os.killpg(started[0].pid, signal.SIGKILL))
     done = terminal.type("ui", "--port", str(stores.free_port()))

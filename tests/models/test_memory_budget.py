@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import World, backbone, make_vit
 
-import semseg_cli
+from benchmarks.campaign.hand import ERR, MOST_SECONDS, OUT, Forked, Job, settle
 from semseg_cli.models.memory_budget import (
     GIB,
     LARGEST_ON_CPU,
@@ -26,7 +24,6 @@ from semseg_cli.models.memory_budget import (
 )
 from semseg_cli.models.vit import Backbone
 
-HERE = Path(__file__).parents[1]
 VITB = Network(
     n_tokens=261, d_model=768, d_hidden=3072, n_score_heads=0, n_pixels=3 * 224 * 224, itemsize=4
 )
@@ -160,15 +157,21 @@ LARGE, BOUNDED = "class-512", "class-512-largest"
 
 
 @pytest.fixture(scope="module")
-def measured() -> dict[str, Any]:
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What memory_peak.py prints."""
-    paths = os.pathsep.join([str(HERE), str(Path(semseg_cli.__file__).parents[1])])
-    done = subprocess.run(
-        [sys.executable, str(HERE / "memory_peak.py"), *(f"{w}-128" for w in WORK), LARGE, BOUNDED],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
+    folder = tmp_path_factory.mktemp("peaks")
+    tasks = (*(f"{work}-128" for work in WORK), LARGE, BOUNDED)
+    process = Forked(measure_peaks, Job(tasks, str(folder), dict(os.environ)))
+    assert process.wait(MOST_SECONDS) == 0, (folder / ERR).read_text()
+    return dict(json.loads((folder / OUT).read_text()))
+
+
+def measure_peaks(job: Job) -> None:
+    """Turns this process into that program."""
+    tasks = settle(job)
+    import memory_peak
+
+    memory_peak.main(tasks)
 
 
 needs_linux = pytest.mark.skipif(

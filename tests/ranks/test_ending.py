@@ -64,7 +64,6 @@ def ended(
         named = options(tiny_world, batch_size="1", workers=workers)
         with working_in(tmp_path_factory.mktemp(number.name)) as terminal:
             found[number] = stopped(hand, terminal, number, "rand-vec", *named, "--draws", "10000")
-    hand.close()
     return found
 
 

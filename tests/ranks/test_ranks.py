@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked_ranks
 import pandas as pd
 import pytest
 import torch
 import torch.distributed as dist
-from forked_ranks import PROGRAM, name_of
+from forked_ranks import name_of
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
@@ -28,7 +29,7 @@ from sae_files import saev_1, write_saev
 from terminal import Done, Terminal, options, working_in
 from worlds import World, make_sae, make_tiny_world
 
-from benchmarks.campaign.hand import ERR, MOST_SECONDS, OUT, Hand, Started, finish, tell
+from benchmarks.campaign.hand import ERR, MOST_SECONDS, OUT, Forked, Job, Started, finish, tell
 from semseg_cli import interrupts
 from semseg_cli.cli import app, run
 from semseg_cli.commands.same_settings import OF_A_MACHINE, require_same_settings
@@ -448,21 +449,15 @@ def test_ranks_that_torchrun_starts_itself_tell_one_sentence(terminal: Terminal)
     assert sentence_of(done.stderr).startswith("`ui` is work for one process: run")
 
 
-@pytest.fixture(scope="module")
-def hand() -> Iterator[Hand]:
-    """Starts torchrun; its ranks have loaded everything."""
-    made = Hand({**os.environ, "OMP_NUM_THREADS": "1"}, PROGRAM)
-    yield made
-    made.close()
-
-
 @contextmanager
 def torchrun(
-    hand: Hand, terminal: Terminal, n_ranks: int, *args: str
+    terminal: Terminal, n_ranks: int, *args: str
 ) -> Iterator[tuple[Started, Callable[[], Done]]]:
     """So many ranks of a module or script, started in the terminal's folder; and what waits for
     their end."""
-    started = hand.start(["--nproc-per-node", str(n_ranks), *args], terminal.folder)
+    words = ("--nproc-per-node", str(n_ranks), *args)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = Forked(forked_ranks.torchrun, Job(words, str(terminal.folder), environment))
     ended: list[Done] = []
 
     def end() -> Done:
@@ -536,7 +531,6 @@ def usual(world: World, command: str, cache_dir: Path) -> list[str]:
 
 
 def compare_with_one_process(
-    hand: Hand,
     terminal: Terminal,
     world: World,
     n_ranks: int,
@@ -554,7 +548,7 @@ def compare_with_one_process(
         [name, *usual(world, name, terminal.folder / "shared"), *rest] for name, *rest in commands
     ]
     words = (str(DRIVER), json.dumps([*shared, *last]))
-    with torchrun(hand, group, n_ranks, *words) as (_, end):
+    with torchrun(group, n_ranks, *words) as (_, end):
         alone = [
             terminal.type(name, *usual(world, name, terminal.folder / "alone"), "--no-cache", *rest)
             for name, *rest in commands
@@ -603,14 +597,13 @@ def break_an_image(world: World) -> Path:
 
 @pytest.mark.slow
 def test_two_ranks_give_the_files_of_one_process_and_one_sentence_of_a_failure(
-    hand: Hand, silent_world: World, terminal: Terminal
+    silent_world: World, terminal: Terminal
 ) -> None:
     mine = terminal.folder / "mine.csv"
     mine.write_text("class_id,latent\n1,3\n2,13\n")
     broken = make_tiny_world(terminal.folder / "broken")
     cut = break_an_image(broken)
     out, err, folder = compare_with_one_process(
-        hand,
         terminal,
         silent_world,
         2,
@@ -646,13 +639,10 @@ def test_two_ranks_give_the_files_of_one_process_and_one_sentence_of_a_failure(
 
 
 @pytest.mark.slow
-def test_more_ranks_than_images_and_a_bug_of_one(
-    hand: Hand, tiny_world: World, terminal: Terminal
-) -> None:
+def test_more_ranks_than_images_and_a_bug_of_one(tiny_world: World, terminal: Terminal) -> None:
     few = ["--images", "2", "--lookup-images", "2"]
     named = options(tiny_world, cache_dir=str(terminal.folder / "shared"))
     out, err, folder = compare_with_one_process(
-        hand,
         terminal,
         tiny_world,
         3,
@@ -690,7 +680,7 @@ def wait_until_evaluating(terminal: Terminal, started: Started) -> None:
 
 @pytest.fixture(scope="module")
 def stopped_groups(
-    hand: Hand, tiny_world: World, tmp_path_factory: pytest.TempPathFactory
+    tiny_world: World, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[signal.Signals, tuple[Terminal, Done]]:
     """Two groups of ranks: one loses a rank, the other gets a Ctrl-C."""
     found = {}
@@ -698,7 +688,7 @@ def stopped_groups(
     for number in (signal.SIGKILL, signal.SIGINT):
         with (
             working_in(tmp_path_factory.mktemp(number.name)) as terminal,
-            torchrun(hand, terminal, 2, "-m", "semseg_cli", *draws) as (started, end),
+            torchrun(terminal, 2, "-m", "semseg_cli", *draws) as (started, end),
         ):
             wait_until_evaluating(terminal, started)
             is_kill = number == signal.SIGKILL

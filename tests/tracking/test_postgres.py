@@ -3,11 +3,9 @@
 import json
 import os
 import re
-import subprocess
-import sys
+import signal
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
@@ -17,13 +15,24 @@ import postgres
 import pytest
 from postgres import PASSWORD, Postgres
 from run_folders import make_folder
-from terminal import Done, Terminal, options
+from terminal import Done, Terminal, first_line, options
 from worlds import World
 
+from benchmarks.campaign.hand import (
+    ERR,
+    MOST_SECONDS,
+    OUT,
+    Forked,
+    Job,
+    become,
+    fork_server,
+    settle,
+    tell,
+)
 from semseg_cli import tracking
 from semseg_cli.commands import method_runs
 from semseg_cli.runs.folder import RunFolder
-from semseg_cli.tracking import store_address
+from semseg_cli.tracking import patience, store_address
 
 pytestmark = pytest.mark.slow
 
@@ -112,37 +121,19 @@ def test_where_artifacts_go_is_said_before_the_run(
     assert not terminal.runs()
 
 
-WRITER = """
-import sys
-from pathlib import Path
-from semseg_cli import tracking
-from semseg_cli.runs.folder import RunFolder
-from semseg_cli.tracking import patience
-patience.WAIT_SECONDS = 3600.0  # four make tables at once: a loaded machine takes its time
-for address, path in zip(sys.stdin.readline().split(), sys.argv[1:]):
-    uri, folder = tracking.resolve_uri(address), RunFolder(Path(path))
-    print("ready", flush=True)
-    sys.stdin.readline()
-    tracking.probe(uri)
-    tracking.start(uri, [folder])
-    tracking.log_folder(folder)
-"""
-
-
 def test_four_writers_at_once_lose_nothing(database: Postgres, served: str, tmp_path: Path) -> None:
     """The database is empty: the four find neither tables nor the experiment."""
     uris = [database.new_store(whole=False), served]
     each = [[make_folder(tmp_path / str(n), experiment="new") for _ in uris] for n in range(4)]
-    with ExitStack() as ending:
-        writers = [ending.enter_context(_writer(tmp_path, folders)) for folders in each]
-        for one in writers:
-            one.say(" ".join(uris))
-        for _ in uris:
-            assert [one.heard() for one in writers] == ["ready\n"] * 4
-            for one in writers:
-                one.say("go")
-        for one in writers:
-            assert one.process.communicate() == ("", "")
+    all_four = fork_server().Barrier(4)
+    writers = []
+    for n, folders in enumerate(each):
+        job = Job(tuple(uris), str(tmp_path / str(n)), dict(os.environ))
+        writers.append(Forked(write, folders, all_four, job))
+    for n, one in enumerate(writers):
+        code = one.wait(MOST_SECONDS)
+        said = [(tmp_path / str(n) / name).read_text() for name in (OUT, ERR)]
+        assert (code, said) == (0, ["", ""])
     for at, uri in enumerate(uris):
         found = tracking.find_runs(tracking.resolve_uri(uri), ["new"])
         assert {run.run_id for run in found} == {f[at].meta["mlflow_run_id"] for f in each}
@@ -150,33 +141,15 @@ def test_four_writers_at_once_lose_nothing(database: Postgres, served: str, tmp_
         assert {run.metrics["selectivity"] for run in found} == {each[0][0].report().selectivity}
 
 
-@dataclass(frozen=True)
-class Writer:
-    """A process that sends folders to stores, each when it is told to."""
-
-    process: "subprocess.Popen[str]"
-
-    def say(self, line: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{line}\n")
-        self.process.stdin.flush()
-
-    def heard(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline() or self.process.communicate()[1]
-
-
-@contextmanager
-def _writer(folder: Path, folders: Sequence[RunFolder]) -> Iterator[Writer]:
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, *(str(one.path) for one in folders)], cwd=folder,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    ) as process:  # fmt: skip
-        try:
-            yield Writer(process)
-        finally:
-            process.kill()
+def write(folders: Sequence[RunFolder], all_four: Barrier, job: Job) -> None:
+    """Sends folders to stores, each at the same time as the other processes do."""
+    patience.WAIT_SECONDS = 3600.0  # four make tables at once: a loaded machine takes its time
+    for address, folder in zip(settle(job), folders, strict=True):
+        all_four.wait(MOST_SECONDS)
+        uri = tracking.resolve_uri(address)
+        tracking.probe(uri)
+        tracking.start(uri, [folder])
+        tracking.log_folder(folder)
 
 
 def test_a_database_that_stops_in_the_middle_loses_nothing(
@@ -216,22 +189,20 @@ def test_the_pages_of_a_database_are_shown_without_its_password(
     uri = database.new_store()
     folder = make_folder(tmp_path / "runs", artifact_root=str(tmp_path / "root"))
     experiment = stores.stored(tracking.resolve_uri(uri), folder).meta["mlflow_experiment_id"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "semseg_cli", "ui", "--port", str(stores.free_port())],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MLFLOW_TRACKING_URI": uri},
-    ) as process:  # fmt: skip
-        try:
-            assert process.stdout is not None
-            host, _, page = process.stdout.readline().partition("/#/")
-            assert page.startswith(f"experiments/{experiment}/"), process.communicate()
-            asked = f"{host}/api/2.0/mlflow/experiments/get?experiment_id={experiment}"
-            with build_opener(ProxyHandler({})).open(asked) as answer:
-                assert json.load(answer)["experiment"]["name"] == "semseg"
-            assert not any(PASSWORD in line or uri in line for line in _commands())
-        finally:
-            process.terminate()
-        assert PASSWORD not in process.communicate()[1]
+    words = ("ui", "--port", str(stores.free_port()))
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+    process = Forked(become, Job(words, str(tmp_path), environment))
+    try:
+        host, _, page = first_line(process, tmp_path).partition("/#/")
+        assert page.startswith(f"experiments/{experiment}/")
+        asked = f"{host}/api/2.0/mlflow/experiments/get?experiment_id={experiment}"
+        with build_opener(ProxyHandler({})).open(asked) as answer:
+            assert json.load(answer)["experiment"]["name"] == "semseg"
+        assert not any(PASSWORD in line or uri in line for line in _commands())
+    finally:
+        tell(process, signal.SIGTERM)
+        process.wait(MOST_SECONDS)
+    assert PASSWORD not in (tmp_path / ERR).read_text()
 
 
 def _commands() -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 from run_folders import fill, make_folder, make_report
 
 import semseg_cli
+from benchmarks.campaign.hand import ERR, MOST_SECONDS, OUT, Forked, Job, fork_server, settle
 from semseg_cli import tracking
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.runs.folder import RunFolder
@@ -224,29 +226,16 @@ def test_probe_restores_the_patience_of_http(uri: str, monkeypatch: pytest.Monke
 
 
 N_FIRST_USES = 3
-_FIRST_USES = """
-import atexit, sys, time
-from pathlib import Path
-from mlflow_store import stored
-from run_folders import make_folder
-from semseg_cli import tracking
-root, me, other, n_turns = sys.argv[1:]
-root = Path(root)
-atexit.register((root / f"{me}.ended").touch)
-tracking.probe(f"sqlite:///{root}/{me}.db")  # imports MLflow: the two meet at the store
-for turn in range(int(n_turns)):
-    (root / f"{turn}.{me}").touch()
-    while True:
-        has_ended = (root / f"{other}.ended").exists()
-        if (root / f"{turn}.{other}").exists():
-            break
-        assert not has_ended, "the other process has failed"
-        time.sleep(0.001)
-    uri = f"sqlite:///{root}/{turn}.db"
-    tracking.probe(uri)
-    stored(uri, make_folder(root / "runs"))
-assert not {"torch", "transformers"} & set(sys.modules), "heavy"
-"""
+
+
+def use_first(root: Path, n_turns: int, both: Barrier, job: Job) -> None:
+    """Stores a run in so many new stores, each at the same time as the other process does."""
+    settle(job)
+    for turn in range(n_turns):
+        both.wait(MOST_SECONDS)
+        uri = f"sqlite:///{root}/{turn}.db"
+        tracking.probe(uri)
+        stores.stored(uri, make_folder(root / "runs"))
 
 
 @pytest.fixture
@@ -260,19 +249,18 @@ def quick_disk(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def use_first_at_once(root: Path, n_turns: int) -> list[tuple[int, str]]:
+def use_first_at_once(root: Path, n_turns: int) -> list[tuple[int | None, str]]:
     """Two processes use the same new store, `n_turns` times: exit code and output of each."""
-    path = f"{Path(__file__).parents[1]}:{Path(semseg_cli.__file__).parents[1]}"
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", _FIRST_USES, str(root), *names, str(n_turns)],
-            env={**os.environ, "PYTHONPATH": path}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
-        for names in (("a", "b"), ("b", "a"))
-    ]  # fmt: skip
-    said = [process.communicate()[0] for process in both]
-    return [(process.returncode, text) for process, text in zip(both, said, strict=True)]
+    both = fork_server().Barrier(2)
+    places = [root / name for name in "ab"]
+    processes = []
+    for place in places:
+        place.mkdir()
+        job = Job((), str(place), dict(os.environ))
+        processes.append(Forked(use_first, root, n_turns, both, job))
+    codes = [process.wait(MOST_SECONDS) for process in processes]
+    said = [(place / OUT).read_text() + (place / ERR).read_text() for place in places]
+    return list(zip(codes, said, strict=True))
 
 
 @pytest.mark.slow
