@@ -61,9 +61,10 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     from semseg_cli.show.charts import comparison_figure
 
+    drawn = [row for row in rows if row.get("macro_target_change") is not None]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        comparison_figure(rows, path)
+        comparison_figure(drawn, path)
     except (OSError, ValueError) as error:
         raise SemsegError(
             f"Cannot write {path} ({error}): give another --plot FILE.png."
