@@ -27,15 +27,8 @@ START_SECONDS = 120.0
 STOP_SECONDS = 5.0
 # One process is enough for one reader.
 COMMAND: tuple[str, ...] = (
-    sys.executable,
-    "-m",
-    "mlflow",
-    "server",
-    "--host",
-    HOST,
-    "--workers",
-    "1",
-)
+    sys.executable, "-m", "mlflow", "server", "--host", HOST, "--workers", "1",
+)  # fmt: skip
 ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
