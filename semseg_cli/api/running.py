@@ -82,7 +82,8 @@ def run(
         raise UsageError(f"No method is given: choose among {', '.join(COMMANDS)}")
     kinds = [_kind(one) for one in asked]
     source = str(lookup.path if isinstance(lookup, Lookup) else lookup) if lookup else None
-    named = merged(parts, as_files({**options, **({"lookup": source} if source else {})}))
+    options |= {"lookup": source} if source else {}
+    named = merged(parts, as_files(options, config))
     open_kinds = [kind for one, kind in zip(asked, kinds, strict=True) if isinstance(one, str)]
     values = values_of([Setup, *open_kinds, Shown], named, (preset, config))
     setup = made(Setup, values)
@@ -134,7 +135,7 @@ def lookup(
     _require_one_rank()
     parts = Parts(vit, sae, head, data, processor, has_null)
     values = values_of(
-        [LookupSetup, Choose, Output], merged(parts, as_files(options)), (preset, config)
+        [LookupSetup, Choose, Output], merged(parts, as_files(options, config)), (preset, config)
     )
     base = made(LookupSetup, values)
     choice = tried(made(Choose, values))

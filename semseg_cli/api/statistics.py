@@ -10,22 +10,25 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from semseg_cli.errors import UsageError
-from semseg_cli.files import cache_folder, make_folder, write_atomic
+from semseg_cli.files import make_folder, write_atomic
 from semseg_cli.models.named_files import STATISTICS
+from semseg_cli.settings.toml_files import layered_cache
 
 
-def as_files(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with a file for each statistic that is a tensor, an array or a list.
+def as_files(options: Mapping[str, Any], config: str | Path | None) -> dict[str, Any]:
+    """The options with a file for each statistic that is a tensor, an array or a list; it lies in
+    the cache folder of the options or of the settings file.
 
     Raises:
-        UsageError: it does not hold numbers.
+        UsageError: it does not hold numbers, or the settings file cannot be used.
         SemsegError: the cache cannot be written.
     """
-    folder = cache_folder(options.get("cache_dir")) / "stats" / "given"
-    return {
-        name: _file(name, value, folder) if name in STATISTICS and _is_array(value) else value
-        for name, value in options.items()
-    }
+    arrays = {n: value for n, value in options.items() if n in STATISTICS and _is_array(value)}
+    if not arrays:
+        return dict(options)
+    cache = layered_cache(None if config is None else str(config), options)
+    folder = cache / "stats" / "given"
+    return {**options, **{name: _file(name, value, folder) for name, value in arrays.items()}}
 
 
 def _is_array(value: Any) -> bool:

@@ -2,7 +2,6 @@
 
 import os
 import tomllib
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,8 @@ def _scales(path: Path) -> list[float]:
 def find_stopped(wanted: str, dump_to: Path) -> "list[RunFolder]":
     """The folders of the command that a run belongs to, one per scale, in their order.
 
-    `wanted` is the folder of one, or its id or name where it lies in `dump_to`.
+    `wanted` is the folder of one, or where that lies in `dump_to` its name or end (`1a2b`), the
+    run's id or name.
 
     Raises:
         UsageError: they are finished.
@@ -81,27 +81,14 @@ def _known(dump_to: Path) -> "list[tuple[RunFolder, dict[str, Any]]]":
 
 
 def _named(wanted: str, dump_to: Path) -> "RunFolder":
-    """The newest run of that name, or the run of that id, among those in a folder; those that are
-    not finished first."""
+    """The run that `pick` finds among those in a folder; those that are not finished first."""
     from semseg_cli.runs.folder import RunFolder
-    from semseg_cli.tracking.named_run import pick
-    from semseg_cli.tracking.tracked_run import TrackedRun
+    from semseg_cli.tracking.named_run import NoSuchRunError, pick
+    from semseg_cli.tracking.tracked_run import identity_of
 
-    def tracked(folder: RunFolder, meta: dict[str, Any]) -> TrackedRun:
-        run_id = meta["mlflow_run_id"] or folder.path.name
-        started = datetime.fromisoformat(meta["created"])
-        return TrackedRun(
-            run_id, meta["run_name"], meta["experiment"], meta["status"], started, folder.path
-        )
-
-    runs = [tracked(folder, meta) for folder, meta in _known(dump_to)]
+    runs = [identity_of(folder) for folder, _ in _known(dump_to)]
     left = [run for run in runs if run.status != "FINISHED"]
-    for some in (left, runs):
-        by_folder = [run for run in some if Path(run.source).name == wanted]
-        if by_folder:
-            return RunFolder(Path(by_folder[0].source))
-        try:
-            return RunFolder(Path(pick(some, wanted).source))
-        except SemsegError as error:
-            said = error
-    raise SemsegError(f"--resume finds nothing in {dump_to}. {said}")
+    try:
+        return RunFolder(Path(pick(wanted, left, runs).source))
+    except NoSuchRunError as error:
+        raise SemsegError(f"--resume finds nothing in {dump_to}. {error}") from error

@@ -35,12 +35,15 @@ class PreparedDataset(Dataset):
     tensors: tuple[Float32[Tensor, "3 h w"], ...] = ()
 
     def __getitem__(self, position: int) -> Sample:
-        image_chw = self.tensors[self.indices[position]]
         mask = self.masks[position]
         with opened(mask, str(mask), "") as data, Image.open(data) as stored:
             labels_hw = torch.from_numpy(np.asarray(stored).astype(np.int64))  # class ids already
         labels_t, share_t = patch_modes(patch_pixels(labels_hw, self.patch_size_px))
-        return Sample(image_chw, labels_t, share_t, position, self.indices[position])
+        return Sample(self.image(position), labels_t, share_t, position, self.indices[position])
+
+    def image(self, position: int) -> Tensor:
+        """The image [3 h w] of a sample, as it was given."""
+        return self.tensors[self.indices[position]]
 
 
 class Data:

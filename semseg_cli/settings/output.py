@@ -166,7 +166,9 @@ class Resumable(Shown):
 
     panel: ClassVar[str] = "Results"
 
-    resume: str | None = option(None, "Go on with a stopped run: its folder, id or name.")
+    resume: str | None = option(
+        None, "Go on with a stopped run: its folder, that name's end (1a2b), its id or name."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,8 +56,7 @@ def layered(
     if not (preset or config or any(name in named for name in INPUTS)):
         preset = DEFAULT_PRESET
     from_file.pop("preset", None)
-    cache = named.get("cache_dir") or from_file.get("cache_dir")
-    from_preset = read_preset(preset, cache_folder(cache)) if preset else {}
+    from_preset = read_preset(preset, _cache_of(named, from_file)) if preset else {}
     open_keys = from_preset.pop(OPEN, {})
     given = from_file.keys() | {name for name, value in named.items() if value is not None}
     missing = {key: hint for key, hint in open_keys.items() if key in keys and key not in given}
@@ -69,6 +68,19 @@ def layered(
     if named.get("stats") is not None or "stats" in from_file:
         from_preset = {key: value for key, value in from_preset.items() if key not in STATS}
     return {**from_preset, **from_file}
+
+
+def layered_cache(config: str | None, named: Mapping[str, Any]) -> Path:
+    """The cache folder as `layered` finds it: the named one, a settings file's, or the usual one.
+
+    Raises:
+        UsageError: the settings file cannot be used.
+    """
+    return _cache_of(named, read_config(Path(config)) if config else {})
+
+
+def _cache_of(named: Mapping[str, Any], from_file: Mapping[str, Any]) -> Path:
+    return cache_folder(named.get("cache_dir") or from_file.get("cache_dir"))
 
 
 def check_preset(name: str) -> None:

@@ -6,7 +6,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -92,8 +92,9 @@ def short(name: str) -> str:
     return end if dash and head else name[:8]
 
 
-def from_folder(folder: RunFolder) -> TrackedRun:
-    """The run of a folder, as it is or would be tracked."""
+def identity_of(folder: RunFolder) -> TrackedRun:
+    """What a run of a folder is found by, without its settings and results: only run.json is
+    read."""
     meta = folder.meta
     return TrackedRun(
         run_id=meta["mlflow_run_id"] or folder.path.name,
@@ -102,6 +103,14 @@ def from_folder(folder: RunFolder) -> TrackedRun:
         status=meta["status"],
         started=datetime.fromisoformat(meta["created"]),
         source=folder.path,
+        tags={"semseg.folder": folder.path.name},
+    )
+
+
+def from_folder(folder: RunFolder) -> TrackedRun:
+    """The run of a folder, as it is or would be tracked."""
+    return replace(
+        identity_of(folder),
         params=params_of(folder),
         metrics=metrics_of(folder),
         tags=tags_of(folder),

@@ -11,13 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from held import OwnSae, common, data_of, head_of, held, named, vit_of
+from held import OwnSae, common, data_of, head_of, held, named, pictures_of, vit_of
 from terminal import Terminal, options
 from torch import nn
-from worlds import PLANTED, World, count_images, make_sae
+from worlds import FIRST_NAMES, PLANTED, World, count_images, make_sae
 
 import semseg_cli
+from semseg_cli import Data
+from semseg_cli.data.preprocessing import Preprocessing, class_tensor, image_tensor
 from semseg_cli.errors import SemsegError, UsageError
+from semseg_cli.models.sae import load as load_sae
 from semseg_cli.models.sae.statistics import load_stat
 from semseg_cli.models.vit import of_model
 from semseg_cli.settings.controls import RandFeat
@@ -60,6 +63,28 @@ def test_statistics_in_memory_are_those_of_a_file(
     assert_same_files(runs[1].folder, runs[0].folder)  # type: ignore[arg-type]
     settings = tomllib.loads((runs[1].folder / "settings.toml").read_text())  # type: ignore[operator]
     assert Path(settings["act_mean"]).is_file()
+
+
+def test_statistics_in_memory_lie_in_the_cache_that_a_settings_file_names(
+    tiny_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "usual"))
+    cache = tmp_path / "cache"
+    config = tmp_path / "mine.toml"
+    config.write_text(f'cache_dir = "{cache}"\n')
+    parts = named(tiny_world)
+    del parts["cache_dir"]
+    mean = {"act_mean": [0.0] * load_sae(tiny_world.folder / "sae.pt").d_model}
+    for call in (semseg_cli.run, semseg_cli.lookup):
+        own = {
+            key: value
+            for key, value in parts.items()
+            if call is semseg_cli.run or key != "min_patches"
+        }
+        call(config=config, **{**own, **mean})
+        (kept,) = (cache / "stats" / "given").iterdir()
+        kept.unlink()
+    assert not (tmp_path / "usual").exists()
 
 
 @pytest.mark.parametrize("mean", [["a"], [[1.0], [1.0, 2.0]], ["x"] * 500])
@@ -171,6 +196,39 @@ def test_nothing_is_written_unless_asked_for(
     assert list(tmp_path.iterdir()) == []
 
 
+# --- pictures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("drawn")
+def test_prepared_images_have_the_pictures_of_those_they_are_made_from(
+    known_world: World, tmp_path: Path
+) -> None:
+    parts = held(known_world)
+    labels, seen = parts["data"].labels, Preprocessing()
+    prepared: dict[str, Any] = {
+        split: [
+            {
+                "image": image_tensor(image, seen),
+                "mask": class_tensor(mask, labels, seen),
+                "name": Path(image.filename).stem,  # type: ignore[attr-defined]
+            }
+            for image, mask in pictures_of(known_world, split)
+        ]
+        for split in ("training", "validation")
+    }
+    usual, own = (
+        semseg_cli.run(
+            "auto-feat", examples=1, dump_to=tmp_path / str(i), **{**parts, "data": data}
+        )
+        for i, data in enumerate((parts["data"], Data(FIRST_NAMES, **prepared, prepared=True)))
+    )
+    assert usual.folder is not None
+    pictures = [*usual.folder.glob("latents/*"), *usual.folder.glob("examples/*")]
+    assert len(pictures) == len(PLANTED) + 2
+    names = tuple(str(path.relative_to(usual.folder)) for path in pictures)
+    assert_same_files(own.folder, usual.folder, (*names, "top_images.csv"))
+
+
 # --- tracking, lookups --------------------------------------------------------------------------
 
 
@@ -269,8 +327,8 @@ def test_importing_the_package_is_light_and_its_names_are_there() -> None:
     code = (
         "import sys, semseg_cli; assert 'torch' not in sys.modules; "
         "assert {'run', 'lookup', 'Data'} <= set(dir(semseg_cli)); "
-        "assert not hasattr(semseg_cli, 'nothing'); "
-        "from semseg_cli import run; assert callable(run)"
+        "assert not hasattr(semseg_cli, 'nothing')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert callable(semseg_cli.run)

@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_folders import make_folder
 from terminal import Terminal, interrupted, options
 from worlds import World
 
 from benchmarks.campaign.hand import ERR, MOST_SECONDS, Forked, Job, settle
 from semseg_cli.cli import run
+from semseg_cli.commands.stopped import find_stopped
 from semseg_cli.engine import evaluate
+from semseg_cli.errors import SemsegError
 from semseg_cli.experiment import choose_latents
 from semseg_cli.runs.folder import JOURNAL_FILE, RunFolder
 from semseg_cli.runs.journal import Journal
 from semseg_cli.tracking import find_runs
 from semseg_cli.tracking.store_address import resolve_uri
+from semseg_cli.tracking.tracked_run import identity_of
 
 METHODS = {
     "auto-feat": ("--scale", "-2", "--scale", "-1"),
@@ -168,6 +172,19 @@ def test_what_cannot_go_on_is_one_sentence_and_stays_as_it_is(
     unknown = terminal.type("mean-diff", "--resume", "no-such-run")
     assert unknown.code == 1
     assert "--resume finds nothing in semseg-runs" in unknown.err
+
+
+@pytest.mark.parametrize("run_id", [None, "3f0e11d2c4b5a69788796a5b4c3d2e1f"])
+def test_a_run_is_what_tables_call_it_tracked_or_not(tmp_path: Path, run_id: str | None) -> None:
+    stopped = make_folder(tmp_path, status="KILLED")
+    stopped.update(mlflow_run_id=run_id)
+    other = make_folder(tmp_path, status="KILLED", sweep_id="another")
+    run = identity_of(stopped)
+    for wanted in (stopped.path.name, run.short_id, f"{run.name} ({run.short_id})", run.run_id):
+        assert find_stopped(wanted, tmp_path) == [stopped]
+    with pytest.raises(SemsegError, match="2 runs are called"):
+        find_stopped(run.name, tmp_path)
+    assert find_stopped(str(other.path), tmp_path) == [other]
 
 
 def test_a_finished_run_says_so(terminal: Terminal, tiny_world: World) -> None:

@@ -77,6 +77,9 @@ def test_prepared_images_are_what_the_network_sees() -> None:
             assert torch.equal(one.labels_t, other.labels_t)
             assert (one.position, one.index) == (other.position, other.index)
     assert opened(prepared).subset([1])[0].index == 1
+    for dataset in (opened(prepared, 2), opened(Data(NAMES, validation=pictures), 2)):
+        for position, sample in enumerate(dataset):
+            assert torch.equal(dataset.image(position), sample.image_chw)
     with pytest.raises(SemsegError, match="224 x 224 pixels, the ViT takes 28 x 28"):
         prepared.open("validation", 14, Preprocessing(resize=(28, 28), crop=(28, 28)), None)
 

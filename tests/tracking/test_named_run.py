@@ -1,5 +1,6 @@
 """A run is named by its folder, the folder's name, its id or its own name; never by a guess."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,20 +31,22 @@ def run(name: str, run_id: str = "", status: str = "FINISHED") -> TrackedRun:
 
 def test_ids_come_before_names_and_names_before_beginnings() -> None:
     one, two = run("abc", "1"), run("1", "abc1")
-    assert pick([one, two], "1") is one
-    assert pick([one, two], "abc") is one
-    assert pick([one, two], "abc1") is two
+    assert pick("1", [one, two]) is one
+    assert pick("abc", [one, two]) is one
+    assert pick("abc1", [one, two]) is two
 
 
 def test_beginnings_of_ids_must_fit_one_run() -> None:
     one, two = run("x", "abc"), run("y", "abd")
-    assert pick([one, two], "abC") is one
-    with pytest.raises(SemsegError, match=r"stands for 2 runs \(abc x of 2026-01-0.*, abd"):
-        pick([one, two], "ab")
+    assert pick("abC", [one, two]) is one
+    with pytest.raises(
+        SemsegError, match=r"stands for 2 runs \(x \(abc\) of 2026-01-0.*, y \(abd\)"
+    ):
+        pick("ab", [one, two])
     with pytest.raises(NoSuchRunError, match="`semseg-cli compare` lists the runs"):
-        pick([one, two], "zzz")
+        pick("zzz", [one, two])
     with pytest.raises(NoSuchRunError, match="did you mean auto-feat x-2"):
-        pick([run("auto-feat x-2")], "auto-feat x2")
+        pick("auto-feat x2", [run("auto-feat x-2")])
 
 
 def test_what_tables_call_a_run_names_it() -> None:
@@ -52,24 +55,52 @@ def test_what_tables_call_a_run_names_it() -> None:
         replace(r, tags={"semseg.folder": f"20260102-123000-x-{end}"})
         for r, end in ((one, "ee04"), (two, "1f3a"))
     )
-    assert pick([one, two], "1F3a") is two
-    assert pick([one, two], "x (ee04)") is one
-    assert pick([one, two], "x (abd)") is two
+    assert pick("1F3a", [one, two]) is two
+    assert pick("x (ee04)", [one, two]) is one
+    assert pick("x (abd)", [one, two]) is two
     with pytest.raises(NoSuchRunError):
-        pick([one, two], "04")
+        pick("04", [one, two])
     with pytest.raises(SemsegError, match="'ee04' stands for 2 runs"):
-        pick([one, replace(two, tags=one.tags)], "ee04")
+        pick("ee04", [one, replace(two, tags=one.tags)])
+
+
+def test_an_exact_end_comes_before_the_beginning_of_a_strangers_id() -> None:
+    stranger = run("y", "ee04" * 8)
+    meant = replace(run("x", "abc"), tags={"semseg.folder": "20260102-123000-x-ee04"})
+    assert pick("ee04", [stranger, meant]) is meant
+    assert pick("ee04", [stranger], [meant]) is meant
+    assert pick("ee0", [stranger, meant]) is stranger
+    assert pick("20260102-123000-x-ee04", [stranger, meant]) is meant
+
+
+def test_the_end_of_what_only_a_folder_has_comes_before_a_strangers_id(made: RunFolder) -> None:
+    end = made.path.name[-4:]
+    assert find_named(end, [run("y", f"{end}{end}")]).source == made.path
+    assert find_named(end[:3], [run("y", f"{end}{end}")]).name == "y"
+
+
+def test_each_of_several_runs_is_listed_by_what_names_it_alone(made: RunFolder) -> None:
+    make_folder(Path("semseg-runs"), run_name="mine")
+    with pytest.raises(SemsegError) as told:
+        find_folder("mine")
+    listed = re.findall(r"mine \(\w+\)", str(told.value))
+    assert {find_folder(one).path for one in listed} == {one.path for one in folders_below()}
+    same = [replace(run("x", i), tags={"semseg.folder": "20260102-123000-x-ee04"}) for i in "ab"]
+    with pytest.raises(SemsegError, match=r"x \(a\) of .*, x \(b\) of"):
+        pick("ee04", same)
 
 
 def test_a_name_of_several_runs_lists_them() -> None:
     many = [run("a", str(i)) for i in range(7)]
-    listed = r"^7 runs are called 'a' \(0 a of .* 4 a of .*, \.\.\.\): give an id or a folder"
+    listed = (
+        r"^7 runs are called 'a' \(a \(0\) of .* a \(4\) of .*, \.\.\.\): give what is in brackets"
+    )
     with pytest.raises(SemsegError, match=listed):
-        pick(many, "a")
+        pick("a", many)
 
 
 def test_the_one_that_finished_is_meant() -> None:
-    assert pick([run("a", "2", "RUNNING"), run("a", "1")], "a").run_id == "1"
+    assert pick("a", [run("a", "2", "RUNNING"), run("a", "1")]).run_id == "1"
 
 
 @pytest.fixture
