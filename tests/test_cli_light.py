@@ -2,6 +2,8 @@
 
 import gc
 import json
+import mmap
+import platform
 import signal
 import subprocess
 import sys
@@ -292,6 +294,7 @@ def test_a_command_looks_for_garbage_seldom_and_not_at_its_end(
 
     before, threshold = signal.getsignal(signal.SIGINT), gc.get_threshold()
     monkeypatch.setattr("semseg_cli.cli.run", end)
+    monkeypatch.setattr("semseg_cli.__main__.keep_memory", lambda: None)  # not of this process
     try:
         with pytest.raises(SystemExit, match="3"):
             main()
@@ -306,3 +309,31 @@ def test_a_command_looks_for_garbage_seldom_and_not_at_its_end(
         gc.unfreeze()
         gc.set_threshold(*threshold)
         signal.signal(signal.SIGINT, before)
+
+
+_FAULTS = """
+import resource, sys
+from semseg_cli.__main__ import keep_memory
+
+def passes(n):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(n):
+        _held = [bytearray(b"x") * 2**24 for _ in range(4)]
+        del _held
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if sys.argv[1:]:
+    keep_memory()
+passes(2)
+print(passes(10))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+def test_a_command_keeps_the_pages_of_what_is_freed() -> None:
+    def faults(*words: str) -> int:
+        line = [sys.executable, "-c", _FAULTS, *words]
+        return int(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+
+    assert faults() > 10 * 2**26 // mmap.PAGESIZE // 2
+    assert faults("keep") < 100
