@@ -229,6 +229,27 @@ def test_prepared_images_have_the_pictures_of_those_they_are_made_from(
     assert_same_files(own.folder, usual.folder, (*names, "top_images.csv"))
 
 
+# --- warnings ------------------------------------------------------------------------------------
+
+
+def test_why_a_class_has_no_latent_is_said_once_for_each_autoencoder(
+    known_world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = {k: value for k, value in named(known_world).items() if k != "max_freq"}
+    methods: list[Method] = [
+        AutoFeat(max_freq=1.0),
+        RandFeat(max_freq=1.0),
+        AutoFeat(max_freq=1.0, control="shuffled"),
+    ]
+    semseg_cli.run(methods, lookup_images=9999, **parts)
+    said = [one.getMessage() for one in caplog.records if "no latent" in one.getMessage()]
+    why = (
+        "no patch of the lookup split has the class on at least 0.9 of its pixels (try a smaller "
+        "--label-threshold)."
+    )
+    assert said == [f"floor has no latent{of}: {why}" for of in ("", " of the null SAE shuffled")]
+
+
 # --- tracking, lookups --------------------------------------------------------------------------
 
 
