@@ -20,7 +20,7 @@ from semseg_cli.models.head import load_head
 
 REPOSITORY = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
-N_IMAGES = {"training": 24, "validation": 6}
+N_IMAGES = {"training": 24, "validation": 4}
 
 
 def blocks(page: str) -> list[str]:

@@ -1,7 +1,7 @@
 """What the suite measures of every class of a planted world, with the world's SAE or a null one."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from semseg_cli.experiment.choose_latents import choose_latents
 from semseg_cli.experiment.null_sae import on_null_sae
 from semseg_cli.experiment.nulls import measure_nulls
 from semseg_cli.experiment.session import Session
-from semseg_cli.runs.calibration import Standing, alone, calibrate
+from semseg_cli.runs.calibration import Standing, alone, calibrate, decided
 from semseg_cli.runs.lookup_csv import chosen_latents
 from semseg_cli.settings.intervening import Control
 from semseg_cli.settings.methods import Ablate, AutoFeat, Insert
@@ -39,6 +39,7 @@ class Case:
     necessity: float
     sufficiency: float
     standing: Standing
+    need_not_asked: Standing
 
 
 def world_cases(seed: int, controls: tuple[Control, ...], size: Size | None = None) -> list[Case]:
@@ -61,13 +62,14 @@ def cases_of(session: Session, control: Control, roles: list[Role], seed: int) -
     enough = alone(len(latents))
     nulls = Nulls(peers=enough, matched=enough, matched_images=MATCHED_IMAGES)
     standings = calibrate(measure_nulls(session, latents, SCALE, nulls), MIN_PATCHES)
+    need_not_asked = decided([replace(one, necessity=None) for one in standings])
     shares = needed_and_enough(session, latents)
     return [
         Case(
             seed, control, one.class_name, roles[one.class_id - 1], f1[one.class_id],
-            *shares[one.class_id], one,
+            *shares[one.class_id], one, other,
         )
-        for one in standings
+        for one, other in zip(standings, need_not_asked, strict=True)
     ]  # fmt: skip
 
 

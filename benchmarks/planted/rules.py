@@ -1,12 +1,10 @@
 """Rules of decision, and how often each names the role right."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from benchmarks.planted.cases import Case
 from benchmarks.planted.plan import ROLES
 from benchmarks.trust.accepted import Check
-from semseg_cli.runs.calibration import doubt
 from semseg_cli.runs.rows import Row
 from semseg_cli.settings.intervening import Control
 
@@ -31,9 +29,7 @@ def make_rules(cases: Sequence[Case]) -> Mapping[str, Rule]:
         "selectivity >= .5": lambda case: selectivity(case) >= HALF,
         f"selectivity >= {value:.2f} (in hindsight)": lambda case: selectivity(case) >= value,
         "necessity, sufficiency >= .5": lambda case: min(case.necessity, case.sufficiency) >= HALF,
-        "the suite's, need not asked": lambda case: (
-            not doubt(replace(case.standing, necessity=None))
-        ),
+        "the suite's, need not asked": lambda case: case.need_not_asked.is_claimed,
         SUITE: lambda case: case.standing.is_claimed,
     }
 

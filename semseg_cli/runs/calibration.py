@@ -1,12 +1,14 @@
 """Where each class's score stands among what other latents do, and which classes are claimed.
 
 A score is target change minus other change, of a class's own latents and of every null alike, on
-the same images. Five things are asked of a class; `doubt` says which one it fails, and is the one
+the same images. Five things are asked of a class; `decided` says which one it fails, and is the one
 place that decides:
 
 1. No more than chance of the peers, and of the matched peers, do as well: the larger of both p
    values, after Benjamini-Hochberg over the classes, is at most .05. (The larger one is a p value
-   of "the latent is like one of the peers, or like one of the matched ones".)
+   of "the latent is like one of the peers, or like one of the matched ones".) Classes that fail 2
+   to 5 count there as p = 1: they would else make room for others, and of the classes claimed more
+   than .05 could be no better than chance.
 2. The latents of no other class do as well: else the class is the business of those.
 3. Most of the class's patches change: standing above nulls that do nothing is no drive.
 4. No other class changes by half as much: its own patches then are nearer to that class's fate than
@@ -19,7 +21,7 @@ No torch in here.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -138,30 +140,44 @@ class Standing:
         return {**plain, **found, "claimed": int(self.is_claimed), "doubt": self.doubt}
 
 
-Rule = Callable[[Standing], str]
+def decided(found: Sequence[Standing]) -> list[Standing]:
+    """The classes of one dictionary with corrected p values, and with doubts of those that are not
+    claimed. The rule of the module's docstring."""
+    refusals = [_refusal(one) for one in found]
+    asked = [1.0 if why else one.p for one, why in zip(found, refusals, strict=True)]
+    return [
+        replace(one, p_adjusted=adjusted, doubt=_chance(one) or why or _chance_corrected(adjusted))
+        for one, why, adjusted in zip(found, refusals, benjamini_hochberg(asked), strict=True)
+    ]
 
 
-def doubt(standing: Standing) -> str:
-    """Why a class is not claimed; "" where it is. The rule of the module's docstring."""
+def _chance(standing: Standing) -> str:
+    """Why there is nothing to be told of a class, or its p alone is too large; else ""."""
+    if standing.p is None:
+        return "too few patches"
+    if standing.p > ALPHA + ROUNDING:
+        return f"{'matched peers' if _fails_matched(standing) else 'peers'} reach it"
+    return ""
+
+
+def _refusal(standing: Standing) -> str:
+    """Which of the questions 2 to 5 a class fails first; else ""."""
     target, value, spill = standing.target_change, standing.value, standing.spill
     if target is None or value is None:
-        return "too few patches"
-    if standing.p is None or standing.p_adjusted is None:
-        return "no nulls"
-    if standing.p > ALPHA + ROUNDING:
-        of_whom = "matched peers" if _fails_matched(standing) else "peers"
-        return f"{of_whom} reach it"
-    if standing.p_adjusted > ALPHA + ROUNDING:
-        return "p above .05"
+        return ""
     if standing.rival is not None and standing.rival >= value:
         return f"latents of {standing.rival_class} reach it"
     if target < LEAST_DRIVE:
         return "most patches stay"
-    if standing.necessity is not None and standing.necessity < LEAST_NEED:
-        return "hardly needed"
     if spill is not None and spill >= MOST_SPILL * target:
         return f"changes {standing.spill_class}, too"
+    if standing.necessity is not None and standing.necessity < LEAST_NEED:
+        return "hardly needed"
     return ""
+
+
+def _chance_corrected(adjusted: float | None) -> str:
+    return "p above .05" if adjusted is not None and adjusted > ALPHA + ROUNDING else ""
 
 
 def _fails_matched(standing: Standing) -> bool:
@@ -169,12 +185,9 @@ def _fails_matched(standing: Standing) -> bool:
     return matched is not None and (peers is None or matched.p >= peers.p)
 
 
-def calibrate(evidence: Evidence, min_patches: int = 0, rule: Rule = doubt) -> list[Standing]:
-    """Where every class with latents stands; `rule` says why one is not claimed, or ""."""
-    found = [_standing(evidence, k, min_patches) for k in range(len(evidence.class_ids))]
-    adjusted = benjamini_hochberg([one.p for one in found])
-    found = [replace(one, p_adjusted=p) for one, p in zip(found, adjusted, strict=True)]
-    return [replace(one, doubt=rule(one)) for one in found]
+def calibrate(evidence: Evidence, min_patches: int = 0) -> list[Standing]:
+    """Where every class with latents stands, and whether it is claimed."""
+    return decided([_standing(evidence, k, min_patches) for k in range(len(evidence.class_ids))])
 
 
 def n_causal(standings: Sequence[Standing]) -> int:

@@ -27,7 +27,7 @@ def headline_of(n_claimed: int, n_all: int) -> str:
 
 
 def reach_note(n_classes: int, n_nulls: Mapping[str, int], spent: Collection[str] = ()) -> str:
-    """How many classes have to be claimed at once where so few nulls let none be alone; else "".
+    """How many classes are claimed at once, if any, where so few nulls let none be alone; else "".
 
     `n_nulls` has the number of each kind by the option that raises it; the fewest decide. Those of
     the options in `spent` are all that there are.
@@ -36,14 +36,13 @@ def reach_note(n_classes: int, n_nulls: Mapping[str, int], spent: Collection[str
     if fewest >= needed or not n_classes:
         return ""
     together = math.ceil(n_classes / (ALPHA * (1 + fewest)) - 1e-9)
-    who = f"at most {ALPHA:g} takes {together} classes or more with such a p at once"
-    if together > n_classes:
-        who = "none can be claimed"
+    who = f"none is claimed unless {together} are" if together <= n_classes else "none is claimed"
     short = [option for option, n in n_nulls.items() if n < needed]
     help = f"For one alone: {' '.join(f'{option} {needed}' for option in short)}."
     if not set(short).isdisjoint(spent):
         help = "No more latents are live."
+    classes = "1 class" if n_classes == 1 else f"{n_classes} classes"
     return (
-        f"{fewest} nulls give no p below {1 / (1 + fewest):.3g}; corrected over {n_classes} "
-        f"classes, {who}. {help}"
+        f"{fewest} nulls give no p below {1 / (1 + fewest):.3g}: corrected over {classes}, {who}. "
+        f"{help}"
     )

@@ -97,9 +97,9 @@ def read_per_image(data: bytes, file: str = "per_image.parquet") -> PerImage:
             _check_column(name, table[name])
         names = _as_dictionary(table["image"])
         images = tuple(names.dictionary.to_pylist())
-        rows_n = names.indices.to_numpy(zero_copy_only=False)
+        rows_n = np.from_dlpack(names.indices)
         groups = _groups(table[GROUP], rows_n, len(images)) if GROUP in table.column_names else None
-        numbers = {name: table[name].to_numpy() for name in ("class_id", *COUNTED)}
+        numbers = {name: _numbers_of(table[name]) for name in ("class_id", *COUNTED)}
         _check_numbers(numbers)
         counts_n4 = np.stack([numbers[name] for name in COUNTED], axis=1)
         class_ids, columns_n = np.unique(numbers["class_id"], return_inverse=True)
@@ -117,7 +117,8 @@ def _weights(
     """What each image stands for; refuses what is less than itself."""
     if WEIGHT not in table.column_names:
         return None
-    values_n = table[WEIGHT].to_numpy()
+    column = table[WEIGHT]
+    values_n = np.full(1, np.nan) if column.null_count else _numbers_of(column)
     if values_n.dtype != np.float64 or not (np.isfinite(values_n) & (values_n >= 1)).all():
         raise ValueError(f"its column {WEIGHT} has values that are no numbers from 1")
     weight_bc = np.zeros(counts_bc4.shape[:2])
@@ -172,6 +173,11 @@ def _check_column(name: str, column: Any) -> None:
     is_good = is_text if name == "image" else pa.types.is_integer(kind)
     if not is_good or column.null_count:
         raise ValueError(f"its column {name} is {kind} with {column.null_count} values missing")
+
+
+def _numbers_of(column: Any) -> np.ndarray:
+    """A column without missing values; pyarrow's own `to_numpy` loads pandas first."""
+    return np.from_dlpack(column.combine_chunks())
 
 
 def _check_numbers(numbers: Mapping[str, np.ndarray]) -> None:

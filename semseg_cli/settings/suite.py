@@ -30,7 +30,7 @@ class Nulls:
 
     peers: int = 199
     peer_images: int | None = None
-    matched: int = 39
+    matched: int = 159
     matched_images: int = 16
 
 
@@ -41,8 +41,8 @@ class NullChoice(Settings):
     panel: ClassVar[str] = "Nulls"
 
     quick: bool = option(
-        False, f"A first look: {QUICK_IMAGES} images and few nulls, which show "
-        "less: a class alone may not be claimed.",
+        False, f"A first look: {QUICK_IMAGES} images, and so few nulls that no class is claimed "
+        "unless several are.",
     )  # fmt: skip
     full: bool = option(False, "Everything on all images; nulls on 32 images per class.")
     peers: int | None = option(
@@ -56,7 +56,7 @@ class NullChoice(Settings):
     )  # fmt: skip
     matched_peers: int | None = option(
         None, "Random live latents per class, each edit as long as the class's own, patch by "
-        "patch; else 20 per class (--quick 39).", ge=1, le=100_000,
+        "patch; else 20 per class (--quick 159).", ge=1, le=100_000,
     )  # fmt: skip
     matched_images: int | None = option(
         None, "Images per class, with patches of it, that they are tried on; else 8 (--quick 5, "
@@ -70,7 +70,7 @@ class NullChoice(Settings):
 
     def nulls(self, n_alone: int) -> Nulls:
         """What is run; `n_alone` nulls let one class be claimed alone."""
-        few, many = Nulls(peers=199, matched=39), Nulls(peers=max(199, n_alone), matched=n_alone)
+        few, many = Nulls(peers=199, matched=159), Nulls(peers=max(199, n_alone), matched=n_alone)
         at = few if self.quick else many
         peer_images = 20 if self.quick else None if self.full else 200
         matched_images = 5 if self.quick else 32 if self.full else 8

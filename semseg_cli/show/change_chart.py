@@ -130,7 +130,7 @@ def _draw_shares(axes: Axes, shares: np.ndarray) -> None:
             # See-through colour, so that a cell is as strong on a dark page as on a light one.
             colour = (*to_rgb(TARGET), min(1.0, 0.04 + 0.96 * share / darkest))
             place = (column - 0.5, row - 0.5)
-            axes.add_patch(Rectangle(place, 1, 1, facecolor=colour, in_layout=False))
+            axes.add_artist(Rectangle(place, 1, 1, facecolor=colour, in_layout=False))
             text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
             ink = BRIGHT if share > 0.5 * darkest else INK if share >= 0.005 else PALE
             axes.text(

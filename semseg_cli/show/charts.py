@@ -48,7 +48,7 @@ OF_CLASSES, OF_RUNS = _quantities(metrics.CLASSES), _quantities(metrics.RUNS)
 
 def _interval(rows: Sequence[Row], key: str) -> np.ndarray:
     """How far each interval reaches below and above its value; NaN where there is none."""
-    ends = [(row.get(f"{key}_lo"), row[key], row.get(f"{key}_hi")) for row in rows]
+    ends = [tuple(row.get(f"{key}{end}") for end in ("_lo", "", "_hi")) for row in rows]
     known = np.array([[math.nan if v is None else v for v in one] for one in ends], dtype=float)
     known = known.reshape(-1, 3)
     reach = np.stack([known[:, 1] - known[:, 0], known[:, 2] - known[:, 1]])
@@ -97,9 +97,14 @@ def comparison_figure(rows: Sequence[Row], path: Path) -> None:
 
 def comparison_chart(rows: Sequence[Row]) -> Figure:
     """Target and other change of several runs, in their order; rows are named by `run`."""
-    names = [short_name(row["run"], 40) for row in rows]
+    names = [f"{short_name(row['run'], 40)}{_untold(row)}" for row in rows]
     title = "Target and other change by run, means over classes"
     return _change_figure(rows, names, [False] * len(rows), title, OF_RUNS)
+
+
+def _untold(row: Row) -> str:
+    """Why a run has no point."""
+    return "" if row.get(OF_RUNS[0][0]) is not None else " (no class has enough patches)"
 
 
 def _change_figure(
@@ -132,10 +137,10 @@ def _draw_changes(
 ) -> None:
     tidy(axes, "x")
     places = np.arange(len(rows))
-    ends = [[_number(row[key]) for row in rows] for key, _, _ in quantities]
+    ends = [[_number(row.get(key)) for row in rows] for key, _, _ in quantities]
     axes.hlines(places, ends[0], ends[1], color=GRID, linewidth=2, zorder=1)
     for key, label, colour in quantities:
-        values = np.array([row[key] for row in rows], dtype=float)
+        values = np.array([_number(row.get(key)) for row in rows])
         bars = _interval(rows, key)
         axes.errorbar(
             values, places, xerr=bars, fmt="none", ecolor=colour, elinewidth=1.4, capsize=2.5
@@ -150,7 +155,7 @@ def _draw_changes(
 
 def _range(rows: Sequence[Row], quantities: Quantities) -> tuple[float, float]:
     """From zero to a little beyond the largest value; small effects fill the picture too."""
-    largest = max((row.get(f"{key}_hi") or row[key] or 0.0 for row in rows
+    largest = max((row.get(f"{key}_hi") or row.get(key) or 0.0 for row in rows
                    for key, _, _ in quantities), default=1.0)  # fmt: skip
     end = max(0.01, min(1.0, 1.1 * largest))
     return -0.02 * end, 1.02 * end
@@ -186,7 +191,7 @@ def dose_chart(rows: Sequence[Row], title: str = "") -> Figure:
         )
         axes.plot(scales, values, color=colour, linewidth=1.8, label=label)
         axes.fill_between(scales, lo, hi, color=colour, alpha=0.18, linewidth=0)
-        measured = [row[key] for row in ordered]
+        measured = [_number(row.get(key)) for row in ordered]
         axes.scatter(
             [row["scale"] for row in ordered], measured, 30, colour, marker=marker, zorder=3
         )

@@ -168,7 +168,7 @@ def _half_effect_interval(metrics: Mapping[str, float]) -> str:
 def curve_note(name: str, metrics: Mapping[str, float]) -> str:
     """A method's curve in a sentence."""
     return (
-        f"{name}: half effect at scale {half_effect_text(metrics)}"
+        f"{name}: half of the classes' patches change at scale {half_effect_text(metrics)}"
         f"{_half_effect_interval(metrics)} (magnitude), mean macro "
         f"selectivity {cell(metrics['curve_area'])} from 0 to "
         f"{plain_number(metrics['curve_end'])}."

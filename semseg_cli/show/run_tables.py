@@ -1,6 +1,6 @@
 """What a run shows at its end: its metrics, its classes, its latents, as tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from semseg_cli.runs.choice import choice_notes, is_broad, of_several
 from semseg_cli.runs.metrics import (
@@ -66,17 +66,19 @@ def best_row(rows: Sequence[Row], key: str = "macro_selectivity") -> tuple[int, 
     return (values.index(top), key) if len(rows) > 1 and top > 0 else None
 
 
-LENGTHS = (
-    "edit ratio: its length by the residual's. off manifold: how many of the clean patches lie "
-    "nearer to their mean than edited ones (of clean ones: half)."
-)
+LENGTHS: dict[str, Collection[str]] = {
+    "edit ratio: its length by the residual's.": {"edit_ratio"},
+    "off manifold: how many of the clean patches lie nearer to their mean than edited ones (of "
+    "clean ones: half).": {"off_manifold"},
+}
 ABSENT = (
     "Label protocol: the latent of a class that an image lacks is not set there; what it would "
     "change is measured by --protocol class (absent_change)."
 )
 MEASURED = {
-    "necessity": "share of the classes' patches that change class without their latents",
-    "sufficiency": "share of all other patches that become the class whose latent is set in them",
+    "necessity": "pooled share of the classes' patches that change class without their latents",
+    "sufficiency": "pooled share of all other patches that become the class whose latent is set in "
+    "them",
 }
 
 
@@ -114,7 +116,7 @@ def summary_table(
             *notes,
         ),
         best=best_row(rows),
-        about={LENGTHS: {"edit_ratio", "off_manifold"}, thin_note(rows): thin},
+        about={**LENGTHS, thin_note(rows): thin},
     )
 
 
@@ -137,7 +139,7 @@ def _shared(reports: Sequence[Report]) -> list[str]:
         "pooled: over patches.",
         *_sample(reports),
         *([ABSENT] if "label" in protocols else []),
-        *([LENGTHS] if any("off_manifold" in report.extra for report in reports) else []),
+        *(LENGTHS if any("off_manifold" in report.extra for report in reports) else []),
     ]
 
 

@@ -162,14 +162,15 @@ def class_table(suite: Finished) -> Table:
     if judged:
         first = judged[0]
         notes += [
-            f"peers: {first['peers_n']} random live latents by the same rule; matched: "
-            f"{first['matched_n']} whose edit is as long as the class's own, patch by patch, on at "
-            f"most {max(row['n_matched_images'] for row in judged)} images with the class.",
-            "best other: what the latents of another class do to this one. p: against both nulls, "
-            f"corrected over the {len(judged)} classes.",
-            f"claimed: p at most {ALPHA:g}, score above best other, target change at least "
-            f"{LEAST_DRIVE:.0%}, of no other class {MOST_SPILL:.0%} of that, with the latent at 0 "
-            f"at least {LEAST_NEED:.0%}; else what fails first.",
+            f"peers: {first['peers_n']} random live latents by the same rule (median and 95th "
+            f"percentile of their scores); matched: {first['matched_n']} whose edit is as long as "
+            "the class's own, patch by patch, on at most "
+            f"{max(row['n_matched_images'] for row in judged)} images with the class.",
+            "best other: highest score here of another class's latent. p: the larger one of both "
+            f"nulls', corrected (FDR) over {len(judged)} classes; 1 where another check fails.",
+            f"claimed: p at most {ALPHA:g}; score above best other; target change at least "
+            f"{LEAST_DRIVE:.0%}; no other class changes {MOST_SPILL:.0%} as much; with the latent "
+            f"at 0 at least {LEAST_NEED:.0%} change. Else what fails first.",
         ]
     if lost:
         notes.append(
@@ -208,6 +209,8 @@ def missing_notes(suite: Finished) -> list[str]:
     return [
         *found,
         "Claims hold for this transformer, head, layer and dataset, and for one seed of the nulls.",
+        "Only the first check is a test. The others compare what these images show: a class close "
+        "to a limit may lie beyond it on others.",
         "A claim says that the latent drives what the head predicts, not what the network would "
         "need to see the class, nor that the latent is the only one that does.",
     ]

@@ -61,14 +61,14 @@ def test_the_half_effect_lies_between_where_both_ends_of_the_curve_reach_one_hal
     # The upper end goes from .3 to .7 and passes .5 half-way; the lower end stays below.
     assert found["half_effect_scale_lo"] == pytest.approx(1.5)
     assert "half_effect_scale_hi" not in found
-    assert "half effect at scale 1.75 [1.50, > 2] (magnitude)" in curve_note("m", found)
+    assert "patches change at scale 1.75 [1.50, > 2] (magnitude)" in curve_note("m", found)
     found = dose_metrics([*reports, with_ends(-4.0, 100, 0.9, 1.0)])
     assert found["half_effect_scale_hi"] == pytest.approx(2 + 2 * 0.1 / 0.5)
-    assert "half effect at scale 1.75 [1.50, 2.40]" in curve_note("m", found)
+    assert "patches change at scale 1.75 [1.50, 2.40]" in curve_note("m", found)
 
 
 def test_a_scale_without_an_interval_leaves_the_half_effect_without_one() -> None:
     found = dose_metrics([with_ends(-1.0, 20, 0.1, 0.3), report(-2.0, 60, 0)])
     assert "half_effect_scale" in found
     assert not any(key.endswith(("_lo", "_hi")) for key in found)
-    assert "half effect at scale 1.75 (magnitude)" in curve_note("m", found)
+    assert "patches change at scale 1.75 (magnitude)" in curve_note("m", found)

@@ -143,6 +143,19 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
     assert len([drawing(path) for path in tmp_path.glob("*.svg")]) == 4
 
 
+def test_runs_in_which_no_class_has_enough_patches_are_named_without_a_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = drawn(monkeypatch)
+    told, untold = {"run": "told", "scale": -1.0, **MACRO}, {"run": "untold", "scale": -2.0}
+    for rows in ([told, untold], [untold]):
+        names = names_on(charts.comparison_chart(rows))
+        assert names[-1] == "untold (no class has enough patches)"
+        charts.dose_figure(rows, tmp_path / "a.png")
+    assert len(kept) == 2
+    assert picture(tmp_path / "a.png").size
+
+
 def test_short_names_are_cut_at_the_end() -> None:
     assert short_name("sea") == "sea"
     assert short_name("chest of\n drawers", 10) == "chest of…"

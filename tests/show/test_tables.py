@@ -338,9 +338,9 @@ def test_what_a_run_measures_beside_changes_is_said_with_its_interval() -> None:
     assert measure_notes(make_report()) == []
     extra = {"necessity": 0.25, "necessity_lo": 0.2, "necessity_hi": 0.3}
     (note,) = measure_notes(replace(make_report(), extra=extra))
-    assert note.startswith("necessity: 0.250 [0.200, 0.300], share of the classes' patches")
+    assert note.startswith("necessity: 0.250 [0.200, 0.300], pooled share of the classes' patches")
     (note,) = measure_notes(replace(make_report(), extra={"sufficiency": 0.5}))
-    assert note.startswith("sufficiency: 0.500, share of all other patches")
+    assert note.startswith("sufficiency: 0.500, pooled share of all other patches")
 
 
 def test_csv_for_a_screen_holds_no_formulas_and_tables_no_commands() -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from scipy import special
 
 from semseg_cli.runs.inference.answers import Interval
-from semseg_cli.runs.inference.rates import Rates, bounds, inflation, interval
+from semseg_cli.runs.inference.rates import Rates, inflation, interval
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def _unit(score_bc: Float64[np.ndarray, "b c"]) -> Float64[np.ndarray, "b c"]:
 
 def gap_intervals(first: Rates, second: Rates) -> list[Interval]:
     """The interval of `first` minus `second` for every class, both of the same images."""
-    (lo_c, hi_c, _), (other_lo_c, other_hi_c, _) = bounds(first), bounds(second)
+    (lo_c, hi_c, _), (other_lo_c, other_hi_c, _) = first.bounds, second.bounds
     rho_c = (_unit(first.score_bc) * _unit(second.score_bc)).sum(axis=0)
     gap_c = first.value_c - second.value_c
     below_c = _joined(first.value_c - lo_c, other_hi_c - second.value_c, rho_c)

@@ -27,7 +27,6 @@ Scope = Literal["macro", "pooled"]
 MIN_DF = 5.0  # of draws per class
 
 
-@typed
 def control_differences(
     method_bc4: Real[np.ndarray, "b c 4"],
     control_bc4: Real[np.ndarray, "b c 4"],
@@ -41,6 +40,8 @@ def control_differences(
     rates: tuple[Measured, Measured] | None = None,
 ) -> dict[str, Difference]:
     """Per measure a run minus a control, on the same images in the same order.
+
+    Shapes are checked where rates are made of counts.
 
     Args:
         draws_rc4: the control's counts per draw; None for one draw.

@@ -11,6 +11,7 @@ run, and a check takes as long as the arithmetic.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,10 +45,17 @@ class Rates:
     lo_c: Float64[np.ndarray, " c"]  # Wilson's ends with the quantiles of a normal distribution
     hi_c: Float64[np.ndarray, " c"]
 
-    @property
+    @cached_property
     def df_c(self) -> Float64[np.ndarray, " c"]:
         """Degrees of freedom of the spread."""
         return np.maximum(self.kish_c - 1, 1)
+
+    @cached_property
+    def bounds(self) -> tuple[Float64[np.ndarray, " c"], ...]:
+        """Lower ends, upper ends and effective sizes, also where none should be printed."""
+        factor_c = inflation(self.df_c)
+        size_c = effective_size(self.seen_c, self.pull_c, self.kish_c, factor_c)
+        return *wilson(self.value_c, size_c), size_c
 
     @property
     def is_printed_c(self) -> Bool[np.ndarray, " c"]:
@@ -155,18 +163,9 @@ def inflation(df: Float64[np.ndarray, "*c"] | float) -> Any:
     return special.stdtrit(df, 0.975) / Z
 
 
-def bounds(
-    found: Rates,
-) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
-    """Lower ends, upper ends and effective sizes, also where none should be printed."""
-    factor_c = inflation(found.df_c)
-    size_c = effective_size(found.seen_c, found.pull_c, found.kish_c, factor_c)
-    return *wilson(found.value_c, size_c), size_c
-
-
 def rate_intervals(found: Rates) -> list[Interval]:
     """The interval of every class's rate."""
-    columns = (found.value_c, *bounds(found), found.n_images_c, found.kish_c)
+    columns = (found.value_c, *found.bounds, found.n_images_c, found.kish_c)
     return [interval("Wilson", *row) for row in zip(*(x.tolist() for x in columns), strict=True)]
 
 

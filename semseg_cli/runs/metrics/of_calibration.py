@@ -12,7 +12,7 @@ _OF_NULL: dict[str, tuple[str, str, Literal[0, 3]]] = {
 
 
 def _null(name: str, which: str) -> tuple[Metric, ...]:
-    heading = {"n": "number", "median": "median", "p95": "95%"}
+    heading = {"n": "number", "median": "median", "p95": "95th"}
     short = name.replace("_", " ")
     rows = tuple(
         Metric(f"{name}_{key}", f"Of {which}: {what}.", f"{short}\n{heading[key]}", unit=unit,
@@ -53,7 +53,8 @@ CALIBRATION = (
     Metric("n_patches", "Patches predicted as the class on those images.", unit="patches",
            digits=0),
     Metric("p", "The larger of `peers_p` and `matched_p`.", unit="p"),
-    Metric("p_adjusted", "`p` corrected over the classes that are judged (Benjamini-Hochberg).",
+    Metric("p_adjusted", "`p` corrected over the classes that are judged (Benjamini-Hochberg), "
+           "in which those that another check refuses count as 1.",
            "p", unit="p", shown=("table",)),
     Metric("claimed", "1 where the latents do for the class what no control does: p_adjusted at "
            "most .05; value above rival; target change at least a half; spill below half of it; "

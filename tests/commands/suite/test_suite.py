@@ -62,7 +62,7 @@ def test_it_says_its_plan_first_and_its_headline_below_the_table(ran: Any) -> No
     assert "estimated time" in done.err
     below = done.out[done.out.index("head-direction") :]
     assert "For 0 of 4 classes the latent passes every check." in below
-    assert "none can be claimed. No more latents are live." in " ".join(below.split())
+    assert "none is claimed. No more latents are live." in " ".join(below.split())
     assert max(map(len, done.out.splitlines())) <= 80
 
 
