@@ -21,7 +21,7 @@ of `semseg-cli env`.
 | you see | it is | do |
 |---|---|---|
 | other change near target change, both large | the wrong `--vit-layer`, or statistics of other data | `semseg-cli doctor` with the options of the run |
-| a class "has no latent", or few classes have one | large objects: latents fire on more than 1% of the patches | a larger `--max-freq` |
+| a class "has no latent", or few classes have one | large objects: latents fire on 1% of the patches or more | a larger `--max-freq` |
 | `2/3 img` in place of an interval | too few images have the class | more `--images`, or leave the class out |
 | no p, or "not matched in length" | the runs are not alike; the caption says in what | `rand-feat`, or `rand-vec --match norm`, on the same images |
 | pooled target and other change are equal | the label protocol counts so | read the rows per class, or `--protocol class` |

@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import os
 import secrets
 import shutil
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from semseg_cli.errors import FileError, SemsegError
 
@@ -42,20 +44,44 @@ def make_folder(path: Path, option: str = "--dump-to") -> None:
 def keep_old(path: Path, option: str) -> Path | None:
     """Copies a file that is going to be replaced, beside itself and named by when it was made.
 
-    Returns the copy; None where there is no such file.
+    Returns the copy, which is new: none is replaced. None where there is no such file.
 
     Raises:
         SemsegError: it cannot be copied, so that it should not be replaced.
     """
     try:
-        made = datetime.fromtimestamp(path.stat().st_mtime)
-        kept = path.with_name(f"{path.stem}.{made:%Y%m%d-%H%M%S}{path.suffix}")
-        shutil.copy2(path, kept)
+        with path.open("rb") as old:
+            made = datetime.fromtimestamp(os.fstat(old.fileno()).st_mtime)
+            kept, new = _made_new(path, f"{made:%Y%m%d-%H%M%S}")
+            with new:
+                _fill(kept, old, new)
+        shutil.copystat(path, kept)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise cannot_write(path, error, option) from error
     return kept
+
+
+def _made_new(path: Path, stamp: str) -> tuple[Path, BinaryIO]:
+    """A file that was not there, opened: NAME.STAMP, or NAME.STAMP-2 and so on."""
+    kept, number = path.with_name(f"{path.stem}.{stamp}{path.suffix}"), 1
+    while True:
+        try:
+            return kept, kept.open("xb")
+        except FileExistsError:
+            number += 1
+            kept = path.with_name(f"{path.stem}.{stamp}-{number}{path.suffix}")
+
+
+def _fill(path: Path, old: BinaryIO, new: BinaryIO) -> None:
+    """Copies a file whole, or leaves none."""
+    try:
+        shutil.copyfileobj(old, new)
+        new.flush()
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def nearest_folder(path: Path) -> Path:

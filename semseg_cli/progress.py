@@ -43,6 +43,24 @@ def passing(level: int, *names: str) -> Iterator[None]:
             one.setLevel(own)
 
 
+@contextmanager
+def each_once() -> Iterator[None]:
+    """Lets each warning of ours pass once: several methods of a run may have the same to say."""
+    log, said = logging.getLogger("semseg_cli"), set[str]()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        is_known = record.levelno == logging.WARNING and text in said
+        said.add(text)
+        return not is_known
+
+    log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_new)
+
+
 class Timer(Protocol):
     """Calls a function after some seconds, unless it is cancelled before."""
 

@@ -1,16 +1,28 @@
 """The file that `--save` is going to replace is kept beside the new one."""
 
+import filecmp
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from semseg_cli.files import keep_old
 from semseg_cli.show import console
 
 
-def keep_replaced(path: Path | None, *, quiet: bool) -> None:
-    """Keeps a copy of the file, where there is one, and says where.
+@contextmanager
+def keeping(path: Path, *, quiet: bool) -> Iterator[None]:
+    """Runs a block that may replace the file; what was there before is kept, and said where, unless
+    the file is the same byte for byte afterwards.
 
     Raises:
         SemsegError: it cannot be kept.
     """
-    if path is not None and (kept := keep_old(path, "--save")) is not None:
-        console.say(f"{path} was there already: it is kept as {kept}.", quiet=quiet)
+    kept = keep_old(path, "--save")
+    try:
+        yield
+    finally:
+        if kept is not None:
+            if filecmp.cmp(path, kept, shallow=False):
+                kept.unlink()
+            else:
+                console.say(f"{path} was there already: it is kept as {kept}.", quiet=quiet)

@@ -18,7 +18,7 @@ from semseg_cli.commands.recording import (
     settings_of,
     shared_meta,
 )
-from semseg_cli.commands.replaced import keep_replaced
+from semseg_cli.commands.replaced import keeping
 from semseg_cli.commands.same_settings import require_same_settings
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.experiment.dictionary_facts import numbers_of, summary_of
@@ -98,8 +98,7 @@ def make_stats(base: StatsSetup, keep: KeepStats, output: Recorded) -> None:
             folders[0].write_json(METRICS_FILE, numbers_of(row, splicing))
             if splicing.class_rows:
                 folders[0].write(SPLICE_FILE, csv_text(splicing.class_rows).encode())
-            keep_replaced(keep.save, quiet=output.quiet)
-            save_copies(session.pipeline, keep)
+            save_copies(session.pipeline, keep, quiet=output.quiet)
     pipeline = session.pipeline
     notes = [f"Of the {dataset.split} split, {pipeline.site} of layer {pipeline.layer}."]
     notes += [f"Given, not computed: {', '.join(given)}."] if given else []
@@ -141,11 +140,12 @@ def _planned(base: StatsSetup, keep: KeepStats, output: Recorded) -> Planned:
     return Planned(meta, settings_of(base, keep, without=UNUSED))
 
 
-def save_copies(pipeline: Pipeline, keep: KeepStats) -> None:
+def save_copies(pipeline: Pipeline, keep: KeepStats, *, quiet: bool) -> None:
     """Writes the statistics where the settings say, beside the run folder."""
     stats = pipeline.latent_stats
     if keep.save is not None:
-        write_atomic(keep.save, stats_bytes(stats, pipeline.layer, pipeline.site), "--save")
+        with keeping(keep.save, quiet=quiet):
+            write_atomic(keep.save, stats_bytes(stats, pipeline.layer, pipeline.site), "--save")
     if keep.reference_names is not None:
         for name, tensor in stats.to_tensors().items():
             path = keep.reference_names / f"{name}.pt"

@@ -31,7 +31,7 @@ class Dataset(TorchDataset[Sample | KeptSample]):
     """Images and masks of one split, or of a fixed even subset of it.
 
     `names` are unique and do not depend on where the dataset is; `skipped` lists the images of the
-    subset that were left out.
+    subset that were left out; the whole split has `n_of_split` images.
     """
 
     root: Path
@@ -46,6 +46,7 @@ class Dataset(TorchDataset[Sample | KeptSample]):
     patch_size_px: int
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     skipped: tuple[Skipped, ...] = ()
+    n_of_split: int = 0
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -197,6 +198,7 @@ def open_dataset(
         patch_size_px=patch_size_px,
         preprocessing=preprocessing or Preprocessing(),
         skipped=skipped,
+        n_of_split=len(found.entries),
     )
 
 

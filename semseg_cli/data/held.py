@@ -129,6 +129,7 @@ class Data:
             "labels": self.labels,
             "patch_size_px": patch_size_px,
             "preprocessing": preprocessing,
+            "n_of_split": len(items),
         }
         if not self.prepared:
             return Dataset(**kept)

@@ -4,8 +4,6 @@ TP[c, k, l]: clean patches of class c on which latent l is above threshold k. A[
 patches on which it is. F1 = 2 TP / (2 TP + FP + FN) = 2 TP / (A + N), over the WHOLE split.
 """
 
-import logging
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +23,6 @@ from semseg_cli.runs.lookup_csv import LookupRow
 from semseg_cli.runs.report import ratio
 from semseg_cli.typed import typed
 
-log = logging.getLogger("semseg_cli")
 FIRES = 0.01  # share of a class's patches on which a latent that fires on the class is active
 SCATTERED = 2**16  # active latents
 
@@ -149,22 +146,6 @@ def best_over_thresholds(tp_ks: np.ndarray, active_ks: np.ndarray, n_class: int)
     f1_ks = 2 * tp_ks / np.maximum(active_ks + n_class, 1)
     best_s = f1_ks.argmax(axis=0)  # the first maximum
     return Scores(f1_ks[best_s, np.arange(f1_ks.shape[1])], best_s)
-
-
-def warn_of_left_out(
-    detections: Detections, stats: SaeStats, rows: Sequence[LookupRow], max_freq: float
-) -> None:
-    """Logs a warning where a latent that fires too often would have had the better F1."""
-    every = rank_latents(detections, stats, [""] * (len(detections.n) - 1), math.inf, top_k=1)
-    best = {row.class_id: row.f1 for row in rows if row.rank == 1}
-    worse = [row for row in every if row.f1 > best.get(row.class_id, 0.0)]
-    if worse:
-        most = max(row.frequency for row in worse)
-        log.warning(
-            "For %d of %d classes the latent with the best F1 is left out,\nsince it fires on %g "
-            "or more of the patches: try --max-freq %.2g to let it in.",
-            len(worse), len(every), max_freq, min(1.0, math.ceil(most * 100 + 1) / 100),
-        )  # fmt: skip
 
 
 def share_of_classes(tp_c: np.ndarray, n_c: np.ndarray) -> float:

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -44,10 +44,12 @@ def cached_stats(
     open_residuals: Callable[[], Residuals],
     cache_dir: Path,
     progress: Progress = silent,
+    named: Collection[str] = (),
 ) -> SaeStats:
     """The given statistics, completed by computed ones; those are cached by content.
 
-    The images are opened only if something is missing.
+    The images are opened only if something is missing. `named` are those of the given ones that the
+    user named: only they are told as given.
     """
     given = own_scaling(given, sae)
     if all(name in given for name in NAMES):
@@ -63,10 +65,10 @@ def cached_stats(
     path = cache_dir / "stats" / f"{identity}.safetensors"
     if known := from_lead("kept statistics", lambda: _known(path, identity, sae)):
         return from_tensors(from_safetensors(known))
-    if given:
+    if named:
         log.info(
             "Of the statistics %s are given; %s are computed, once, on the %d %s images.",
-            ", ".join(given), ", ".join(name for name in NAMES if name not in given),
+            ", ".join(named), ", ".join(name for name in NAMES if name not in given),
             *(len(dataset), dataset.split),
         )  # fmt: skip
     stats = compute_stats(residuals, sae, given, cache_dir, progress)

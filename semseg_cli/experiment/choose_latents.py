@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,14 +14,13 @@ from semseg_cli.engine.detections import (
     count_detections,
     is_candidate,
     rank_latents,
-    warn_of_left_out,
 )
 from semseg_cli.engine.edits import MAX_SCALE
 from semseg_cli.engine.first_order import first_order_falls, gradient_images
 from semseg_cli.engine.latent_edits import Groups
 from semseg_cli.engine.stability import RIVALS, with_f1_stability
 from semseg_cli.engine.thresholds import Thresholds, warn_of_small_maxima
-from semseg_cli.engine.without_latent import warn_of_no_latent
+from semseg_cli.engine.without_latent import Search, not_the_best, without_latent
 from semseg_cli.errors import NoLatents, SemsegError, UsageError
 from semseg_cli.experiment.matching import matched
 from semseg_cli.experiment.session import Session
@@ -92,25 +92,35 @@ def _best_detectors(
 ) -> list[LookupRow]:
     """The best rows of every class by F1, with how often each would be chosen again."""
     names, stats = session.lookup_dataset.class_names, session.pipeline.latent_stats
-    wanted = set(session.classes_of(session.lookup_dataset))
+    search = _search(session, choice, detections)
     top_k, n_chosen = choice.n_listed, choice.top_k_group
     ranked = rank_latents(detections, stats, names, choice.max_freq, max(top_k, RIVALS), n_chosen)
-    warn_of_left_out(detections, stats, ranked, choice.max_freq)
     assert detections.blocks is not None
-    every = [row for row in ranked if row.class_id in wanted]
+    every = [row for row in ranked if row.class_id in search.wanted]
     every = with_f1_stability(every, detections.blocks, n_chosen)
     rows = [row for row in every if row.rank <= top_k]
+    unbounded = rank_latents(detections, stats, names, math.inf, top_k=1)
+    unbounded = [row for row in unbounded if row.class_id in search.wanted]
+    lacking = without_latent(search, rows, unbounded)
     if not rows:
-        raise NoLatents(
-            "No class has a latent: none has clean patches in the lookup split that a latent with "
-            f"firing frequency below {choice.max_freq:g} detects; try more --lookup-images, a "
-            "larger --max-freq or a smaller --label-threshold."
-        )
-    warn_of_no_latent(
-        detections, stats, names, wanted, rows, session.setup.label_threshold, choice.max_freq,
-        is_subset=session.setup.lookup_images is not None,
-    )  # fmt: skip
+        raise NoLatents(f"No class has a latent. {' '.join(lacking)}")
+    for said in (*not_the_best(search, rows, unbounded), *lacking):
+        log.warning("%s", said)
     return rows
+
+
+def _search(session: Session, choice: Choose | Method, detections: Detections) -> Search:
+    dataset = session.lookup_dataset
+    return Search(
+        detections=detections,
+        class_names=dataset.class_names,
+        wanted=frozenset(session.classes_of(dataset)),
+        max_freq=choice.max_freq,
+        label_threshold=session.setup.label_threshold,
+        n_images=len(dataset),
+        n_of_split=dataset.n_of_split - len(dataset.skipped),
+        null_sae=session.null_sae,
+    )
 
 
 def _with_drivers(

@@ -47,8 +47,7 @@ class Plan:
     @property
     def tails(self) -> str:
         """The number of passes after the layer, and how sure it is."""
-        how = "about " if self.is_sampled else "at most " if self.may_lack else ""
-        return f"{how}{self.n_tails}"
+        return tails_of([self])
 
     def lines(self) -> list[str]:
         """The plan in words."""
@@ -60,6 +59,13 @@ class Plan:
             f"residuals to keep on disk: {self.kept}",
             estimated(self.seconds),
         ]
+
+
+def tails_of(plans: Sequence[Plan]) -> str:
+    """The number of passes after the layer in all, and how sure it is."""
+    is_about = any(plan.is_sampled for plan in plans)
+    how = "about " if is_about else "at most " if any(plan.may_lack for plan in plans) else ""
+    return f"{how}{sum(plan.n_tails for plan in plans)}"
 
 
 def estimated(seconds: float) -> str:
@@ -82,7 +88,8 @@ class Seconds:
 
 
 def make_plan(session: Session, methods: Sequence[Method | Choose], n_more_tails: int = 0) -> Plan:
-    """The size and estimated time of running these methods in one pass, and so many more edits."""
+    """The size and estimated time of running these methods in one pass, and at most so many more
+    edits."""
     evaluates = [m for m in methods if not isinstance(m, Choose)]
     dataset = session.dataset if evaluates else session.lookup_dataset
     n_classes = len(session.classes_of(dataset))
@@ -112,6 +119,7 @@ def make_plan(session: Session, methods: Sequence[Method | Choose], n_more_tails
     used += [(session.clean_dataset, 1)] if evaluates and session.clean_dataset else []
     n_prefixes, kept = _prefixes(session.pipeline, used)
     may_lack = bool(causal) or any(m.needs_latents or m.needs_differences for m in by_class)
+    may_lack |= n_more_tails > 0
     one = _measure(session, dataset)
     seconds = n_prefixes * one.prefix + n_encoded * one.encoding + n_tails * one.tail
     seconds /= n_ranks()

@@ -20,7 +20,7 @@ def on_null_sae(session: Session, control: Control, progress: Progress = silent)
     pipeline, setup = session.pipeline, session.setup
     if control == "shuffled":
         sae = shuffled_sae(pipeline.sae, setup.seed)
-        return _on(session, replace(pipeline, sae=sae))
+        return _on(session, control, replace(pipeline, sae=sae))
     loader = session.loader(session.lookup_dataset)
     inputs_nd = sampled_inputs(pipeline, loader, progress)
     sae = MAKERS[control](pipeline, inputs_nd, setup.seed)
@@ -31,10 +31,11 @@ def on_null_sae(session: Session, control: Control, progress: Progress = silent)
         cache_folder(setup.cache_dir),
         progress,
     )
-    return _on(session, replace(pipeline, sae=sae, stats=stats))
+    return _on(session, control, replace(pipeline, sae=sae, stats=stats))
 
 
-def _on(session: Session, pipeline: Pipeline) -> Session:
+def _on(session: Session, control: Control, pipeline: Pipeline) -> Session:
     """A session that is complete as it is, on the same images."""
-    made = replace(session, pipeline=pipeline, given_stats=pipeline.latent_stats.to_tensors())
+    stats = pipeline.latent_stats.to_tensors()
+    made = replace(session, pipeline=pipeline, given_stats=stats, null_sae=control)
     return made.with_images_of(session)

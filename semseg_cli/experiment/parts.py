@@ -159,6 +159,7 @@ def completed(
         lambda: pipeline.residuals(open_loader()),
         cache_folder(setup.cache_dir),
         progress,
+        list(stat_sources(setup)),
     )
     pipeline.sae.scaled(stats.act_mean, stats.act_norm)
     return replace(pipeline, stats=stats)

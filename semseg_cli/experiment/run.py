@@ -25,7 +25,7 @@ from semseg_cli.experiment.flip_rate import flip_metrics
 from semseg_cli.experiment.null_sae import on_null_sae
 from semseg_cli.experiment.samples import image_groups, overlap
 from semseg_cli.experiment.session import Session
-from semseg_cli.progress import Progress, silent, stage
+from semseg_cli.progress import Progress, each_once, silent, stage
 from semseg_cli.ranks.group import is_lead
 from semseg_cli.runs.journal import Journal
 from semseg_cli.runs.lookup_csv import Reused, read_next_best
@@ -175,7 +175,8 @@ def run(
     the run was stopped. Of several ranks only the lead has outcomes.
     """
     setup, names = session.setup, session.dataset.class_names
-    of_methods = [prepare(session, method, reused, progress, journal) for method in methods]
+    with each_once():
+        of_methods = [prepare(session, method, reused, progress, journal) for method in methods]
     prepared = [one for of_method in of_methods for one in of_method]
     flips = flip_metrics(session, progress)
     interventions = [one.intervention for one in prepared]

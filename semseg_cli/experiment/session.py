@@ -50,7 +50,10 @@ DECIDING_IMAGES = 8
 
 @dataclass
 class Session:
-    """The loaded parts of an experiment. A split is opened when something needs it."""
+    """The loaded parts of an experiment. A split is opened when something needs it.
+
+    `null_sae` is what the autoencoder is called that a control has in place of the given one.
+    """
 
     setup: Setup
     pipeline: Pipeline
@@ -58,6 +61,7 @@ class Session:
     progress: Progress = silent
     given: Given = NOTHING
     doubts: Doubts = NO_DOUBTS
+    null_sae: str = ""
 
     @cached_property
     def dataset(self) -> Dataset:

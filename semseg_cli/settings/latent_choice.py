@@ -41,7 +41,7 @@ class Selection(Settings):
         le=0.99,
     )
     max_freq: float = option(
-        0.01, "Candidates fire on at most this share of patches.", gt=0.0, le=1.0
+        0.01, "Candidates fire on less than this share of patches.", gt=0.0, le=1.0
     )
 
     def __post_init__(self) -> None:

@@ -266,8 +266,7 @@ def lookup_table(
         columns = (*columns[:at], CHOSEN, *columns[at:])
     named = [row["class_name"] for row in shown if row["latent"] is not None]
     none = [name for name in asked or [row["class_name"] for row in shown] if name not in named]
-    notes = (f"{len(none)} without a latent ({listed(none)}): no clean patch has it, or no latent "
-             "fires on those that have.",) if none else ()  # fmt: skip
+    notes = (f"{len(none)} without a latent ({listed(none)}).",) if none else ()
     notes = ("*: the latent that is chosen.", *notes) if has_others else notes
     return Table(
         title, columns, tuple(shown), notes=(*notes, *choice_notes(rows)), strong=_flagged(shown)

@@ -87,6 +87,25 @@ def test_statistics_in_memory_lie_in_the_cache_that_a_settings_file_names(
     assert not (tmp_path / "usual").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "control"), [({}, "none"), ({}, "random"), ({"act_norm": 1.5}, "none")]
+)
+def test_only_statistics_that_were_named_are_told_as_given(
+    given: dict[str, float],
+    control: Any,
+    tiny_world: World,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The format of a module has a scaling of its own, which nobody gave."""
+    parts = {**named(tiny_world), "sae": OwnSae(tiny_world), "cache_dir": tmp_path, **given}
+    semseg_cli.run("auto-feat", control=control, **parts)
+    told = [one.getMessage() for one in caplog.records if "Of the statistics" in one.getMessage()]
+    assert [one.split(" are given")[0] for one in told] == [
+        f"Of the statistics {name}" for name in given
+    ]
+
+
 @pytest.mark.parametrize("mean", [["a"], [[1.0], [1.0, 2.0]], ["x"] * 500])
 def test_statistics_that_are_no_numbers_are_a_sentence(mean: Any, tiny_world: World) -> None:
     parts = {**named(tiny_world), "act_mean": mean}
@@ -185,10 +204,8 @@ def test_nothing_is_written_unless_asked_for(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    level = logging.getLogger("semseg_cli").level
     result = semseg_cli.run("rand-vec", **held(tiny_world))
     assert result.folder is None
-    assert logging.getLogger("semseg_cli").level == level
     del result
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UsageError, match="give dump_to="):
@@ -227,6 +244,36 @@ def test_prepared_images_have_the_pictures_of_those_they_are_made_from(
     assert len(pictures) == len(PLANTED) + 2
     names = tuple(str(path.relative_to(usual.folder)) for path in pictures)
     assert_same_files(own.folder, usual.folder, (*names, "top_images.csv"))
+
+
+# --- warnings ------------------------------------------------------------------------------------
+
+
+def test_why_a_class_has_no_latent_is_said_once_for_each_autoencoder(
+    known_world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = {k: value for k, value in named(known_world).items() if k != "max_freq"}
+    methods: list[Method] = [
+        AutoFeat(max_freq=1.0),
+        RandFeat(max_freq=1.0),
+        AutoFeat(max_freq=1.0, control="shuffled"),
+    ]
+    semseg_cli.run(methods, lookup_images=9999, **parts)
+    said = [one.getMessage() for one in caplog.records if "no latent" in one.getMessage()]
+    why = (
+        "no patch of the lookup split has the class on at least 0.9 of its pixels (try a smaller "
+        "--label-threshold)."
+    )
+    assert said == [f"floor has no latent{of}: {why}" for of in ("", " of the null SAE shuffled")]
+
+
+def test_the_level_of_the_logger_is_the_users(
+    tiny_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logging.getLogger("semseg_cli")
+    monkeypatch.setattr(log, "level", logging.ERROR)
+    semseg_cli.run("rand-vec", **held(tiny_world))
+    assert log.level == logging.ERROR
 
 
 # --- tracking, lookups --------------------------------------------------------------------------

@@ -52,6 +52,10 @@ def test_a_file_of_that_name_is_kept(tiny_world: World, terminal: Terminal) -> N
     assert kept.read_bytes() == b"precious"
     assert load_file(old).keys() == set(NAMES)
     assert f"mine.safetensors was there already: it is kept as {kept}." in done.err
+    again = stats(terminal, tiny_world, "--save", str(old))
+    assert_done(again)
+    assert list(Path().glob("mine.*-*.safetensors")) == [kept]  # the new file is the old one
+    assert "was there already" not in again.err
 
 
 def test_the_summary_of_the_known_world(known_world: World, terminal: Terminal) -> None:

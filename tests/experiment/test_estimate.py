@@ -15,7 +15,7 @@ from semseg_cli.data.dataset import Dataset
 from semseg_cli.data.loader import Loader
 from semseg_cli.experiment import estimate
 from semseg_cli.experiment.choose_latents import choose_latents
-from semseg_cli.experiment.estimate import Seconds, make_plan
+from semseg_cli.experiment.estimate import Seconds, make_plan, tails_of
 from semseg_cli.experiment.run import run
 from semseg_cli.experiment.session import Session, open_session
 from semseg_cli.models.cache_folders import kept_entries, residuals_folder
@@ -113,6 +113,10 @@ def test_a_plan_says_where_passes_depend_on_which_classes_have_a_latent(
     for method, is_known in ((AUTO_FEAT, False), (RandVec(match="none"), True)):
         plan = make_plan(session, [method])
         assert plan.tails == f"{'' if is_known else 'at most '}{plan.n_tails}"
+    plans = [make_plan(session, [RandVec(match="none")], n) for n in (0, 7)]
+    assert [plan.may_lack for plan in plans] == [False, True]
+    assert tails_of(plans) == f"at most {sum(plan.n_tails for plan in plans)}"
+    assert tails_of([*plans, replace(plan, is_sampled=True)]).startswith("about ")
 
 
 def test_encoding_takes_its_time_though_everything_is_kept(

@@ -238,9 +238,9 @@ def test_lookup_says_which_classes_have_no_latent() -> None:
     rows = [_lookup_row(1, 7), {**_lookup_row(1, -1), "class_name": "pole"}]
     table = lookup_table(rows)
     assert "pole        -    0.3" in render(table)
-    assert table.notes[0].startswith("1 without a latent (pole): ")
+    assert table.notes[0] == "1 without a latent (pole)."
     asked = lookup_table(rows[:1], asked=["sand", "pole", "sky"])
-    assert asked.notes[0].startswith("2 without a latent (pole, sky): ")
+    assert asked.notes[0] == "2 without a latent (pole, sky)."
 
 
 ESTIMATES = Table(

@@ -111,12 +111,13 @@ def n_draws(run: TrackedRun) -> int:
     return int(run.metrics.get("n_draws", asked if isinstance(asked, int) else 1))
 
 
-def min_patches(run: TrackedRun) -> int:
-    """The least number of original patches of a class that says something; 0 if not known."""
+def least_in_a_draw(run: TrackedRun) -> int:
+    """The least number of original patches of a class that says something, in one draw; at least
+    one."""
     value = parse_number(run.params.get("min_patches", ""))
-    return value if isinstance(value, int) else 0
+    return max(1, value if isinstance(value, int) else 0)
 
 
 def least_patches(run: TrackedRun) -> int:
-    """The same over all draws of the run; at least one per draw."""
-    return max(1, min_patches(run)) * n_draws(run)
+    """The same over all draws of the run."""
+    return least_in_a_draw(run) * n_draws(run)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from semseg_cli.commands.compare.artifacts import Artifacts, n_draws
+from semseg_cli.commands.compare.artifacts import Artifacts, least_in_a_draw, n_draws
 from semseg_cli.commands.compare.class_notes import class_captions
 from semseg_cli.commands.compare.like_with_like import pair, unlike
 from semseg_cli.commands.compare.rows_and_columns import arranged, check_columns, wanted_columns
@@ -20,7 +20,7 @@ from semseg_cli.settings.compare import View
 from semseg_cli.show.run_notes import listed, spread
 from semseg_cli.show.run_tables import CLASS, CLASS_COLUMNS
 from semseg_cli.show.tables import Column, Table
-from semseg_cli.tracking.tracked_run import TrackedRun, setting_of
+from semseg_cli.tracking.tracked_run import TrackedRun
 
 OF_CLASSES = {metric.key: metric for metric in CLASSES}
 OF_DATA = ("n_class_images", "n_orig_patches")  # the same in all runs on the same images
@@ -151,8 +151,7 @@ def _with_few_patches(runs: Sequence[TrackedRun], values: Sequence[Values]) -> s
     """The classes that no run has enough predicted patches of to rank them."""
     found: dict[str, bool] = {}
     for run, by_class in zip(runs, values, strict=True):
-        asked = setting_of(run, "min_patches")
-        least = max(1, asked if isinstance(asked, int) else 0)
+        least = least_in_a_draw(run)
         for name, entry in by_class.items():
             found[name] = found.get(name, True) and entry["n_orig_patches"] < least
     return {name for name, is_few in found.items() if is_few}

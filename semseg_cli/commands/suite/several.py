@@ -28,7 +28,7 @@ from semseg_cli.commands.suite.work import (
 )
 from semseg_cli.commands.suite.work import TAG as SUITE_TAG
 from semseg_cli.errors import NoLatents, SemsegError, UsageError
-from semseg_cli.experiment.estimate import make_plan
+from semseg_cli.experiment.estimate import Plan, make_plan, tails_of
 from semseg_cli.experiment.pairing import open_pairs
 from semseg_cli.experiment.samples import image_groups, warn_of_seen
 from semseg_cli.progress import Progress
@@ -124,7 +124,7 @@ def _parts(
 
 def _tell_plan(parts: Sequence[Part], output: Shown) -> bool:
     """Says what is used where and what there is to do; whether that is all that was asked for."""
-    lines, seconds, n_tails = [], 0.0, 0
+    lines, plans = [], list[Plan]()
     for part in parts:
         work, pipeline = part.work, part.work.session.pipeline
         left = _left(part)
@@ -136,12 +136,11 @@ def _tell_plan(parts: Sequence[Part], output: Shown) -> bool:
         )
         if left:
             choice = [] if lookup_in(work, _done(work)) else [work.suite.choose()]
-            plan = make_plan(work.session, [*choice, *left], work.n_null_tails(len(left)))
-            seconds, n_tails = seconds + plan.seconds, n_tails + plan.n_tails
-    if n_tails:
-        lines.append(
-            f"edited images: at most {n_tails}; estimated time: {seconds / 60:.1f} minutes"
-        )
+            n_null = work.n_null_tails(len(left))
+            plans.append(make_plan(work.session, [*choice, *left], n_null))
+    if plans:
+        minutes = sum(plan.seconds for plan in plans) / 60
+        lines.append(f"edited images: {tails_of(plans)}; estimated time: {minutes:.1f} minutes")
     tell_plan(lines, is_all=output.dry_run, quiet=output.quiet)
     return output.dry_run
 

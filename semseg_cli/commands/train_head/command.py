@@ -19,7 +19,7 @@ from semseg_cli.commands.recording import (
     require_tracked,
     settings_of,
 )
-from semseg_cli.commands.replaced import keep_replaced
+from semseg_cli.commands.replaced import keeping
 from semseg_cli.commands.train_head.checkpoint import load_checkpoint, save_checkpoint
 from semseg_cli.commands.train_head.features import (
     Storage,
@@ -87,9 +87,9 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
             heads = _train(setup, training, parts, storage, sweep, folders[0], progress)
             rows, (winner, best) = sweep_rows(sweep.rates, heads), best_of(heads)
             _write_heads(folders[0], rows, best, parts)
-            keep_replaced(training.save, quiet=output.quiet)
             if training.save is not None:
-                save_head(training.save, best.to_head(), "--save", parts.seen)
+                with keeping(training.save, quiet=output.quiet):
+                    save_head(training.save, best.to_head(), "--save", parts.seen)
             found = measured(setup, parts, storage, best, progress)
             measures = {**rows[winner], "n_epochs": sweep.epoch}
             _write_measures(folders[0], measures, found, parts)

@@ -1,6 +1,7 @@
 """`semseg-cli suite` of several autoencoders and layers, end to end."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from terminal import Done, Terminal, drawing, options, working_in
 from worlds import KNOWN_D, World, known_sae, make_known_world, split_sae
 
+from semseg_cli.experiment import estimate
 from semseg_cli.models import sae as saes
 from semseg_cli.models.residuals import Residuals
 from semseg_cli.models.sae import SparseAutoencoder, Threshold
@@ -216,6 +218,16 @@ def test_a_stopped_suite_goes_on(ran: Any) -> None:
     ]
     plan = terminal.type(*typed(world, "--dry-run"))
     assert flat(plan.out).count("to run: nothing") == 2
+
+
+@pytest.mark.parametrize(("is_sampled", "how"), [(False, "at most"), (True, "about")])
+def test_a_plan_says_how_sure_its_number_of_edits_is(
+    is_sampled: bool, how: str, world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "may_sample", lambda *_: is_sampled)
+    plan = terminal.type(*typed(world, "--dry-run", "--no-track", "--other-images", "3"))
+    assert plan.code == 0, plan.err
+    assert re.search(rf"edited images: {how} \d+; estimated time", flat(plan.out))
 
 
 def test_images_go_through_the_vit_once_for_all_saes_of_a_layer(

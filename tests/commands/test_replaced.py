@@ -1,0 +1,60 @@
+"""What a file that is written anew replaces is kept, once each."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from semseg_cli import files
+from semseg_cli.commands.replaced import keeping
+from semseg_cli.errors import SemsegError
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a file of one and the same time."""
+    path.write_bytes(data)
+    os.utime(path, (0, 0))
+
+
+def copies(path: Path) -> list[bytes]:
+    return sorted(one.read_bytes() for one in path.parent.iterdir() if one != path)
+
+
+def test_files_of_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "head.pt"
+    for data in (b"1", b"2", b"3", b"4"):
+        with keeping(path, quiet=True):
+            write(path, data)
+    assert copies(path) == [b"1", b"2", b"3"]
+    assert path.read_bytes() == b"4"
+    assert {one.stat().st_mtime for one in tmp_path.iterdir()} == {0}
+
+
+def test_what_stays_the_same_has_no_copy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "head.pt"
+    for _ in range(2):
+        with keeping(path, quiet=False):
+            write(path, b"1")
+    with pytest.raises(ZeroDivisionError), keeping(path, quiet=False):
+        raise ZeroDivisionError  # and nothing is written
+    assert copies(path) == []
+    assert capsys.readouterr().err == ""
+
+
+def test_what_cannot_be_kept_whole_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "head.pt"
+    write(path, b"1")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(SemsegError, match="free some space or give another --save"):
+        files.keep_old(path, "--save")
+    assert copies(path) == []
