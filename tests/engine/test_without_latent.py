@@ -13,7 +13,7 @@ from semseg_cli.models.sae.statistics import SaeStats
 
 NAMES = ["road", "pole", "sky", "fog"]
 # Latent 0 fires on road, latent 1 on sky and on nearly everything; nothing fires on fog.
-ACTS = [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 0]]
+ACTS: list[list[float]] = [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 0]]
 FREQUENCIES = [0.001, 0.9, 0.0]
 
 
