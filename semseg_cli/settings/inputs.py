@@ -263,7 +263,8 @@ class Compute(Settings):
     )
     batch_size: int = option(
         128,
-        "Images per batch, at most: fewer where --memory-budget holds no more.",
+        "Images per batch, at most: fewer where --memory-budget holds no more, and of evaluated "
+        "images 1/16 of them (8 or more), which is what a stopped run keeps.",
         ge=1,
         le=100_000,
     )
