@@ -78,7 +78,7 @@ def test_what_is_about_a_null_sae_says_so() -> None:
 
 def test_classes_with_a_worse_latent_than_one_that_fires_too_often_are_counted() -> None:
     # Latent 1 fires on road more than latent 0, which fires on fog as well.
-    acts = [[1.0, 1.0, 0], [0, 0, 0], [1.0, 0, 0]]
+    acts: list[list[float]] = [[1.0, 1.0, 0], [0, 0, 0], [1.0, 0, 0]]
     lacking, (worse,) = said([1, 3, 4], acts=acts)
     assert lacking[0].startswith("sky has no latent: no latent fires")
     assert worse == (
