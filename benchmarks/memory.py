@@ -65,9 +65,9 @@ def peak_of(run: Callable[[World], Any], world: World) -> int:
         return torch.cuda.max_memory_allocated(world.device) - before
     _give_back()
     CLEAR.write_text(RESET_PEAK)
-    before = _status("VmRSS")
+    before = status("VmRSS")
     run(world)
-    return max(0, _status("VmHWM") - before)
+    return max(0, status("VmHWM") - before)
 
 
 def _give_back() -> None:
@@ -86,6 +86,7 @@ def can_reset() -> bool:
     return STATUS.exists()
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
+    """Bytes that this process has (VmRSS), or had at most (VmHWM)."""
     lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
     return int(lines[name].split()[0]) * 1024

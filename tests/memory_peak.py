@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from worlds import make_head, make_sae, make_vit, members, random_pairs, write_dataset
 
+from benchmarks.memory import CLEAR, RESET_PEAK, status
 from semseg_cli.data.dataset import open_dataset
 from semseg_cli.data.loader import Loader
 from semseg_cli.engine.detections import count_detections
@@ -32,12 +33,6 @@ from semseg_cli.models.vit import Backbone
 D_MODEL, D_SAE, N_CLASSES = 384, 6144, 4
 N_IMAGES = {"class": 24, "label": 57, "lookup": 57}  # enough batches for the peak to stay as it is
 SIZES = {"hidden_size": D_MODEL, "num_hidden_layers": 2, "num_attention_heads": 6, "mlp_ratio": 4}
-
-
-def memory(key: str) -> int:
-    """Bytes that this process has (VmRSS), or had at most (VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
 def make_pipeline(budget: Budget) -> Pipeline:
@@ -77,10 +72,10 @@ def measured(task: str) -> dict[str, int]:
         write_dataset(Path(folder), {"validation": random_pairs(N_IMAGES[name], 1, 5)}, names=None)
         dataset = open_dataset(Path(folder), "validation", 14, n_classes=N_CLASSES)
         work(name, pipeline, Loader(dataset.subset([0]), 1))
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-        before = memory("VmRSS")
+        CLEAR.write_text(RESET_PEAK)  # the peak starts again from here
+        before = status("VmRSS")
         work(name, pipeline, Loader(dataset, n_images))
-    growth = memory("VmHWM") - before
+    growth = status("VmHWM") - before
     rows, patches = pipeline.rows_per_pass(), pipeline.sae.chunk_rows
     return {"growth": growth, "images": n_images, "rows": rows, "patches": patches}
 

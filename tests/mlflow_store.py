@@ -16,6 +16,7 @@ from benchmarks.campaign.hand import Forked, Job, finish, settle
 from semseg_cli import tracking
 from semseg_cli.runs.folder import RunFolder
 from semseg_cli.tracking import sqlite_making
+from semseg_cli.tracking.ui_server import ENVIRONMENT
 
 Snapshot = dict[str, Any]
 
@@ -50,7 +51,7 @@ def server(folder: Path, port: int, backend: str | None = None) -> Iterator[str]
     if backend is None and not (folder / "server.db").exists():
         (folder / "server.db").write_bytes(empty_store())
     given = {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
+        **ENVIRONMENT,
         "_MLFLOW_SERVER_FILE_STORE": backend or f"sqlite:///{folder}/server.db",
         "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
         "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "artifacts"),

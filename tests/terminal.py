@@ -1,17 +1,28 @@
 """Runs the command line in this process, as a user would type it."""
 
 import io
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from mlflow_store import new_store
+from mlflow_store import free_port, new_store
 from worlds import World
 
-from benchmarks.campaign.hand import ERR, OUT, Forked
+from benchmarks.campaign.hand import (
+    ERR,
+    MOST_SECONDS,
+    OUT,
+    Forked,
+    Job,
+    Started,
+    become,
+    finish,
+    tell,
+)
 from semseg_cli.cli import run
 from semseg_cli.runs.journal import Journal
 
@@ -50,8 +61,30 @@ def _text_of(printed: io.TextIOWrapper) -> str:
     return printed.read()
 
 
-def first_line(process: Forked, folder: Path) -> str:
-    """What a command of a process of its own prints first, when it has printed it."""
+def ended(process: Started, folder: Path) -> Done:
+    """How a command in a process of its own ends, and what it printed in its folder."""
+    code = process.wait(MOST_SECONDS)
+    if code is None:
+        finish(process)
+        raise AssertionError("it does not end")
+    return Done(code, *((folder / name).read_text() for name in (OUT, ERR)))
+
+
+@contextmanager
+def serving(
+    folder: Path, work: Callable[[Job], None] = become, **environment: str
+) -> Iterator[tuple[Started, str]]:
+    """A `semseg-cli ui` in a process of its own, and the address that it prints."""
+    words = ("ui", "--port", str(free_port()))
+    process = Forked(work, Job(words, str(folder), {**os.environ, **environment}))
+    try:
+        yield process, _first_line(process, folder)
+    finally:
+        tell(process, signal.SIGTERM)
+        ended(process, folder)
+
+
+def _first_line(process: Started, folder: Path) -> str:
     while process.wait(0.05) is None:
         if (folder / OUT).exists() and "\n" in (printed := (folder / OUT).read_text()):
             return printed.partition("\n")[0]

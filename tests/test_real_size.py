@@ -1,13 +1,14 @@
 """A run at real size, in a process of its own, stays within the memory that was promised."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from terminal import ended
 
-from benchmarks.campaign.hand import ERR, MOST_SECONDS, Forked, Job, become
+from benchmarks.campaign.hand import Forked, Job, become
+from benchmarks.memory import status
 from semseg_cli.models import sae as saes
 from semseg_cli.models.head import SegmentationHead, save_head
 from semseg_cli.models.sae import SparseAutoencoder
@@ -21,9 +22,7 @@ def measured(job: Job) -> None:
     try:
         become(job)
     finally:
-        status = Path("/proc/self/status").read_text()
-        lines = dict(line.split(":") for line in status.splitlines())
-        Path("peak.txt").write_text(lines["VmHWM"].split()[0])
+        Path("peak.txt").write_text(str(status("VmHWM")))
 
 
 def write_parts(folder: Path) -> None:
@@ -50,9 +49,9 @@ def test_real_sizes_fit_in_6_gib(ade20k_sample: Path, tmp_path: Path) -> None:
         "--class", "wall", "--class", "sky", "--max-freq", "1", "--no-track", "--quiet",
         "--cache-dir", "cache", "--dump-to", "runs",
     )  # fmt: skip
-    process = Forked(measured, Job(words, str(tmp_path), dict(os.environ)))
-    assert process.wait(MOST_SECONDS) == 0, (tmp_path / ERR).read_text()
-    peak_gib = int((tmp_path / "peak.txt").read_text()) / 2**20
+    done = ended(Forked(measured, Job(words, str(tmp_path))), tmp_path)
+    assert done.code == 0, done.err
+    peak_gib = int((tmp_path / "peak.txt").read_text()) / 2**30
     print(f"peak: {peak_gib:.2f} GiB")
     assert peak_gib < MOST_GIB
     assert peak_gib > 0.4  # what the weights alone take

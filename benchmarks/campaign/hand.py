@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from multiprocessing import forkserver, get_context, set_start_method
 from multiprocessing.context import ForkServerContext
@@ -51,12 +51,12 @@ class Ended:
 
 @dataclass(frozen=True)
 class Job:
-    """Words that are typed in a folder, which gets what they print; files may have `most` bytes
-    each, where that is not 0."""
+    """Words that are typed in a folder, which gets what they print, in this environment or another;
+    files may have `most` bytes each, where that is not 0."""
 
     words: tuple[str, ...]
     folder: str
-    environment: dict[str, str]
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     most: int = 0
 
 
@@ -141,9 +141,10 @@ def _finding(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def tell(started: Started, number: int) -> None:
-    """Sends a signal, where the command has not ended."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(started.pid, number)
+    """Sends a signal, where the command has not ended: its number may be another process's then."""
+    if started.wait(0) is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(started.pid, number)
 
 
 def finish(started: Started) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from run_folders import make_folder
-from terminal import Terminal, interrupted, options
+from terminal import Terminal, ended, interrupted, options
 from worlds import World
 
-from benchmarks.campaign.hand import ERR, MOST_SECONDS, Forked, Job, settle
+from benchmarks.campaign.hand import Forked, Job, settle
 from semseg_cli.cli import run
 from semseg_cli.commands.stopped import find_stopped
 from semseg_cli.engine import evaluate
@@ -35,8 +35,8 @@ METHODS = {
 def killed(folder: Path, after: int, *args: str) -> None:
     """Types a command, in a real process, that is killed after so many records: the inputs, chosen
     latents, the edits, then batches."""
-    process = Forked(die, after, Job(args, str(folder), dict(os.environ)))
-    assert process.wait(MOST_SECONDS) == -signal.SIGKILL, (folder / ERR).read_text()
+    done = ended(Forked(die, after, Job(args, str(folder))), folder)
+    assert done.code == -signal.SIGKILL, done.err
 
 
 def die(after: int, job: Job) -> None:

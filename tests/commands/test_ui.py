@@ -8,8 +8,7 @@ import subprocess
 import sys
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
@@ -17,9 +16,9 @@ from urllib.request import ProxyHandler, build_opener
 import mlflow_store as stores
 import pytest
 from run_folders import make_folder, make_report
-from terminal import Terminal, first_line
+from terminal import Terminal, ended, serving
 
-from benchmarks.campaign.hand import ERR, MOST_SECONDS, OUT, Forked, Job, become, tell
+from benchmarks.campaign.hand import Job, Started, become, tell
 from semseg_cli import tracking
 from semseg_cli.commands import ui as ui_module
 from semseg_cli.commands.ui import open_ui
@@ -298,24 +297,11 @@ def ui_of_a_stub(job: Job) -> None:
     become(job)
 
 
-@contextmanager
-def serving(terminal: Terminal, work: Callable[[Job], None]) -> Iterator[tuple[Forked, str]]:
-    """A `semseg-cli ui` that serves the terminal's store, and the address that it prints."""
-    words = ("ui", "--port", str(stores.free_port()))
-    process = Forked(work, Job(words, str(terminal.folder), dict(os.environ)))
-    try:
-        yield process, first_line(process, terminal.folder)
-    finally:
-        tell(process, signal.SIGTERM)
-        process.wait(MOST_SECONDS)
-
-
-def require_ended(process: Forked, terminal: Terminal, uri: str, host: str) -> None:
+def require_ended(process: Started, terminal: Terminal, uri: str, host: str) -> None:
     """The command has ended well, without another word, and nothing listens any more."""
-    assert process.wait(MOST_SECONDS) == 0
-    assert len((terminal.folder / OUT).read_text().splitlines()) == 1
-    said = (terminal.folder / ERR).read_text()
-    assert said.endswith(f"MLflow serves {uri} until you press Ctrl-C.\n")
+    done = ended(process, terminal.folder)
+    assert (done.code, len(done.out.splitlines())) == (0, 1)
+    assert done.err.endswith(f"MLflow serves {uri} until you press Ctrl-C.\n")
     with socket.socket() as free:
         assert free.connect_ex((ui_server.HOST, int(host.rpartition(":")[2]))) != 0
 
@@ -323,7 +309,7 @@ def require_ended(process: Forked, terminal: Terminal, uri: str, host: str) -> N
 @pytest.mark.slow
 def test_the_command_serves_the_store_until_it_is_stopped(uri: str, terminal: Terminal) -> None:
     experiment = store_run(uri)
-    with serving(terminal, become) as (process, address):
+    with serving(terminal.folder) as (process, address):
         host, _, page = address.partition("/#/")
         assert page.startswith(f"experiments/{experiment}/runs?")
         found = get(f"{host}/api/2.0/mlflow/experiments/get?experiment_id={experiment}")
@@ -338,7 +324,7 @@ def test_the_command_serves_the_store_until_it_is_stopped(uri: str, terminal: Te
 @pytest.mark.slow
 def test_a_terminal_that_closes_ends_the_server_too(uri: str, terminal: Terminal) -> None:
     store_run(uri)
-    with serving(terminal, ui_of_a_stub) as (process, address):
+    with serving(terminal.folder, ui_of_a_stub) as (process, address):
         tell(process, signal.SIGHUP)
         require_ended(process, terminal, uri, address.partition("/#/")[0])
 

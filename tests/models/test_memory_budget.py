@@ -1,7 +1,6 @@
 """Memory: what goes through at once, from the budget and the sizes; measured peaks stay within."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ import torch
 from families import VARIANTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from terminal import ended
 from worlds import World, backbone, make_vit
 
-from benchmarks.campaign.hand import ERR, MOST_SECONDS, OUT, Forked, Job, settle
+from benchmarks.campaign.hand import Forked, Job, settle
 from semseg_cli.models.memory_budget import (
     GIB,
     LARGEST_ON_CPU,
@@ -161,9 +161,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What memory_peak.py prints."""
     folder = tmp_path_factory.mktemp("peaks")
     tasks = (*(f"{work}-128" for work in WORK), LARGE, BOUNDED)
-    process = Forked(measure_peaks, Job(tasks, str(folder), dict(os.environ)))
-    assert process.wait(MOST_SECONDS) == 0, (folder / ERR).read_text()
-    return dict(json.loads((folder / OUT).read_text()))
+    done = ended(Forked(measure_peaks, Job(tasks, str(folder))), folder)
+    assert done.code == 0, done.err
+    return dict(json.loads(done.out))
 
 
 def measure_peaks(job: Job) -> None:

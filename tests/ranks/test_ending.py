@@ -11,10 +11,10 @@ from typing import Any
 import mlflow_store as stores
 import pytest
 from mlflow.tracking import MlflowClient
-from terminal import Done, Terminal, options, working_in
+from terminal import Done, Terminal, ended, options, working_in
 from worlds import World
 
-from benchmarks.campaign.hand import ERR, MOST_SECONDS, OUT, Hand, finish, tell
+from benchmarks.campaign.hand import ERR, Hand, tell
 from semseg_cli.runs.folder import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -44,22 +44,18 @@ def stopped(hand: Hand, terminal: Terminal, number: signal.Signals, *args: str) 
     while not is_evaluating(terminal):
         assert process.wait(0.1) is None, (terminal.folder / ERR).read_text()
     tell(process, number)
-    code = process.wait(MOST_SECONDS)
-    if code is None:
-        finish(process)
-        raise AssertionError(f"{number.name} does not end it")
+    done = ended(process, terminal.folder)
     (folder,) = terminal.runs()
-    done = Done(code, *((terminal.folder / name).read_text() for name in (OUT, ERR)))
     return Ended(terminal, folder, done)
 
 
 @pytest.fixture(scope="module")
-def ended(
+def stopped_runs(
     tiny_world: World, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[signal.Signals, Ended]:
     """A run per signal: so many draws, one edited image at a time, that none gets to its end."""
     found = {}
-    hand = Hand({**os.environ, "OMP_NUM_THREADS": "1"})
+    hand = Hand(os.environ)
     for number, workers in WORKERS.items():
         named = options(tiny_world, batch_size="1", workers=workers)
         with working_in(tmp_path_factory.mktemp(number.name)) as terminal:
@@ -76,9 +72,9 @@ def ended(
     ],
 )
 def test_a_stopped_run_is_marked_as_killed(
-    number: signal.Signals, reason: str, ended: dict[signal.Signals, Ended]
+    number: signal.Signals, reason: str, stopped_runs: dict[signal.Signals, Ended]
 ) -> None:
-    folder, done = ended[number].folder, ended[number].done
+    folder, done = stopped_runs[number].folder, stopped_runs[number].done
     assert done.code == 128 + number, done.err
     assert done.out == ""
     assert f"Stopped ({reason}): the run is marked as KILLED" in done.err
@@ -86,16 +82,16 @@ def test_a_stopped_run_is_marked_as_killed(
     meta = json.loads((folder / "run.json").read_text())
     assert (meta["status"], meta["reason"]) == ("KILLED", reason)
     assert not (folder / "report.json").exists()
-    client = MlflowClient(f"sqlite:///{ended[number].terminal.folder}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{stopped_runs[number].terminal.folder}/mlflow.db")
     run = client.get_run(meta["mlflow_run_id"])
     assert run.info.status == "KILLED"
     assert run.data.tags["semseg.reason"] == reason
 
 
 def test_a_killed_run_can_be_told_and_uploaded(
-    ended: dict[signal.Signals, Ended], monkeypatch: pytest.MonkeyPatch
+    stopped_runs: dict[signal.Signals, Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    terminal, folder = ended[signal.SIGKILL].terminal, ended[signal.SIGKILL].folder
+    terminal, folder = stopped_runs[signal.SIGKILL].terminal, stopped_runs[signal.SIGKILL].folder
     monkeypatch.chdir(terminal.folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     begun = json.loads((folder / "run.json").read_text())

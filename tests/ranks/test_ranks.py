@@ -26,10 +26,10 @@ from mlflow_store import new_store
 from PIL import Image
 from ranks_driver import BUG
 from sae_files import saev_1, write_saev
-from terminal import Done, Terminal, options, working_in
+from terminal import Done, Terminal, ended, options, working_in
 from worlds import World, make_sae, make_tiny_world
 
-from benchmarks.campaign.hand import ERR, MOST_SECONDS, OUT, Forked, Job, Started, finish, tell
+from benchmarks.campaign.hand import ERR, Forked, Job, Started, tell
 from semseg_cli import interrupts
 from semseg_cli.cli import app, run
 from semseg_cli.commands.same_settings import OF_A_MACHINE, require_same_settings
@@ -458,21 +458,11 @@ def torchrun(
     words = ("--nproc-per-node", str(n_ranks), *args)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     started = Forked(forked_ranks.torchrun, Job(words, str(terminal.folder), environment))
-    ended: list[Done] = []
-
-    def end() -> Done:
-        code = started.wait(MOST_SECONDS)
-        assert code is not None, "it does not end"
-        ended.append(Done(code, *((terminal.folder / name).read_text() for name in (OUT, ERR))))
-        return ended[-1]
-
     try:
-        yield started, end
+        yield started, lambda: ended(started, terminal.folder)
     finally:
-        if not ended:
-            tell(started, signal.SIGTERM)  # its ranks, too
-            if started.wait(MOST_SECONDS) is None:
-                finish(started)
+        tell(started, signal.SIGTERM)  # its ranks, too, where they have not ended
+        ended(started, terminal.folder)
 
 
 def results(folder: Path) -> dict[str, bytes]:

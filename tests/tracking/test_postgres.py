@@ -1,9 +1,7 @@
 """A team's store: a real PostgreSQL, opened directly and behind a real MLflow server."""
 
 import json
-import os
 import re
-import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -15,20 +13,10 @@ import postgres
 import pytest
 from postgres import PASSWORD, Postgres
 from run_folders import make_folder
-from terminal import Done, Terminal, first_line, options
+from terminal import Done, Terminal, ended, options, serving
 from worlds import World
 
-from benchmarks.campaign.hand import (
-    ERR,
-    MOST_SECONDS,
-    OUT,
-    Forked,
-    Job,
-    become,
-    fork_server,
-    settle,
-    tell,
-)
+from benchmarks.campaign.hand import ERR, MOST_SECONDS, Forked, Job, fork_server, settle
 from semseg_cli import tracking
 from semseg_cli.commands import method_runs
 from semseg_cli.runs.folder import RunFolder
@@ -126,14 +114,13 @@ def test_four_writers_at_once_lose_nothing(database: Postgres, served: str, tmp_
     uris = [database.new_store(whole=False), served]
     each = [[make_folder(tmp_path / str(n), experiment="new") for _ in uris] for n in range(4)]
     all_four = fork_server().Barrier(4)
-    writers = []
-    for n, folders in enumerate(each):
-        job = Job(tuple(uris), str(tmp_path / str(n)), dict(os.environ))
-        writers.append(Forked(write, folders, all_four, job))
-    for n, one in enumerate(writers):
-        code = one.wait(MOST_SECONDS)
-        said = [(tmp_path / str(n) / name).read_text() for name in (OUT, ERR)]
-        assert (code, said) == (0, ["", ""])
+    places = [tmp_path / str(n) for n in range(4)]
+    writers = [
+        Forked(write, folders, all_four, Job(tuple(uris), str(place)))
+        for folders, place in zip(each, places, strict=True)
+    ]
+    for one, place in zip(writers, places, strict=True):
+        assert ended(one, place) == Done(0, "", "")
     for at, uri in enumerate(uris):
         found = tracking.find_runs(tracking.resolve_uri(uri), ["new"])
         assert {run.run_id for run in found} == {f[at].meta["mlflow_run_id"] for f in each}
@@ -189,19 +176,13 @@ def test_the_pages_of_a_database_are_shown_without_its_password(
     uri = database.new_store()
     folder = make_folder(tmp_path / "runs", artifact_root=str(tmp_path / "root"))
     experiment = stores.stored(tracking.resolve_uri(uri), folder).meta["mlflow_experiment_id"]
-    words = ("ui", "--port", str(stores.free_port()))
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
-    process = Forked(become, Job(words, str(tmp_path), environment))
-    try:
-        host, _, page = first_line(process, tmp_path).partition("/#/")
+    with serving(tmp_path, MLFLOW_TRACKING_URI=uri) as (_, address):
+        host, _, page = address.partition("/#/")
         assert page.startswith(f"experiments/{experiment}/")
         asked = f"{host}/api/2.0/mlflow/experiments/get?experiment_id={experiment}"
         with build_opener(ProxyHandler({})).open(asked) as answer:
             assert json.load(answer)["experiment"]["name"] == "semseg"
         assert not any(PASSWORD in line or uri in line for line in _commands())
-    finally:
-        tell(process, signal.SIGTERM)
-        process.wait(MOST_SECONDS)
     assert PASSWORD not in (tmp_path / ERR).read_text()
 
 

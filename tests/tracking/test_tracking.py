@@ -20,9 +20,10 @@ from typing import Any
 import mlflow_store as stores
 import pytest
 from run_folders import fill, make_folder, make_report
+from terminal import Done, ended
 
 import semseg_cli
-from benchmarks.campaign.hand import ERR, MOST_SECONDS, OUT, Forked, Job, fork_server, settle
+from benchmarks.campaign.hand import MOST_SECONDS, Forked, Job, fork_server, settle
 from semseg_cli import tracking
 from semseg_cli.errors import SemsegError, StoreError
 from semseg_cli.runs.folder import RunFolder
@@ -249,23 +250,20 @@ def quick_disk(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def use_first_at_once(root: Path, n_turns: int) -> list[tuple[int | None, str]]:
-    """Two processes use the same new store, `n_turns` times: exit code and output of each."""
+def use_first_at_once(root: Path, n_turns: int) -> list[Done]:
+    """Two processes use the same new store, `n_turns` times: how each ended."""
     both = fork_server().Barrier(2)
     places = [root / name for name in "ab"]
     processes = []
     for place in places:
         place.mkdir()
-        job = Job((), str(place), dict(os.environ))
-        processes.append(Forked(use_first, root, n_turns, both, job))
-    codes = [process.wait(MOST_SECONDS) for process in processes]
-    said = [(place / OUT).read_text() + (place / ERR).read_text() for place in places]
-    return list(zip(codes, said, strict=True))
+        processes.append(Forked(use_first, root, n_turns, both, Job((), str(place))))
+    return [ended(process, place) for process, place in zip(processes, places, strict=True)]
 
 
 @pytest.mark.slow
 def test_two_first_uses_at_once_succeed_and_say_nothing(quick_disk: Path) -> None:
-    assert use_first_at_once(quick_disk, N_FIRST_USES) == [(0, ""), (0, "")]
+    assert use_first_at_once(quick_disk, N_FIRST_USES) == [Done(0, "", "")] * 2
     for turn in range(N_FIRST_USES):
         assert len(tracking.find_runs(f"sqlite:///{quick_disk}/{turn}.db")) == 2
 
