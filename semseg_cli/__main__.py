@@ -32,12 +32,8 @@ def main() -> None:
     from semseg_cli.cli import run
     from semseg_cli.progress import own_process
 
-    try:
-        with own_process():
-            run()
-    finally:
-        if "triton" not in sys.modules:  # which would print what is left as leaks
-            gc.freeze()  # else Python ends by looking for garbage in all of torch, for seconds
+    with own_process():
+        run()
 
 
 if __name__ == "__main__":

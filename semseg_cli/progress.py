@@ -110,7 +110,14 @@ def own_process() -> Iterator[None]:
     try:
         yield
     finally:
+        _put_aside()  # else Python ends by looking for garbage in all of torch, for seconds
         _is_own.reset(before)
+
+
+def _put_aside() -> None:
+    """What there is now is not looked through for garbage any more."""
+    if "triton" not in sys.modules:  # which would print what is left as leaks
+        gc.freeze()
 
 
 @contextmanager
@@ -123,7 +130,7 @@ def importing() -> Iterator[None]:
     try:
         yield
     finally:
-        if _is_own.get() and "triton" not in sys.modules:  # which would print it as leaks
-            gc.freeze()
+        if _is_own.get():
+            _put_aside()
         if was_on:
             gc.enable()

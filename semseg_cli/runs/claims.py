@@ -22,8 +22,11 @@ def headline_of(n_claimed: int, n_all: int) -> str:
     """The same from the numbers of classes claimed and judged."""
     if not n_all:
         return "No class has enough predicted patches to be judged."
-    classes = "class" if n_all == 1 else "classes"
-    return f"For {n_claimed} of {n_all} {classes} the latent passes every check."
+    return f"For {n_claimed} of {_classes(n_all)} the latent passes every check."
+
+
+def _classes(n: int) -> str:
+    return f"{n} class{'es' * (n != 1)}"
 
 
 def reach_note(n_classes: int, n_nulls: Mapping[str, int], spent: Collection[str] = ()) -> str:
@@ -41,8 +44,7 @@ def reach_note(n_classes: int, n_nulls: Mapping[str, int], spent: Collection[str
     help = f"For one alone: {' '.join(f'{option} {needed}' for option in short)}."
     if not set(short).isdisjoint(spent):
         help = "No more latents are live."
-    classes = "1 class" if n_classes == 1 else f"{n_classes} classes"
     return (
-        f"{fewest} nulls give no p below {1 / (1 + fewest):.3g}: corrected over {classes}, {who}. "
-        f"{help}"
+        f"{fewest} nulls give no p below {1 / (1 + fewest):.3g}: corrected over "
+        f"{_classes(n_classes)}, {who}. {help}"
     )

@@ -20,6 +20,7 @@ from semseg_cli.settings.methods import (
 
 S = TypeVar("S", bound=Setup)
 QUICK_IMAGES = 100
+FEW_PEERS, FEW_MATCHED = 199, 159  # of --quick
 MAX_GROUP = 8
 NULL_SAES: tuple[Control, ...] = ("pca", "random", "shuffled")
 
@@ -28,10 +29,10 @@ NULL_SAES: tuple[Control, ...] = ("pca", "random", "shuffled")
 class Nulls:
     """How many nulls each class stands among, and on how many images (None: all)."""
 
-    peers: int = 199
+    peers: int
     peer_images: int | None = None
-    matched: int = 159
-    matched_images: int = 16
+    matched: int
+    matched_images: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +47,9 @@ class NullChoice(Settings):
     )  # fmt: skip
     full: bool = option(False, "Everything on all images; nulls on 32 images per class.")
     peers: int | None = option(
-        None, "Random live latents, each set by the same rule, one edit for all classes; else 199, "
-        "or (without --quick) as many as let one class be claimed alone: 20 per class.", ge=1,
-        le=100_000,
+        None, "Random live latents, each set by the same rule, one edit for all classes; else "
+        f"{FEW_PEERS}, or (without --quick) as many as let one class be claimed alone: 20 per "
+        "class.", ge=1, le=100_000,
     )  # fmt: skip
     peer_images: int | None = option(
         None, "Evaluated images that peers are tried on, those that show most classes first; else "
@@ -56,7 +57,7 @@ class NullChoice(Settings):
     )  # fmt: skip
     matched_peers: int | None = option(
         None, "Random live latents per class, each edit as long as the class's own, patch by "
-        "patch; else 20 per class (--quick 159).", ge=1, le=100_000,
+        f"patch; else 20 per class (--quick {FEW_MATCHED}).", ge=1, le=100_000,
     )  # fmt: skip
     matched_images: int | None = option(
         None, "Images per class, with patches of it, that they are tried on; else 8 (--quick 5, "
@@ -70,14 +71,14 @@ class NullChoice(Settings):
 
     def nulls(self, n_alone: int) -> Nulls:
         """What is run; `n_alone` nulls let one class be claimed alone."""
-        few, many = Nulls(peers=199, matched=159), Nulls(peers=max(199, n_alone), matched=n_alone)
-        at = few if self.quick else many
+        peers = FEW_PEERS if self.quick else max(FEW_PEERS, n_alone)
+        matched = FEW_MATCHED if self.quick else n_alone
         peer_images = 20 if self.quick else None if self.full else 200
         matched_images = 5 if self.quick else 32 if self.full else 8
         return Nulls(
-            peers=self.peers or at.peers,
+            peers=self.peers or peers,
             peer_images=self.peer_images or peer_images,
-            matched=self.matched_peers or at.matched,
+            matched=self.matched_peers or matched,
             matched_images=self.matched_images or matched_images,
         )
 
