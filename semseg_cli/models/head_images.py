@@ -28,6 +28,12 @@ def write_beside(path: Path, digest: str, seen: Sequence[str], option: str) -> N
     write_atomic(beside(path), text.encode(), option)
 
 
+def copy_beside(path: Path, copy: Path, option: str) -> None:
+    """Gives a copy of a `.pt` head the images of that head, where they are known."""
+    if beside(path).is_file():
+        write_atomic(beside(copy), beside(path).read_bytes(), option)
+
+
 def metadata(seen: Sequence[str]) -> dict[str, str]:
     """The images as metadata of a safetensors file."""
     return {KEY: json.dumps(list(seen))} if seen else {}

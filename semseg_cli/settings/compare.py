@@ -34,7 +34,7 @@ class View(Settings):
         "(macro_selectivity, where runs are not named; selectivity of classes).",
     )
     top: int | None = option(None, "Only the first N rows.", ge=1)
-    precision: int = option(3, "Decimals.", ge=1, le=12)
+    precision: int = option(3, "Decimals; p has at least 3.", ge=1, le=12)
     group_by: str | None = option(
         None, "Images of one drive, patient or scene count as one sample: a regular expression "
         "that finds its name in theirs, or FILE.csv:COLUMN (else as the runs were told).",

@@ -117,8 +117,10 @@ def cell(value: Any, kind: str = "ratio", precision: int = 3) -> str:
         return printable(" ".join(str(value).split()))
     if kind == "setting":
         return plain_number(value)
-    if kind == "p" and value < 10**-precision:
-        return f"<{10**-precision:.{precision}f}"
+    if kind == "p":
+        precision = max(3, precision)  # with two decimals .054 would read .05
+        if value < 10**-precision:
+            return f"<{10**-precision:.{precision}f}"
     text = f"{value:.{0 if kind == 'count' else precision}f}"
     text = text.removeprefix("-") if not float(text) else text
     return f"+{text}" if kind == "difference" and float(text) > 0 else text

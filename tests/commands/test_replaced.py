@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from semseg_cli import files
 from semseg_cli.commands.replaced import keeping
 from semseg_cli.errors import SemsegError
+from semseg_cli.models.head import load_head, save_head
 
 
 def write(path: Path, data: bytes) -> None:
@@ -43,6 +45,20 @@ def test_what_stays_the_same_has_no_copy(
         raise ZeroDivisionError  # and nothing is written
     assert copies(path) == []
     assert capsys.readouterr().err == ""
+
+
+def test_a_kept_head_keeps_the_images_that_it_was_made_with(tmp_path: Path) -> None:
+    path = tmp_path / "head.pt"
+    heads = [nn.Linear(2, 3), nn.Linear(2, 3)]
+    for head, seen in zip(heads, (["older"], ["newer"]), strict=True):
+        with keeping(path, quiet=True):
+            save_head(path, head, "--save", seen)
+    with keeping(path, quiet=True):
+        save_head(path, heads[1], "--save", ["newer"])
+    (kept,) = tmp_path.glob("head.*-*.pt")
+    assert load_head(kept).seen == {"older"}
+    assert load_head(path).seen == {"newer"}
+    assert len(list(tmp_path.iterdir())) == 4  # two heads with their images
 
 
 def test_what_cannot_be_kept_whole_is_not_replaced(
