@@ -13,7 +13,7 @@ from semseg_cli.show import console
 @contextmanager
 def keeping(path: Path, *, quiet: bool) -> Iterator[None]:
     """Runs a block that may replace the file; what was there before is kept, and said where, unless
-    the file is the same byte for byte afterwards. A kept head keeps the images that it was made with.
+    the file is the same byte for byte afterwards. A head is kept with the images it was made with.
 
     Raises:
         SemsegError: it cannot be kept.
