@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the process that hands tests out loads no torch: those that
 
     from semseg_cli.experiment.session import Session
 
-hypothesis.settings.register_profile("loaded machine", deadline=None)
+hypothesis.settings.register_profile("loaded machine", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("loaded machine")
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup commands would rightly ignore it
 

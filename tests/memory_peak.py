@@ -31,7 +31,7 @@ from semseg_cli.models.sae.statistics import SaeStats
 from semseg_cli.models.vit import Backbone
 
 D_MODEL, D_SAE, N_CLASSES = 384, 6144, 4
-N_IMAGES = {"class": 24, "label": 57, "lookup": 57}  # enough batches for the peak to stay as it is
+N_IMAGES = {"class": 20, "label": 36, "lookup": 36}  # enough batches for the peak to stay as it is
 SIZES = {"hidden_size": D_MODEL, "num_hidden_layers": 2, "num_attention_heads": 6, "mlp_ratio": 4}
 
 

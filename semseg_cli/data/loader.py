@@ -1,6 +1,7 @@
 """A dataset's images in batches, read by worker processes that end when their reader does."""
 
 import signal
+import sys
 from collections.abc import Iterator
 
 from torch.utils.data import DataLoader
@@ -62,7 +63,7 @@ class Loader:
             sampler=self.positions,
             num_workers=self.n_workers,
             collate_fn=collated,
-            worker_init_fn=_leave_signals_to_parent,
+            worker_init_fn=_leave_to_parent,
             pin_memory=self.pin_memory,
         )
         with interrupts.held():  # forking runs callbacks that drop exceptions
@@ -78,7 +79,13 @@ class Loader:
             del batches
 
 
-def _leave_signals_to_parent(_worker: int) -> None:
-    """A worker says nothing on Ctrl-C, and dies when its parent ends it."""
+def _leave_to_parent(_worker: int) -> None:
+    """A worker says nothing on Ctrl-C, dies when its parent ends it, and hands errors on as values:
+    all that its thread which passes tensors could print is that the parent has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.excepthook = _say_nothing
+
+
+def _say_nothing(*_: object) -> None:
+    pass

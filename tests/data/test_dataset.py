@@ -3,7 +3,9 @@
 import multiprocessing
 import re
 import shutil
+import sys
 from collections.abc import Callable
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from worlds import FIRST_NAMES, NAMES, World, random_pairs, write_dataset
 
+from semseg_cli.data.batches import Sample
 from semseg_cli.data.dataset import Dataset, even_subset, open_dataset
 from semseg_cli.data.layouts import check_layout
 from semseg_cli.data.loader import Loader
@@ -292,6 +295,26 @@ def test_a_bad_file_is_named_while_reading_also_through_workers(
         read_all(folder, n_workers)
     assert "Traceback" not in str(caught.value)
     assert set(multiprocessing.active_children()) <= {*others}  # nobody waits for workers then
+
+
+class Orphaned(Dataset):
+    """Images whose reading tells what a worker's thread tells when the parent has gone."""
+
+    def __getitem__(self, position: int) -> Sample:
+        sys.excepthook(EOFError, EOFError(), None)
+        return super().__getitem__(position)
+
+
+def test_a_worker_whose_parent_has_gone_prints_nothing(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images = opened(folder)
+    own = {field.name: getattr(images, field.name) for field in fields(images) if field.init}
+    orphaned = Orphaned(**own)
+    assert len(list(Loader(orphaned, batch_size=2, n_workers=1))) == 2
+    assert capfd.readouterr().err == ""
+    list(Loader(orphaned, batch_size=2))
+    assert capfd.readouterr().err.startswith("EOFError")  # in this process it is told
 
 
 def test_workers_of_an_abandoned_loop_end_with_it(folder: Path) -> None:
