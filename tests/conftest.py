@@ -34,6 +34,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def _settle() -> None:
     """What holds for all tests, whatever the machine."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # the worlds are tiny: threads only get in each other's way
     import torch
     from mlflow.store.db import utils
     from terminal import NO_PLOTS
@@ -46,18 +47,23 @@ def _settle() -> None:
     patience.WAIT_SECONDS = 3600.0  # nor whether a store answers
     os.environ[NO_PLOTS] = "true"  # drawing is a third of a tiny run: tests that look use `drawn`
     gc.set_threshold(NEW_OBJECTS, 20, 20)  # as the program does
-    torch.set_num_threads(1)  # the worlds are tiny: more threads only get in each other's way
+    torch.set_num_threads(1)
     # Every client would read MLflow's 60 migrations again, for the number of the last one.
     latest = utils._get_latest_schema_revision
     utils._get_latest_schema_revision = functools.cache(latest)
 
 
-LONG = ("test_demo_runs", "test_ranks", "test_ending", "test_notebook", "test_postgres")
+# In this order and first: so no process waits for another one in the end, and only one of them has
+# a fork server, which the first modules use and which takes long to load.
+LONG = (
+    "test_ending", "test_campaigns", "test_ranks", "test_memory_budget", "test_real_size",
+    "test_postgres", "test_tracking", "test_ui", "test_resume", "test_demo_runs", "test_notebook",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest modules come first, so that no process waits for another one in the end."""
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_mlflow_run_fills_the_run_that_it_made(tiny_world: World, terminal: Term
             "--env-manager", "local", *parameters,
         ],
         cwd=terminal.folder, capture_output=True, text=True,
-        env={**os.environ, "PATH": here, "MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PATH": here, "MLFLOW_TRACKING_URI": uri},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (run,) = stores.client(uri).search_runs(["0"])

@@ -146,8 +146,9 @@ def write_dataset(
         for part in ("images", "annotations"):
             (root / part / split).mkdir(parents=True, exist_ok=True)
         for i, (image, mask) in enumerate(pairs):
-            Image.fromarray(image).save(root / "images" / split / f"{split}_{i:04d}.png")
-            Image.fromarray(mask).save(root / "annotations" / split / f"{split}_{i:04d}.png")
+            for part, pixels in (("images", image), ("annotations", mask)):
+                path = root / part / split / f"{split}_{i:04d}.png"
+                Image.fromarray(pixels).save(path, compress_level=1)
     if names is not None:
         rows = [f"{i}\t0.1\t10\t2\t{name}" for i, name in enumerate(names, start=1)]
         text = "\n".join(["Idx\tRatio\tTrain\tVal\tName", *rows]) + "\n"

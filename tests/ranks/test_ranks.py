@@ -441,10 +441,7 @@ def test_ranks_that_torchrun_starts_itself_tell_one_sentence(terminal: Terminal)
     """The others of this section are forked: nothing else about them differs."""
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr")
     words = (*torchrun, "127.0.0.1", "--nproc-per-node", "2", "-m", "semseg_cli", "ui")
-    done = subprocess.run(
-        words, cwd=terminal.folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    done = subprocess.run(words, cwd=terminal.folder, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert sentence_of(done.stderr).startswith("`ui` is work for one process: run")
 
@@ -456,8 +453,7 @@ def torchrun(
     """So many ranks of a module or script, started in the terminal's folder; and what waits for
     their end."""
     words = ("--nproc-per-node", str(n_ranks), *args)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = Forked(forked_ranks.torchrun, Job(words, str(terminal.folder), environment))
+    started = Forked(forked_ranks.torchrun, Job(words, str(terminal.folder)))
     try:
         yield started, lambda: ended(started, terminal.folder)
     finally:
