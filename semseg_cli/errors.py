@@ -53,6 +53,28 @@ class LibraryError(SemsegError):
     """A library cannot be imported."""
 
 
+class LostWorkerError(SemsegError):
+    """A process that loads images has died."""
+
+    @classmethod
+    def of(cls, said: str) -> "LostWorkerError":
+        """The sentence, with what was said of it."""
+        return cls(
+            f"A process that loads images has died ({said.splitlines()[0].rstrip('. ')}): is "
+            "memory short, or /dev/shm full? Give fewer --workers or a smaller --batch-size."
+        )
+
+
+def lost_worker(error: BaseException) -> LostWorkerError | None:
+    """The sentence for torch's error that a loading process has died, raised wherever the program
+    is at that moment; None for another error."""
+    for one in _causes(error):
+        said = str(one)
+        if isinstance(one, RuntimeError) and said.startswith("DataLoader worker (pid"):
+            return LostWorkerError.of(said)
+    return None
+
+
 def library_error(error: BaseException) -> LibraryError | None:
     """The sentence for an error of a library that could not be imported; None for another error.
 

@@ -41,6 +41,23 @@ def make_folder(path: Path, option: str = "--dump-to") -> None:
         raise cannot_write(path, error, option) from error
 
 
+def make_room(path: Path, option: str) -> None:
+    """Makes the folder of a file that is written later.
+
+    Raises:
+        SemsegError: the file could not be written there.
+    """
+    make_folder(path.parent, option)
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise cannot_write(path, error, option) from error
+
+
 def keep_old(path: Path, option: str) -> Path | None:
     """Copies a file that is going to be replaced, beside itself and named by when it was made.
 

@@ -67,6 +67,22 @@ def check() -> None:
 
 
 @contextmanager
+def bereft() -> Iterator[None]:
+    """A process of ours that ends during the block disturbs nothing.
+
+    Where one that loads images has died torch raises in the main thread, at whatever line.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    told = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, told)
+
+
+@contextmanager
 def held() -> Iterator[None]:
     """A signal that comes during the block raises at its end: for steps that must stay whole.
 

@@ -16,10 +16,10 @@ from semseg_cli import __version__, tracking
 from semseg_cli.commands.doctor.findings import copy_findings
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.data.held import IN_MEMORY
-from semseg_cli.errors import SemsegError, StoreError
+from semseg_cli.errors import LostWorkerError, SemsegError, StoreError
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
-from semseg_cli.interrupts import Terminated, held, released, settle, was_asked
+from semseg_cli.interrupts import Terminated, bereft, held, released, settle, was_asked
 from semseg_cli.progress import passing, stage
 from semseg_cli.ranks.ending import explained
 from semseg_cli.ranks.group import n_ranks
@@ -142,7 +142,8 @@ def recorded(
             for folder in folders:
                 folder.remove(JOURNAL_FILE)
         except BaseException as caught:
-            error = _stop(caught, folders, handlers, store, advice, quiet=output.quiet)
+            with bereft():
+                error = _stop(caught, folders, handlers, store, advice, quiet=output.quiet)
             if error is not caught:
                 raise error from caught
             raise
@@ -210,6 +211,8 @@ def _stop(
         kept = "\n".join(str(folder.path) for folder in folders)
         said = f"Stopped ({reason}): the run is marked as KILLED in\n{kept}"
         say(f"{said}\n{advice(folders)}".rstrip(), quiet=quiet)
+    elif isinstance(error, LostWorkerError) and folders and (how := advice(folders)):
+        say(how, quiet=quiet)
     return error
 
 

@@ -26,7 +26,7 @@ from semseg_cli.experiment.estimate import estimated, seconds_for_stats
 from semseg_cli.experiment.place import stat_sources
 from semseg_cli.experiment.result_files import write_stats
 from semseg_cli.experiment.splicing import spliced
-from semseg_cli.files import make_folder, write_atomic
+from semseg_cli.files import make_folder, make_room, write_atomic
 from semseg_cli.models.pipeline import Pipeline
 from semseg_cli.models.sae.statistics import stats_bytes
 from semseg_cli.ranks.ending import together
@@ -125,7 +125,7 @@ def _over(dataset: Dataset) -> str:
 def _make_folders(keep: KeepStats) -> None:
     """Makes the folders of the copies before anything is computed."""
     if keep.save is not None:
-        make_folder(keep.save.parent, "--save")
+        make_room(keep.save, "--save")
     if keep.reference_names is not None:
         make_folder(keep.reference_names, "--reference-names")
 

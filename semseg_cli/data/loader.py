@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -10,7 +11,9 @@ from torch.utils.data import Dataset as TorchDataset
 from semseg_cli import interrupts
 from semseg_cli.data.batches import Batch, Careful, KeptSample, Sample, collated
 from semseg_cli.data.dataset import Dataset
-from semseg_cli.errors import SemsegError
+from semseg_cli.errors import LostWorkerError, SemsegError
+
+A_MOMENT = 5.0  # seconds in which a worker that broke its connection has ended
 
 
 class Loader:
@@ -69,7 +72,15 @@ class Loader:
         with interrupts.held():  # forking runs callbacks that drop exceptions
             batches = iter(loader)
         try:
-            for batch in batches:
+            while True:
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+                except (OSError, EOFError) as error:
+                    if not _one_has_ended(batches):
+                        raise
+                    raise LostWorkerError.of(f"{type(error).__name__}: {error}") from error
                 if isinstance(batch, SemsegError):
                     raise batch
                 yield batch
@@ -77,6 +88,12 @@ class Loader:
             # Ends the workers now. An error is in a cycle with this frame: garbage collection would
             # close their queues before telling them, and each would be waited for in vain.
             del batches
+
+
+def _one_has_ended(batches: object) -> bool:
+    """Whether one of the workers has ended, or does in a moment."""
+    workers = getattr(batches, "_workers", ())
+    return bool(workers) and bool(wait([worker.sentinel for worker in workers], A_MOMENT))
 
 
 def _leave_to_parent(_worker: int) -> None:

@@ -15,7 +15,8 @@ def dose_metrics(reports: Sequence[Report]) -> dict[str, float]:
     The curves are of macro changes. They begin at dose 0: the ablation where scale 0 was run, else
     the clean image, on which nothing changes. They go on to `curve_end`, the largest scale by
     magnitude, on the negative side where it has a curve, else on the positive one. A curve has at
-    least two scales; without one nothing comes back.
+    least two scales, each with classes that its macro changes are over; without one nothing comes
+    back.
 
     `half_effect_scale` is the magnitude at which the target change first reaches one half, by
     linear interpolation; it is left out where the curve stays below, so beyond `curve_end`. Its 95%
@@ -26,7 +27,7 @@ def dose_metrics(reports: Sequence[Report]) -> dict[str, float]:
     """
     for sign in (-1.0, 1.0):
         side = [report for report in reports if report.intervention_scale * sign >= 0]
-        if len(side) > 1:
+        if len(side) > 1 and all(report.macro_results for report in side):
             return _curve(sorted(side, key=lambda report: abs(report.intervention_scale)), sign)
     return {}
 

@@ -18,7 +18,8 @@ EXPECTED = "expected the images of a head"
 
 
 def beside(path: Path) -> Path:
-    """The file that has the images of a `.pt` head."""
+    """The file that has the images of a `.pt` head: beside the file, not beside a link to it."""
+    path = path.resolve()
     return path.with_name(f"{path.name}.images.json")
 
 

@@ -9,7 +9,8 @@ place that decides:
    of "the latent is like one of the peers, or like one of the matched ones".) Classes that fail 2
    to 5 count there as p = 1: they would else make room for others, and of the classes claimed more
    than .05 could be no better than chance.
-2. The latents of no other class do as well: else the class is the business of those.
+2. The latents of no other class do as well: else the class is the business of those. Where those
+   of one class alone were tried, of several, this is not known, and the class is not claimed.
 3. Most of the class's patches change: standing above nulls that do nothing is no drive.
 4. No other class changes by half as much: its own patches then are nearer to that class's fate than
    to being left alone. The pooled other change hides this where there are many classes.
@@ -156,12 +157,18 @@ def _chance(standing: Standing) -> str:
     if standing.p is None:
         return "too few patches"
     if standing.p > ALPHA + ROUNDING:
-        return f"{'matched peers' if _fails_matched(standing) else 'peers'} reach it"
+        is_matched = _fails_matched(standing)
+        null = standing.matched if is_matched else standing.peers
+        if null is not None and null.p <= 1 / (1 + null.n) + ROUNDING:
+            return "too few nulls"  # none of them reaches it
+        return f"{'matched peers' if is_matched else 'peers'} reach it"
     return ""
 
 
 def _refusal(standing: Standing) -> str:
-    """Which of the questions 2 to 5 a class fails first; else ""."""
+    """Which of the questions 2 to 5 a class fails first, or that one cannot be asked; else ""."""
+    if standing.doubt:
+        return standing.doubt
     target, value, spill = standing.target_change, standing.value, standing.spill
     if target is None or value is None:
         return ""
@@ -228,6 +235,7 @@ def _standing(evidence: Evidence, k: int, min_patches: int) -> Standing:
     peers, matched = _null(value, _scores(peers_r4)), _null(float(scores_r[0]), scores_r[1:])
     rival, rival_class = _rival(evidence, k)
     spill, spill_class = _spill(evidence, target_c, is_told_c, c)
+    is_lonely = len(evidence.class_ids) == 1 < len(evidence.class_names)
     return replace(
         named,
         target_change=float(target_c[c]),
@@ -242,6 +250,7 @@ def _standing(evidence: Evidence, k: int, min_patches: int) -> Standing:
         spill=spill,
         spill_class=spill_class,
         necessity=float(_changes(evidence.ablated_kc4[k])[0][c]),
+        doubt="no other class tried" if is_lonely else "",
         p=max(peers.p, matched.p),
     )
 

@@ -118,7 +118,11 @@ def cell(value: Any, kind: str = "ratio", precision: int = 3) -> str:
     if kind == "setting":
         return plain_number(value)
     if kind == "p":
-        precision = max(3, precision)  # with two decimals .054 would read .05
+        from semseg_cli.runs.inference.answers import ALPHA  # scipy takes a while
+
+        precision = max(3, precision)
+        while value > ALPHA >= round(value, precision):
+            precision += 1  # .0504 does not read .050, which would pass
         if value < 10**-precision:
             return f"<{10**-precision:.{precision}f}"
     text = f"{value:.{0 if kind == 'count' else precision}f}"

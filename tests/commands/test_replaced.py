@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from terminal import Terminal
 from torch import nn
 
 from semseg_cli import files
@@ -59,6 +60,39 @@ def test_a_kept_head_keeps_the_images_that_it_was_made_with(tmp_path: Path) -> N
     assert load_head(kept).seen == {"older"}
     assert load_head(path).seen == {"newer"}
     assert len(list(tmp_path.iterdir())) == 4  # two heads with their images
+
+
+def test_the_images_of_a_head_are_found_through_a_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "folder" / "head.pt", tmp_path / "link.pt"
+    real.parent.mkdir()
+    save_head(real, nn.Linear(2, 3), "--save", ["older"])
+    link.symlink_to(real)
+    assert load_head(link).seen == {"older"}
+    with keeping(link, quiet=True):
+        save_head(link, nn.Linear(2, 3), "--save", ["newer"])
+    (kept,) = tmp_path.glob("link.*-*.pt")
+    assert load_head(kept).seen == load_head(real).seen == {"older"}
+    assert load_head(link).seen == {"newer"}
+
+
+@pytest.mark.parametrize("command", ["train-head", "stats"])
+def test_what_cannot_be_written_is_refused_before_anything_is_computed(
+    command: str, terminal: Terminal
+) -> None:
+    Path("head.pt").mkdir()
+    done = terminal.type(command, "--save", "head.pt" if command == "train-head" else "./")
+    assert done.code == (1 if command == "train-head" else 2), done.err
+    assert "--save" in done.err
+    assert not terminal.runs()
+
+
+def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
+    files.make_room(tmp_path / "new" / "head.pt", "--save")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "new"]
+    with pytest.raises(
+        SemsegError, match=r"Cannot write .*\(Is a directory\): give another --save"
+    ):
+        files.make_room(tmp_path / "new", "--save")
 
 
 def test_what_cannot_be_kept_whole_is_not_replaced(

@@ -1,6 +1,7 @@
 """A run that is killed goes on: the same bytes as if it had not been, or a sentence."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -63,6 +64,31 @@ def status_of(path: Path) -> str:
     run_id = RunFolder(path).meta["mlflow_run_id"]
     (status,) = [run.status for run in find_runs(resolve_uri(None)) if run.run_id == run_id]
     return status
+
+
+def test_a_run_whose_loading_process_dies_tells_it_and_can_go_on(
+    terminal: Terminal, tiny_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = Journal.append
+
+    def bereaved(self: Journal, record: bytes) -> None:
+        append(self, record)
+        for child in multiprocessing.active_children():
+            if child.daemon and child.pid is not None:  # as torch's are
+                os.kill(child.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(Journal, "append", bereaved)
+    args = options(tiny_world, batch_size="1", workers="1")
+    done = terminal.type("auto-feat", *args, "--no-cache", "--no-plots")
+    assert done.code == 1
+    assert "semseg-cli: A process that loads images has died (" in done.err
+    assert "Give fewer --workers or a smaller --batch-size." in done.err
+    assert "Traceback" not in done.err
+    (folder,) = terminal.runs()
+    assert RunFolder(folder).meta["status"] == status_of(folder) == "FAILED"
+    assert f"Go on: semseg-cli auto-feat --resume semseg-runs/{folder.name}" in done.err
+    monkeypatch.undo()
+    assert terminal.type("auto-feat", "--resume", folder.name).code == 0
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(terminal: Terminal, tiny_world: World) -> None:

@@ -72,3 +72,8 @@ def test_a_scale_without_an_interval_leaves_the_half_effect_without_one() -> Non
     assert "half_effect_scale" in found
     assert not any(key.endswith(("_lo", "_hi")) for key in found)
     assert "patches change at scale 1.75 (magnitude)" in curve_note("m", found)
+
+
+def test_scales_at_which_no_class_counts_are_no_curve() -> None:
+    thin = [replace(report(scale, 80, 0), min_patches=101) for scale in (-2.0, -4.0)]
+    assert dose_metrics(thin) == {}

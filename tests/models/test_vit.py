@@ -217,3 +217,9 @@ def test_residuals_are_the_prefix_of_every_layer() -> None:
     for layer, tokens in enumerate(vit.residuals(images), start=1):
         torch.testing.assert_close(tokens, vit.prefix(images, layer), rtol=0, atol=0)
     assert layer == vit.n_layers
+
+
+@pytest.mark.parametrize("name", ["dinov2_vitb14_regg", "dinov2-vitb14-reg"])
+def test_a_mistyped_alias_is_asked_about_and_not_looked_for_on_a_hub(name: str) -> None:
+    with pytest.raises(SemsegError, match=r"did you mean dinov2_vitb14_reg\?$"):
+        load_vit(name)

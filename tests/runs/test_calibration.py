@@ -124,6 +124,12 @@ def standing(**changes: Any) -> Standing:
         ({"p": 0.06, "peers": LUCKY, "matched": RARE}, "peers reach it", 0.06),
         ({"p": 0.06, "peers": RARE, "matched": LUCKY}, "matched peers reach it", 0.06),
         ({"p": 0.06, "rival": 0.7, "matched": LUCKY}, "matched peers reach it", 1.0),
+        ({"p": 0.1, "peers": RARE, "matched": Null(9, 0.0, 0.1, 0.1)}, "too few nulls", 0.1),
+        (
+            {"p": 0.2, "peers": RARE, "matched": Null(9, 0.0, 0.1, 0.2)},
+            "matched peers reach it",
+            0.2,
+        ),
         ({"rival": 0.7}, "latents of sky reach it", 1.0),
         ({"rival": None, "spill": None}, "", 0.01),
         ({"target_change": 0.49, "value": 0.39}, "most patches stay", 1.0),
@@ -176,6 +182,19 @@ def test_latents_that_two_classes_share_are_a_spill_and_no_rival() -> None:
     wall, sky, tree = calibrate(replace(made, latents=((5,), (5,), (6,))))
     assert wall.rival_class == sky.rival_class == "tree"
     assert [wall.doubt, sky.doubt, tree.doubt] == ["changes sky, too", "changes wall, too", ""]
+
+
+def test_a_class_is_not_claimed_where_no_other_was_tried() -> None:
+    """Else a class that the latents of another reach could be claimed by asking for it alone."""
+    whole = plain()
+    first = {
+        name: getattr(whole, name)[:1]
+        for name in ("class_ids", "latents", "own_kc4", "ablated_kc4", "n_sampled_k")
+    }
+    by_class = {name: getattr(whole, name)[:, :1] for name in ("matched_rk4", "matched_bk4")}
+    (wall,) = calibrate(replace(whole, **first, **by_class))
+    assert (wall.rival, wall.doubt, wall.p_adjusted) == (None, "no other class tried", 1.0)
+    assert calibrate(whole)[0].is_claimed
 
 
 def test_classes_with_too_few_patches_or_images_are_not_judged() -> None:

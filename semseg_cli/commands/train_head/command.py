@@ -41,7 +41,7 @@ from semseg_cli.experiment.parts import (
     load_backbone,
     residual_cache,
 )
-from semseg_cli.files import cache_folder, make_folder
+from semseg_cli.files import cache_folder, make_room
 from semseg_cli.models.head import save_head
 from semseg_cli.progress import Progress, silent
 from semseg_cli.runs.folder import (
@@ -68,7 +68,7 @@ def train_head(setup: TrainSetup, training: Training, output: Recorded) -> None:
     """Trains a sweep of heads, keeps the best in a run folder, tracks it, shows the sweep."""
     store = open_store(output)
     if training.save is not None:
-        make_folder(training.save.parent, "--save")
+        make_room(training.save, "--save")
     with console.progress_bars(quiet=output.quiet) as progress:
         tell_of_demo(setup, output)
         parts = load_parts(setup, training, progress)

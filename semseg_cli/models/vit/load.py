@@ -1,6 +1,8 @@
 """A vision transformer from an alias, a Hugging Face id or a local folder."""
 
+import difflib
 import pickle
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from semseg_cli.models.named_files import CONFIG, vit_folder
 from semseg_cli.models.vit import open_clip, timm_models
 from semseg_cli.models.vit.backbone import Backbone
 from semseg_cli.models.vit.config_file import check_config
-from semseg_cli.models.vit.families import FAMILIES
+from semseg_cli.models.vit.families import ALIASES, FAMILIES
 from semseg_cli.models.vit.fitting import check_weights
 from semseg_cli.models.vit.geometry import to_side
 from semseg_cli.models.vit.hub_files import hub_file
@@ -89,6 +91,9 @@ def _find(ckpt: str, family: str) -> str:
             f"The ViT {ckpt} is of the family {owners[0]}, not {family}: use --vit-family "
             f"{owners[0]}."
         )
+    is_word = "/" not in ckpt and ckpt not in ALIASES and not Path(ckpt).exists()
+    if is_word and (close := difflib.get_close_matches(ckpt, ALIASES, n=1, cutoff=0.85)):
+        raise SemsegError(f"There is no ViT {ckpt}: did you mean {close[0]}?")
     name = FAMILIES[family].aliases.get(ckpt, ckpt)
     return str(vit_folder(name, ckpt) or name)
 
