@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "semseg_cli"
-ERRORS = {"UsageError", "SemsegError", "StoreError", "FileError", "VersionError"}
+ERRORS = {"UsageError", "SemsegError", "StoreError", "FileError", "VersionError", "LostWorkerError"}
 GAP = "…"
 HEAD = """\
 # Troubleshooting

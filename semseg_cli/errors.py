@@ -56,22 +56,21 @@ class LibraryError(SemsegError):
 class LostWorkerError(SemsegError):
     """A process that loads images has died."""
 
-    @classmethod
-    def of(cls, said: str) -> "LostWorkerError":
-        """The sentence, with what was said of it."""
-        return cls(
-            f"A process that loads images has died ({said.splitlines()[0].rstrip('. ')}): is "
-            "memory short, or /dev/shm full? Give fewer --workers or a smaller --batch-size."
-        )
+
+def lost_worker(said: str) -> LostWorkerError:
+    """The error, with what was said of it."""
+    return LostWorkerError(
+        f"A process that loads images has died ({said.splitlines()[0].rstrip('. ')}): is memory "
+        "short, or /dev/shm full? Give fewer --workers or a smaller --batch-size."
+    )
 
 
-def lost_worker(error: BaseException) -> LostWorkerError | None:
+def found_lost(error: BaseException) -> LostWorkerError | None:
     """The sentence for torch's error that a loading process has died, raised wherever the program
     is at that moment; None for another error."""
     for one in _causes(error):
-        said = str(one)
-        if isinstance(one, RuntimeError) and said.startswith("DataLoader worker (pid"):
-            return LostWorkerError.of(said)
+        if isinstance(one, RuntimeError) and str(one).startswith("DataLoader worker (pid"):
+            return lost_worker(str(one))
     return None
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset as TorchDataset
 from semseg_cli import interrupts
 from semseg_cli.data.batches import Batch, Careful, KeptSample, Sample, collated
 from semseg_cli.data.dataset import Dataset
-from semseg_cli.errors import LostWorkerError, SemsegError
+from semseg_cli.errors import SemsegError, lost_worker
 
 A_MOMENT = 5.0  # seconds in which a worker that broke its connection has ended
 
@@ -80,7 +80,7 @@ class Loader:
                 except (OSError, EOFError) as error:
                     if not _one_has_ended(batches):
                         raise
-                    raise LostWorkerError.of(f"{type(error).__name__}: {error}") from error
+                    raise lost_worker(f"{type(error).__name__}: {error}") from error
                 if isinstance(batch, SemsegError):
                     raise batch
                 yield batch

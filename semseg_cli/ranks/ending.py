@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from typing import NoReturn
 
 from semseg_cli import interrupts, streams
-from semseg_cli.errors import SemsegError, UsageError, library_error, lost_worker
+from semseg_cli.errors import SemsegError, UsageError, found_lost, library_error
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.group import STOPPED, Word
 
@@ -69,7 +69,7 @@ def _word_of(command: Callable[[], object]) -> Word:
     except Exception as bug:
         if interrupts.was_asked():  # what it interrupted has made another error of it
             return _stopped()
-        if (failure := library_error(bug) or lost_worker(bug)) is not None:
+        if (failure := library_error(bug) or found_lost(bug)) is not None:
             print(f"semseg-cli: {failure}", file=sys.stderr)
             return Word(ranks.rank(), 1, str(failure))
         if ranks.n_ranks() == 1:
@@ -122,7 +122,7 @@ def together() -> Iterator[None]:
 def explained(error: BaseException) -> BaseException:
     """Why the lead was asked to stop, where another rank is the reason; that a loading process has
     died, where torch says so; else the same error."""
-    if (lost := lost_worker(error)) is not None:
+    if (lost := found_lost(error)) is not None:
         return lost
     if not (isinstance(error, interrupts.Terminated) and ranks.is_joined() and ranks.is_lead()):
         return error
