@@ -79,7 +79,7 @@ def bereft() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGCHLD, told)
+        signal.signal(signal.SIGCHLD, told or signal.SIG_DFL)
 
 
 @contextmanager

@@ -199,8 +199,9 @@ def _stop(
     kind = was_asked()  # what a signal interrupts may make another error of it
     settle(is_final=n_ranks() > 1)
     error = explained(caught)
-    if kind is not None and not isinstance(error, SemsegError | KeyboardInterrupt):
-        error = kind()
+    is_known = isinstance(error, SemsegError | KeyboardInterrupt)
+    if kind is not None and (isinstance(error, LostWorkerError) or not is_known):
+        error = kind()  # a signal to the whole group ends loading processes, too
     reason = _reason(error)
     status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
     log.error("%s: %s", status, reason)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from typing import NoReturn
 
 from semseg_cli import interrupts, streams
-from semseg_cli.errors import SemsegError, UsageError, found_lost, library_error
+from semseg_cli.errors import LostWorkerError, SemsegError, UsageError, found_lost, library_error
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.group import STOPPED, Word
 
@@ -62,6 +62,8 @@ def _word_of(command: Callable[[], object]) -> Word:
             return _stopped()
         return Word(ranks.rank(), code, "wrong usage" if code == 2 else "stopped")
     except SemsegError as error:
+        if isinstance(error, LostWorkerError) and interrupts.was_asked():
+            return _stopped()
         print(f"semseg-cli: {error}", file=sys.stderr)
         return Word(ranks.rank(), 2 if isinstance(error, UsageError) else 1, str(error))
     except KeyboardInterrupt:

@@ -5,12 +5,13 @@ import multiprocessing
 import os
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from run_folders import make_folder
-from terminal import Terminal, ended, interrupted, options
+from terminal import Done, Terminal, ended, interrupted, options
 from worlds import World
 
 from benchmarks.campaign.hand import Forked, Job, settle
@@ -66,29 +67,54 @@ def status_of(path: Path) -> str:
     return status
 
 
+def end_workers() -> None:
+    """Kills the processes that load images."""
+    for child in multiprocessing.active_children():
+        if child.daemon and child.pid is not None:  # as torch's are
+            os.kill(child.pid, signal.SIGKILL)
+
+
+def bereaved(
+    terminal: Terminal, world: World, monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]
+) -> tuple[Done, Path]:
+    """A run whose loading processes are killed, with what happens then; and its folder."""
+    append = Journal.append
+
+    def losing(self: Journal, record: bytes) -> None:
+        append(self, record)
+        end_workers()
+        then()
+
+    args = options(world, batch_size="1", workers="1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", losing)
+        done = terminal.type("auto-feat", *args, "--no-cache", "--no-plots")
+    (folder,) = terminal.runs()
+    assert "Traceback" not in done.err
+    return done, folder
+
+
 def test_a_run_whose_loading_process_dies_tells_it_and_can_go_on(
     terminal: Terminal, tiny_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append = Journal.append
-
-    def bereaved(self: Journal, record: bytes) -> None:
-        append(self, record)
-        for child in multiprocessing.active_children():
-            if child.daemon and child.pid is not None:  # as torch's are
-                os.kill(child.pid, signal.SIGKILL)
-
-    monkeypatch.setattr(Journal, "append", bereaved)
-    args = options(tiny_world, batch_size="1", workers="1")
-    done = terminal.type("auto-feat", *args, "--no-cache", "--no-plots")
+    done, folder = bereaved(terminal, tiny_world, monkeypatch, lambda: None)
     assert done.code == 1
     assert "semseg-cli: A process that loads images has died (" in done.err
     assert "Give fewer --workers or a smaller --batch-size." in done.err
-    assert "Traceback" not in done.err
-    (folder,) = terminal.runs()
     assert RunFolder(folder).meta["status"] == status_of(folder) == "FAILED"
     assert f"Go on: semseg-cli auto-feat --resume semseg-runs/{folder.name}" in done.err
-    monkeypatch.undo()
     assert terminal.type("auto-feat", "--resume", folder.name).code == 0
+
+
+def test_a_signal_that_ends_the_loading_processes_too_stops_the_run(
+    terminal: Terminal, tiny_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, folder = bereaved(
+        terminal, tiny_world, monkeypatch, lambda: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    assert done.code == 128 + signal.SIGTERM
+    assert "has died" not in done.err
+    assert RunFolder(folder).meta["status"] == status_of(folder) == "KILLED"
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(terminal: Terminal, tiny_world: World) -> None:
