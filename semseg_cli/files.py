@@ -18,7 +18,7 @@ def write_atomic(path: Path, data: bytes, option: str = "--dump-to") -> None:
     Raises:
         SemsegError: it cannot be written; the sentence names the option to change.
     """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # of no other writer
+    partial = _aside(path)
     try:
         partial.write_bytes(data)
         partial.replace(path)
@@ -27,6 +27,11 @@ def write_atomic(path: Path, data: bytes, option: str = "--dump-to") -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _aside(path: Path) -> Path:
+    """A name beside the file that no other writer has."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
 def make_folder(path: Path, option: str = "--dump-to") -> None:
@@ -48,7 +53,7 @@ def make_room(path: Path, option: str) -> None:
         SemsegError: the file could not be written there.
     """
     make_folder(path.parent, option)
-    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    probe = _aside(path)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

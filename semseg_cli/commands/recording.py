@@ -16,7 +16,7 @@ from semseg_cli import __version__, tracking
 from semseg_cli.commands.doctor.findings import copy_findings
 from semseg_cli.data.dataset import Dataset
 from semseg_cli.data.held import IN_MEMORY
-from semseg_cli.errors import LostWorkerError, SemsegError, StoreError
+from semseg_cli.errors import LostWorkerError, SemsegError, StoreError, found_lost
 from semseg_cli.experiment.session import Session
 from semseg_cli.files import cannot_write
 from semseg_cli.interrupts import Terminated, bereft, held, released, settle, was_asked
@@ -199,9 +199,8 @@ def _stop(
     kind = was_asked()  # what a signal interrupts may make another error of it
     settle(is_final=n_ranks() > 1)
     error = explained(caught)
-    is_known = isinstance(error, SemsegError | KeyboardInterrupt)
-    if kind is not None and (isinstance(error, LostWorkerError) or not is_known):
-        error = kind()  # a signal to the whole group ends loading processes, too
+    if not isinstance(error, SemsegError | KeyboardInterrupt):
+        error = kind() if kind is not None else found_lost(error) or error
     reason = _reason(error)
     status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
     log.error("%s: %s", status, reason)

@@ -80,6 +80,7 @@ class Loader:
                 except (OSError, EOFError) as error:
                     if not _one_has_ended(batches):
                         raise
+                    interrupts.check()  # a signal to the whole group ends the workers, too
                     raise lost_worker(f"{type(error).__name__}: {error}") from error
                 if isinstance(batch, SemsegError):
                     raise batch

@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from typing import NoReturn
 
 from semseg_cli import interrupts, streams
-from semseg_cli.errors import LostWorkerError, SemsegError, UsageError, found_lost, library_error
+from semseg_cli.errors import SemsegError, UsageError, found_lost, library_error
 from semseg_cli.ranks import group as ranks
 from semseg_cli.ranks.group import STOPPED, Word
 
@@ -62,8 +62,6 @@ def _word_of(command: Callable[[], object]) -> Word:
             return _stopped()
         return Word(ranks.rank(), code, "wrong usage" if code == 2 else "stopped")
     except SemsegError as error:
-        if isinstance(error, LostWorkerError) and interrupts.was_asked():
-            return _stopped()
         print(f"semseg-cli: {error}", file=sys.stderr)
         return Word(ranks.rank(), 2 if isinstance(error, UsageError) else 1, str(error))
     except KeyboardInterrupt:
@@ -122,10 +120,7 @@ def together() -> Iterator[None]:
 
 
 def explained(error: BaseException) -> BaseException:
-    """Why the lead was asked to stop, where another rank is the reason; that a loading process has
-    died, where torch says so; else the same error."""
-    if (lost := found_lost(error)) is not None:
-        return lost
+    """Why the lead was asked to stop, where another rank is the reason; else the same error."""
     if not (isinstance(error, interrupts.Terminated) and ranks.is_joined() and ranks.is_lead()):
         return error
     word = ranks.first_word()

@@ -118,10 +118,11 @@ def cell(value: Any, kind: str = "ratio", precision: int = 3) -> str:
     if kind == "setting":
         return plain_number(value)
     if kind == "p":
-        from semseg_cli.runs.inference.answers import ALPHA  # scipy takes a while
+        from semseg_cli.runs.calibration import ROUNDING  # scipy takes a while
+        from semseg_cli.runs.inference.answers import ALPHA
 
         precision = max(3, precision)
-        while value > ALPHA >= round(value, precision):
+        while value > ALPHA + ROUNDING and round(value, precision) <= ALPHA:
             precision += 1  # .0504 does not read .050, which would pass
         if value < 10**-precision:
             return f"<{10**-precision:.{precision}f}"

@@ -93,6 +93,7 @@ def test_precision_is_a_choice() -> None:
     assert cell(0.12349, "ratio", precision=1) == "0.1"
     assert cell(0.0541, "p", precision=2) == "0.054"  # not 0.05, which would pass
     assert [cell(p, "p") for p in (0.05, 0.0504, 0.05001)] == ["0.050", "0.0504", "0.05001"]
+    assert cell(0.05 + 1e-12, "p") == "0.050"  # which passes, by rounding
     assert "0.12349" in render(TABLE, precision=5)
 
 
